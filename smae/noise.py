@@ -1,0 +1,80 @@
+"""Counter-based random numbers: every draw is a pure function of (seed, stream, epoch, clip, body, element).
+
+Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011). The same integer
+arithmetic runs on NumPy arrays and on torch tensors of any device, so a clip gets the same crop, rotation and mask
+whoever computes it, in whatever order, in a batch of any size.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+_LOW32 = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+
+
+def philox(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
+    """Return four 32-bit words (held in int64) for each counter.
+
+    Args:
+        counter: four int64 arrays or tensors that broadcast together, each value in [0, 2**32).
+        key: two integers in [0, 2**32).
+    """
+    a, b, c, d = counter
+    low, high = key
+    for _ in range(10):
+        # Products of two 32-bit words wrap in int64, but the bits are right; the masks undo the sign extension.
+        left, right = a * _MULTIPLIERS[0], c * _MULTIPLIERS[1]
+        a, b, c, d = (
+            ((right >> 32) & _LOW32) ^ b ^ low,
+            right & _LOW32,
+            ((left >> 32) & _LOW32) ^ d ^ high,
+            left & _LOW32,
+        )
+        low, high = (low + _WEYL[0]) & _LOW32, (high + _WEYL[1]) & _LOW32
+    return a, b, c, d
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The random numbers of one batch.
+
+    Attributes:
+        seed: the run's seed, 0 <= seed < 2**64.
+        epoch: 0-based epoch.
+        clip: int64 [N] array or tensor, each item's clip number in its store.
+        body: int64 [N] like ``clip`` (0 or 1), or 0 for numbers that both bodies of a clip share.
+    """
+
+    seed: int
+    epoch: int
+    clip: Any
+    body: Any = 0
+
+    def uniform(self, stream: str, count: int) -> Any:
+        """Return float32 [N, count], uniform on [0, 1) in steps of 2**-24.
+
+        Args:
+            stream: names what the numbers are for (``"mask"``, ``"crop"``, ...); other names, other numbers.
+            count: how many numbers per item.
+        """
+        blocks = -(-count // 4)
+        item = (self.clip * 2 + self.body)[:, None]
+        if hasattr(item, "new_tensor"):
+            import torch
+
+            element: Any = torch.arange(blocks, device=item.device)[None, :]
+        else:
+            import numpy
+
+            torch, element = None, numpy.arange(blocks)[None, :]
+        key = (self.seed & _LOW32, (self.seed >> 32) & _LOW32)
+        words = philox((element + item * 0, item + element * 0, self.epoch, zlib.crc32(stream.encode())), key)
+        if torch is not None:
+            bits = torch.stack(words, -1).reshape(item.shape[0], -1)[:, :count]
+            return (bits >> 8).to(torch.float32) * 2.0**-24
+        bits = numpy.stack(words, -1).reshape(item.shape[0], -1)[:, :count]
+        return (bits >> 8).astype(numpy.float32) * numpy.float32(2.0**-24)

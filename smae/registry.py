@@ -1,0 +1,65 @@
+"""One registry class for every family of plug-ins: register, get, names, and a hint when a name is unknown."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar, cast
+
+from smae.errors import ConfigError, UnknownNameError
+
+T = TypeVar("T")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'x'?`` for the closest known name, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+class Registry(Generic[T]):
+    """Names mapped to objects of one family.
+
+    Built-in members register themselves on import. Outside packages declare an entry point in the group
+    (``smae.maskings``, ``smae.objectives``, ...); it is imported only when its name is asked for.
+    """
+
+    def __init__(self, family: str) -> None:
+        self.family = family
+        self.group = f"smae.{family}s"
+        self._members: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Return a decorator that files its object under ``name``; a name taken twice is a ``ConfigError``."""
+
+        def file(member: T) -> T:
+            if name in self._members and self._members[name] is not member:
+                raise ConfigError(f"{self.family} '{name}' is registered twice: choose another name for yours")
+            self._members[name] = member
+            return member
+
+        return file
+
+    def names(self) -> list[str]:
+        """Return every name, built in or declared by an installed package, sorted."""
+        return sorted({*self._members, *(e.name for e in entry_points(group=self.group))})
+
+    def get(self, name: str) -> T:
+        """Return the member called ``name``.
+
+        Raises:
+            UnknownNameError: no such member; the message lists the names and the nearest one.
+        """
+        if name not in self._members:
+            for entry in entry_points(group=self.group):
+                if entry.name == name:
+                    # Importing the module may register it by decorator already; either way the object is the same.
+                    self.register(name)(cast(T, entry.load()))
+                    break
+            else:
+                known = self.names()
+                raise UnknownNameError(
+                    f"unknown {self.family} '{name}': expected one of {', '.join(known)}{nearest(name, known)}"
+                )
+        return self._members[name]

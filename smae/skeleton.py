@@ -1,0 +1,99 @@
+"""The only joint tables: names, bones, mirror pairs and body parts of each layout.
+
+NTU's order is that of the Kinect v2 as NTU RGB+D numbers it (here 0-based); ``kinect20`` is the Kinect v1's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from smae.errors import UnknownNameError
+from smae.registry import nearest
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One arrangement of joints.
+
+    Attributes:
+        name: how stores and checkpoints call it.
+        joints: joint names, in storage order.
+        bones: (child, parent) pairs; every joint but the root has one parent.
+        mirror: (left, right) pairs.
+        parts: body parts, which together hold every joint once.
+        centre: the joint whose place in the first frame becomes the origin (reference pipeline, step 4).
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    bones: tuple[tuple[int, int], ...]
+    mirror: tuple[tuple[int, int], ...]
+    parts: dict[str, tuple[int, ...]]
+    centre: int
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+
+def _one_based(*pairs: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    return tuple((a - 1, b - 1) for a, b in pairs)
+
+
+NTU25 = Layout(
+    name="ntu25",
+    joints=(
+        "spine base", "spine mid", "neck", "head", "left shoulder", "left elbow", "left wrist", "left hand",
+        "right shoulder", "right elbow", "right wrist", "right hand", "left hip", "left knee", "left ankle",
+        "left foot", "right hip", "right knee", "right ankle", "right foot", "spine shoulder", "left hand tip",
+        "left thumb", "right hand tip", "right thumb",
+    ),
+    bones=_one_based(
+        (1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (6, 5), (7, 6), (8, 7), (9, 21), (10, 9), (11, 10), (12, 11),
+        (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19), (22, 23), (23, 8), (24, 25),
+        (25, 12),
+    ),
+    mirror=_one_based((5, 9), (6, 10), (7, 11), (8, 12), (13, 17), (14, 18), (15, 19), (16, 20), (22, 24), (23, 25)),
+    parts={
+        "torso": (0, 1, 2, 3, 20),
+        "left arm": (4, 5, 6, 7, 21, 22),
+        "right arm": (8, 9, 10, 11, 23, 24),
+        "left leg": (12, 13, 14, 15),
+        "right leg": (16, 17, 18, 19),
+    },
+    centre=1,
+)  # fmt: skip
+
+KINECT20 = Layout(
+    name="kinect20",
+    joints=(
+        "hip centre", "spine", "shoulder centre", "head", "left shoulder", "left elbow", "left wrist", "left hand",
+        "right shoulder", "right elbow", "right wrist", "right hand", "left hip", "left knee", "left ankle",
+        "left foot", "right hip", "right knee", "right ankle", "right foot",
+    ),
+    bones=_one_based(
+        (1, 2), (2, 3), (4, 3), (5, 3), (6, 5), (7, 6), (8, 7), (9, 3), (10, 9), (11, 10), (12, 11), (13, 1), (14, 13),
+        (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19),
+    ),
+    mirror=_one_based((5, 9), (6, 10), (7, 11), (8, 12), (13, 17), (14, 18), (15, 19), (16, 20)),
+    parts={
+        "torso": (0, 1, 2, 3),
+        "left arm": (4, 5, 6, 7),
+        "right arm": (8, 9, 10, 11),
+        "left leg": (12, 13, 14, 15),
+        "right leg": (16, 17, 18, 19),
+    },
+    centre=1,
+)  # fmt: skip
+
+LAYOUTS = {layout.name: layout for layout in (NTU25, KINECT20)}
+
+
+def layout(name: str) -> Layout:
+    """Return the layout called ``name``.
+
+    Raises:
+        UnknownNameError: no such layout.
+    """
+    if name not in LAYOUTS:
+        raise UnknownNameError(f"unknown layout '{name}': expected one of {', '.join(LAYOUTS)}{nearest(name, LAYOUTS)}")
+    return LAYOUTS[name]
