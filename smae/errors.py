@@ -14,7 +14,6 @@ EXIT_DATA = 4
 EXIT_ENVIRONMENT = 5
 EXIT_LOCKED = 6
 EXIT_NON_FINITE = 7
-EXIT_INTERRUPTED = 130
 
 
 class SmaeError(Exception):
@@ -58,9 +57,11 @@ class NonFiniteError(SmaeError, ArithmeticError):
 
 
 class Interrupted(SmaeError):
-    """A signal asked for a stop; the work is saved and can be resumed."""
+    """A signal asked for a stop; the work is saved and can be resumed. Exit code 128 + signal: 130 or 143."""
 
-    exit_code = EXIT_INTERRUPTED
+    def __init__(self, message: str, signal: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal
 
 
 class BadRecording(SmaeError, ValueError):

@@ -1,0 +1,125 @@
+"""What commands print: lines for people on standard error, results on standard output, as text or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+_json = False
+
+
+def use_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    """Remember that this command's result is wanted as JSON."""
+    global _json
+    _json = value
+    return value
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--json`` to a command."""
+    return click.option(
+        "--json", "as_json", is_flag=True, expose_value=False, is_eager=True, callback=use_json,
+        help="Print the result as JSON on standard output, progress as JSON lines on standard error.",
+    )(command)  # fmt: skip
+
+
+def say(message: str) -> None:
+    """Tell people something on standard error."""
+    print(json.dumps({"note": message}) if _json else message, file=sys.stderr, flush=True)
+
+
+def error(message: str, *, kind: str = "", code: int = 1) -> None:
+    """Tell what went wrong on standard error, and as the result where that is JSON."""
+    if _json:
+        print(json.dumps({"error": {"kind": kind, "message": message, "exit_code": code}}), flush=True)
+    print(f"smae: {message}", file=sys.stderr, flush=True)
+
+
+def result(value: dict[str, Any], text: Callable[[], None]) -> None:
+    """Print a command's result: ``value`` as JSON, or whatever ``text`` prints."""
+    if _json:
+        print(json.dumps(value, indent=1, allow_nan=False))
+    else:
+        text()
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+    """Print a table; every column but the first two is aligned to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    for number, column in enumerate(columns):
+        grid.add_column(column, justify="left" if number < 2 else "right")
+    for row in rows:
+        grid.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 120).print(grid)
+
+
+Update = Callable[..., None]
+
+
+@contextmanager
+def progress(what: str, *, unit: str) -> Iterator[Update]:
+    """Show progress: a bar in a terminal, a line every few seconds elsewhere, JSON lines with ``--json``.
+
+    Yields ``update(done, total, note="", what=...)``.
+    """
+    if _json or not sys.stderr.isatty():
+        yield _plain(what, unit)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True),
+    ) as bars:  # fmt: skip
+        task = bars.add_task(what, total=None, note="")
+
+        def update(done: int, total: int, *, note: str = "", what: str = what) -> None:
+            bars.update(task, completed=done, total=total, note=note, description=what)
+
+        yield update
+
+
+def _plain(what: str, unit: str, *, every: float = 5.0) -> Update:
+    import time
+
+    begun, last = time.monotonic(), [float("-inf")]
+
+    def update(done: int, total: int, *, note: str = "", what: str = what) -> None:
+        now = time.monotonic()
+        if now - last[0] < every and done < total:
+            return
+        last[0] = now
+        left = (now - begun) / max(1, done) * (total - done)
+        if _json:
+            line: dict[str, Any] = {"progress": what, "done": done, "total": total, "unit": unit, "note": note}
+            print(json.dumps({**line, "seconds_left": round(left, 1)}), file=sys.stderr, flush=True)
+        else:
+            tail = f"  {note}" if note else ""
+            print(f"{what}: {done}/{total} {unit}{tail}  {clock(left)} left", file=sys.stderr, flush=True)
+
+    return update
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as people write it: ``45 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def percent(share: float | None) -> str:
+    """Return a share as a percentage with one decimal, or a dash."""
+    return "-" if share is None else f"{100 * share:.1f}"

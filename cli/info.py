@@ -1,0 +1,52 @@
+"""``smae info``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from smae import api
+from smae_cli import console
+
+if TYPE_CHECKING:
+    from smae.data.info import StoreInfo
+
+
+@click.command("info")
+@click.argument("store", required=False, type=click.Path(path_type=Path))
+@console.json_option
+def command(store: Path | None) -> None:
+    """Tell what a STORE holds: counts, classes, lengths, protocols with their train and test sizes.
+
+    \b
+    Examples:
+      smae info
+      smae info ntu.zarr --json
+    """
+    about = api.info(store)
+    console.result({**asdict(about), "path": str(about.path)}, lambda: _text(about))
+
+
+def _text(about: StoreInfo) -> None:
+    bodies = ", ".join(f"{count:,} with {number}" for number, count in about.bodies.items())
+    rows = [
+        ("clips", f"{about.clips:,}  ({bodies} {'body' if list(about.bodies) == [1] else 'bodies'})"),
+        ("frames", f"{about.frames:,}  (a clip {about.frames_min} to {about.frames_max}, median {about.frames_median:g})"),
+        ("body-frames", f"{about.rows:,}"),
+        ("classes", f"{about.classes}"),
+        ("subjects", f"{about.subjects}"),
+        ("cameras", f"{about.cameras}"),
+        ("setups", f"{about.setups}"),
+        ("layout, mode", f"{about.layout}, {about.mode}"),
+        ("on disk", f"{about.bytes / 1e6:,.1f} MB"),
+        ("fingerprint", about.fingerprint),
+        *((f"protocol {name}", f"train {train:,} / test {test:,}") for name, (train, test) in about.protocols.items()),
+    ]
+    console.table(("", ""), rows, title=f"{about.path} ({about.dataset})")
+    most = max(about.lengths.counts)
+    click.echo("clips by length in frames")
+    for low, high, count in zip(about.lengths.edges, about.lengths.edges[1:], about.lengths.counts, strict=False):
+        click.echo(f"  {low:4d} to {high:4d}  {'█' * round(40 * count / most):<40} {count:,}")

@@ -1,0 +1,112 @@
+"""The ``smae`` command: finds its commands without importing them, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+
+import click
+
+from smae._version import __version__
+from smae.errors import EXIT_BUG, EXIT_ENVIRONMENT, SmaeError
+from smae_cli import console
+
+COMMANDS = {
+    "prepare": "Turn raw .skeleton files or zips into a Zarr store.",
+    "info": "Tell what a store holds.",
+    "verify": "Check every byte of a store.",
+    "pretrain": "Pre-train an encoder on a store.",
+    "eval": "Judge a pre-trained encoder, beside its baselines.",
+    "report": "Write a run's page: curves, results, moving skeletons.",
+    "recipes": "List the packaged recipes.",
+    "synth": "Write synthetic raw recordings to try things on.",
+}
+"""Commands, in the order of work; each lives in the module of its name."""
+
+
+class Commands(click.Group):
+    """A group that imports a command only when it runs, so that help is instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Return a command, imported now."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"smae_cli.{name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Resolve a command, with a hint when the name is unknown."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise click.UsageError(f"No such command '{args[0]}'.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the table above, importing none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="smae")
+def smae() -> None:
+    """Self-supervised skeleton action recognition: raw recordings to evaluated encoders.
+
+    \b
+    In a folder that holds ntu/ (NTU RGB+D's zips or .skeleton files):
+      smae prepare --raw ntu/ --out ntu.zarr
+      smae pretrain
+      smae eval --protocol xsub
+
+    \b
+    Exit codes: 0 done, 1 a bug of ours, 2 usage or settings, 3 done but some files were bad,
+    4 data cannot be used, 5 disk, memory or device, 6 locked by another process,
+    7 non-finite loss, 130 / 143 interrupted (resumable).
+    """
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(args))
+
+
+def run(args: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        code = smae.main(args=args, prog_name="smae", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        console.error("interrupted")
+        return 130
+    except SmaeError as error:
+        console.error(str(error), kind=type(error).__name__, code=error.exit_code)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader went away (`smae info | head`): nothing is wrong, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (OSError, MemoryError) as error:
+        console.error(f"{type(error).__name__}: {error}", kind=type(error).__name__, code=EXIT_ENVIRONMENT)
+        return EXIT_ENVIRONMENT
+    except Exception as error:
+        traceback.print_exc()
+        console.error(f"a bug of smae's: {type(error).__name__}: {error}; please report it with the lines above")
+        return EXIT_BUG
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""``smae verify``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from smae import api
+from smae_cli import console
+
+
+@click.command("verify")
+@click.argument("store", required=False, type=click.Path(path_type=Path))
+@console.json_option
+def command(store: Path | None) -> int:
+    """Check every byte of a STORE against its manifest, and its values for sense; exit code 4 if anything is wrong.
+
+    \b
+    Example:
+      smae verify ntu.zarr
+    """
+    found = api.verify(store)
+
+    def text() -> None:
+        for problem in found.problems:
+            click.echo(f"  {problem}")
+        verdict = "sound" if found.ok else f"{len(found.problems)} problems"
+        click.echo(f"{found.path}: {verdict}; {found.files} files, {found.bytes / 1e6:,.1f} MB hashed")
+
+    console.result({**asdict(found), "path": str(found.path), "ok": found.ok}, text)
+    return found.exit_code

@@ -1,0 +1,226 @@
+"""What scripts and notebooks call, and what the command line calls for them: one function per command.
+
+Imports stand inside the functions: preparing needs no torch, and asking for help needs neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smae.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from smae.data.info import StoreInfo
+    from smae.data.prepare import PrepareSummary
+    from smae.data.prepare import Progress as PrepareProgress
+    from smae.data.store import Store
+    from smae.data.synth import SynthSummary
+    from smae.data.verify import VerifyReport
+    from smae.train.evaluate import Evaluation
+    from smae.train.loop import Progress
+    from smae.train.pretrain import Outcome
+    from smae.train.run import Run
+
+Say = Callable[[str], None]
+DEFAULT_STORE = Path("ntu.zarr")
+RUNS = Path("runs")
+
+
+def _silent(*args: object) -> None:
+    """Take progress and say nothing."""
+
+
+def synthesise(out: Path | str, **options: Any) -> SynthSummary:
+    """Write a synthetic raw folder; see ``smae.data.synth.synthesise`` for the options."""
+    from smae.data.synth import synthesise as write
+
+    return write(Path(out), **options)
+
+
+def prepare(
+    raw: Path | str, out: Path | str, *, progress: Callable[[PrepareProgress], None] = _silent, **options: Any
+) -> PrepareSummary:
+    """Turn raw recordings into a store; see ``smae.data.prepare.prepare`` for the options."""
+    from smae.data.prepare import prepare as run
+
+    return run(Path(raw), Path(out), progress=progress, **options)
+
+
+def find_store(path: Path | str | None = None) -> Path:
+    """Return the store at ``path``; without one, ``ntu.zarr`` or the only ``*.zarr`` of the current folder.
+
+    Raises:
+        DataError: there is none, or several and none called ``ntu.zarr``.
+    """
+    if path is not None:
+        return Path(path)
+    if DEFAULT_STORE.exists():
+        return DEFAULT_STORE
+    found = sorted(Path().glob("*.zarr"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(f"several stores here ({', '.join(map(str, found))}): say which with --data")
+    raise DataError("no store here (expected ntu.zarr): make one with `smae prepare --raw ntu/ --out ntu.zarr`")
+
+
+def open_store(path: Path | str | None = None) -> Store:
+    """Open a prepared store for reading.
+
+    Raises:
+        DataError: no store there, or it is damaged.
+    """
+    from smae.data.store import open_store as open_
+
+    return open_(find_store(path))
+
+
+def info(path: Path | str | None = None) -> StoreInfo:
+    """Return what a store holds."""
+    from smae.data.info import info as describe
+
+    return describe(open_store(path))
+
+
+def verify(path: Path | str | None = None) -> VerifyReport:
+    """Check every byte of a store against its manifest."""
+    from smae.data.verify import verify as check
+
+    return check(find_store(path))
+
+
+def pretrain(
+    *,
+    data: Path | str | None = None,
+    out: Path | str | None = None,
+    recipe: str = "auto",
+    sets: Sequence[str] = (),
+    epochs: int | None = None,
+    seed: int | None = None,
+    protocol: str | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    say: Say = _silent,
+    report: Callable[[Progress], None] = _silent,
+) -> Outcome:
+    """Pre-train an encoder on the train part of a protocol; write ``runs/<name>``.
+
+    Args:
+        data: store; found in the current folder when left out.
+        out: the run's folder; ``runs/<objective>-<protocol>-NNN`` when left out.
+        recipe: packaged name, ``.toml`` path, or ``auto``: ``base`` on a GPU, ``cpu`` without one.
+        sets: settings in the form ``section.key=value``, laid over the recipe.
+        epochs, seed, protocol: the most usual settings, laid over those.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
+        resume: continue the run at ``out``, or the newest one; with none there, start.
+        say: takes lines for people.
+        report: takes progress.
+
+    Raises:
+        SmaeError: see ``smae.train.pretrain.pretrain``.
+    """
+    from smae.train import pretrain as training
+    from smae.train.build import pick_device
+    from smae.train.config import build_config, resolve
+    from smae.train.run import Run, new_run
+
+    target = pick_device(device)
+    flags: dict[str, Any] = {"train": {"epochs": epochs} if epochs is not None else {}}
+    flags |= {key: value for key, value in (("seed", seed), ("protocol", protocol)) if value is not None}
+    old = _resumable(out) if resume else None
+    if old:
+        from smae.config import merge, overrides
+
+        about = old.describe()
+        recipe = about["recipe"] if recipe == "auto" else recipe
+        config = build_config(merge(about["config"], overrides(sets), flags))
+        run, store = old, open_store(data or about["store"]["path"])
+    else:
+        recipe = _recipe_for(recipe, target.type, say)
+        config, store = resolve(recipe, sets=sets, flags=flags), open_store(data)
+        store.split(config.protocol)  # refuse before a folder is made
+        if out is None:
+            run = new_run(RUNS, f"{config.objective.name}-{config.protocol}")
+        else:
+            run = Run(Path(out))
+            if (run.path / "run.json").exists():
+                raise ConfigError(f"{run.path}: a run is there already: add --resume to continue it, or name another")
+            run.path.mkdir(parents=True, exist_ok=True)
+    say(f"run {run.path}: {config.objective.name}, recipe {recipe}, {target.type}")
+    return training.pretrain(
+        config, store, run, device=target, recipe=recipe, resume=old is not None, say=say, report=report
+    )
+
+
+def _resumable(out: Path | str | None) -> Run | None:
+    from smae.train.run import find_run
+
+    try:
+        return find_run(Path(out) if out is not None else None, root=RUNS)
+    except DataError:
+        return None  # --resume with nothing there simply starts
+
+
+def _recipe_for(recipe: str, device: str, say: Say) -> str:
+    if recipe != "auto":
+        return recipe
+    if device == "cuda":
+        return "base"
+    say(
+        "no GPU is used: taking the small recipe 'cpu', which two cores can finish "
+        "(the published size is --recipe base; other recipes: smae recipes)"
+    )
+    return "cpu"
+
+
+def evaluate(
+    *,
+    checkpoint: Path | str | None = None,
+    data: Path | str | None = None,
+    protocol: str | None = None,
+    modes: Sequence[str] = ("linear", "knn"),
+    sets: Sequence[str] = (),
+    device: str = "auto",
+    say: Say = _silent,
+    tell: Callable[[str, int, int], None] = _silent,
+) -> tuple[Run, Evaluation]:
+    """Judge a run's encoder; write ``eval/<protocol>-<mode>.json`` and a confusion picture beside each.
+
+    Args:
+        checkpoint: a run's folder, or one of its checkpoints; the newest run when left out.
+        data: store; the one the run was trained on when left out.
+        protocol: split; the one the run was trained on when left out.
+        modes: probes.
+        sets: settings of the probes, in the form ``section.key=value``.
+        device: as for ``pretrain``.
+        say: takes lines for people.
+        tell: takes progress.
+
+    Raises:
+        DataError: no run, no usable checkpoint, or a store of another layout.
+        UnknownNameError: a probe or protocol nobody knows.
+    """
+    from smae.train.judge import judge
+    from smae.train.run import find_run
+
+    path = Path(checkpoint) if checkpoint is not None else None
+    step = path if path is not None and path.name.startswith("step-") else None
+    run = find_run(step.parent.parent if step is not None else path, root=RUNS)
+    store = open_store(data or run.describe()["store"]["path"])
+    return run, judge(
+        run, store, step=step, protocol=protocol, modes=modes, sets=sets, device=device, say=say, tell=tell
+    )
+
+
+def report(
+    run: Path | str | None = None, *, out: Path | str | None = None, data: Path | str | None = None, say: Say = _silent
+) -> Path:
+    """Write a run's page, one self-contained HTML file, and return its path (``<run>/report.html`` by default)."""
+    from smae.train.report import write_report
+    from smae.train.run import find_run
+
+    found = find_run(Path(run) if run is not None else None, root=RUNS)
+    store = open_store(data or found.describe()["store"]["path"])
+    return write_report(found, store, out=Path(out) if out is not None else found.path / "report.html", say=say)

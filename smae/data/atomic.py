@@ -1,0 +1,60 @@
+"""Files that are there whole or not at all: temporary name, fsync, rename; disk errors worded for people."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from smae.errors import EnvironmentFault
+
+PARTIAL = ".partial"
+
+
+@contextmanager
+def disk(path: Path, size: int = 0) -> Iterator[None]:
+    """Turn an ``OSError`` of the block into an ``EnvironmentFault`` that names ``path`` and ``size`` bytes."""
+    try:
+        yield
+    except EnvironmentFault:
+        raise
+    except OSError as error:
+        what = f"{path} ({size:,} bytes)" if size else str(path)
+        raise EnvironmentFault(
+            f"cannot write {what}: {error.strerror or error}; nothing that was finished is lost: "
+            "put it right and run the same command with --resume"
+        ) from error
+
+
+def place(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` so that no reader and no crash ever sees a part of it.
+
+    Raises:
+        EnvironmentFault: no space, no permission, or a device error.
+    """
+    with disk(path, len(data)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + PARTIAL)
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` survive a power cut."""
+    with disk(folder):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sync_file(path: Path) -> None:
+    """Make what another library wrote to ``path`` survive a power cut."""
+    with disk(path), open(path, "rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,164 @@
+"""What a clip goes through between store and model: crop, resize, linear maps of space, noise, stream.
+
+Crop and resize follow the loader that published masked-autoencoder results share (MAMP, ICCV 2023): the valid frames
+are the *first* ``n`` of a clip, ``n`` being the *number* of frames in which anything is not zero (a count, not a mask:
+an empty frame in the middle shifts the end). smae asks "is any coordinate not zero" where that loader asks "is the sum
+not zero", which differs only if a frame's numbers cancel exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from smae.config import Section
+from smae.noise import Noise
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class Augment(Section):
+    """How clips are cropped, resized and varied. Training draws at random; testing takes the centre, unvaried."""
+
+    frames: int = Field(120, ge=1, le=4096, description="frames after resizing")
+    crop: tuple[Share, Share] = Field((0.5, 1.0), description="training: smallest and largest share of frames kept")
+    min_frames: int = Field(64, ge=1, description="training: a crop has at least so many frames, or all there are")
+    rotate: float = Field(0.3, ge=0, le=math.pi, description="largest angle about each of x, y and z, in rad")
+    test_crop: Share = Field(0.95, description="testing: share of frames kept, in the centre")
+    noise: float = Field(0.0, ge=0, le=1, description="standard deviation of Gaussian noise on each coordinate, metres")
+    scale: float = Field(0.0, ge=0, lt=1, description="largest relative change of size: factor in [1 - s, 1 + s)")
+    mirror: bool = Field(False, description="swap left and right in every other clip, at random")
+    turn: float = Field(0.0, ge=0, le=math.pi, description="largest turn about the vertical axis y, in rad")
+    stream: Literal["joint", "bone", "motion"] = Field(
+        "joint",
+        description="joint: positions; bone: joint minus its parent; motion: next frame minus this one (metres)",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Augment:
+        if self.crop[0] > self.crop[1]:
+            raise ValueError(f"crop: expected the smallest share first, found {list(self.crop)}")
+        return self
+
+
+def windows(valid: Ints, noise: Noise | None, *, augment: Augment) -> tuple[Ints, Ints]:
+    """Return the first frame and the number of frames of each clip's crop: two int64 [B].
+
+    Training, n valid frames: share p ~ U[crop], length = min(max(floor(n p), min_frames), n), start uniform on
+    {0..n - length}. Testing: floor((1 - test_crop) n / 2) frames fall away at either end.
+
+    Args:
+        valid: int64 [B], valid frames, at least 1.
+        noise: the clips' random numbers, or None for testing.
+        augment: the settings.
+    """
+    if noise is None:
+        start = np.floor((1 - augment.test_crop) * valid / 2).astype(np.int64)
+        # A share so small that the two cuts would meet still leaves the middle frame.
+        start = np.minimum(start, (valid - 1) // 2)
+        return start, valid - 2 * start
+    share, place = noise.uniform("crop", 2).astype(np.float64).T
+    low, high = augment.crop
+    length = np.floor(valid * (low + (high - low) * share)).astype(np.int64)
+    length = np.minimum(np.maximum(length, augment.min_frames), valid)
+    return np.floor(place * (valid - length + 1)).astype(np.int64), length
+
+
+def maps(noise: Noise, *, augment: Augment) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return each clip's linear map of space, float32 [B, 3, 3] (x' = A x), and whether it is mirrored, bool [B].
+
+    A = scale . Rz Ry Rx . Ry(turn) . mirror: right-handed rotations, the three angles ~ U(-rotate, rotate) (MAMP's
+    ``random_rot``, whose angles run the other way round: the same distribution). Mirroring negates x; whoever applies
+    it must also swap left and right joints. Computed in float64 on the host, so that every device gets the same map.
+    """
+    clips = len(noise.clip)
+    x, y, z = _around_zero(noise, "rotate", 3, reach=augment.rotate).T
+    turn = _around_zero(noise, "turn", 1, reach=augment.turn)[:, 0]
+    factor = 1 + _around_zero(noise, "scale", 1, reach=augment.scale)
+    turned = rotation(z, axis=2) @ rotation(y, axis=1) @ rotation(x, axis=0) @ rotation(turn, axis=1)
+    mirrored = noise.uniform("mirror", 1)[:, 0] < 0.5 if augment.mirror else np.zeros(clips, np.bool_)
+    flip = np.ones((clips, 1, 3))
+    flip[mirrored, 0, 0] = -1
+    return (factor[:, :, None] * turned * flip).astype(np.float32), mirrored
+
+
+def _around_zero(noise: Noise, stream: str, count: int, *, reach: float) -> NDArray[np.float64]:
+    """Return float64 [B, count], uniform on [-reach, reach)."""
+    if not reach:
+        return np.zeros((len(noise.clip), count))
+    drawn: NDArray[np.float64] = (2 * noise.uniform(stream, count).astype(np.float64) - 1) * reach
+    return drawn
+
+
+def rotation(angle: NDArray[np.float64], *, axis: int) -> NDArray[np.float64]:
+    """Return float64 [B, 3, 3], right-handed rotations by ``angle`` (rad) about axis 0 (x), 1 (y) or 2 (z)."""
+    i, j = (axis + 1) % 3, (axis + 2) % 3
+    matrix = np.zeros((len(angle), 3, 3))
+    matrix[:, axis, axis] = 1
+    matrix[:, i, i] = matrix[:, j, j] = np.cos(angle)
+    matrix[:, j, i] = np.sin(angle)
+    matrix[:, i, j] = -matrix[:, j, i]
+    return matrix
+
+
+def resample_and_map(rows: Tensor, first: Tensor, length: Tensor, *, frames: int, map: Tensor, joint: Tensor) -> Tensor:
+    """Return float32 [N, frames, V, 3]: each item's rows resized in time, then mapped in space, all at once.
+
+    Half-pixel centres (``align_corners=False``): output frame i of a window of L frames lies at (i + 1/2) L / frames
+    - 1/2, not below 0; it is computed as a fraction of integers, so its two neighbours and weight are exact.
+
+    Args:
+        rows: float32 [R, V, 3], where the windows lie.
+        first: int64 [N], each window's first row.
+        length: int64 [N], each window's rows, at least 1.
+        frames: frames of the output.
+        map: float32 [N, 3, 3], applied to every joint as a column: x' = A x.
+        joint: int64 [N, V], the joint that each output joint is taken from (identity, or left and right swapped).
+    """
+    place = (2 * torch.arange(frames, device=rows.device) + 1) * length[:, None] - frames
+    place = place.clamp_min(0)
+    low = place // (2 * frames)
+    high = torch.minimum(low + 1, length[:, None] - 1)
+    weight = ((place % (2 * frames)).to(torch.float32) / (2 * frames))[..., None, None]
+    below, above = rows[first[:, None] + low], rows[first[:, None] + high]
+    x = below + weight * (above - below)
+    x = torch.gather(x, 2, joint[:, None, :, None].expand_as(x))
+    # Sums of three products, not matmul: a matmul may run in TF32, which has 10 bits.
+    return (x[..., None, :] * map[:, None, None]).sum(-1)
+
+
+def add_noise(x: Tensor, noise: Noise, *, sigma: float) -> Tensor:
+    """Add Gaussian noise of standard deviation ``sigma`` (metres) to the frames of x [N, T, V, C] that are not empty.
+
+    Box and Muller, 1958: sqrt(-2 ln u) (cos, sin)(2 pi v) of two uniform numbers are two independent normal ones.
+    """
+    size = x[0].numel()
+    half = -(-size // 2)
+    u, v = noise.uniform("noise", 2 * half).split(half, dim=1)
+    radius, angle = torch.sqrt(-2 * torch.log1p(-u)), 2 * math.pi * v
+    normal = torch.cat((radius * torch.cos(angle), radius * torch.sin(angle)), 1)[:, :size].reshape(x.shape)
+    there = (x != 0).flatten(2).any(2)[..., None, None]
+    return torch.where(there, x + sigma * normal, x)
+
+
+def to_stream(x: Tensor, *, stream: str, parent: Tensor) -> Tensor:
+    """Return x [N, T, V, C] as joints, bones (joint minus parent; the root's is 0) or motion (the last frame's is 0).
+
+    Args:
+        x: joint positions, metres.
+        stream: ``"joint"``, ``"bone"`` or ``"motion"``.
+        parent: int64 [V], each joint's parent; the root is its own.
+    """
+    if stream == "bone":
+        return x - x[:, :, parent]
+    if stream == "motion":
+        return torch.cat((x[:, 1:] - x[:, :-1], torch.zeros_like(x[:, :1])), 1)
+    return x

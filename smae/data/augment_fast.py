@@ -1,0 +1,157 @@
+"""Numba kernels of the loader: look over rows, fill gaps, list present bodies, copy windows, crop-resize-map at once.
+
+All release the GIL, run on one thread and read and write only the arrays given.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smae.data.jit import njit
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+
+@njit("boolean(float32[:, :, ::1], uint8[::1])")
+def survey(rows: Floats, present: Bytes) -> bool:
+    """Set present [R] to 1 where any coordinate of rows [R, V, 3] is a number other than 0; tell whether any is NaN."""
+    gaps = False
+    bits = rows.reshape(rows.shape[0], rows.shape[1] * rows.shape[2]).view(np.uint32)
+    for r in range(rows.shape[0]):
+        # Without its sign bit, a float's bits order as its size does, and NaN lies above infinity.
+        largest = np.uint32(0)
+        for k in range(bits.shape[1]):
+            largest = max(largest, bits[r, k] & np.uint32(0x7FFFFFFF))
+        present[r] = largest > 0
+        if largest > np.uint32(0x7F800000):
+            gaps = True
+            present[r] = (np.nan_to_num(rows[r]) != 0).any()
+    return gaps
+
+
+@njit("void(float32[:, :, ::1], int64[::1], int64[::1])")
+def hold(rows: Floats, start: Ints, count: Ints) -> None:
+    """Fill NaN in place, joint by joint: the nearest frame that has the joint (the earlier of two), or 0 if none has.
+
+    Args:
+        rows: float32 [R, V, 3].
+        start: int64 [K], first row of each track (one body of one clip).
+        count: int64 [K], its rows.
+    """
+    for k in range(start.shape[0]):
+        track = rows[start[k] : start[k] + count[k]]
+        for v in range(rows.shape[1]):
+            last = -1
+            for t in range(count[k]):
+                if np.isnan(track[t, v, 0]) or np.isnan(track[t, v, 1]) or np.isnan(track[t, v, 2]):
+                    continue
+                for gap in range(last + 1, t):
+                    near = last if last >= 0 and gap - last <= t - gap else t
+                    track[gap, v] = track[near, v]
+                last = t
+            for gap in range(last + 1, count[k]):
+                for c in range(3):
+                    track[gap, v, c] = track[last, v, c] if last >= 0 else np.float32(0)
+
+
+@njit("void(uint8[::1], int64[::1], int64[::1], int64[::1], boolean, int64[::1], int64[::1])")
+def spans(present: Bytes, start: Ints, frames: Ints, bodies: Ints, prefix: bool, begin: Ints, valid: Ints) -> None:
+    """Write the frames to crop from, for each clip: begin [B] and valid [B], at least 1.
+
+    A frame counts if any body is present. With ``prefix`` the span is the first n frames, n being how many count;
+    otherwise it runs from the first that counts to the last.
+    """
+    for b in range(start.shape[0]):
+        counted, first, last = 0, -1, -1
+        for t in range(frames[b]):
+            for m in range(bodies[b]):
+                if present[start[b] + m * frames[b] + t]:
+                    counted += 1
+                    first = t if first < 0 else first
+                    last = t
+                    break
+        begin[b] = 0 if prefix or first < 0 else first
+        valid[b] = max(1, counted) if prefix or first < 0 else last - first + 1
+
+
+@njit("UniTuple(int64[::1], 3)(uint8[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1])")
+def list_items(
+    present: Bytes, start: Ints, frames: Ints, bodies: Ints, skip: Ints, length: Ints
+) -> tuple[Ints, Ints, Ints]:
+    """Return (clip, body, first row) of every body that is present in its clip's window: three int64 [N].
+
+    A clip none of whose bodies is present there keeps its first.
+
+    Args:
+        present: uint8 [R].
+        start: int64 [B], first row of each clip.
+        frames: int64 [B], rows of each body.
+        bodies: int64 [B].
+        skip: int64 [B], the window's first frame.
+        length: int64 [B], the window's frames.
+    """
+    clip = np.empty(bodies.sum(), np.int64)
+    body, first = np.empty_like(clip), np.empty_like(clip)
+    n = 0
+    for b in range(start.shape[0]):
+        before = n
+        for m in range(bodies[b]):
+            row = start[b] + m * frames[b] + skip[b]
+            if present[row : row + length[b]].any():
+                clip[n], body[n], first[n] = b, m, row
+                n += 1
+        if n == before:
+            clip[n], body[n], first[n] = b, 0, start[b] + skip[b]
+            n += 1
+    return clip[:n].copy(), body[:n].copy(), first[:n].copy()
+
+
+@njit("void(float32[:, :, ::1], int64[::1], int64[::1], float32[:, :, ::1])")
+def copy_windows(rows: Floats, first: Ints, length: Ints, out: Floats) -> None:
+    """Copy the windows rows[first : first + length] one after another into out."""
+    place = 0
+    for n in range(first.shape[0]):
+        out[place : place + length[n]] = rows[first[n] : first[n] + length[n]]
+        place += length[n]
+
+
+@njit("void(float32[:, :, ::1], int64[::1], int64[::1], float32[:, :, ::1], int64[:, ::1], float32[:, :, :, ::1])")
+def resample_and_map(rows: Floats, first: Ints, length: Ints, map: Floats, joint: Ints, out: Floats) -> None:
+    """Write what ``augment.resample_and_map`` returns into out [N, T, V, 3], without any array in between.
+
+    A frame is one line of V x 3 numbers, x y z x y z ...; the 3 x 3 map, joint after joint, is then a matrix with five
+    diagonals, and each diagonal is one multiplication of whole lines, which the processor does eight numbers at a time
+    (twice as fast, measured, as joint by joint).
+    """
+    frames, joints = out.shape[1], out.shape[2]
+    size = 3 * joints
+    flat, goal = rows.reshape(rows.shape[0], size), out.reshape(out.shape[0], frames, size)
+    line, band, swapped = np.zeros(size + 4, np.float32), np.zeros((5, size), np.float32), np.empty(size, np.float32)
+    middle = line[2 : size + 2]
+    for n in range(first.shape[0]):
+        for k in range(size):
+            for diagonal in range(5):
+                column = k % 3 + diagonal - 2
+                band[diagonal, k] = map[n, k % 3, column] if 0 <= column < 3 else 0
+        in_place = True
+        for v in range(joints):
+            in_place &= joint[n, v] == v
+        for t in range(frames):
+            place = max((2 * t + 1) * length[n] - frames, 0)
+            low = place // (2 * frames)
+            weight = np.float32(place - low * 2 * frames) / np.float32(2 * frames)
+            below, above = flat[first[n] + low], flat[first[n] + min(low + 1, length[n] - 1)]
+            for k in range(size):
+                middle[k] = below[k] + weight * (above[k] - below[k])
+            if not in_place:
+                for k in range(size):
+                    swapped[k] = middle[3 * joint[n, k // 3] + k % 3]
+                middle[:] = swapped
+            to = goal[n, t]
+            for k in range(size):
+                left = band[0, k] * line[k] + band[1, k] * line[k + 1]
+                right = band[3, k] * line[k + 3] + band[4, k] * line[k + 4]
+                to[k] = left + band[2, k] * line[k + 2] + right

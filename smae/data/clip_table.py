@@ -1,0 +1,120 @@
+"""The columns that a store keeps for each clip, and how they lie in its arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+COLUMNS: dict[str, str] = {
+    "offset": "int64",
+    "frames": "int32",
+    "bodies": "uint8",
+    "label": "int32",
+    "subject": "int16",
+    "camera": "int16",
+    "setup": "int16",
+    "replication": "int16",
+}
+"""The one-dimensional columns and their types; ``name`` and ``source`` are byte matrices."""
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """What is known of a clip besides its joints; -1 where a data set has no such number."""
+
+    name: str
+    action: str
+    subject: int = -1
+    camera: int = -1
+    setup: int = -1
+    replication: int = -1
+
+
+@dataclass(frozen=True)
+class ClipTable:
+    """All clips of a store, column by column, in plan order.
+
+    Attributes:
+        name: str [B].
+        offset: int64 [B], first row of each clip.
+        frames: int32 [B], T.
+        bodies: uint8 [B], M, 1 or 2.
+        label: int32 [B], index into the store's classes.
+        subject, camera, setup, replication: int16 [B], -1 where the data set has none.
+        source: uint8 [B, 32], SHA-256 of the raw file.
+    """
+
+    name: NDArray[np.str_]
+    offset: NDArray[np.int64]
+    frames: NDArray[np.int32]
+    bodies: NDArray[np.uint8]
+    label: NDArray[np.int32]
+    subject: NDArray[np.int16]
+    camera: NDArray[np.int16]
+    setup: NDArray[np.int16]
+    replication: NDArray[np.int16]
+    source: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """int64 [B], rows of each clip: M x T."""
+        return self.frames.astype(np.int64) * self.bodies
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the columns as a store keeps them, names as NUL-padded ASCII bytes [B, W]."""
+        ascii_names = np.char.encode(self.name, "ascii")
+        width = ascii_names.dtype.itemsize
+        stored: dict[str, NDArray[Any]] = {
+            "name": np.ascontiguousarray(ascii_names).view(np.uint8).reshape(len(self), width)
+        }
+        return stored | {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}
+
+
+def decode_names(stored: NDArray[np.uint8]) -> NDArray[np.str_]:
+    """Return the names that ``ClipTable.arrays`` packed as uint8 [B, W].
+
+    Raises:
+        UnicodeDecodeError: bytes that are not ASCII.
+    """
+    width = stored.shape[1]
+    return np.char.decode(np.ascontiguousarray(stored).view(f"S{width}").reshape(-1), "ascii")
+
+
+def build_table(
+    facts: Sequence[ClipFacts],
+    *,
+    frames: Sequence[int],
+    bodies: Sequence[int],
+    source: Sequence[bytes],
+    classes: Sequence[str],
+) -> ClipTable:
+    """Return the table of clips that lie end to end in the order given.
+
+    Args:
+        facts: one a clip.
+        frames: T of each.
+        bodies: M of each.
+        source: 32 bytes each.
+        classes: sorted action ids; a clip's label is the place of its action among them.
+    """
+    label = {action: index for index, action in enumerate(classes)}
+    rows = np.asarray(frames, np.int64) * np.asarray(bodies, np.int64)
+    return ClipTable(
+        name=np.array([fact.name for fact in facts], np.str_),
+        offset=np.concatenate([np.zeros(1, np.int64), np.cumsum(rows)[:-1]]) if len(rows) else rows,
+        frames=np.asarray(frames, np.int32),
+        bodies=np.asarray(bodies, np.uint8),
+        label=np.array([label[fact.action] for fact in facts], np.int32),
+        subject=np.array([fact.subject for fact in facts], np.int16),
+        camera=np.array([fact.camera for fact in facts], np.int16),
+        setup=np.array([fact.setup for fact in facts], np.int16),
+        replication=np.array([fact.replication for fact in facts], np.int16),
+        source=np.frombuffer(b"".join(source), np.uint8).reshape(len(facts), 32),
+    )

@@ -1,0 +1,56 @@
+"""How much memory there is, and whether a loader's rows may stay in it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Residency:
+    """What was chosen for a loader's rows, and why; ``str()`` of it is a line for people."""
+
+    resident: bool
+    why: str
+
+    def __str__(self) -> str:
+        return f"{'resident' if self.resident else 'streaming'}: {self.why}"
+
+
+def choose(need: int, *, mode: str) -> Residency:
+    """Decide where ``need`` bytes of rows live: as ``mode`` says, or with ``"auto"`` resident if they fit.
+
+    They fit if they take no more than a quarter of the memory that is free now.
+    """
+    if mode != "auto":
+        return Residency(mode == "resident", f"as asked; the rows take {in_words(need)}")
+    free = free_memory()
+    fits = need <= free // 4
+    verb = "fit" if fits else "do not fit"
+    return Residency(fits, f"{in_words(need)} of rows {verb} in a quarter of the {in_words(free)} of free memory")
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that this process may still take: the machine's, or its control group's if less."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in _lines(Path("/proc/meminfo")):
+        if line.startswith("MemAvailable:"):
+            free = int(line.split()[1]) * 1024
+    group = Path("/sys/fs/cgroup")
+    limit, used = _lines(group / "memory.max"), _lines(group / "memory.current")
+    if limit and used and limit[0].isdigit():
+        free = min(free, max(0, int(limit[0]) - int(used[0])))
+    return free
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().split("\n")
+    except OSError:
+        return []
+
+
+def in_words(count: int) -> str:
+    """Return a number of bytes as people write it."""
+    return f"{count / 1e9:.1f} GB" if count >= 10**8 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,94 @@
+"""Encoders: joints of the visible tokens in, features out."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from smae.config import Part
+from smae.models.masking import Mask
+from smae.models.tokens import Grid, gather, patchify
+from smae.models.transformer import Block, Places, init_weights
+from smae.registry import Registry
+from smae.skeleton import Layout
+
+
+class EncoderClass(Protocol):
+    """What an encoder plug-in is: a module class with a ``Config`` (a ``Part``)."""
+
+    def __call__(self, config: Any, *, frames: int, layout: Layout) -> Encoder:
+        """Build the encoder of clips of ``frames`` frames."""
+        ...
+
+
+class Encoder(nn.Module):
+    """Base of all encoders.
+
+    Attributes:
+        grid: how it cuts a clip into tokens.
+        dim: width D of its features.
+        depth: number of blocks, for layer-wise learning rates.
+    """
+
+    grid: Grid
+    dim: int
+    depth: int
+
+    def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
+        """Return features [N, K, D] of joints x [N, T, V, C]: all tokens, or those a mask keeps."""
+        raise TypeError(f"{type(self).__name__} must define forward(x, mask)")
+
+    def layer_of(self, parameter: str) -> int:
+        """Return the depth of a parameter, by name: 0 for the embedding, up to ``depth`` for the last block."""
+        raise TypeError(f"{type(self).__name__} must define layer_of(parameter)")
+
+
+encoders: Registry[EncoderClass] = Registry("encoder")
+
+
+@encoders.register("vit")
+class VisionTransformer(Encoder):
+    """Plain pre-LN ViT over (time patch, joint) tokens, no class token, separable positions (after MAMP)."""
+
+    class Config(Part):
+        """Size of the encoder."""
+
+        dim: int = Field(256, ge=8, description="width D")
+        depth: int = Field(8, ge=1, description="blocks")
+        heads: int = Field(8, ge=1, description="attention heads")
+        mlp: float = Field(4.0, gt=0, description="hidden width of the MLP, in units of D")
+        patch: int = Field(4, ge=1, description="frames in a token")
+        drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth of the last block, rising from 0")
+
+    def __init__(self, config: Config, *, frames: int, layout: Layout) -> None:
+        super().__init__()
+        self.grid = Grid.cut(frames, joints=len(layout), patch=config.patch)
+        self.dim, self.depth = config.dim, config.depth
+        self.embed = nn.Linear(self.grid.values, config.dim)
+        self.places = Places(self.grid.times, self.grid.joints, config.dim)
+        steps = max(1, config.depth - 1)
+        self.blocks = nn.ModuleList(
+            Block(config.dim, config.heads, mlp=config.mlp, drop_path=config.drop_path * i / steps)
+            for i in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(config.dim)
+        self.apply(init_weights)
+
+    def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
+        """Return features [N, K, D] of joints x [N, T, V, C]: all tokens, or those a mask keeps."""
+        tokens, places = patchify(x, self.grid), self.places()
+        if mask is None:
+            features = self.embed(tokens) + places
+        else:
+            features = self.embed(gather(tokens, mask.keep)) + places[mask.keep]
+        for block in self.blocks:
+            features = block(features)
+        return self.norm(features)  # type: ignore[no-any-return]
+
+    def layer_of(self, parameter: str) -> int:
+        """Return 0 for the embedding, 1 to ``depth`` for the blocks, ``depth`` for the last norm."""
+        if parameter.startswith("blocks."):
+            return int(parameter.split(".")[1]) + 1
+        return self.depth if parameter.startswith("norm.") else 0

@@ -1,0 +1,91 @@
+"""Pre-LN transformer blocks: self-attention, and cross-attention for decoders that read but do not rewrite."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from smae.errors import ConfigError
+
+
+class Attention(nn.Module):
+    """Multi-head scaled dot-product attention (Vaswani et al. 2017, equation 1), fused by torch."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ConfigError(f"width {dim} cannot be shared by {heads} heads: choose a multiple of {heads}")
+        self.heads = heads
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, source: Tensor) -> Tensor:
+        """Return [N, L, D]: what x [N, L, D] gathers from source [N, S, D]."""
+        n, length, dim = x.shape
+        q = self.query(x).view(n, length, self.heads, -1).transpose(1, 2)
+        k, v = self.key_value(source).view(n, source.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(q, k, v)
+        return self.out(mixed.transpose(1, 2).reshape(n, length, dim))  # type: ignore[no-any-return]
+
+
+class DropPath(nn.Module):
+    """Drop a residual branch for whole items while training (stochastic depth, Huang et al. 2016)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x [N, L, D], items dropped at ``rate`` and the others scaled up to keep the mean."""
+        if not self.training or self.rate == 0:
+            return x
+        alive = torch.rand(x.shape[0], 1, 1, device=x.device) >= self.rate
+        return x * alive / (1 - self.rate)
+
+
+class Block(nn.Module):
+    """x + attention(LN(x)), then x + MLP(LN(x)); with ``cross`` the keys and values come from another sequence."""
+
+    def __init__(self, dim: int, heads: int, *, mlp: float = 4.0, drop_path: float = 0.0, cross: bool = False) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(dim)
+        self.norm_source = nn.LayerNorm(dim) if cross else None
+        self.attention = Attention(dim, heads)
+        self.norm_mlp = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, int(dim * mlp)), nn.GELU(), nn.Linear(int(dim * mlp), dim))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, source: Tensor | None = None) -> Tensor:
+        """Return [N, L, D] of x [N, L, D] and, for cross-attention, source [N, S, D]."""
+        query = self.norm_attention(x)
+        key = query if self.norm_source is None or source is None else self.norm_source(source)
+        x = x + self.drop_path(self.attention(query, key))
+        return x + self.drop_path(self.mlp(self.norm_mlp(x)))  # type: ignore[no-any-return]
+
+
+def init_weights(module: nn.Module) -> None:
+    """Xavier-uniform linear maps, zero biases, unit LayerNorms, as MAE initialises them; use with ``apply``."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+class Places(nn.Module):
+    """Learned positions in two parts, time + joint, added together (MAMP's separable embedding)."""
+
+    def __init__(self, times: int, joints: int, dim: int) -> None:
+        super().__init__()
+        self.time = nn.Parameter(torch.empty(times, dim))
+        self.joint = nn.Parameter(torch.empty(joints, dim))
+        nn.init.trunc_normal_(self.time, std=0.02)
+        nn.init.trunc_normal_(self.joint, std=0.02)
+
+    def forward(self) -> Tensor:
+        """Return [L, D], token number = time * joints + joint."""
+        return (self.time[:, None] + self.joint[None, :]).flatten(0, 1)

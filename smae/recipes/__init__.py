@@ -1,0 +1,1 @@
+"""Recipes: TOML files that hold differences from the defaults only."""

@@ -1,0 +1,1 @@
+"""Contract tests that plug-in authors run against their own parts."""

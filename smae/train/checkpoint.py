@@ -1,0 +1,178 @@
+"""Checkpoints: a folder a step, safetensors and JSON only, published in one rename, checked before use.
+
+``checkpoints/step-00001234/`` holds ``model.safetensors``, ``optimizer.safetensors``, ``state.json`` and
+``manifest.json`` (SHA-256 and size of the others, written last).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from smae.errors import DataError, NonFiniteError
+from smae.train.run import read_json, write_json
+
+KEEP = 2
+"""Checkpoints kept at least, so that a damaged newest one leaves another."""
+
+_FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
+_REMEDY = "this checkpoint cannot be used; name another with --checkpoint, or train again"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds, once verified.
+
+    Attributes:
+        path: its folder.
+        model: the objective's weights by name.
+        optimizer: the optimiser's tensors, ``<parameter number>.<what>``.
+        state: position and identity (epoch, step, consumed clips, ...).
+    """
+
+    path: Path
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def save_checkpoint(
+    folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+) -> Path:
+    """Write ``folder/step-NNNNNNNN`` and return it; older ones beyond ``KEEP`` go.
+
+    Raises:
+        NonFiniteError: a weight is NaN or infinite; nothing is written.
+    """
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        raise NonFiniteError(f"weights {', '.join(bad[:3])} are not finite: no checkpoint was written")
+    contents = {
+        "model.safetensors": save(weights),
+        "optimizer.safetensors": save(pack_optimizer(optimizer)),
+        "state.json": json.dumps(state, indent=1, allow_nan=False).encode(),
+    }
+    final = folder / f"step-{state['step']:08d}"
+    partial = folder / f".{final.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, data in contents.items():
+        with open(partial / name, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+    digests = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()}
+    write_json(partial / "manifest.json", {"version": 1, "files": digests})
+    if final.exists():
+        shutil.rmtree(final)
+    os.replace(partial, final)
+    _sync_folder(folder)
+    for old in sorted(folder.glob("step-*"))[:-KEEP]:
+        shutil.rmtree(old)
+    return final
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Return a checkpoint, every byte checked against its manifest.
+
+    Raises:
+        DataError: a file is missing, changed, not a regular file, not safetensors, or holds a non-finite weight.
+    """
+    manifest = read_json(folder / "manifest.json", what="checkpoint manifest", remedy=_REMEDY).get("files")
+    if not isinstance(manifest, dict) or set(manifest) != set(_FILES):
+        raise DataError(f"{folder}: its manifest should name {', '.join(_FILES)}: {_REMEDY}")
+    data = {name: _read_checked(folder / name, manifest[name]) for name in _FILES}
+    try:
+        model, optimizer = load(data["model.safetensors"]), load(data["optimizer.safetensors"])
+        state = json.loads(data["state.json"])
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise DataError(f"{folder}: {error}: {_REMEDY}") from None
+    for name, tensor in model.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise DataError(f"{folder}: weight {name} is not finite: {_REMEDY}")
+    return Checkpoint(folder, model, optimizer, state)
+
+
+def _read_checked(path: Path, entry: Any) -> bytes:
+    if not path.is_file() or path.is_symlink():
+        raise DataError(f"{path}: missing, or not a regular file: {_REMEDY}")
+    size = path.stat().st_size
+    if not isinstance(entry, dict) or size != entry.get("bytes"):
+        raise DataError(f"{path}: {size} bytes, its manifest says otherwise: {_REMEDY}")
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
+        raise DataError(f"{path}: contents differ from its manifest's SHA-256: {_REMEDY}")
+    return data
+
+
+def latest(folder: Path, *, note: Callable[[str], None] = lambda message: None) -> Checkpoint:
+    """Return the newest checkpoint that verifies; each one passed over is told through ``note``.
+
+    Raises:
+        DataError: there is none.
+    """
+    for candidate in sorted(folder.glob("step-*"), reverse=True):
+        try:
+            return load_checkpoint(candidate)
+        except DataError as error:
+            note(f"passed over a damaged checkpoint: {error}")
+    raise DataError(f"{folder}: no usable checkpoint: train with `smae pretrain` first")
+
+
+def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return an optimiser's state as named tensors."""
+    packed = {}
+    for number, values in optimizer.state_dict()["state"].items():
+        for key, value in values.items():
+            packed[f"{number}.{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
+    return packed
+
+
+def unpack_optimizer(optimizer: torch.optim.Optimizer, packed: dict[str, Tensor]) -> None:
+    """Put packed tensors back into an optimiser over the same parameters."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in packed.items():
+        number, _, key = name.partition(".")
+        state.setdefault(int(number), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def load_weights(module: nn.Module, weights: dict[str, Tensor], *, where: str) -> None:
+    """Load weights by name, strictly.
+
+    Raises:
+        DataError: names or shapes differ; the first few differences are told.
+    """
+    own = module.state_dict()
+    differences = [f"{name}: missing there" for name in own if name not in weights]
+    differences += [f"{name}: unknown here" for name in weights if name not in own]
+    differences += [
+        f"{name}: {tuple(weights[name].shape)} there, {tuple(tensor.shape)} here"
+        for name, tensor in own.items()
+        if name in weights and weights[name].shape != tensor.shape
+    ]
+    if differences:
+        raise DataError(f"{where}: weights do not fit this model: " + "; ".join(differences[:4]))
+    module.load_state_dict(weights)
+
+

@@ -1,0 +1,78 @@
+"""One vector per clip: an encoder's mean over bodies, time and joints, or the raw coordinates themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from smae.data.batch import Batch
+from smae.data.loader import Loader
+from smae.models.encoders import Encoder
+
+Describe = Callable[[Batch], Tensor]
+"""Batch of B clips -> features [B, D]."""
+
+RAW_FRAMES = 24
+"""Frames to which raw coordinates are resized for the comparison with no encoder at all."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of a set of clips.
+
+    Attributes:
+        x: float32 [n, D].
+        label: int64 [n].
+        index: int64 [n], clip numbers in the store, ascending.
+    """
+
+    x: Tensor
+    label: Tensor
+    index: Tensor
+
+
+def mean_over_bodies(items: Tensor, batch: Batch) -> Tensor:
+    """Return [B, ...]: the mean of items [N, ...] over the present bodies of each clip."""
+    total = items.new_zeros(batch.clips, *items.shape[1:]).index_add_(0, batch.clip, items)
+    count = torch.bincount(batch.clip, minlength=batch.clips).to(items.dtype)
+    return total / count.view(-1, *[1] * (items.ndim - 1))
+
+
+def pooled(encoder: Encoder) -> Describe:
+    """Return the describer by an encoder: every token visible, mean over joints, time and bodies."""
+
+    def describe(batch: Batch) -> Tensor:
+        return mean_over_bodies(encoder(batch.x).float().mean(1), batch)
+
+    return describe
+
+
+def raw(batch: Batch) -> Tensor:
+    """Return raw coordinates [B, 2 * 24 * V * 3]: both bodies side by side, an absent second one zeros."""
+    n, frames, joints, channels = batch.x.shape
+    flat = batch.x.reshape(n, frames, joints * channels).transpose(1, 2)
+    short = interpolate(flat, size=RAW_FRAMES, mode="linear", align_corners=False).flatten(1)
+    both = short.new_zeros(batch.clips, 2, short.shape[1])
+    both[batch.clip, batch.body] = short
+    return both.flatten(1)
+
+
+@torch.no_grad()
+def extract(
+    describe: Describe, loader: Loader, *, epoch: int = 0, tell: Callable[[int, int], None] = lambda done, total: None
+) -> Features:
+    """Return the features of a loader's clips, in store order whatever the loader's."""
+    rows, labels, indices, done, total = [], [], [], 0, len(loader)
+    for batch in loader.epoch(epoch):
+        rows.append(describe(batch).cpu())
+        labels.append(batch.label.cpu())
+        indices.append(batch.index.cpu())
+        done += 1
+        tell(done, total)
+    index = torch.cat(indices)
+    order = index.argsort()
+    return Features(torch.cat(rows)[order], torch.cat(labels)[order], index[order])

@@ -1,0 +1,75 @@
+"""The training log: one JSON line per step, and the same curves for TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+class Log:
+    """Writes ``log.jsonl`` and, if wanted, TensorBoard events. A context manager.
+
+    A resumed run first cuts off the lines of steps that its checkpoint does not hold, so that each step stands there
+    once.
+
+    Attributes:
+        last_loss: of the last step written, NaN before the first.
+    """
+
+    def __init__(self, path: Path, *, tensorboard: Path | None, from_step: int = 0) -> None:
+        kept = [line for line in read_log(path) if line["step"] <= from_step] if from_step else []
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        self._out = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  (closed in __exit__)
+        self.last_loss = float(kept[-1]["loss"]) if kept else float("nan")
+        self._begun = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
+        self._writer = _tensorboard(tensorboard, from_step) if tensorboard else None
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._out.close()
+        if self._writer:
+            self._writer.close()
+
+    def step(
+        self, step: int, *, epoch: int, loss: float, lr: float, clips: int, metrics: dict[str, float] | None = None
+    ) -> None:
+        """Add one finished step."""
+        line = {"step": step, "epoch": epoch, "loss": loss, "lr": lr, "clips": clips, **(metrics or {})}
+        self.last_loss = loss
+        line["seconds"] = round(time.monotonic() - self._begun, 3)
+        self._out.write(json.dumps(line) + "\n")
+        if self._writer:
+            for name in ("loss", "lr", *(metrics or {})):
+                self._writer.add_scalar(name, line[name], step)
+
+
+def _tensorboard(folder: Path, from_step: int) -> Any:
+    if not has_tensorboard():
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=from_step + 1 if from_step else None)  # type: ignore[no-untyped-call]
+
+
+def has_tensorboard() -> bool:
+    """Return whether TensorBoard is installed (``pip install 'smae[tensorboard]'``)."""
+    return find_spec("tensorboard") is not None
+
+
+def read_log(path: Path, *, note: Callable[[str], None] = lambda message: None) -> list[dict[str, Any]]:
+    """Return the log's lines; a last line cut short by a crash is passed over, and told through ``note``."""
+    lines: list[dict[str, Any]] = []
+    if not path.is_file():
+        return lines
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            note(f"{path}:{number}: not JSON, passed over")
+    return lines

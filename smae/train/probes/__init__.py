@@ -1,0 +1,100 @@
+"""How an encoder is judged: each probe learns from the train part of a split and is scored once on its test part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from smae.data.loader import Loader
+from smae.data.protocols import Split
+from smae.data.store import Store
+from smae.models.encoders import Encoder
+from smae.registry import Registry
+from smae.train.config import RunConfig
+
+Tell = Callable[[str, int, int], None]
+"""Progress for people: what is being done, how far, of how much."""
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What a probe is given, and all it may use: it never chooses anything by looking at test.
+
+    Attributes:
+        store: the data.
+        split: train and test clips.
+        config: the run's settings, those of the probes among them.
+        device: where to compute.
+        tell: progress.
+    """
+
+    store: Store
+    split: Split
+    config: RunConfig
+    device: torch.device
+    tell: Tell = field(default=lambda what, done, total: None)
+
+    def loader(self, part: str, *, augmented: bool = False, batch: int) -> Loader:
+        """Return a loader of the ``"train"`` or ``"test"`` part: shuffled and augmented, or in store order and plain."""
+        return Loader(
+            self.store,
+            getattr(self.split, part),
+            augment=self.config.augment,
+            batch=batch,
+            seed=self.config.seed,
+            train=augmented,
+            device=self.device,
+            workers=self.config.train.workers,
+        )
+
+    @property
+    def classes(self) -> int:
+        """Number of classes in the store, K."""
+        return len(self.store.classes)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What came out of a probe.
+
+    Attributes:
+        predicted: int64 [n], class of each test clip.
+        label: int64 [n], its true class.
+        top1: share of test clips whose class came first, in [0, 1].
+        top5: share whose class was among the first five; None where the probe ranks nothing.
+    """
+
+    predicted: NDArray[np.int64]
+    label: NDArray[np.int64]
+    top1: float
+    top5: float | None
+
+
+class Probe(Protocol):
+    """What a probe plug-in is."""
+
+    def __call__(self, encoder: Encoder, exam: Exam) -> Scores:
+        """Judge an encoder; it may be trained further, since it is the probe's own copy."""
+        ...
+
+
+probes: Registry[Probe] = Registry("probe")
+
+
+def score(logits: Tensor, label: Tensor) -> Scores:
+    """Return the scores of logits [n, K] against labels [n], by torchmetrics."""
+    from torchmetrics.functional.classification import multiclass_accuracy
+
+    logits, label = logits.detach().float().cpu(), label.cpu()
+    classes = logits.shape[1]
+    accuracy = [
+        float(multiclass_accuracy(logits, label, num_classes=classes, top_k=k, average="micro"))
+        for k in (1, min(5, classes))
+    ]
+    return Scores(logits.argmax(1).numpy(), label.numpy(), accuracy[0], accuracy[1] if classes > 5 else None)

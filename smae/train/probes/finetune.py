@@ -1,0 +1,91 @@
+"""Fine-tuning: the whole encoder and a head are trained on the labels (MAMP's recipe)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from smae.data.batch import Batch
+from smae.models.encoders import Encoder
+from smae.models.transformer import DropPath
+from smae.train.features import mean_over_bodies
+from smae.train.optim import adamw, warmup_cosine
+from smae.train.probes import Exam, Scores, probes, score
+
+
+class Classifier(nn.Module):
+    """Encoder, then dropout, mean over time, joints side by side, mean over bodies, FC, BatchNorm, ReLU, FC."""
+
+    def __init__(self, encoder: Encoder, *, classes: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.encoder, self.dropout = encoder, nn.Dropout(dropout)
+        width = encoder.grid.joints * encoder.dim
+        self.head = nn.Sequential(
+            nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, classes)
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return logits [B, K]."""
+        grid = self.encoder.grid
+        tokens = self.dropout(self.encoder(batch.x))
+        items = tokens.reshape(-1, grid.times, grid.joints, self.encoder.dim).mean(1).flatten(1)
+        return self.head(mean_over_bodies(items.float(), batch))  # type: ignore[no-any-return]
+
+    def scale_of(self, decay: float) -> dict[str, float]:
+        """Return each parameter's share of the learning rate: decay^(layers above it) (BEiT's layer-wise decay)."""
+        depth = self.encoder.depth
+        return {
+            name: decay ** (depth + 1 - self.encoder.layer_of(name.removeprefix("encoder.")))
+            if name.startswith("encoder.")
+            else 1.0
+            for name, _ in self.named_parameters()
+        }
+
+
+@probes.register("finetune")
+def finetune(encoder: Encoder, exam: Exam) -> Scores:
+    """Train encoder and head on the train labels; the last epoch is what counts."""
+    settings, seed = exam.config.finetune, exam.config.seed
+    torch.manual_seed(seed)
+    model = Classifier(encoder, classes=exam.classes, hidden=settings.hidden, dropout=settings.dropout).to(exam.device)
+    set_drop_path(encoder, settings.drop_path)
+    loader = exam.loader("train", augmented=True, batch=settings.batch)
+    share = model.scale_of(settings.layer_decay)
+    optimizer = adamw(model, lr=settings.lr, weight_decay=settings.weight_decay, scale=share.__getitem__)
+    schedule = warmup_cosine(
+        optimizer,
+        steps=settings.epochs * len(loader),
+        warmup=round(settings.warmup * len(loader)),
+        floor=min(1.0, settings.min_lr / settings.lr),
+    )
+    model.train()
+    for epoch in range(settings.epochs):
+        for batch in loader.epoch(epoch):
+            if batch.clips < 2:
+                continue  # the head's BatchNorm has no variance of one clip
+            loss = cross_entropy(model(batch), batch.label, label_smoothing=settings.label_smoothing)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        exam.tell("fine-tuning", epoch + 1, settings.epochs)
+    return classify(model, exam)
+
+
+def set_drop_path(encoder: nn.Module, rate: float) -> None:
+    """Set stochastic depth, rising linearly from 0 in the first block to ``rate`` in the last."""
+    layers = [module for module in encoder.modules() if isinstance(module, DropPath)]
+    for number, layer in enumerate(layers):
+        layer.rate = rate * number / max(1, len(layers) - 1)
+
+
+@torch.no_grad()
+def classify(model: Classifier, exam: Exam) -> Scores:
+    """Return a classifier's scores on the test part."""
+    model.eval()
+    logits, labels = [], []
+    for batch in exam.loader("test", batch=exam.config.finetune.batch).epoch(0):
+        logits.append(model(batch).cpu())
+        labels.append(batch.label.cpu())
+    return score(torch.cat(logits), torch.cat(labels))

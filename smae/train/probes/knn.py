@@ -1,0 +1,53 @@
+"""The nearest-neighbour probe (retrieval): the train part is the gallery, nothing is learned."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from smae.models.encoders import Encoder
+from smae.train.features import Describe, extract, pooled
+from smae.train.probes import Exam, Scores, probes, score
+
+_ENCODE_BATCH = 64
+_QUERY_BATCH = 1024
+
+
+@probes.register("knn")
+def knn(encoder: Encoder, exam: Exam) -> Scores:
+    """Judge frozen mean features by their nearest neighbours."""
+    encoder.eval()
+    return knn_on(pooled(encoder), exam)
+
+
+def knn_on(describe: Describe, exam: Exam) -> Scores:
+    """Judge any describer: L2-normalised features, cosine, k neighbours vote with their class."""
+    gallery = extract(
+        describe, exam.loader("train", batch=_ENCODE_BATCH), tell=lambda d, t: exam.tell("knn: train clips", d, t)
+    )
+    query = extract(
+        describe, exam.loader("test", batch=_ENCODE_BATCH), tell=lambda d, t: exam.tell("knn: test clips", d, t)
+    )
+    k = min(exam.config.knn.k, len(gallery.x))
+    votes = neighbour_votes(query.x, gallery.x, gallery.label, k=k, classes=exam.classes)
+    return score(votes, query.label)
+
+
+def neighbour_votes(query: Tensor, gallery: Tensor, label: Tensor, *, k: int, classes: int) -> Tensor:
+    """Return votes [n, K] of the k most similar gallery rows; a tie falls to the class of the nearer neighbour.
+
+    Args:
+        query: [n, D].
+        gallery: [m, D].
+        label: int64 [m], classes of the gallery.
+        k: neighbours, at most m.
+        classes: K.
+    """
+    gallery = normalize(gallery, dim=1)
+    votes = []
+    for rows in normalize(query, dim=1).split(_QUERY_BATCH):
+        similarity, nearest = (rows @ gallery.T).topk(k, dim=1)
+        weight = 1 + (similarity.clamp(-1, 1) + 1) * (0.4 / k)  # at most 0.8 / k more a vote: breaks ties, never outvotes
+        votes.append(torch.zeros(len(rows), classes).scatter_add_(1, label[nearest], weight))
+    return torch.cat(votes)

@@ -1,0 +1,140 @@
+"""The run's page: gathers what a run left behind and what its objective makes of a few clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from smae.data.loader import Loader
+from smae.data.store import Store
+from smae.errors import DataError
+from smae.train.config import RunConfig
+from smae.train.evaluate import PRETRAINED
+from smae.train.judge import load_objective
+from smae.train.log import read_log
+from smae.train.objectives import Objective
+from smae.train.page import ClipPicture, ConfusionPicture, Facts, LossPoint, ResultRow, RunPage, render_page
+from smae.train.run import Run, read_json
+
+CLIPS = 6
+"""Clips shown, of different classes where the store has as many."""
+
+LOSS_POINTS = 600
+"""Points of the loss curve; each is the mean over its share of the steps."""
+
+
+def write_report(run: Run, store: Store, *, out: Path, say: Callable[[str], None]) -> Path:
+    """Write the page of a run to ``out`` and return it.
+
+    Raises:
+        DataError: the run has no usable checkpoint, or the store does not fit it.
+    """
+    about = run.describe()
+    config, objective = load_objective(run, store, say=say)
+    results = [read_json(path, what="results", remedy="run smae eval again") for path in sorted(run.results.glob("*.json"))]
+    if not results:
+        say("no results yet: smae eval adds them")
+    page = RunPage(
+        title=run.path.name,
+        facts=_facts(about, store, config),
+        losses=_losses(run, say=say),
+        results=[_result(row, result) for result in results for row in result["rows"]],
+        confusion=_confusion(results),
+        clips=_clips(objective, store, config),
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(render_page(page), encoding="utf-8")
+    return out
+
+
+def _facts(about: dict[str, Any], store: Store, config: RunConfig) -> list[Facts]:
+    split = store.split(config.protocol)
+    settings = config.model_dump(mode="json")
+    what = [("recipe", about["recipe"]), ("seed", str(config.seed)), ("device", about["device"]["type"])]
+    what += [(name, _told(settings[name])) for name in ("objective", "masking", "encoder", "decoder", "optim", "train")]
+    data = [
+        ("store", f"{Path(about['store']['path']).name} ({store.dataset}, {store.mode} mode, {store.layout.name})"),
+        ("fingerprint", store.fingerprint[:16]),
+        ("clips", f"{len(store):,} of {len(store.classes)} classes"),
+        ("split", f"{split.name}: {len(split.train):,} train, {len(split.test):,} test"),
+        ("augmentation", _told(settings["augment"])),
+    ]
+    return [
+        Facts("What was run", what),
+        Facts("On what", data),
+        Facts("With", [(name, str(version)) for name, version in about["versions"].items()]),
+    ]
+
+
+def _told(section: dict[str, Any]) -> str:
+    name = section.get("name", "")
+    rest = ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+                     for key, value in section.items() if key != "name")  # fmt: skip
+    return f"{name}: {rest}" if name and rest else name or rest
+
+
+def _losses(run: Run, *, say: Callable[[str], None]) -> list[LossPoint]:
+    lines = read_log(run.log, note=say)
+    points, size = [], max(1, -(-len(lines) // LOSS_POINTS))
+    for start in range(0, len(lines), size):
+        group = lines[start : start + size]
+        before = lines[start - 1]["seconds"] if start else 0.0
+        taken = max(1e-3, group[-1]["seconds"] - before)
+        points.append(
+            LossPoint(
+                step=group[-1]["step"],
+                epoch=float(group[-1]["epoch"]),
+                loss=float(np.mean([line["loss"] for line in group])),
+                lr=group[-1]["lr"],
+                clips_per_second=sum(line["clips"] for line in group) / taken,
+            )
+        )
+    return points
+
+
+def _result(row: dict[str, Any], result: dict[str, Any]) -> ResultRow:
+    seen = result.get("seen_in_training", 0)
+    note = f"{seen:,} test clips were seen in pre-training" if seen and row["what"] == PRETRAINED else ""
+    return ResultRow(result["protocol"], row["mode"], row["what"], row["top1"], row["top5"], note)
+
+
+def _confusion(results: list[dict[str, Any]]) -> ConfusionPicture | None:
+    order = {"finetune": 0, "linear": 1, "knn": 2}
+    best = min(results, key=lambda result: order.get(result["mode"], 3), default=None)
+    return ConfusionPicture(best["classes"], np.array(best["confusion"], np.int64)) if best else None
+
+
+def _clips(objective: Objective, store: Store, config: RunConfig) -> list[ClipPicture]:
+    """Return a few test clips as the objective sees, hides and rebuilds them; none for one that rebuilds nothing."""
+    test = store.split(config.protocol).test
+    _, first = np.unique(store.clips.label[test], return_index=True)
+    chosen = np.sort(test[first[np.linspace(0, len(first) - 1, min(CLIPS, len(first))).round().astype(int)]])
+    loader = Loader(
+        store, chosen, augment=config.augment, batch=len(chosen), seed=config.seed, train=False,
+        device=torch.device("cpu"), workers=0,
+    )  # fmt: skip
+    batch = next(iter(loader.epoch(0)))
+    preview = objective.preview(batch, batch.noise(config.seed))
+    if preview is None:
+        return []
+    if not bool(preview.rebuilt.isfinite().all()):
+        raise DataError("the reconstruction of the shown clips is not finite: the checkpoint is damaged or diverged")
+    pictures = []
+    for number, clip in enumerate(batch.index.tolist()):
+        items = (batch.clip == number).nonzero()[:, 0]
+        label = store.classes[int(store.clips.label[clip])]
+        pictures.append(
+            ClipPicture(
+                title=f"{store.clips.name[clip]} ({label})",
+                original=batch.x[items].numpy(),
+                masked=preview.hidden[items].numpy(),
+                reconstructed=preview.rebuilt[items].numpy(),
+                bones=store.layout.bones,
+                joints=store.layout.joints,
+            )
+        )
+    return pictures

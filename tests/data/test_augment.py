@@ -1,0 +1,224 @@
+"""Crop, resize, maps of space, noise and streams against naive loops, PyTorch's own resize and hand-drawn points."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from smae.data import augment_fast
+from smae.data.assemble import Fused, Staged
+from smae.data.augment import Augment, add_noise, maps, resample_and_map, rotation, to_stream, windows
+from smae.noise import Noise
+from smae.skeleton import NTU25
+from tests.oracles import augment as oracle
+
+
+def noise(clips: int, *, seed: int = 3) -> Noise:
+    return Noise(seed, 0, np.arange(clips))
+
+
+@pytest.mark.parametrize("settings", [Augment(), Augment(crop=(0.2, 0.4), min_frames=5), Augment(min_frames=1)])
+def test_training_windows_equal_the_naive_ones(settings: Augment) -> None:
+    valid = np.arange(1, 401)
+    start, length = windows(valid, noise(400), augment=settings)
+    draws = noise(400).uniform("crop", 2).astype(np.float64)
+    expected = [oracle.window(int(n), tuple(draw), settings) for n, draw in zip(valid, draws, strict=True)]
+    np.testing.assert_array_equal(np.stack([start, length], 1), expected)
+    assert (start >= 0).all()
+    assert (start + length <= valid).all()
+    assert (length >= np.minimum(settings.min_frames, valid)).all()
+
+
+def test_training_windows_reach_both_ends_and_all_lengths() -> None:
+    start, length = windows(np.full(20_000, 200), noise(20_000), augment=Augment())
+    assert start.min() == 0
+    assert (start + length).max() == 200
+    assert length.min() == 100
+    assert length.max() == 199  # p < 1, so floor(200 p) never gets to 200
+    assert abs(length.mean() - 149.5) < 1
+
+
+@pytest.mark.parametrize("share", [0.95, 1.0, 0.01])
+def test_testing_windows_equal_the_naive_ones(share: float) -> None:
+    valid = np.arange(1, 401)
+    start, length = windows(valid, None, augment=Augment(test_crop=share))
+    expected = [oracle.window(int(n), None, Augment(test_crop=share)) for n in valid]
+    np.testing.assert_array_equal(np.stack([start, length], 1), expected)
+    assert (length >= 1).all()
+
+
+def test_a_testing_window_drops_two_and_a_half_percent_at_either_end() -> None:
+    start, length = windows(np.array([100, 300]), None, augment=Augment())
+    assert start.tolist() == [2, 7]
+    assert length.tolist() == [96, 286]
+
+
+@pytest.mark.parametrize(("axis", "source", "goal"), [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
+def test_a_quarter_turn_takes_one_axis_to_the_next(axis: int, source: int, goal: int) -> None:
+    turned = rotation(np.array([math.pi / 2]), axis=axis)[0] @ np.eye(3)[source]
+    np.testing.assert_allclose(turned, np.eye(3)[goal], atol=1e-12)
+
+
+def test_maps_are_right_handed_rotations_within_the_angle() -> None:
+    space, mirrored = maps(noise(500), augment=Augment())
+    assert not mirrored.any()
+    np.testing.assert_allclose(space @ space.transpose(0, 2, 1), np.broadcast_to(np.eye(3), space.shape), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.det(space), 1, atol=1e-6)
+    about_y = np.arcsin(-space[:, 2, 0])  # R = Rz Ry Rx has -sin(y) at its lower left corner
+    assert about_y.min() < -0.28
+    assert about_y.max() > 0.28
+    assert np.abs(about_y).max() <= 0.3
+
+
+def test_turning_changes_only_the_heading() -> None:
+    space, _ = maps(noise(200), augment=Augment(rotate=0, turn=math.pi))
+    np.testing.assert_allclose(space[:, 1], np.broadcast_to([0, 1, 0], (200, 3)), atol=1e-7)
+    heading = np.arctan2(space[:, 0, 2], space[:, 0, 0])
+    assert heading.min() < -3
+    assert heading.max() > 3
+
+
+def test_scaling_and_mirroring() -> None:
+    space, mirrored = maps(noise(2000), augment=Augment(rotate=0, scale=0.2, mirror=True))
+    assert 0.45 < mirrored.mean() < 0.55
+    np.testing.assert_array_equal(np.sign(space[:, 0, 0]), np.where(mirrored, -1, 1))
+    assert 0.8 <= space[:, 1, 1].min() < 0.81
+    assert 1.19 < space[:, 1, 1].max() < 1.2
+
+
+def test_nothing_asked_for_is_the_identity() -> None:
+    space, mirrored = maps(noise(5), augment=Augment(rotate=0))
+    np.testing.assert_array_equal(space, np.broadcast_to(np.eye(3), (5, 3, 3)))
+    assert not mirrored.any()
+
+
+def windows_of(seed: int, *, items: int, longest: int) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(seed)
+    length = rng.integers(1, longest, items, endpoint=True)
+    rows = rng.normal(size=(longest + 50, 25, 3)).astype(np.float32)
+    joint = np.tile(np.arange(25), (items, 1))
+    joint[::2] = joint[::2, ::-1]
+    return rows, rng.integers(0, 50, items), length, rng.normal(size=(items, 3, 3)).astype(np.float32), joint
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), frames=st.integers(1, 130), longest=st.integers(1, 310))
+def test_fused_staged_and_naive_agree(seed: int, frames: int, longest: int) -> None:
+    rows, first, length, space, joint = windows_of(seed, items=3, longest=longest)
+    fused = Fused(frames=frames)(rows, first, length, map=space, joint=joint)
+    staged = Staged(frames=frames, device=torch.device("cpu"))(rows, first, length, map=space, joint=joint)
+    torch.testing.assert_close(fused, staged, rtol=1e-6, atol=3e-6)
+    for n in range(3):
+        cut = rows[first[n] : first[n] + length[n]].astype(np.float64)
+        naive = oracle.resized(cut, frames)[:, joint[n]] @ space[n].astype(np.float64).T
+        np.testing.assert_allclose(fused[n].numpy(), naive, rtol=1e-5, atol=5e-6)
+
+
+@pytest.mark.parametrize(("length", "frames"), [(300, 120), (64, 120), (1, 120), (120, 120), (119, 7)])
+def test_resizing_equals_pytorch(length: int, frames: int) -> None:
+    rows = torch.from_numpy(np.random.default_rng(0).normal(size=(length, 25, 3)).astype(np.float32))
+    first, joint = torch.zeros(1, dtype=torch.int64), torch.arange(25)[None]
+    ours = resample_and_map(rows, first, torch.tensor([length]), frames=frames, map=torch.eye(3)[None], joint=joint)[0]
+    track = rows.reshape(length, 75).T[None]
+    theirs = torch.nn.functional.interpolate(track, size=frames, mode="linear", align_corners=False)[0].T
+    # PyTorch places frames in float32; at frame 300 that is good to 3e-5 of a frame.
+    torch.testing.assert_close(ours.reshape(frames, 75), theirs, rtol=0, atol=2e-4)
+    if length == frames:
+        assert torch.equal(ours, rows)
+
+
+def test_staged_buffers_are_used_again_without_mixing_batches() -> None:
+    staged = Staged(frames=10, device=torch.device("cpu"), buffers=2)
+    fused = Fused(frames=10)
+    for seed in range(6):
+        rows, first, length, space, joint = windows_of(seed, items=4, longest=40)
+        expected = fused(rows, first, length, map=space, joint=joint)
+        torch.testing.assert_close(staged(rows, first, length, map=space, joint=joint), expected, rtol=1e-6, atol=3e-6)
+
+
+def test_gaps_hold_the_nearest_frame() -> None:
+    track = np.full((6, 2, 3), np.nan, np.float32)
+    track[1, 0], track[4, 0] = 1, 4
+    expected = np.zeros_like(track)
+    expected[:, 0] = np.array([1, 1, 1, 4, 4, 4])[:, None]
+    np.testing.assert_array_equal(oracle.filled(track.astype(np.float64)), expected)
+    augment_fast.hold(track, np.array([0]), np.array([6]))
+    np.testing.assert_array_equal(track, expected)
+
+
+def test_gaps_equal_the_naive_fill_track_by_track() -> None:
+    rng = np.random.default_rng(5)
+    rows = rng.normal(size=(60, 4, 3)).astype(np.float32)
+    rows[rng.random((60, 4)) < 0.6] = np.nan
+    rows[rng.random((60, 4, 3)) < 0.02] = np.nan  # one coordinate missing is a joint missing
+    expected = np.concatenate([oracle.filled(rows[a:b].astype(np.float64)) for a, b in [(0, 25), (25, 26), (26, 60)]])
+    augment_fast.hold(rows, np.array([0, 25, 26]), np.array([25, 1, 34]))
+    np.testing.assert_array_equal(rows, expected)
+
+
+def test_present_means_a_number_other_than_zero() -> None:
+    rows = np.zeros((4, 25, 3), np.float32)
+    rows[1, 3, 2], rows[2] = -1e-30, np.nan
+    present = np.empty(4, np.uint8)
+    assert augment_fast.survey(rows, present)
+    assert present.tolist() == [0, 1, 0, 0]
+    rows[2] = 0
+    assert not augment_fast.survey(rows, present)
+
+
+@pytest.mark.parametrize(("prefix", "expected"), [(True, (0, 3)), (False, (1, 5))])
+def test_valid_frames_are_counted_or_spanned(prefix: bool, expected: tuple[int, int]) -> None:
+    # One clip of two bodies and six frames: someone is there in frames 1, 4 and 5.
+    present = np.array([0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 1, 0], np.uint8)  # body 0, then body 1
+    begin, valid = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    augment_fast.spans(present, np.array([0]), np.array([6]), np.array([2]), prefix, begin, valid)
+    assert (int(begin[0]), int(valid[0])) == expected
+
+
+def test_noise_is_normal_and_leaves_empty_frames_empty() -> None:
+    x = torch.ones(40, 60, 25, 3)
+    x[:, 10:20] = 0
+    source = Noise(1, 2, torch.arange(40), torch.zeros(40, dtype=torch.int64))
+    added = (add_noise(x, source, sigma=0.01) - x)[:, 20:]
+    assert abs(float(added.mean())) < 1e-4
+    assert abs(float(added.std()) - 0.01) < 1e-4
+    assert abs(float((added / 0.01).pow(4).mean()) - 3) < 0.1  # kurtosis of the normal distribution
+    assert torch.equal(add_noise(x, source, sigma=0.01)[:, 10:20], x[:, 10:20])
+
+
+def test_noise_of_an_item_does_not_depend_on_its_batch() -> None:
+    x = torch.ones(8, 5, 25, 3)
+    clip, body = torch.arange(8) // 2, torch.arange(8) % 2
+    together = add_noise(x, Noise(1, 2, clip, body), sigma=0.01)
+    alone = add_noise(x[5:6], Noise(1, 2, clip[5:6], body[5:6]), sigma=0.01)
+    assert torch.equal(together[5:6], alone)
+    assert not torch.equal(together[4], together[5])
+
+
+def test_streams() -> None:
+    x = torch.randn(2, 5, 25, 3, generator=torch.Generator().manual_seed(0))
+    parent = torch.arange(25)
+    for child, above in NTU25.bones:
+        parent[child] = above
+    assert to_stream(x, stream="joint", parent=parent) is x
+    bone = to_stream(x, stream="bone", parent=parent)
+    assert torch.equal(bone[:, :, 3], x[:, :, 3] - x[:, :, 2])
+    assert not bone[:, :, 20].any()  # the root of NTU's bones
+    motion = to_stream(x, stream="motion", parent=parent)
+    assert torch.equal(motion[:, 0], x[:, 1] - x[:, 0])
+    assert not motion[:, -1].any()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"crop": (0.9, 0.5)}, {"crop": (0.0, 1.0)}, {"frames": 0}, {"rotate": -1}, {"stream": "speed"}, {"speed": 1}],
+)
+def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        Augment.model_validate(wrong)

@@ -1,0 +1,309 @@
+"""The fast reader equals the plain one: in arrays where it accepts, in code and place where it does not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from smae.data import bits, skeleton_fast
+from smae.data.recording import Recording
+from smae.data.skeleton_fast import read_skeleton, read_sure
+from smae.data.skeleton_kernels import PAD, fill, outline, scan
+from smae.data.skeleton_text import read_plain
+from smae.errors import BadRecording
+from tests.skeletons import walk, write_skeleton
+
+ROOT = Path(__file__).resolve().parents[2]
+REAL = ROOT.parent / "shared" / "data" / "uiprmd" / "to_skeleton.py"
+SMALL = write_skeleton(walk(2, bodies=2, seed=5))
+FRAGMENTS = (
+    b"0", b"9", b"25", b" ", b"  ", b"\t", b".", b"-", b"+", b"e", b"E-05", b"e+99", b"e100", b"\r", b"\n", b"\r\n",
+    b"nan", b"inf", b",", b"_", b"0x", b"\x00", b"\xff", b"\xef\xbb\xbf", b"2\r\n", b"1.5", b"18446744073709551616",
+    b"00000000000000000000", b"0.00000000000000000000001", b"123456789012345678901234567890",
+)  # fmt: skip
+
+
+def equal(a: Recording, b: Recording) -> bool:
+    """Tell whether two recordings hold the same bits."""
+    arrays = ("frame", "body", "xyz", "state")
+    same = all(getattr(a, n).tobytes() == getattr(b, n).tobytes() for n in arrays)
+    kinds = all(
+        (getattr(a, n).dtype, getattr(a, n).shape) == (getattr(b, n).dtype, getattr(b, n).shape) for n in arrays
+    )
+    return same and kinds and (a.frames, a.notes) == (b.frames, b.notes)
+
+
+def outcome(text: bytes) -> Recording | tuple[str, int, int]:
+    try:
+        return read_plain(text)
+    except BadRecording as error:
+        return error.code, error.line, error.column
+
+
+def check(text: bytes) -> bool:
+    """Assert that the fast reader accepts only what the plain one does, equally; return whether it accepted."""
+    sure, expected = read_sure(text), outcome(text)
+    if sure is not None:
+        assert isinstance(expected, Recording), f"only the fast reader takes it: {expected}"
+        assert equal(sure, expected)
+    return sure is not None
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Every 100th of the real recordings."""
+    if not REAL.exists():
+        pytest.skip("the shared folder with real recordings is not beside the repository")
+    folder = tmp_path_factory.mktemp("real")
+    subprocess.run([sys.executable, str(REAL), str(folder), "--every", "100"], check=True, capture_output=True)
+    return [path.read_bytes() for path in sorted(folder.glob("*.skeleton"))]
+
+
+def test_real_files_are_read_fast_and_equal(real: list[bytes]) -> None:
+    assert len(real) == 20
+    assert all(check(text) for text in real)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("final_newline", [True, False])
+@pytest.mark.parametrize("digits", [1, 4, 7, 9, 17])
+def test_usual_spellings_are_read_fast(newline: str, final_newline: bool, digits: int) -> None:
+    for bodies in range(4):
+        frames = walk(3, bodies=bodies, seed=digits, digits=min(digits, 14))
+        frames.insert(1, [])
+        assert check(write_skeleton(frames, newline=newline, final_newline=final_newline))
+        check(write_skeleton(walk(2, bodies=1, digits=digits), newline=newline))
+
+
+def test_many_bodies_are_noted_alike() -> None:
+    text = write_skeleton(walk(3, bodies=7))
+    sure = read_sure(text)
+    assert sure is not None
+    assert sure.notes == {"many-bodies": 3}
+    assert check(text)
+
+
+@pytest.mark.parametrize("newline", ["\r", "\n\r\n"])
+def test_rare_spellings_are_left_to_the_plain_reader(newline: str) -> None:
+    assert not check(write_skeleton(walk(2), newline=newline))
+    assert not check(write_skeleton(walk(2), separator="\t"))
+    assert not check(write_skeleton(walk(2), bom=True))
+
+
+def test_results_own_their_memory_and_take_views() -> None:
+    first, second = write_skeleton(walk(3, seed=1)), write_skeleton(walk(3, seed=2))
+    kept = read_skeleton(memoryview(first))
+    before = kept.xyz.copy()
+    read_skeleton(second)
+    assert np.array_equal(kept.xyz, before)
+    assert all(a.base is None for a in (kept.frame, kept.body, kept.xyz, kept.state))
+
+
+def test_buffers_grow_for_large_files() -> None:
+    text = write_skeleton(walk(900, seed=3))
+    assert len(text) > 1 << 20
+    skeleton_fast._workspace = skeleton_fast._Workspace()
+    assert check(text)
+
+
+def mutate(text: bytes, edits: list[tuple[float, int, int]]) -> bytes:
+    for where, kind, pick in edits:
+        at = int(where * len(text))
+        fragment = FRAGMENTS[pick % len(FRAGMENTS)]
+        cut = (0, 1, len(fragment), pick % 40)[kind]
+        text = text[:at] + (fragment if kind < 3 else b"") + text[at + cut :]
+    return text
+
+
+EDITS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 3), st.integers(0, 10_000)), min_size=1, max_size=3)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(EDITS)
+def test_mutations_end_alike(edits: list[tuple[float, int, int]]) -> None:
+    check(mutate(SMALL, edits))
+
+
+@pytest.mark.slow
+def test_twenty_thousand_mutations_end_alike() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20_000):
+        edits = [(rng.random(), int(rng.integers(4)), int(rng.integers(10_000))) for _ in range(rng.integers(1, 4))]
+        check(mutate(SMALL, edits))
+
+
+def test_every_field_with_every_fragment_ends_alike() -> None:
+    """Fragments at both ends of, and instead of, each field of a joint row and of a body row."""
+    for row in ("head", "joint"):
+        for column in range(10 if row == "head" else 12):
+            for fragment in FRAGMENTS:
+                for form in ("{}{}", "{1}{0}", "{1}"):
+                    frames = walk(1)
+                    fields = frames[0][0].head if row == "head" else frames[0][0].rows[0]
+                    text = fragment.decode("latin1")
+                    fields[column] = form.format(fields[column], text) if form != "{1}{0}" else text + fields[column]
+                    check(write_skeleton(frames))
+
+
+FORMATS = (".7g", ".4f", ".9g", ".17g", ".6e", ".0f", ".12f", "+.8f", ".3E", ".15f", ".30f")
+
+
+def check_numbers(files: int, seed: int) -> int:
+    """Assert that 75 random numbers a file, in one format each, equal float32(float(token)); return how many are sure."""
+    rng = np.random.default_rng(seed)
+    sure = 0
+    for number in range(files):
+        values = np.clip(rng.normal(0, 1, 75) * 10.0 ** rng.integers(-9, 2, 75), -19, 19)
+        tokens = [f"{value:{FORMATS[number % len(FORMATS)]}}" for value in values]
+        frames = walk(1)
+        for place, token in enumerate(tokens):
+            frames[0][0].rows[place // 3][place % 3] = token
+        text = write_skeleton(frames)
+        sure += read_sure(text) is not None
+        expected = np.array([float(token) for token in tokens]).astype(np.float32)
+        assert read_skeleton(text).xyz.tobytes() == expected.tobytes()
+    return sure
+
+
+def test_numbers_equal_python() -> None:
+    assert check_numbers(110, 0) >= 70
+
+
+def bulk_numbers(count: int, seed: int) -> None:
+    """The same for many numbers in spellings that the kernel is always sure of: one file holds them all."""
+    rng = np.random.default_rng(seed)
+    per_file = 75 * 400
+    tail = " 1 1 1 1 0 0 0 0 2"
+    for _ in range(0, count, per_file):
+        whole, places = rng.integers(0, 20, per_file), rng.integers(1, 9, per_file)
+        part = rng.integers(0, 10**8, per_file) % 10**places
+        sign = np.where(rng.random(per_file) < 0.5, "-", "")
+        dots = (f"{s}{w}.{f:0{p}d}" for s, w, f, p in zip(sign, whole, part, places, strict=True))
+        exps = (f"{s}{f}e-{p:02d}" for s, f, p in zip(sign, part, places + 8, strict=True))
+        tokens = [a if pick else b for a, b, pick in zip(dots, exps, rng.random(per_file) < 0.8, strict=True)]
+        lines = [" ".join(tokens[i : i + 3]) + tail for i in range(0, per_file, 3)]
+        head = "1\n7 0 1 1 1 1 0 0 0 2\n25\n"
+        text = "400\n" + "".join(head + "\n".join(lines[i : i + 25]) + "\n" for i in range(0, len(lines), 25))
+        found = read_sure(text.encode())
+        assert found is not None
+        assert found.xyz.tobytes() == np.array(list(map(float, tokens))).astype(np.float32).tobytes()
+
+
+def test_two_hundred_thousand_numbers_equal_python() -> None:
+    bulk_numbers(200_000, 1)
+
+
+@pytest.mark.slow
+def test_ten_million_numbers_equal_python() -> None:
+    bulk_numbers(10_000_000, 2)
+    check_numbers(10_000, 3)
+
+
+def test_kernels_equal_their_plain_twins() -> None:
+    for text in (SMALL, SMALL.rstrip(), SMALL.replace(b"2\r\n", b"2.\r\n", 1), write_skeleton(walk(1), count="2")):
+        buffer = np.frombuffer(text + PAD[text.endswith(b"\n") :].tobytes(), np.uint8).copy()
+        results = []
+        with np.errstate(over="ignore"):
+            for one in (lambda kernel: kernel, lambda kernel: getattr(kernel, "py_func", kernel)):
+                ends, spaces = np.zeros(len(text), np.int32), np.zeros(len(text), np.int32)
+                lines = one(scan)(buffer, len(text), ends, spaces)
+                frames, rows, crowded = one(outline)(buffer, ends, lines) if lines > 0 else (-1, 0, 0)
+                rows = rows if frames > 0 else 0
+                frame, body = np.zeros(rows, np.int32), np.zeros(rows, np.uint64)
+                xyz, state = np.zeros((rows, 25, 3), np.float32), np.zeros((rows, 25), np.uint8)
+                done = frames > 0 and one(fill)(buffer, ends, spaces, 20.0, frames, frame, body, xyz, state)
+                found = [a.tobytes() for a in (ends, spaces, frame, body, xyz, state)] if lines > 0 else []
+                results.append((int(lines), int(frames), int(crowded), bool(done), found))
+        assert results[0] == results[1]
+
+
+def test_bit_functions_equal_their_definitions() -> None:
+    from smae.data.jit import njit
+
+    @njit()
+    def compiled(text, at, low, high):  # type: ignore[no-untyped-def]
+        found = bits.mask(text, at, low, high)
+        return found, bits.word(text, at), bits.trailing_zeros(found), bits.popcount(found)
+
+    rng = np.random.default_rng(0)
+    text = rng.integers(0, 256, 200).astype(np.uint8)
+    for _ in range(50):
+        at, low = np.uint64(rng.integers(0, 130)), np.uint8(rng.integers(0, 255))
+        high = np.uint8(rng.integers(low, 256))
+        assert compiled(text, at, low, high) == getattr(compiled, "py_func", compiled)(text, at, low, high)
+    assert bits.trailing_zeros(np.uint64(0)) == 64
+
+
+CORPUS = """
+import numpy as np
+from smae.data.skeleton_fast import read_skeleton, read_sure
+from smae.errors import BadRecording
+from tests.skeletons import walk, write_skeleton
+np.seterr(over="ignore")
+text = write_skeleton(walk(2, bodies=2))
+assert read_sure(text) is not None and read_sure(text.rstrip()) is not None
+taken = 0
+for size in range(0, len(text), 97):
+    try:
+        read_skeleton(text[:size])
+        taken += 1
+    except BadRecording:
+        pass
+assert taken == 0
+assert read_sure(text.replace(b" 2\\r\\n", b" 3\\r\\n", 1)) is None
+print(read_skeleton(text).xyz.sum())
+"""
+
+
+def run(code: str, folder: Path, **settings: str) -> str:
+    """Run code in a new Python with a cache folder of its own; return what it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder), **settings}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder that holds the compiled kernels, and nobody else's."""
+    folder = tmp_path_factory.mktemp("cache")
+    run(CORPUS, folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_no_index_leaves_its_array(tmp_path: Path) -> None:
+    run(CORPUS, tmp_path, NUMBA_BOUNDSCHECK="1")
+    assert [p.name.endswith("-bounds") for p in (tmp_path / "smae").iterdir()] == [True]
+
+
+def test_without_the_compiler_the_results_are_the_same(cache: Path) -> None:
+    assert run(CORPUS, cache, NUMBA_DISABLE_JIT="1") == run(CORPUS, cache)
+
+
+LOAD = """
+from smae.data import skeleton_kernels as k
+print(sum(sum(d.stats.cache_hits.values()) for d in (k.scan, k.outline, k.fill)))
+"""
+
+
+def test_kernels_come_from_the_cache_and_a_damaged_one_heals(cache: Path) -> None:
+    assert run(LOAD, cache).strip() == "3"
+    files = sorted(cache.rglob("*.nb[ic]"))
+    assert len(files) >= 6
+    for number, path in enumerate(files):
+        path.write_bytes((b"", path.read_bytes()[:100], b"garbage")[number % 3])
+    assert run(LOAD, cache).strip() == "0"
+    assert run(LOAD, cache).strip() == "3"
+
+
+def test_an_unusable_cache_folder_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert run(LOAD, tmp_path / "file").strip() == "0"

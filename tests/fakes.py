@@ -1,0 +1,71 @@
+"""Stand-ins for tests: a store in memory, with the reading interface of ``smae.data.store.Store``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smae.skeleton import NTU25, Layout
+
+
+@dataclass(frozen=True)
+class FakeClips:
+    """The columns of a clip table."""
+
+    offset: NDArray[np.int64]
+    frames: NDArray[np.int32]
+    bodies: NDArray[np.uint8]
+    label: NDArray[np.int32]
+
+
+@dataclass
+class FakeStore:
+    """Clips in memory, laid out as in a store; ``reads`` notes every call of ``rows``."""
+
+    joints: list[NDArray[np.float32]]
+    labels: list[int] | None = None
+    mode: str = "reference"
+    fingerprint: str = "ab" * 32
+    layout: Layout = NTU25
+    reads: list[tuple[int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        counts = np.array([c.shape[0] * c.shape[1] for c in self.joints], np.int64)
+        label = self.labels if self.labels is not None else [i % 7 for i in range(len(self.joints))]
+        self.clips = FakeClips(
+            offset=np.cumsum(counts) - counts,
+            frames=np.array([c.shape[1] for c in self.joints], np.int32),
+            bodies=np.array([c.shape[0] for c in self.joints], np.uint8),
+            label=np.array(label, np.int32),
+        )
+        self._rows = np.concatenate([c.reshape(-1, *c.shape[2:]) for c in self.joints])
+
+    @classmethod
+    def random(
+        cls, *, clips: int, seed: int, frames: tuple[int, int] = (20, 150), mode: str = "reference"
+    ) -> FakeStore:
+        """Return smooth clips of one or two bodies; the second body comes late or leaves early in some."""
+        rng = np.random.default_rng(seed)
+        made = []
+        for _ in range(clips):
+            bodies, length = 1 + (rng.random() < 0.3), int(rng.integers(*frames, endpoint=True))
+            joints = rng.normal(size=(bodies, length, len(cls.layout), 3)).cumsum(1) * 0.02 + rng.normal(size=3)
+            if bodies == 2:
+                absent = slice(0, length // 2) if rng.random() < 0.5 else slice(length // 2, length)
+                joints[1, absent] = 0 if mode == "reference" else np.nan
+            made.append(joints.astype(np.float32))
+        return cls(made, mode=mode)
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        self.reads.append((start, stop))
+        view = self._rows[start:stop]
+        view.flags.writeable = False
+        return view
+
+    def clip(self, index: int) -> NDArray[np.float32]:
+        return self.joints[index]
