@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,14 +31,22 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def say(message: str) -> None:
     """Tell people something on standard error."""
-    print(json.dumps({"note": message}) if _json else message, file=sys.stderr, flush=True)
+    _to_people(json.dumps({"note": message}) if _json else message)
+
+
+def _to_people(line: str) -> None:
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        # Nobody listens any more (`smae pretrain 2>&1 | head`): the work goes on all the same.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def error(message: str, *, kind: str = "", code: int = 1) -> None:
     """Tell what went wrong on standard error, and as the result where that is JSON."""
     if _json:
         print(json.dumps({"error": {"kind": kind, "message": message, "exit_code": code}}), flush=True)
-    print(f"smae: {message}", file=sys.stderr, flush=True)
+    _to_people(f"smae: {message}")
 
 
 def result(value: dict[str, Any], text: Callable[[], None]) -> None:
@@ -75,12 +84,20 @@ def progress(what: str, *, unit: str) -> Iterator[Update]:
         yield _plain(what, unit)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True),
-    ) as bars:  # fmt: skip
+    columns = (
+        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit)),
+        *(TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
         task = bars.add_task(what, total=None, note="")
 
         def update(done: int, total: int, *, note: str = "", what: str = what) -> None:
@@ -102,10 +119,10 @@ def _plain(what: str, unit: str, *, every: float = 5.0) -> Update:
         left = (now - begun) / max(1, done) * (total - done)
         if _json:
             line: dict[str, Any] = {"progress": what, "done": done, "total": total, "unit": unit, "note": note}
-            print(json.dumps({**line, "seconds_left": round(left, 1)}), file=sys.stderr, flush=True)
+            _to_people(json.dumps({**line, "seconds_left": round(left, 1)}))
         else:
             tail = f"  {note}" if note else ""
-            print(f"{what}: {done}/{total} {unit}{tail}  {clock(left)} left", file=sys.stderr, flush=True)
+            _to_people(f"{what}: {done}/{total} {unit}{tail}  {clock(left)} left")
 
     return update
 

@@ -6,17 +6,29 @@ from pathlib import Path
 from typing import Any
 
 import click
+from smae_cli import console
 
 from smae import api
-from smae_cli import console
 
 
 @click.command("eval")
-@click.option("--protocol", help="xsub, xview, xset, or outright: ntu60-xsub, ntu120-xset, ...; the run's own by default.")
+@click.option(
+    "--protocol", help="xsub, xview, xset, or outright: ntu60-xsub, ntu120-xset, ...; the run's own by default."
+)
 @click.option("--mode", "modes", multiple=True, help="linear, knn or finetune; repeatable. linear and knn by default.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="A run's folder or one of its checkpoints; the newest run by default.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="A run's folder or one of its checkpoints; the newest run by default.",
+)
 @click.option("--data", type=click.Path(path_type=Path), help="Store; the one the run was trained on by default.")
-@click.option("--set", "sets", multiple=True, metavar="SECTION.KEY=VALUE", help="A probe's setting, for example linear.epochs=50. Repeatable.")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="A probe's setting, for example linear.epochs=50. Repeatable.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @console.json_option
 def command(modes: tuple[str, ...], **options: Any) -> None:
@@ -31,7 +43,7 @@ def command(modes: tuple[str, ...], **options: Any) -> None:
       smae eval --mode knn --checkpoint runs/skeletonmae-xsub-001
       smae eval --mode finetune --set finetune.epochs=20
     """
-    chosen = {"modes": modes} if modes else {}
+    chosen: dict[str, Any] = {"modes": modes} if modes else {}
     with console.progress("eval", unit="") as update:
         run, evaluation = api.evaluate(
             **options, **chosen, say=console.say, tell=lambda what, done, total: update(done, total, what=what)

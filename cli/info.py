@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from smae_cli import console
 
 from smae import api
-from smae_cli import console
 
 if TYPE_CHECKING:
     from smae.data.info import StoreInfo
@@ -34,7 +34,10 @@ def _text(about: StoreInfo) -> None:
     bodies = ", ".join(f"{count:,} with {number}" for number, count in about.bodies.items())
     rows = [
         ("clips", f"{about.clips:,}  ({bodies} {'body' if list(about.bodies) == [1] else 'bodies'})"),
-        ("frames", f"{about.frames:,}  (a clip {about.frames_min} to {about.frames_max}, median {about.frames_median:g})"),
+        (
+            "frames",
+            f"{about.frames:,}  (a clip {about.frames_min} to {about.frames_max}, median {about.frames_median:g})",
+        ),
         ("body-frames", f"{about.rows:,}"),
         ("classes", f"{about.classes}"),
         ("subjects", f"{about.subjects}"),

@@ -9,10 +9,10 @@ import sys
 import traceback
 
 import click
+from smae_cli import console
 
 from smae._version import __version__
 from smae.errors import EXIT_BUG, EXIT_ENVIRONMENT, SmaeError
-from smae_cli import console
 
 COMMANDS = {
     "prepare": "Turn raw .skeleton files or zips into a Zarr store.",
@@ -95,8 +95,9 @@ def run(args: list[str] | None = None) -> int:
     except SmaeError as error:
         console.error(str(error), kind=type(error).__name__, code=error.exit_code)
         return error.exit_code
-    except BrokenPipeError:
-        # The reader went away (`smae info | head`): nothing is wrong, and nothing more can be said.
+    except (BrokenPipeError, SystemExit):
+        # The reader went away (`smae info | head`), which click and rich turn into SystemExit: nothing is wrong, and
+        # nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (OSError, MemoryError) as error:

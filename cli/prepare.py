@@ -7,29 +7,64 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from smae_cli import console
 
 from smae import api
-from smae_cli import console
 
 if TYPE_CHECKING:
     from smae.data.prepare import PrepareSummary, Progress
 
 
 @click.command("prepare")
-@click.option("--raw", required=True, type=click.Path(path_type=Path), help="Folder of .skeleton files and zips, at any depth, or one zip.")
+@click.option(
+    "--raw",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of .skeleton files and zips, at any depth, or one zip.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The store to write, for example ntu.zarr.")
-@click.option("--mode", type=click.Choice(["reference", "exact"]), default="reference", show_default=True,
-              help="reference: as published numbers were computed; exact: bodies at their true frames, gaps marked.")
-@click.option("--frames", type=click.IntRange(min=1), help="Resample every clip to so many frames; kept as they are by default.")
+@click.option(
+    "--mode",
+    type=click.Choice(["reference", "exact"]),
+    default="reference",
+    show_default=True,
+    help="reference: as published numbers were computed; exact: bodies at their true frames, gaps marked.",
+)
+@click.option(
+    "--frames", type=click.IntRange(min=1), help="Resample every clip to so many frames; kept as they are by default."
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core by default. Changes no byte.")
-@click.option("--executor", type=click.Choice(["processes", "inline"]), default="processes", show_default=True, help="Where the work runs.")
+@click.option(
+    "--executor",
+    type=click.Choice(["processes", "inline"]),
+    default="processes",
+    show_default=True,
+    help="Where the work runs.",
+)
 @click.option("--resume", is_flag=True, help="Go on with interrupted work; start if there is none.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that is there already.")
 @click.option("--strict", is_flag=True, help="Refuse what is merely tolerated, and stop at the first bad file.")
 @click.option("--strict-names", is_flag=True, help="Count .skeleton files with other names than NTU's as bad.")
-@click.option("--max-bad", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Largest share of bad files that is still published.")
-@click.option("--max-range", type=click.FloatRange(min=0, min_open=True), default=20.0, show_default=True, help="Metres; a coordinate beyond makes a file bad.")
-@click.option("--missing-list/--no-missing-list", default=True, show_default=True, help="Leave out the samples that published results leave out.")
+@click.option(
+    "--max-bad",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Largest share of bad files that is still published.",
+)
+@click.option(
+    "--max-range",
+    type=click.FloatRange(min=0, min_open=True),
+    default=20.0,
+    show_default=True,
+    help="Metres; a coordinate beyond makes a file bad.",
+)
+@click.option(
+    "--missing-list/--no-missing-list",
+    default=True,
+    show_default=True,
+    help="Leave out the samples that published results leave out.",
+)
 @console.json_option
 def command(raw: Path, out: Path, **options: Any) -> int:
     """Turn raw recordings into a chunked, checksummed Zarr store.
@@ -47,7 +82,11 @@ def command(raw: Path, out: Path, **options: Any) -> int:
         def report(now: Progress) -> None:
             rate = now.done / max(1e-9, now.seconds)
             bad = f"  {now.quarantined} bad" if now.quarantined else ""
-            update(now.done, now.total, note=f"{rate:,.0f} files/s  {now.bytes / max(1e-9, now.seconds) / 1e6:,.0f} MB/s{bad}")
+            update(
+                now.done,
+                now.total,
+                note=f"{rate:,.0f} files/s  {now.bytes / max(1e-9, now.seconds) / 1e6:,.0f} MB/s{bad}",
+            )
 
         summary = api.prepare(raw, out, progress=report, **options)
     console.result({**asdict(summary), "store": str(summary.store)}, lambda: _text(summary))
@@ -65,7 +104,11 @@ def _text(summary: PrepareSummary) -> None:
             ("ok", f"{summary.frames:,} frames, {summary.rows:,} body-frames", f"{summary.ok:,}"),
             ("  noted", kinds(summary.noted), ""),
             ("excluded", kinds(summary.excluded), f"{excluded:,}"),
-            ("quarantined", "see quarantine.jsonl in the store" if summary.quarantined else "", f"{len(summary.quarantined):,}"),
+            (
+                "quarantined",
+                "see quarantine.jsonl in the store" if summary.quarantined else "",
+                f"{len(summary.quarantined):,}",
+            ),
             ("ignored", "not samples, or second copies" if summary.ignored else "", f"{summary.ignored:,}"),
             ("found", "", f"{summary.found:,}"),
         ],

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from smae_cli import console
 
 from smae import api
-from smae_cli import console
 
 if TYPE_CHECKING:
     from smae.train.loop import Progress
@@ -16,12 +16,25 @@ if TYPE_CHECKING:
 
 @click.command("pretrain")
 @click.option("--data", type=click.Path(path_type=Path), help="Store; ntu.zarr, or the only *.zarr here, by default.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; runs/<objective>-<protocol>-NNN by default.")
-@click.option("--recipe", default="auto", show_default=True, help="Packaged recipe, a .toml file, or auto: base on a GPU, cpu without.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the run; runs/<objective>-<protocol>-NNN by default."
+)
+@click.option(
+    "--recipe",
+    default="auto",
+    show_default=True,
+    help="Packaged recipe, a .toml file, or auto: base on a GPU, cpu without.",
+)
 @click.option("--protocol", help="Split whose train part is used; xsub by default.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the train clips.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, order, crops and masks.")
-@click.option("--set", "sets", multiple=True, metavar="SECTION.KEY=VALUE", help="Any setting, for example masking.keep_joints=0.5. Repeatable.")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Any setting, for example masking.keep_joints=0.5. Repeatable.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--resume", is_flag=True, help="Continue the run at --out, or the newest one; start if there is none.")
 @console.json_option
@@ -41,10 +54,8 @@ def command(**options: Any) -> None:
     with console.progress("pretrain", unit="steps") as update:
 
         def report(now: Progress) -> None:
-            update(
-                now.step, now.steps,
-                note=f"epoch {now.epoch}/{now.epochs}  loss {now.loss:.4f}  lr {now.lr:.2e}  {now.clips_per_second:.0f} clips/s",
-            )  # fmt: skip
+            note = f"epoch {now.epoch}/{now.epochs}  loss {now.loss:.4f}  lr {now.lr:.2e}"
+            update(now.step, now.steps, note=f"{note}  {now.clips_per_second:.0f} clips/s")
 
         outcome = api.pretrain(**options, say=console.say, report=report)
 

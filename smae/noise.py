@@ -62,19 +62,17 @@ class Noise:
             count: how many numbers per item.
         """
         blocks = -(-count // 4)
-        item = (self.clip * 2 + self.body)[:, None]
-        if hasattr(item, "new_tensor"):
+        if hasattr(self.clip, "new_tensor"):
             import torch
 
-            element: Any = torch.arange(blocks, device=item.device)[None, :]
-        else:
-            import numpy
+            drawn = torch.stack(self._words(stream, torch.arange(blocks, device=self.clip.device)), -1)
+            return (drawn.reshape(len(drawn), -1)[:, :count] >> 8).to(torch.float32) * 2.0**-24
+        import numpy
 
-            torch, element = None, numpy.arange(blocks)[None, :]
+        words = numpy.stack(self._words(stream, numpy.arange(blocks)), -1)
+        return (words.reshape(len(words), -1)[:, :count] >> 8).astype(numpy.float32) * numpy.float32(2.0**-24)
+
+    def _words(self, stream: str, block: Any) -> tuple[Any, Any, Any, Any]:
+        item = (self.clip * 2 + self.body)[:, None]
         key = (self.seed & _LOW32, (self.seed >> 32) & _LOW32)
-        words = philox((element + item * 0, item + element * 0, self.epoch, zlib.crc32(stream.encode())), key)
-        if torch is not None:
-            bits = torch.stack(words, -1).reshape(item.shape[0], -1)[:, :count]
-            return (bits >> 8).to(torch.float32) * 2.0**-24
-        bits = numpy.stack(words, -1).reshape(item.shape[0], -1)[:, :count]
-        return (bits >> 8).astype(numpy.float32) * numpy.float32(2.0**-24)
+        return philox((block + item * 0, item + block * 0, self.epoch, zlib.crc32(stream.encode())), key)

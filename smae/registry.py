@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar, cast
 
 from smae.errors import ConfigError, UnknownNameError
@@ -50,12 +50,13 @@ class Registry(Generic[T]):
 
         Raises:
             UnknownNameError: no such member; the message lists the names and the nearest one.
+            ConfigError: a package declares it, but it cannot be imported.
         """
         if name not in self._members:
             for entry in entry_points(group=self.group):
                 if entry.name == name:
                     # Importing the module may register it by decorator already; either way the object is the same.
-                    self.register(name)(cast(T, entry.load()))
+                    self.register(name)(cast(T, self._load(entry)))
                     break
             else:
                 known = self.names()
@@ -63,3 +64,12 @@ class Registry(Generic[T]):
                     f"unknown {self.family} '{name}': expected one of {', '.join(known)}{nearest(name, known)}"
                 )
         return self._members[name]
+
+    def _load(self, entry: EntryPoint) -> object:
+        try:
+            return entry.load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(
+                f"{self.family} '{entry.name}' cannot be loaded from {entry.value}: {error}; "
+                "repair or uninstall the package that declares it"
+            ) from error

@@ -17,9 +17,9 @@ from smae.data.recording import Recording
 from smae.errors import BadRecording
 
 SHORTEST = 11
-"""Bodies of this many rows or fewer are removed, if others are there (measured by the authors of the scripts)."""
+"""Bodies of this many rows or fewer are removed, if others are there (a threshold of the scripts)."""
 NOISY_SHARE = 0.69754
-"""Bodies of which this share of rows is noisy are removed, if others are there (measured by the same)."""
+"""Bodies of which this share of rows is noisy are removed, if others are there (likewise)."""
 
 
 @dataclass
@@ -82,7 +82,7 @@ def find_bodies(recording: Recording, *, packed: bool) -> list[Body]:
     bodies = []
     for name in dict.fromkeys(ids.tolist()):
         rows = np.flatnonzero(ids == np.uint64(name))
-        body = Body(name, rows, times[rows], recording.xyz[rows])
+        body = Body(name, rows, times[rows], recording.xyz.take(rows, axis=0))
         _check_once_a_frame(body)
         if packed:
             body.moved = body.end - body.start >= len(rows)

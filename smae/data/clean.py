@@ -124,7 +124,7 @@ def _place_packed(
         state[body.start : body.end + 1, body.actor] = recording.state[body.rows]
     # The reference adds up a frame's 150 numbers in float32: another order of adding gives other frames.
     seen = joints.reshape(frames, -1).sum(axis=1) != 0
-    return joints[seen], state[seen]
+    return (joints, state) if seen.all() else (joints[seen], state[seen])
 
 
 def _centre_packed(

@@ -16,27 +16,29 @@ def motion(xyz: NDArray[np.float32]) -> np.float32:
     """Return how much a body moves: the variances of x, y and z over all rows and joints, added up, in square metres.
 
     The bits are those of ``np.sum(np.var(xyz.reshape(-1, 3), axis=0))``, which adds row after row in float32; NumPy's
-    own way is some twenty times slower on an array three columns wide.
+    own way is over ten times slower on an array three columns wide.
 
     Args:
         xyz: float32 [R, V, 3], C-contiguous, without NaN, R > 0.
     """
-    rows, joints, axes = xyz.shape
+    rows, joints, _ = xyz.shape
     count = np.float32(rows * joints)
-    total = np.float32(0)
-    for c in range(axes):
-        mean = np.float32(0)
-        for r in range(rows):
-            for v in range(joints):
-                mean += xyz[r, v, c]
-        mean /= count
-        variance = np.float32(0)
-        for r in range(rows):
-            for v in range(joints):
-                away = xyz[r, v, c] - mean
-                variance += away * away
-        total += variance / count
-    return total
+    # Three sums side by side: each is a chain of additions that cannot be reordered, but the chains can overlap.
+    x = y = z = np.float32(0)
+    for r in range(rows):
+        for v in range(joints):
+            x += xyz[r, v, 0]
+            y += xyz[r, v, 1]
+            z += xyz[r, v, 2]
+    x, y, z = x / count, y / count, z / count
+    xx = yy = zz = np.float32(0)
+    for r in range(rows):
+        for v in range(joints):
+            dx, dy, dz = xyz[r, v, 0] - x, xyz[r, v, 1] - y, xyz[r, v, 2] - z
+            xx += dx * dx
+            yy += dy * dy
+            zz += dz * dz
+    return xx / count + yy / count + zz / count
 
 
 @njit("int64(float32[:, :, ::1], boolean[::1])")

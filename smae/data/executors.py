@@ -114,7 +114,7 @@ def _context() -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     # The server imports the kernels once; every worker then starts with them.
-    context.set_forkserver_preload(["smae.data.transform", "smae.data.skeleton_fast"])
+    context.set_forkserver_preload(["smae.data.transform", "smae.data.skeleton_fast", "smae.data.clean"])
     return context
 
 

@@ -16,7 +16,7 @@ from smae.data.lock import locked
 from smae.data.manifest import MANIFEST, QUARANTINE, read_checked
 from smae.data.metadata import MODES
 from smae.data.plan import Plan, Settings, make_plan
-from smae.data.stop import sigterm_interrupts, signal_of
+from smae.data.stop import signal_of, sigterm_interrupts
 from smae.data.store import Store, open_store
 from smae.data.summary import PrepareSummary, Progress, decode_refused
 from smae.errors import ConfigError, DataError, EnvironmentFault, Interrupted

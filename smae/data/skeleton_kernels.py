@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from smae.data.bits import BLOCK, mask, popcount, trailing_zeros
 from smae.data.decimals import digits_until, rare_number, usual_number
 from smae.data.jit import inlined, njit
-from smae.data.skeleton_text import BODY_FIELDS, JOINT_FIELDS, JOINTS, MANY_BODIES, MAX_BODIES
+from smae.data.skeleton_text import BODY_FIELDS, JOINT_FIELDS, JOINTS, MANY_BODIES, MAX_BODIES, MAX_FRAMES
 
 _U, _B = np.uint64, np.uint8
 _ZERO, _ONE, _TOP, _STEP = _U(0), _U(1), _U(BLOCK - 1), _U(BLOCK)
@@ -142,6 +142,8 @@ def _body(
 def outline(text: NDArray[np.uint8], ends: NDArray[np.int32], lines: int) -> tuple[np.int64, np.int64, np.int64]:
     """Walk the counts of a scanned text; return frames (-1 when not sure), rows, and frames of many bodies."""
     frames, rows, crowded = _count(text, ends, 0), np.int64(0), np.int64(0)
+    if frames > MAX_FRAMES:
+        return np.int64(-1), rows, crowded
     line = np.int64(1)
     for _ in range(frames):
         bodies = _count(text, ends, line) if line < lines else np.int64(-1)

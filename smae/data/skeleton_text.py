@@ -28,6 +28,7 @@ from smae.errors import BadRecording
 
 MAX_BYTES = 64 << 20
 MAX_LINE = 4096
+MAX_FRAMES = 1_000_000
 MAX_BODIES = 64
 MANY_BODIES = 5
 JOINTS = 25
@@ -124,12 +125,15 @@ class _Line:
     def number_at(self, field: int) -> float:
         """Return a field as a double, correctly rounded; NaN where it spells NaN."""
         token = self.fields[field]
-        if _NAN.fullmatch(token):
-            return math.nan
-        if not _NUMBER.fullmatch(token) and not _INFINITE.fullmatch(token):
+        if _NUMBER.fullmatch(token):
+            value = float(token)
+        elif _NAN.fullmatch(token):
+            value = math.nan
+        elif _INFINITE.fullmatch(token):
+            value = math.inf
+        else:
             hint = " (a decimal comma: write the file again in a locale that has a point)" if b"," in token else ""
             self.fail("number", f"expected a number, found '{_escape(token)}'{hint}", field=field)
-        value = math.inf if b"#" in token else float(token)
         if math.isinf(value):
             self.fail("non-finite", f"expected a finite number, found '{_escape(token)}'", field=field)
         return value
@@ -199,6 +203,8 @@ class _Reader:
         frames = int(line.fields[0])
         if frames == 0:
             line.fail("no-frames", "the frame count is 0: nothing was recorded", field=0)
+        if frames > MAX_FRAMES:
+            line.fail("header", f"expected at most {MAX_FRAMES} frames, found '{_escape(line.text)}'", field=0)
         # Every frame takes a digit and a line's end at least.
         if frames > len(self.text) // 2:
             found = f"found a file of {len(self.text)} bytes, too short for them"

@@ -6,18 +6,19 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.clean import Mode, clean
 from smae.data.outcome import Outcome
 from smae.data.plan import Settings
 from smae.data.recording import Clip
-from smae.data.resample import resample, resample_state
 from smae.data.sources import SOURCES, Refused, Sample
 from smae.errors import BadRecording, NoBody
+
+if TYPE_CHECKING:
+    from smae.data.clean import Mode
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,16 @@ class Transform:
         self._reader.close()
 
     def _sample(self, sample: Sample) -> tuple[Outcome, Clip | None]:
+        # Imported where the work is done: a process that only hands out batches needs no compiled kernels.
+        from smae.data.clean import clean
+
         digest = ""
         try:
             data = self._reader.read(sample)
             digest = hashlib.sha256(data).hexdigest()
             settings = self._settings
             recording = self._source.parse(data, strict=settings.strict, max_range=settings.max_range)
-            clip = clean(recording, mode=cast(Mode, settings.mode), layout=self._source.layout)
+            clip = clean(recording, mode=cast("Mode", settings.mode), layout=self._source.layout)
         except BadRecording as error:
             return Outcome(sample.name, source=digest, refused=_refused(sample, digest, error)), None
         except NoBody:
@@ -88,6 +92,8 @@ class Transform:
 
 
 def _resampled(clip: Clip, frames: int) -> Clip:
+    from smae.data.resample import resample, resample_state
+
     return Clip(joints=resample(clip.joints, frames), state=resample_state(clip.state, frames), notes=clip.notes)
 
 

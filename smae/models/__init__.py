@@ -1,0 +1,1 @@
+"""Models: tokens, masking, encoders, decoders. They know nothing of data or training."""

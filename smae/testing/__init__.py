@@ -1,1 +1,8 @@
-"""Contract tests that plug-in authors run against their own parts."""
+"""Contract suites that plug-in authors run against their own parts: ``check_masking``, ``check_objective``."""
+
+from __future__ import annotations
+
+from smae.testing.maskings import check_masking
+from smae.testing.objectives import check_objective
+
+__all__ = ["check_masking", "check_objective"]

@@ -26,6 +26,8 @@ from smae.train.run import read_json, write_json
 KEEP = 2
 """Checkpoints kept at least, so that a damaged newest one leaves another."""
 
+VERSION = 1
+_POSITION = ("step", "epoch", "consumed", "steps")
 _FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 _REMEDY = "this checkpoint cannot be used; name another with --checkpoint, or train again"
 
@@ -47,34 +49,37 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save_checkpoint(
-    folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
-) -> Path:
+def save_checkpoint(folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Path:
     """Write ``folder/step-NNNNNNNN`` and return it; older ones beyond ``KEEP`` go.
 
     Raises:
-        NonFiniteError: a weight is NaN or infinite; nothing is written.
+        NonFiniteError: a weight or one of the optimiser's numbers is NaN or infinite; nothing is written.
     """
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    # Copies, because safetensors refuses tensors that share memory, as tied weights do.
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    moments = pack_optimizer(optimizer)
+    bad = _not_finite(weights) or [f"optimizer {name}" for name in _not_finite(moments)]
     if bad:
-        raise NonFiniteError(f"weights {', '.join(bad[:3])} are not finite: no checkpoint was written")
+        raise NonFiniteError(f"{', '.join(bad[:3])}: not finite, so no checkpoint was written; the last one is sound")
     contents = {
         "model.safetensors": save(weights),
-        "optimizer.safetensors": save(pack_optimizer(optimizer)),
+        "optimizer.safetensors": save(moments),
         "state.json": json.dumps(state, indent=1, allow_nan=False).encode(),
     }
     final = folder / f"step-{state['step']:08d}"
+    for stale in folder.glob(".step-*.partial"):
+        shutil.rmtree(stale)
     partial = folder / f".{final.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name, data in contents.items():
         with open(partial / name, "wb") as out:
             out.write(data)
             out.flush()
             os.fsync(out.fileno())
-    digests = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()}
-    write_json(partial / "manifest.json", {"version": 1, "files": digests})
+    digests = {
+        name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()
+    }
+    write_json(partial / "manifest.json", {"version": VERSION, "files": digests})
     if final.exists():
         shutil.rmtree(final)
     os.replace(partial, final)
@@ -82,6 +87,10 @@ def save_checkpoint(
     for old in sorted(folder.glob("step-*"))[:-KEEP]:
         shutil.rmtree(old)
     return final
+
+
+def _not_finite(tensors: dict[str, Tensor]) -> list[str]:
+    return [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
 
 
 def _sync_folder(folder: Path) -> None:
@@ -96,20 +105,26 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """Return a checkpoint, every byte checked against its manifest.
 
     Raises:
-        DataError: a file is missing, changed, not a regular file, not safetensors, or holds a non-finite weight.
+        DataError: a file is missing, changed, not a regular file, not safetensors, or holds a non-finite number; or
+            another version of smae wrote it.
     """
-    manifest = read_json(folder / "manifest.json", what="checkpoint manifest", remedy=_REMEDY).get("files")
-    if not isinstance(manifest, dict) or set(manifest) != set(_FILES):
+    manifest = read_json(folder / "manifest.json", what="checkpoint manifest", remedy=_REMEDY)
+    version, entries = manifest.get("version"), manifest.get("files")
+    if version != VERSION:
+        raise DataError(f"{folder}: checkpoint format {version!r}, this smae reads {VERSION}: use the one it came from")
+    if not isinstance(entries, dict) or set(entries) != set(_FILES):
         raise DataError(f"{folder}: its manifest should name {', '.join(_FILES)}: {_REMEDY}")
-    data = {name: _read_checked(folder / name, manifest[name]) for name in _FILES}
+    data = {name: _read_checked(folder / name, entries[name]) for name in _FILES}
     try:
         model, optimizer = load(data["model.safetensors"]), load(data["optimizer.safetensors"])
         state = json.loads(data["state.json"])
     except (SafetensorError, ValueError, RecursionError) as error:
         raise DataError(f"{folder}: {error}: {_REMEDY}") from None
-    for name, tensor in model.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise DataError(f"{folder}: weight {name} is not finite: {_REMEDY}")
+    bad = _not_finite(model) or [f"optimizer {name}" for name in _not_finite(optimizer)]
+    if bad:
+        raise DataError(f"{folder}: {', '.join(bad[:3])}: not finite: {_REMEDY}")
+    if not isinstance(state, dict) or not all(type(state.get(key)) is int for key in _POSITION):
+        raise DataError(f"{folder / 'state.json'}: expected whole numbers {', '.join(_POSITION)}: {_REMEDY}")
     return Checkpoint(folder, model, optimizer, state)
 
 
@@ -148,11 +163,18 @@ def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return packed
 
 
-def unpack_optimizer(optimizer: torch.optim.Optimizer, packed: dict[str, Tensor]) -> None:
-    """Put packed tensors back into an optimiser over the same parameters."""
+def unpack_optimizer(optimizer: torch.optim.Optimizer, packed: dict[str, Tensor], *, where: str) -> None:
+    """Put packed tensors back into an optimiser over the same parameters.
+
+    Raises:
+        DataError: a tensor belongs to no parameter, or has neither its shape nor that of a single number.
+    """
+    shapes = [tuple(parameter.shape) for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in packed.items():
         number, _, key = name.partition(".")
+        if not number.isdecimal() or int(number) >= len(shapes) or tuple(tensor.shape) not in ((), shapes[int(number)]):
+            raise DataError(f"{where}: optimizer {name} {tuple(tensor.shape)} fits no parameter of this model")
         state.setdefault(int(number), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
@@ -174,5 +196,3 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], *, where: str) -
     if differences:
         raise DataError(f"{where}: weights do not fit this model: " + "; ".join(differences[:4]))
     module.load_state_dict(weights)
-
-

@@ -151,7 +151,9 @@ def _recipe_file(name: str) -> Settings:
         return read_toml(Path(name))
     path = files("smae.recipes") / f"{name}.toml"
     if not path.is_file():
-        known = sorted(e.name.removesuffix(".toml") for e in files("smae.recipes").iterdir() if e.name.endswith(".toml"))
+        known = sorted(
+            e.name.removesuffix(".toml") for e in files("smae.recipes").iterdir() if e.name.endswith(".toml")
+        )
         raise UnknownNameError(
             f"unknown recipe '{name}': expected a .toml file or one of {', '.join(known)}{nearest(name, known)}"
         )
@@ -169,7 +171,11 @@ def load_recipe(name: str, *, depth: int = 0) -> Settings:
     settings = _recipe_file(name)
     settings.pop("about", None)
     base = settings.pop("extends", None)
-    return merge(load_recipe(base, depth=depth + 1), settings) if isinstance(base, str) else settings
+    if base is not None and not isinstance(base, str):
+        raise ConfigError(f"recipe '{name}': extends: expected the name of a recipe, found {base!r}")
+    # The names lie lowest: settings laid over them without a name are known to be the default plug-in's.
+    below = {family: {"name": plain} for family, plain in DEFAULT_NAMES.items()}
+    return merge(load_recipe(base, depth=depth + 1) if base else below, settings)
 
 
 def resolve(recipe: str, *, sets: Iterable[str] = (), flags: Mapping[str, Any] | None = None) -> RunConfig:

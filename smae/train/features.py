@@ -66,13 +66,12 @@ def extract(
     describe: Describe, loader: Loader, *, epoch: int = 0, tell: Callable[[int, int], None] = lambda done, total: None
 ) -> Features:
     """Return the features of a loader's clips, in store order whatever the loader's."""
-    rows, labels, indices, done, total = [], [], [], 0, len(loader)
-    for batch in loader.epoch(epoch):
+    rows, labels, indices = [], [], []
+    for done, batch in enumerate(loader.epoch(epoch), 1):
         rows.append(describe(batch).cpu())
         labels.append(batch.label.cpu())
         indices.append(batch.index.cpu())
-        done += 1
-        tell(done, total)
+        tell(done, len(loader))
     index = torch.cat(indices)
     order = index.argsort()
     return Features(torch.cat(rows)[order], torch.cat(labels)[order], index[order])

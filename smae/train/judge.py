@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smae.config import merge, overrides
 from smae.data.store import Store
@@ -39,11 +40,11 @@ def judge(
     config, objective = load_objective(run, store, step=step, sets=sets, say=say)
     split = store.split(protocol or config.protocol)
     exam = Exam(store, split, config, target, tell)
-    overlap = seen_in_training(run, config, store, split.test)
+    overlap = seen_in_training(run, store, test=split.test)
     if overlap:
         say(
             f"careful: {overlap:,} of the {len(split.test):,} test clips were seen, without labels, in pre-training "
-            f"(--protocol {config.protocol}): this is no clean result of {split.name}"
+            f"(protocol {run.describe()['config']['protocol']}): this is no clean result of {split.name}"
         )
     say(f"{split.name}: {len(split.train):,} train and {len(split.test):,} test clips; {', '.join(modes)}")
     result = evaluate(objective.encoder, exam, modes=modes)
@@ -95,10 +96,9 @@ def load_objective(
     return config, objective
 
 
-
-
-def seen_in_training(run: Run, config: RunConfig, store: Store, test: np.ndarray[tuple[int], np.dtype[np.int64]]) -> int:
+def seen_in_training(run: Run, store: Store, *, test: NDArray[np.int64]) -> int:
     """Return how many test clips the run's pre-training saw, by the store it was trained on."""
-    if run.describe()["store"]["fingerprint"] != store.fingerprint:
+    about = run.describe()
+    if about["store"]["fingerprint"] != store.fingerprint:
         return 0
-    return len(np.intersect1d(store.split(config.protocol).train, test))
+    return len(np.intersect1d(store.split(about["config"]["protocol"]).train, test))

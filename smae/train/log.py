@@ -22,7 +22,10 @@ class Log:
 
     def __init__(self, path: Path, *, tensorboard: Path | None, from_step: int = 0) -> None:
         kept = [line for line in read_log(path) if line["step"] <= from_step] if from_step else []
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        # In one piece: a crash here must not cost the lines that the checkpoint stands for.
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        partial.replace(path)
         self._out = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  (closed in __exit__)
         self.last_loss = float(kept[-1]["loss"]) if kept else float("nan")
         self._begun = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
@@ -54,7 +57,7 @@ def _tensorboard(folder: Path, from_step: int) -> Any:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder), purge_step=from_step + 1 if from_step else None)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=from_step + 1 if from_step else None)
 
 
 def has_tensorboard() -> bool:

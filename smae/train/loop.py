@@ -117,7 +117,7 @@ class Loop:
                 + "\nresume with the settings of the run, or start another one with --out"
             )  # fmt: skip
         load_weights(self.objective, checkpoint.model, where=str(checkpoint.path))
-        unpack_optimizer(self.optimizer, checkpoint.optimizer)
+        unpack_optimizer(self.optimizer, checkpoint.optimizer, where=str(checkpoint.path))
         self.position = Position(*(checkpoint.state[key] for key in ("step", "epoch", "consumed")))
         resume_schedule(self.schedule, self.position.step)
 
@@ -165,7 +165,7 @@ class Loop:
     def _step(self, batch: Batch) -> tuple[float, dict[str, float]]:
         """Take one optimiser step and return its loss and metrics."""
         # Dropout draws from torch's generator: seeding it by step makes a resumed run draw alike.
-        torch.manual_seed((self.seed << 20) + self.position.step)
+        torch.manual_seed(((self.seed << 20) + self.position.step) % 2**64)
         total, metrics = 0.0, dict[str, float]()
         for portion in portions(batch, self.settings.accumulate):
             weight = len(portion.x) / len(batch.x)
@@ -179,9 +179,9 @@ class Loop:
         if not (math.isfinite(total) and bool(torch.isfinite(norm))):
             self.optimizer.zero_grad(set_to_none=True)
             raise NonFiniteError(
-                f"step {self.position.step + 1} (epoch {batch.epoch}): loss {total}, gradient norm {float(norm)}: the step "
-                "was not taken. The last checkpoint is sound; try a lower optim.lr, or --set train.precision=float32. "
-                f"Clips: {', '.join(str(int(i)) for i in batch.index[:8])}, ..."
+                f"step {self.position.step + 1} (epoch {batch.epoch}): loss {total}, gradient norm {float(norm)}: the "
+                "step was not taken. The last checkpoint is sound; try a lower optim.lr, or --set "
+                f"train.precision=float32. Clips: {', '.join(str(int(i)) for i in batch.index[:8])}, ..."
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

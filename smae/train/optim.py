@@ -64,5 +64,8 @@ def warmup_cosine(optimizer: torch.optim.Optimizer, *, steps: int, warmup: int, 
 
 def resume_schedule(schedule: LambdaLR, step: int) -> None:
     """Put a schedule and its optimiser's learning rates where ``step`` finished steps leave them."""
-    schedule.last_epoch = step - 1
-    schedule.step()
+    # Not schedule.step(): torch takes one before the first optimiser step for a mistake and warns.
+    schedule.last_epoch = step
+    rates = [base * share(step) for base, share in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
+    for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate

@@ -87,14 +87,19 @@ class ClipPicture:
 
 @dataclass(frozen=True)
 class RunPage:
-    """All that the page shows; empty parts are left out of it."""
+    """All that the page shows; empty parts are left out of it.
+
+    ``clips_note`` says what one should know about the reconstructions, ``confusion_of`` whose confusions are shown.
+    """
 
     title: str
     facts: Sequence[Facts] = ()
     losses: Sequence[LossPoint] = ()
     results: Sequence[ResultRow] = ()
     confusion: ConfusionPicture | None = None
+    confusion_of: str = ""
     clips: Sequence[ClipPicture] = ()
+    clips_note: str = ""
 
 
 def render_page(run: RunPage) -> str:
@@ -109,8 +114,10 @@ def render_page(run: RunPage) -> str:
         "facts": "".join(map(_facts, run.facts)),
         "results": _section("results", "Results", _results(run.results)) if run.results else "",
         "curves": _section("curves", "Training", _curves(run.losses)) if run.losses else "",
-        "confusion": _section("confusion", "Confusion", _confusion(run.confusion)) if run.confusion else "",
-        "clips": _section("clips", "Masked and filled in", _clips(run.clips)) if run.clips else "",
+        "confusion": _section("confusion", "Confusion", _confusion(run.confusion, run.confusion_of))
+        if run.confusion
+        else "",
+        "clips": _section("clips", "Masked and filled in", _clips(run.clips, run.clips_note)) if run.clips else "",
         "data": _json([_clip_data(clip) for clip in run.clips]),
     }
     template = files("smae.train").joinpath("page_template.html").read_text("utf-8")
@@ -173,24 +180,22 @@ def _curves(losses: Sequence[LossPoint]) -> str:
     rate = line_chart("learning rate", table[:, 0], table[:, 3])
     speed = np.nanmedian(table[:, 4])
     last = losses[-1]
-    text = (
-        f"{last.step:,} steps, {last.epoch:g} epochs; last loss {last.loss:.4g}; median {speed:,.0f} clips per second."
-    )
+    text = f"{last.step:,} steps, {last.epoch:g} epochs begun; last loss {last.loss:.4g}; median {speed:,.0f} clips per second."
     return f'<div class="charts">{loss}{rate}</div><p class="note">{text}</p>'
 
 
-def _confusion(picture: ConfusionPicture) -> str:
+def _confusion(picture: ConfusionPicture, whose: str) -> str:
     matrix, count = np.asarray(picture.matrix), len(picture.classes)
     if matrix.shape != (count, count):
         raise DataError(f"confusion matrix: expected shape {(count, count)} for {count} classes, found {matrix.shape}")
     return (
         f'<div class="scroll">{confusion_chart(picture.classes, matrix)}</div>'
-        '<p class="note" id="cell">Rows: true class; columns: predicted. Shade: share of the row. '
+        f'<p class="note" id="cell">{escape(whose)} Rows: true class; columns: predicted. Shade: share of the row. '
         "Point at a cell for its count.</p>"
     )
 
 
-def _clips(clips: Sequence[ClipPicture]) -> str:
+def _clips(clips: Sequence[ClipPicture], note: str) -> str:
     panels = "".join(
         f'<div class="panel"><canvas data-panel="{number}" role="img" aria-label="{name} skeleton"></canvas>'
         f"<span>{name}</span></div>"
@@ -199,6 +204,7 @@ def _clips(clips: Sequence[ClipPicture]) -> str:
     legend = (
         '<p class="note"><span class="key seen">seen</span> <span class="key hidden">hidden</span> '
         '<span class="key filled">filled in by the decoder</span> Drag to turn, point at a joint for its name.</p>'
+        + (f'<p class="note">{escape(note)}</p>' if note else "")
     )
     figures = "".join(
         f'<figure class="clip" data-clip="{number}"><figcaption>{escape(clip.title)}<small>{_error(clip)}</small>'

@@ -23,6 +23,9 @@ from smae.train.run import Run, read_json
 CLIPS = 6
 """Clips shown, of different classes where the store has as many."""
 
+MODE_ORDER = {"finetune": 0, "linear": 1, "knn": 2}
+"""The first mode there leads the page and shows its confusions."""
+
 LOSS_POINTS = 600
 """Points of the loss curve; each is the mean over its share of the steps."""
 
@@ -35,7 +38,10 @@ def write_report(run: Run, store: Store, *, out: Path, say: Callable[[str], None
     """
     about = run.describe()
     config, objective = load_objective(run, store, say=say)
-    results = [read_json(path, what="results", remedy="run smae eval again") for path in sorted(run.results.glob("*.json"))]
+    found = [
+        read_json(path, what="results", remedy="run smae eval again") for path in sorted(run.results.glob("*.json"))
+    ]
+    results = sorted(found, key=lambda result: (result["protocol"], MODE_ORDER.get(result["mode"], len(MODE_ORDER))))
     if not results:
         say("no results yet: smae eval adds them")
     page = RunPage(
@@ -44,7 +50,9 @@ def write_report(run: Run, store: Store, *, out: Path, say: Callable[[str], None
         losses=_losses(run, say=say),
         results=[_result(row, result) for result in results for row in result["rows"]],
         confusion=_confusion(results),
+        confusion_of=f"{results[0]['protocol']}, {results[0]['mode']}, pre-trained encoder." if results else "",
         clips=_clips(objective, store, config),
+        clips_note=objective.preview_note,
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(render_page(page), encoding="utf-8")
@@ -87,7 +95,7 @@ def _losses(run: Run, *, say: Callable[[str], None]) -> list[LossPoint]:
         points.append(
             LossPoint(
                 step=group[-1]["step"],
-                epoch=float(group[-1]["epoch"]),
+                epoch=float(group[-1]["epoch"] + 1),
                 loss=float(np.mean([line["loss"] for line in group])),
                 lr=group[-1]["lr"],
                 clips_per_second=sum(line["clips"] for line in group) / taken,
@@ -103,9 +111,9 @@ def _result(row: dict[str, Any], result: dict[str, Any]) -> ResultRow:
 
 
 def _confusion(results: list[dict[str, Any]]) -> ConfusionPicture | None:
-    order = {"finetune": 0, "linear": 1, "knn": 2}
-    best = min(results, key=lambda result: order.get(result["mode"], 3), default=None)
-    return ConfusionPicture(best["classes"], np.array(best["confusion"], np.int64)) if best else None
+    if not results:
+        return None
+    return ConfusionPicture(results[0]["classes"], np.array(results[0]["confusion"], np.int64))
 
 
 def _clips(objective: Objective, store: Store, config: RunConfig) -> list[ClipPicture]:

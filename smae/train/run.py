@@ -35,6 +35,8 @@ def read_json(path: Path, *, what: str, remedy: str) -> dict[str, Any]:
     Raises:
         DataError: missing, unreadable, not JSON, or no object; ``what`` and ``remedy`` word the message.
     """
+    if not path.is_file():
+        raise DataError(f"{path}: no {what} there, or not a regular file: {remedy}")
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -71,11 +73,15 @@ class Run:
         Raises:
             DataError: the folder holds no readable run, or one of a newer version.
         """
-        about = read_json(self.path / "run.json", what="run", remedy="name a folder that smae pretrain wrote")
+        remedy = "name a folder that smae pretrain wrote"
+        about = read_json(self.path / "run.json", what="run", remedy=remedy)
         if about.get("version") != VERSION:
             raise DataError(
-                f"{self.path}: run format {about.get('version')!r}, this smae reads {VERSION}: use the smae it came from"
+                f"{self.path}: run format {about.get('version')!r}, this smae reads {VERSION}: use the one it came from"
             )
+        missing = [key for key in ("config", "store", "versions", "device") if not isinstance(about.get(key), dict)]
+        if missing:
+            raise DataError(f"{self.path}: its run.json lacks {', '.join(missing)}: {remedy}")
         return about
 
 
@@ -98,7 +104,7 @@ def find_run(path: Path | None, *, root: Path) -> Run:
         DataError: there is none.
     """
     if path is not None:
-        known = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        known = [entry.parent.name for entry in path.parent.glob("*/run.json")]
         if not (path / "run.json").is_file():
             raise DataError(f"{path}: no run there (no run.json){nearest(path.name, known)}")
         return Run(path)

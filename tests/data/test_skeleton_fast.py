@@ -132,6 +132,7 @@ def test_mutations_end_alike(edits: list[tuple[float, int, int]]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_twenty_thousand_mutations_end_alike() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20_000):
@@ -139,10 +140,10 @@ def test_twenty_thousand_mutations_end_alike() -> None:
         check(mutate(SMALL, edits))
 
 
-def test_every_field_with_every_fragment_ends_alike() -> None:
+def test_fields_with_every_fragment_ends_alike() -> None:
     """Fragments at both ends of, and instead of, each field of a joint row and of a body row."""
     for row in ("head", "joint"):
-        for column in range(10 if row == "head" else 12):
+        for column in (0, 1, 9) if row == "head" else (0, 1, 2, 3, 10, 11):
             for fragment in FRAGMENTS:
                 for form in ("{}{}", "{1}{0}", "{1}"):
                     frames = walk(1)
@@ -156,7 +157,7 @@ FORMATS = (".7g", ".4f", ".9g", ".17g", ".6e", ".0f", ".12f", "+.8f", ".3E", ".1
 
 
 def check_numbers(files: int, seed: int) -> int:
-    """Assert that 75 random numbers a file, in one format each, equal float32(float(token)); return how many are sure."""
+    """Assert that 75 random numbers a file equal float32(float(token)); return how many files the kernels took."""
     rng = np.random.default_rng(seed)
     sure = 0
     for number in range(files):
@@ -201,6 +202,7 @@ def test_two_hundred_thousand_numbers_equal_python() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_ten_million_numbers_equal_python() -> None:
     bulk_numbers(10_000_000, 2)
     check_numbers(10_000, 3)
@@ -242,68 +244,30 @@ def test_bit_functions_equal_their_definitions() -> None:
 
 
 CORPUS = """
-import numpy as np
 from smae.data.skeleton_fast import read_skeleton, read_sure
 from smae.errors import BadRecording
 from tests.skeletons import walk, write_skeleton
-np.seterr(over="ignore")
-text = write_skeleton(walk(2, bodies=2))
+text = write_skeleton(walk(1, bodies=2))
 assert read_sure(text) is not None and read_sure(text.rstrip()) is not None
-taken = 0
-for size in range(0, len(text), 97):
+for size in range(0, len(text) - 2, 1 + len(text) // 10):
     try:
         read_skeleton(text[:size])
-        taken += 1
     except BadRecording:
-        pass
-assert taken == 0
+        continue
+    raise AssertionError(size)
 assert read_sure(text.replace(b" 2\\r\\n", b" 3\\r\\n", 1)) is None
-print(read_skeleton(text).xyz.sum())
+print(read_sure(text).xyz.tobytes().hex())
 """
 
 
-def run(code: str, folder: Path, **settings: str) -> str:
-    """Run code in a new Python with a cache folder of its own; return what it prints."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder), **settings}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=200)
+@pytest.mark.parametrize(
+    "setting", [pytest.param("NUMBA_BOUNDSCHECK", marks=pytest.mark.slow, id="bounds"), "NUMBA_DISABLE_JIT"]
+)
+def test_no_index_leaves_its_array_and_no_compiler_is_needed(tmp_path: Path, setting: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path), setting: "1"}
+    command = [sys.executable, "-W", "ignore:overflow", "-c", CORPUS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder that holds the compiled kernels, and nobody else's."""
-    folder = tmp_path_factory.mktemp("cache")
-    run(CORPUS, folder)
-    return folder
-
-
-@pytest.mark.slow
-def test_no_index_leaves_its_array(tmp_path: Path) -> None:
-    run(CORPUS, tmp_path, NUMBA_BOUNDSCHECK="1")
-    assert [p.name.endswith("-bounds") for p in (tmp_path / "smae").iterdir()] == [True]
-
-
-def test_without_the_compiler_the_results_are_the_same(cache: Path) -> None:
-    assert run(CORPUS, cache, NUMBA_DISABLE_JIT="1") == run(CORPUS, cache)
-
-
-LOAD = """
-from smae.data import skeleton_kernels as k
-print(sum(sum(d.stats.cache_hits.values()) for d in (k.scan, k.outline, k.fill)))
-"""
-
-
-def test_kernels_come_from_the_cache_and_a_damaged_one_heals(cache: Path) -> None:
-    assert run(LOAD, cache).strip() == "3"
-    files = sorted(cache.rglob("*.nb[ic]"))
-    assert len(files) >= 6
-    for number, path in enumerate(files):
-        path.write_bytes((b"", path.read_bytes()[:100], b"garbage")[number % 3])
-    assert run(LOAD, cache).strip() == "0"
-    assert run(LOAD, cache).strip() == "3"
-
-
-def test_an_unusable_cache_folder_is_no_obstacle(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    assert run(LOAD, tmp_path / "file").strip() == "0"
+    assert done.stdout.strip() == read_skeleton(write_skeleton(walk(1, bodies=2))).xyz.tobytes().hex()
+    if setting == "NUMBA_BOUNDSCHECK":
+        assert [path.name.endswith("-bounds") for path in (tmp_path / "smae").iterdir()] == [True]

@@ -85,13 +85,13 @@ class _Finds:
     refused: list[Refused] = field(default_factory=list)
     ignored: int = 0
 
-    def sample_name(self, path: str, size: int) -> str | None:
-        """Return the sample's name that a path ends in; file it as ignored, or refused, where there is none."""
-        name = path.replace("\\", "/").rsplit("/", 1)[-1]
+    def sample_name(self, file: str, where: str, size: int) -> str | None:
+        """Return the sample's name that a file's path ends in; count it as ignored, or refused, where there is none."""
+        name = file.replace("\\", "/").rsplit("/", 1)[-1]
         if name.endswith(SUFFIX) and parse_name(name.removesuffix(SUFFIX)):
             return name.removesuffix(SUFFIX)
         if self.strict_names and name.lower().endswith(SUFFIX):
-            self.refused.append(Refused(path, "name", "not named like S001C002P003R002A013.skeleton", size))
+            self.refused.append(Refused(where, "name", "not named like S001C002P003R002A013.skeleton", size))
         else:
             self.ignored += 1
         return None
@@ -134,7 +134,7 @@ def _sort_entry(entry: os.DirEntry[str], path: str, root: Path, finds: _Finds) -
     if is_zip and regular:
         _list_zip(root / linked, linked, finds)
         return
-    name = finds.sample_name(path, real.st_size)
+    name = finds.sample_name(path, path, real.st_size)
     if name is None:
         return
     if not regular:
@@ -161,7 +161,7 @@ def _list_zip(file: Path, path: str, finds: _Finds) -> None:
             if info.is_dir():
                 continue
             where = f"{path}!{info.filename}"
-            name = finds.sample_name(where, info.file_size)
+            name = finds.sample_name(info.filename, where, info.file_size)
             if name is None:
                 continue
             refusal = refuse_member(info)

@@ -45,9 +45,15 @@ class Preview:
 
 
 class Objective(nn.Module):
-    """Base of all objectives. The loop calls ``forward`` and ``after_step``; the rest of smae asks for ``encoder``."""
+    """Base of all objectives. The loop calls ``forward`` and ``after_step``; the rest of smae asks for ``encoder``.
+
+    Attributes:
+        encoder: what is being trained for use elsewhere.
+        preview_note: what people should know when they look at previews.
+    """
 
     encoder: Encoder
+    preview_note: str = ""
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Return the loss of a batch, using nothing random but ``noise`` (and torch's dropout)."""

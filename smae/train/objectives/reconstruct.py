@@ -30,7 +30,9 @@ class SkeletonMAE(Objective):
     class Config(Part):
         """What is predicted, and on which scale."""
 
-        target: Literal["coordinates", "motion"] = Field("coordinates", description="joints, or their next-frame motion")
+        target: Literal["coordinates", "motion"] = Field(
+            "coordinates", description="joints, or their next-frame motion"
+        )
         normalise: Literal["token", "clip", "body", "none"] = Field("token", description="scale of the target")
         predict: float = Field(1.0, gt=0, le=1, description="share of hidden tokens predicted a step (cross decoder)")
 
@@ -41,6 +43,11 @@ class SkeletonMAE(Objective):
         self.grid = self.encoder.grid
         self.decoder = workshop.decoder(self.grid, width=self.encoder.dim)
         self.masking = workshop.masking(self.grid)
+        if config.normalise != "none":
+            self.preview_note = (
+                f"The target is normalised by {config.normalise}: the decoder predicts shape and movement, while mean and "
+                "scale are taken from the true clip to put its guess back in place."
+            )
         if config.predict < 1 and not isinstance(self.decoder, CrossDecoder):
             raise ConfigError(
                 f"objective.predict={config.predict} needs decoder.name=cross: a decoder whose hidden tokens attend to "

@@ -41,7 +41,7 @@ class Exam:
     tell: Tell = field(default=lambda what, done, total: None)
 
     def loader(self, part: str, *, augmented: bool = False, batch: int) -> Loader:
-        """Return a loader of the ``"train"`` or ``"test"`` part: shuffled and augmented, or in store order and plain."""
+        """Return a loader of the ``"train"`` or ``"test"`` part: shuffled and varied, or in store order and plain."""
         return Loader(
             self.store,
             getattr(self.split, part),

@@ -66,7 +66,7 @@ def finetune(encoder: Encoder, exam: Exam) -> Scores:
                 continue  # the head's BatchNorm has no variance of one clip
             loss = cross_entropy(model(batch), batch.label, label_smoothing=settings.label_smoothing)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
         exam.tell("fine-tuning", epoch + 1, settings.epochs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -31,11 +33,12 @@ def knn_on(describe: Describe, exam: Exam) -> Scores:
     )
     k = min(exam.config.knn.k, len(gallery.x))
     votes = neighbour_votes(query.x, gallery.x, gallery.label, k=k, classes=exam.classes)
-    return score(votes, query.label)
+    # Classes that nobody voted for stand in no order, so there are no first five.
+    return replace(score(votes, query.label), top5=None)
 
 
 def neighbour_votes(query: Tensor, gallery: Tensor, label: Tensor, *, k: int, classes: int) -> Tensor:
-    """Return votes [n, K] of the k most similar gallery rows; a tie falls to the class of the nearer neighbour.
+    """Return votes [n, K] of the k most similar gallery rows; a tie falls to the class of the nearer ones.
 
     Args:
         query: [n, D].
@@ -46,8 +49,9 @@ def neighbour_votes(query: Tensor, gallery: Tensor, label: Tensor, *, k: int, cl
     """
     gallery = normalize(gallery, dim=1)
     votes = []
-    for rows in normalize(query, dim=1).split(_QUERY_BATCH):
+    for rows in torch.split(normalize(query, dim=1), _QUERY_BATCH):
         similarity, nearest = (rows @ gallery.T).topk(k, dim=1)
-        weight = 1 + (similarity.clamp(-1, 1) + 1) * (0.4 / k)  # at most 0.8 / k more a vote: breaks ties, never outvotes
+        # At most 0.8 / k more a vote: similarity breaks ties and never outvotes.
+        weight = 1 + (similarity.clamp(-1, 1) + 1) * (0.4 / k)
         votes.append(torch.zeros(len(rows), classes).scatter_add_(1, label[nearest], weight))
     return torch.cat(votes)

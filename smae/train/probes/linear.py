@@ -37,12 +37,12 @@ def linear_on(describe: Describe, exam: Exam) -> Scores:
         x, label = kept[view]
         if head is None:
             head, optimizer, schedule = _start(x.shape[1], exam)
-        for rows in torch.randperm(len(x), generator=generator).split(settings.batch):
+        for rows in torch.split(torch.randperm(len(x), generator=generator), settings.batch):
             if len(rows) < 2:
                 continue  # BatchNorm has no variance of one row; the next epoch draws other leftovers
             loss = cross_entropy(head(x[rows]), label[rows])
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         schedule.step()
         if views == settings.epochs:

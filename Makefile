@@ -1,0 +1,47 @@
+# Everything a newcomer runs; needs make, git and Python 3.11 or newer. The environment is .venv, pinned by constraints.txt.
+
+PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,$(if $(shell $(p) -c 'import sys; print(sys.version_info >= (3, 11) or "")' 2>/dev/null),$(p))))
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SMAE := cd demo && ../$(BIN)/smae
+
+.DEFAULT_GOAL := help
+.PHONY: help test demo lint clean
+
+help:
+	@echo "make test   the default tests; all of them with SLOW=1, or where CI is set"
+	@echo "make demo   synthetic recordings -> store -> pre-training -> evaluation -> page, in demo/"
+	@echo "make lint   ruff and mypy"
+	@echo "make clean  remove .venv and demo/"
+
+# The whole environment is made anew when what it holds is declared anew: no package of an older list stays behind.
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found: name one, for example make PYTHON=/path/to/python3.12 test" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(if $(CI)$(SLOW),,-m "not slow")
+
+# Without a visible GPU the recipe runs on the CPU, whose numbers repeat to the last bit.
+demo: export CUDA_VISIBLE_DEVICES :=
+demo: $(STAMP)
+	rm -rf demo
+	mkdir demo
+	$(SMAE) synth ntu
+	$(SMAE) prepare --raw ntu/ --out ntu.zarr
+	$(SMAE) pretrain --recipe demo
+	$(SMAE) eval --protocol xsub
+	$(SMAE) report
+
+# mypy looks for the import name smae_cli, which only the installed package has; a link in build/ stands for it.
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@mkdir -p build/types && ln -sfn ../../cli build/types/smae_cli
+	MYPYPATH=build/types $(BIN)/mypy -p smae -p smae_cli
+
+clean:
+	rm -rf $(VENV) demo build

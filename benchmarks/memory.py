@@ -1,0 +1,71 @@
+"""Peak memory of a command and all its child processes, sampled while it runs (Linux)."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What a command took at most, in bytes.
+
+    Attributes:
+        together: proportional set size of all its processes at one moment: pages that several share count once.
+        largest: resident set size of its largest process, shared pages included.
+        processes: most processes at one moment.
+    """
+
+    together: int
+    largest: int
+    processes: int
+
+
+def peak_of(command: Sequence[str], *, cwd: Path | None = None, every: float = 0.02) -> Peak:
+    """Run a command and return its peak.
+
+    Args:
+        command: program and arguments.
+        cwd: folder to run it in.
+        every: seconds between two samples.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    together = largest = processes = 0
+    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL) as running:
+        while running.poll() is None:
+            sizes = [size for size in map(_sizes, _tree(running.pid)) if size is not None]
+            together = max(together, sum(pss for pss, _ in sizes))
+            largest = max([largest, *(rss for _, rss in sizes)])
+            processes = max(processes, len(sizes))
+            time.sleep(every)
+    if running.returncode:
+        raise subprocess.CalledProcessError(running.returncode, command)
+    return Peak(together, largest, processes)
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    for task in (_PROC / str(pid) / "task").glob("*"):
+        try:
+            children = (task / "children").read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            yield from _tree(int(child))
+
+
+def _sizes(pid: int) -> tuple[int, int] | None:
+    """Return (PSS, RSS) in bytes, or None for a process that has just ended."""
+    try:
+        lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        return None
+    sizes = {key: int(rest.split()[0]) * 1024 for key, _, rest in (line.partition(":") for line in lines)}
+    return sizes.get("Pss", 0), sizes.get("Rss", 0)

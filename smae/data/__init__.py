@@ -1,0 +1,1 @@
+"""Raw files to batches: sources, readers, cleaning, the store, the loader."""

@@ -1,0 +1,42 @@
+"""What contract suites feed to a plug-in: a small batch of moving bodies, and the assertion that words itself."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from smae.data.batch import Batch
+from smae.skeleton import Layout
+
+
+def hold(condition: bool, message: str) -> None:
+    """Raise ``AssertionError`` with the message unless the condition holds.
+
+    Raises:
+        AssertionError: it does not. (The ``assert`` statement would be silent under ``python -O``.)
+    """
+    if not condition:
+        raise AssertionError(message)
+
+
+def bodies(layout: Layout, *, items: int, frames: int, seed: int = 0) -> torch.Tensor:
+    """Return joints float32 [N, T, V, 3], metres: people who stand about and swing every joint at its own pace."""
+    generator = torch.Generator().manual_seed(seed)
+    place, swing = (torch.randn(items, 1, len(layout), 3, generator=generator) for _ in range(2))
+    pace = 1 + 3 * torch.rand(items, 1, len(layout), 1, generator=generator)
+    time = torch.linspace(0, 2 * math.pi, frames)[None, :, None, None]
+    return 0.5 * place + 0.1 * swing * torch.sin(pace * time)
+
+
+def small_batch(layout: Layout, *, frames: int, clips: int = 4, seed: int = 0, label: int = 0) -> Batch:
+    """Return a batch of ``clips`` clips on the CPU; the first has two bodies, the others one."""
+    clip = torch.tensor([0, *range(clips)])
+    return Batch(
+        x=bodies(layout, items=clips + 1, frames=frames, seed=seed),
+        clip=clip,
+        body=torch.tensor([0, 1, *[0] * (clips - 1)]),
+        index=100 + 7 * torch.arange(clips),
+        label=torch.full((clips,), label),
+        epoch=3,
+    )
