@@ -52,7 +52,7 @@ def build(files: int, *, work: Path = WORK) -> Corpus:
     folder = work / f"{kind}-{files}"
     if not folder.is_dir():
         originals = _originals(min(files, REAL_FILES), kind, work)
-        partial = folder.with_name(folder.name + ".partial")
+        partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _repeat(sorted(originals.glob("*.skeleton")), partial, files=files)
@@ -62,11 +62,14 @@ def build(files: int, *, work: Path = WORK) -> Corpus:
 
 
 def zipped(corpus: Corpus) -> Path:
-    """Return the corpus as one zip beside its folder, packed as the official ones are, made on first use."""
+    """Return the corpus as one zip beside its folder, laid out as the official ones are, made on first use.
+
+    Deflated at level 1: the same work to unpack, and three times as quick to make.
+    """
     path = corpus.folder.with_suffix(".zip")
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for file in corpus.files:
                 archive.write(file, f"nturgb+d_skeletons/{file.name}")
         partial.rename(path)
@@ -78,7 +81,7 @@ def _originals(files: int, kind: str, work: Path) -> Path:
     folder = work / f"{kind}-originals-{files}"
     if folder.is_dir():
         return folder
-    partial = folder.with_name(folder.name + ".partial")
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     if kind == "real":
         every = str(max(1, REAL_FILES // files))

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from smae_cli import console
 
 from smae import api
+from smae_cli import console
 
 if TYPE_CHECKING:
     from smae.data.info import StoreInfo

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
 import sys
 import traceback
 
 import click
-from smae_cli import console
 
 from smae._version import __version__
 from smae.errors import EXIT_BUG, EXIT_ENVIRONMENT, SmaeError
+from smae_cli import console
 
 COMMANDS = {
     "prepare": "Turn raw .skeleton files or zips into a Zarr store.",
     "info": "Tell what a store holds.",
     "verify": "Check every byte of a store.",
+    "explain": "Tell what became of one recording, step by step.",
+    "export": "Write a store in a form that other code reads: CTR-GCN, pyskl, HDF5.",
     "pretrain": "Pre-train an encoder on a store.",
     "eval": "Judge a pre-trained encoder, beside its baselines.",
     "report": "Write a run's page: curves, results, moving skeletons.",
@@ -82,6 +85,9 @@ def main(args: list[str] | None = None) -> None:
 
 def run(args: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a name or bar that the terminal cannot show must not stop the work
     try:
         code = smae.main(args=args, prog_name="smae", standalone_mode=False)
         sys.stdout.flush()

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from smae_cli import console
 
 from smae import api
+from smae_cli import console
 
 if TYPE_CHECKING:
     from smae.data.prepare import PrepareSummary, Progress
@@ -79,8 +79,11 @@ def command(raw: Path, out: Path, **options: Any) -> int:
     """
     with console.progress("prepare", unit="files") as update:
 
+        before: list[int] = []  # files that an earlier run had finished already
+
         def report(now: Progress) -> None:
-            rate = now.done / max(1e-9, now.seconds)
+            before.append(now.done)
+            rate = (now.done - before[0]) / max(1e-9, now.seconds)
             bad = f"  {now.quarantined} bad" if now.quarantined else ""
             update(
                 now.done,
@@ -115,7 +118,7 @@ def _text(summary: PrepareSummary) -> None:
         title=f"{summary.store} ({summary.dataset}): {summary.seconds:.1f} s, {summary.bytes_read / 1e6:,.0f} MB read",
     )
     for bad in summary.quarantined[:10]:
-        click.echo(f"  {bad.path}:{bad.line}:{bad.column}: {bad.code}: {bad.message}")
+        click.echo(f"  {bad}")
     if len(summary.quarantined) > 10:
         click.echo(f"  ... and {len(summary.quarantined) - 10} more")
     click.echo("next: smae info, smae pretrain")

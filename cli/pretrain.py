@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from smae_cli import console
 
 from smae import api
+from smae_cli import console
 
 if TYPE_CHECKING:
     from smae.train.loop import Progress

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from smae_cli import console
 
 from smae import api
+from smae_cli import console
 
 
 @click.command("report")

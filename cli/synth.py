@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from smae_cli import console
 
 from smae import api
+from smae_cli import console
 
 
 @click.command("synth")

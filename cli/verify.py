@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from smae_cli import console
 
 from smae import api
+from smae_cli import console
 
 
 @click.command("verify")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from smae.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from smae.data.explain import Explanation
+    from smae.data.exports import ExportSummary
     from smae.data.info import StoreInfo
     from smae.data.prepare import PrepareSummary
     from smae.data.prepare import Progress as PrepareProgress
@@ -89,6 +91,24 @@ def verify(path: Path | str | None = None) -> VerifyReport:
     from smae.data.verify import verify as check
 
     return check(find_store(path))
+
+
+def explain(
+    where: Path | str, name: str | None = None, *, raw: Path | str | None = None, **options: Any
+) -> Explanation:
+    """Tell what became of one recording; see ``smae.data.explain.explain`` for the options."""
+    from smae.data.explain import explain as tell
+
+    return tell(Path(where), name, raw=Path(raw) if raw is not None else None, **options)
+
+
+def export(
+    path: Path | str | None, to: Path | str, *, progress: Callable[[int, int], None] = _silent, **options: Any
+) -> ExportSummary:
+    """Write a store in another form; see ``smae.data.exports.export`` for the options."""
+    from smae.data.exports import export as write
+
+    return write(open_store(path), Path(to), progress=progress, **options)
 
 
 def pretrain(

@@ -50,19 +50,16 @@ class Registry(Generic[T]):
 
         Raises:
             UnknownNameError: no such member; the message lists the names and the nearest one.
-            ConfigError: a package declares it, but it cannot be imported.
+            ConfigError: a package declares it, but it cannot be imported, or its name is taken.
         """
+        for entry in entry_points(group=self.group, name=name):
+            # Importing the module may register it by decorator already: the same object again, or a name taken twice.
+            self.register(name)(cast(T, self._load(entry)))
         if name not in self._members:
-            for entry in entry_points(group=self.group):
-                if entry.name == name:
-                    # Importing the module may register it by decorator already; either way the object is the same.
-                    self.register(name)(cast(T, self._load(entry)))
-                    break
-            else:
-                known = self.names()
-                raise UnknownNameError(
-                    f"unknown {self.family} '{name}': expected one of {', '.join(known)}{nearest(name, known)}"
-                )
+            known = self.names()
+            raise UnknownNameError(
+                f"unknown {self.family} '{name}': expected one of {', '.join(known)}{nearest(name, known)}"
+            )
         return self._members[name]
 
     def _load(self, entry: EntryPoint) -> object:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from smae.data.protocols import Split
 from smae.skeleton import NTU25, Layout
 
 
@@ -22,13 +24,18 @@ class FakeClips:
 
 @dataclass
 class FakeStore:
-    """Clips in memory, laid out as in a store; ``reads`` notes every call of ``rows``."""
+    """Clips in memory, laid out as in a store; ``reads`` notes every call of ``rows``.
+
+    Its one split tests on every third clip and trains on the others.
+    """
 
     joints: list[NDArray[np.float32]]
     labels: list[int] | None = None
     mode: str = "reference"
     fingerprint: str = "ab" * 32
     layout: Layout = NTU25
+    path: Path = Path("fake.zarr")
+    dataset: str = "fake"
     reads: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -57,6 +64,28 @@ class FakeStore:
                 joints[1, absent] = 0 if mode == "reference" else np.nan
             made.append(joints.astype(np.float32))
         return cls(made, mode=mode)
+
+    @classmethod
+    def toy(cls, *, clips: int, classes: int, seed: int, frames: int = 24, bodies: int = 1) -> FakeStore:
+        """Return people who stand anywhere and swing all joints at their class's amplitude: a task anyone can learn."""
+        rng = np.random.default_rng(seed)
+        labels = [n % classes for n in range(clips)]
+        pose = np.random.default_rng(0).normal(size=(classes, 1, len(cls.layout), 3)) * 0.4
+        time = np.linspace(0, 2 * np.pi, frames)[:, None, None]
+        made = []
+        for label in labels:
+            phase = rng.uniform(0, 2 * np.pi, size=(bodies, 1, 1, 1))
+            joints = pose[label] * (1 + 0.3 * np.sin(time + phase)) + rng.normal(size=(bodies, 1, 1, 3)) * 0.1
+            made.append((joints + rng.normal(size=joints.shape) * 0.01).astype(np.float32))
+        return cls(made, labels)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(f"A{n + 1:03d}" for n in range(int(self.clips.label.max()) + 1))
+
+    def split(self, protocol: str) -> Split:
+        index = np.arange(len(self))
+        return Split(protocol, train=index[index % 3 != 2], test=index[index % 3 == 2])
 
     def __len__(self) -> int:
         return len(self.joints)

@@ -111,20 +111,19 @@ def _without_short(bodies: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _without_noise(bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    left = list(bodies)
+    left = bodies
     for body in bodies if len(bodies) > 1 else []:
         if len(left) == 1:
             break
         points = body["joints"].reshape(-1, JOINTS, 3)
         good = []
         for row in points:
-            low, high = row.min(axis=0).astype(np.float64), row.max(axis=0).astype(np.float64)
-            wide, tall = np.float32(high[0] - low[0]), np.float32(high[1] - low[1])
+            wide, tall, _ = row.max(axis=0) - row.min(axis=0)
             if float(wide) <= SPREAD * float(tall):
                 good.append(row)
         noisy = len(points) - len(good)
         if noisy / len(points) >= NOISY:
-            left.remove(body)
+            left = [other for other in left if other is not body]
         elif noisy:
             body["motion"] = min(body["motion"], _motion(np.array(good)))
     return sorted(left, key=lambda body: -float(body["motion"]))

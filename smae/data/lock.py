@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from smae.data.atomic import disk
@@ -27,7 +27,9 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         # Removed while still held, so that whoever opened it meanwhile finds another file under the name, or none.
-        path.unlink(missing_ok=True)
+        # A file that stays is harmless: the next writer takes it over.
+        with suppress(OSError):
+            path.unlink()
         os.close(handle)
 
 

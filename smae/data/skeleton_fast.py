@@ -32,7 +32,7 @@ _workspace = _Workspace()
 
 
 def read_skeleton(data: bytes | memoryview, *, strict: bool = False, max_range: float = 20.0) -> Recording:
-    """Read one `.skeleton` file; the same as ``read_plain`` in result and errors, some three hundred times as fast.
+    """Read one `.skeleton` file; the same as ``read_plain`` in result and errors, over a hundred times as fast.
 
     Args:
         data: the whole file.

@@ -1,6 +1,7 @@
 """Writes one store: rows to whole shards in the order given, then the clips' columns, then the manifest.
 
-zarr-python encodes everything; this file decides what is written when, so that a store is there whole or not at all.
+``encode.py`` says how an array lies on disk; this file decides what is written when, so that a store is there whole or
+not at all.
 """
 
 from __future__ import annotations
@@ -16,14 +17,12 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.abc.store import Store as ZarrStore
-from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.core.buffer import Buffer
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import LocalStore
 
 from smae.data.atomic import disk, place, sync_file, sync_folder
-from smae.data.chunks import CHUNK_ROWS, SHARD_ROWS, chunk_checksums
+from smae.data.chunks import SHARD_ROWS, chunk_checksums
 from smae.data.clip_table import ClipFacts, ClipTable, build_table
+from smae.data.encode import create_column, create_rows, encode_shard
 from smae.data.manifest import MANIFEST, QUARANTINE, STORE_VERSION, FileRecord, encode_manifest, list_files
 from smae.data.recording import Clip
 from smae.errors import DataError
@@ -158,14 +157,14 @@ class StoreWriter:
         attributes = header.attributes(splits)
         with disk(self.folder):
             group = zarr.create_group(LocalStore(self.folder), zarr_format=3, attributes=attributes)
-            _create_rows(group.store, "joints", (rows, len(self.layout), 3), "float32")
-            _create_rows(group.store, "state", (rows, len(self.layout)), "uint8")
+            create_rows(group.store, "joints", (rows, len(self.layout), 3), "float32")
+            create_rows(group.store, "state", (rows, len(self.layout)), "uint8")
             columns = {f"clips/{name}": array for name, array in clips.arrays().items()}
             columns |= {f"splits/{name}": np.asarray(array, np.uint8) for name, array in splits.items()}
             for name in sorted({name.split("/")[0] for name in columns}):
                 group.create_group(name)
             for name, array in columns.items():
-                _create_column(group.store, name, array)
+                create_column(group.store, name, array)
         place(self.folder / QUARANTINE, quarantine)
         return self._write_manifest()
 
@@ -234,49 +233,6 @@ def write_store(
         os.rename(partial, folder)
     sync_folder(folder.parent)
     return fingerprint
-
-
-def encode_shard(rows: NDArray[Any]) -> bytes:
-    """Return up to ``SHARD_ROWS`` rows as the bytes of one Zarr v3 shard, every inner chunk kept, zeros included."""
-    kept: dict[str, Buffer] = {}
-    array = _create_rows(MemoryStore(kept), None, rows.shape, rows.dtype)
-    array[...] = rows
-    return kept["/".join(["c", *("0" for _ in rows.shape)])].to_bytes()
-
-
-def _create_rows(
-    store: ZarrStore, name: str | None, shape: tuple[int, ...], dtype: np.dtype[Any] | str
-) -> zarr.Array[Any]:
-    return zarr.create_array(
-        store,
-        name=name,
-        shape=shape,
-        dtype=np.dtype(dtype),
-        chunks=(CHUNK_ROWS, *shape[1:]),
-        shards=(SHARD_ROWS, *shape[1:]),
-        compressors=_codecs(np.dtype(dtype)),
-        fill_value=0,
-        # Without this a chunk of zeros is left out, and could not be told from one that was lost.
-        config={"write_empty_chunks": True},
-    )
-
-
-def _create_column(store: ZarrStore, name: str, array: NDArray[Any]) -> None:
-    column = zarr.create_array(
-        store,
-        name=name,
-        shape=array.shape,
-        dtype=array.dtype,
-        chunks=array.shape,
-        compressors=_codecs(array.dtype),
-        fill_value=0,
-        config={"write_empty_chunks": True},
-    )
-    column[...] = array
-
-
-def _codecs(dtype: np.dtype[Any]) -> list[Any]:
-    return [BloscCodec(typesize=dtype.itemsize, cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec()]
 
 
 def _record(folder: Path, path: str) -> FileRecord:

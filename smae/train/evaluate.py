@@ -5,7 +5,6 @@ Nothing is selected on test: a probe trains to its last epoch and is scored once
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,7 +69,7 @@ def evaluate(encoder: Encoder, exam: Exam, *, modes: Sequence[str]) -> Evaluatio
     """Judge an encoder by each mode's probe, and each baseline by the same probe.
 
     Args:
-        encoder: pre-trained; it is left as it is.
+        encoder: pre-trained; it is moved to the exam's device, and else left as it is.
         exam: data, split, settings.
         modes: names of probes.
 
@@ -80,20 +79,17 @@ def evaluate(encoder: Encoder, exam: Exam, *, modes: Sequence[str]) -> Evaluatio
     begun = time.monotonic()
     judges = {mode: probes.get(mode) for mode in modes}
     present = len(np.unique(exam.store.clips.label[exam.split.test]))
+    own = encoder.to(exam.device)
+    untrained = random_encoder(exam.config, exam.store.layout).to(exam.device)
     raw_linear = linear_on(raw, exam)
     rows, scores = [], {}
     for mode, judge in judges.items():
-        scores[mode] = judge(_own(encoder, exam), exam)
-        untrained = judge(_own(random_encoder(exam.config, exam.store.layout), exam), exam)
-        rows += [_row(mode, PRETRAINED, scores[mode]), _row(mode, RANDOM, untrained)]
+        scores[mode] = judge(own, exam)
+        rows += [_row(mode, PRETRAINED, scores[mode]), _row(mode, RANDOM, judge(untrained, exam))]
         if mode == "knn":
             rows.append(_row(mode, RAW, knn_on(raw, exam)))
         rows += [_row(mode, f"{RAW}, linear" if mode != "linear" else RAW, raw_linear), Row(mode, CHANCE, 1 / present)]
     return Evaluation(exam.split.name, rows, scores, exam.split.test, time.monotonic() - begun)
-
-
-def _own(encoder: Encoder, exam: Exam) -> Encoder:
-    return copy.deepcopy(encoder).to(exam.device)
 
 
 def _row(mode: str, what: str, scores: Scores) -> Row:

@@ -42,13 +42,16 @@ def mean_over_bodies(items: Tensor, batch: Batch) -> Tensor:
     return total / count.view(-1, *[1] * (items.ndim - 1))
 
 
-def pooled(encoder: Encoder) -> Describe:
-    """Return the describer by an encoder: every token visible, mean over joints, time and bodies."""
+@dataclass(frozen=True)
+class Pooled:
+    """The describer by an encoder: every token visible, mean over joints, time and bodies."""
 
-    def describe(batch: Batch) -> Tensor:
-        return mean_over_bodies(encoder(batch.x).float().mean(1), batch)
+    encoder: Encoder
 
-    return describe
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return features [B, D]."""
+        self.encoder.eval()
+        return mean_over_bodies(self.encoder(batch.x).float().mean(1), batch)
 
 
 def raw(batch: Batch) -> Tensor:

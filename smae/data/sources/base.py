@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from smae.data.clip_table import ClipFacts
-from smae.data.recording import Recording
+from smae.data.recording import Clip, Recording
 from smae.registry import Registry
 from smae.skeleton import Layout
 
@@ -100,9 +100,18 @@ class SampleReader(Protocol):
 
 
 class Source(Protocol):
-    """One kind of raw data."""
+    """One kind of raw data.
+
+    Reading (``reader``, ``parse``) works on any object; everything else tells of what ``discover`` found, and is asked
+    of the object that found it.
+
+    Attributes:
+        layout: joint layout of the samples.
+        cleaned: None where samples are raw; else the mode in which they were cleaned before, and ``parse`` gives clips.
+    """
 
     layout: Layout
+    cleaned: str | None
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
         """Return what lies under ``raw``; opens no sample.
@@ -117,16 +126,21 @@ class Source(Protocol):
         """Return a reader of the samples under ``raw``."""
         ...
 
-    def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
-        """Return what one sample holds.
+    def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording | Clip:
+        """Return what one sample holds; a clip where it was cleaned before.
 
         Raises:
             BadRecording: it breaks the format.
+            NoBody: a clip that shows nobody.
         """
         ...
 
     def facts(self, name: str) -> ClipFacts:
-        """Return what the name of a sample says."""
+        """Return what is known of a sample besides its joints."""
+        ...
+
+    def splits(self) -> Mapping[str, Mapping[str, int]]:
+        """Return the splits that the data bring: for each, the samples that train (1) and test (2)."""
         ...
 
     def dataset(self, facts: Sequence[ClipFacts]) -> str:

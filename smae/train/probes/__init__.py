@@ -17,6 +17,10 @@ from smae.data.store import Store
 from smae.models.encoders import Encoder
 from smae.registry import Registry
 from smae.train.config import RunConfig
+from smae.train.features import Describe, Features, extract
+
+ENCODE_BATCH = 64
+"""Clips encoded at a time."""
 
 Tell = Callable[[str, int, int], None]
 """Progress for people: what is being done, how far, of how much."""
@@ -32,6 +36,7 @@ class Exam:
         config: the run's settings, those of the probes among them.
         device: where to compute.
         tell: progress.
+        kept: features already computed, by describer and part; see ``plain``.
     """
 
     store: Store
@@ -39,6 +44,7 @@ class Exam:
     config: RunConfig
     device: torch.device
     tell: Tell = field(default=lambda what, done, total: None)
+    kept: dict[tuple[Describe, str], Features] = field(default_factory=dict, repr=False)
 
     def loader(self, part: str, *, augmented: bool = False, batch: int) -> Loader:
         """Return a loader of the ``"train"`` or ``"test"`` part: shuffled and varied, or in store order and plain."""
@@ -52,6 +58,14 @@ class Exam:
             device=self.device,
             workers=self.config.train.workers,
         )
+
+    def plain(self, describe: Describe, part: str) -> Features:
+        """Return the features of a part, not augmented; computed once, since several probes ask for the same."""
+        key = (describe, part)
+        if key not in self.kept:
+            loader = self.loader(part, batch=ENCODE_BATCH)
+            self.kept[key] = extract(describe, loader, tell=lambda done, of: self.tell(f"{part} features", done, of))
+        return self.kept[key]
 
     @property
     def classes(self) -> int:
@@ -80,7 +94,7 @@ class Probe(Protocol):
     """What a probe plug-in is."""
 
     def __call__(self, encoder: Encoder, exam: Exam) -> Scores:
-        """Judge an encoder; it may be trained further, since it is the probe's own copy."""
+        """Judge an encoder and leave it as it is: a probe that trains it further trains a copy."""
         ...
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -45,7 +47,8 @@ class Classifier(nn.Module):
 
 @probes.register("finetune")
 def finetune(encoder: Encoder, exam: Exam) -> Scores:
-    """Train encoder and head on the train labels; the last epoch is what counts."""
+    """Train a copy of the encoder, and a head, on the train labels; the last epoch is what counts."""
+    encoder = copy.deepcopy(encoder)
     settings, seed = exam.config.finetune, exam.config.seed
     torch.manual_seed(seed)
     model = Classifier(encoder, classes=exam.classes, hidden=settings.hidden, dropout=settings.dropout).to(exam.device)

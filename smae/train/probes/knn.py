@@ -9,28 +9,21 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from smae.models.encoders import Encoder
-from smae.train.features import Describe, extract, pooled
+from smae.train.features import Describe, Pooled
 from smae.train.probes import Exam, Scores, probes, score
 
-_ENCODE_BATCH = 64
 _QUERY_BATCH = 1024
 
 
 @probes.register("knn")
 def knn(encoder: Encoder, exam: Exam) -> Scores:
     """Judge frozen mean features by their nearest neighbours."""
-    encoder.eval()
-    return knn_on(pooled(encoder), exam)
+    return knn_on(Pooled(encoder), exam)
 
 
 def knn_on(describe: Describe, exam: Exam) -> Scores:
     """Judge any describer: L2-normalised features, cosine, k neighbours vote with their class."""
-    gallery = extract(
-        describe, exam.loader("train", batch=_ENCODE_BATCH), tell=lambda d, t: exam.tell("knn: train clips", d, t)
-    )
-    query = extract(
-        describe, exam.loader("test", batch=_ENCODE_BATCH), tell=lambda d, t: exam.tell("knn: test clips", d, t)
-    )
+    gallery, query = exam.plain(describe, "train"), exam.plain(describe, "test")
     k = min(exam.config.knn.k, len(gallery.x))
     votes = neighbour_votes(query.x, gallery.x, gallery.label, k=k, classes=exam.classes)
     # Classes that nobody voted for stand in no order, so there are no first five.

@@ -7,32 +7,28 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from smae.models.encoders import Encoder
-from smae.train.features import Describe, extract, pooled
-from smae.train.probes import Exam, Scores, probes, score
-
-_ENCODE_BATCH = 64
+from smae.train.features import Describe, Pooled, extract
+from smae.train.probes import ENCODE_BATCH, Exam, Scores, probes, score
 
 
 @probes.register("linear")
 def linear(encoder: Encoder, exam: Exam) -> Scores:
     """Judge frozen mean features by a linear map (recipe of MAMP: SGD, cosine to 0)."""
-    encoder.eval()
-    return linear_on(pooled(encoder), exam)
+    return linear_on(Pooled(encoder), exam)
 
 
 def linear_on(describe: Describe, exam: Exam) -> Scores:
     """Judge any describer by a linear map; epoch e learns from augmented view e mod views."""
     settings, seed = exam.config.linear, exam.config.seed
     views = min(settings.views, settings.epochs)
-    test = extract(describe, exam.loader("test", batch=_ENCODE_BATCH))
-    passes = exam.loader("train", augmented=views > 0, batch=_ENCODE_BATCH)
+    passes = exam.loader("train", augmented=True, batch=ENCODE_BATCH)
     kept: dict[int, tuple[Tensor, Tensor]] = {}
     generator = torch.Generator().manual_seed(seed)
     head: nn.Sequential | None = None
     for epoch in range(settings.epochs):
         view = epoch % max(1, views)
         if view not in kept:
-            features = extract(describe, passes, epoch=view)
+            features = extract(describe, passes, epoch=view) if views else exam.plain(describe, "train")
             kept[view] = (features.x.to(exam.device), features.label.to(exam.device))
         x, label = kept[view]
         if head is None:
@@ -50,6 +46,7 @@ def linear_on(describe: Describe, exam: Exam) -> Scores:
         exam.tell("linear probe", epoch + 1, settings.epochs)
     assert head is not None, "settings.epochs is at least 1"
     head.eval()
+    test = exam.plain(describe, "test")
     with torch.no_grad():
         return score(head(test.x.to(exam.device)), test.label)
 

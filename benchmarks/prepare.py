@@ -1,0 +1,219 @@
+"""`smae prepare` against the naive scripts and against what the machine can do: `python -m benchmarks.prepare`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import click
+
+from benchmarks import corpus as corpora
+from benchmarks.corpus import Corpus
+from benchmarks.harness import Case, Figure, Report, Row, machine, measure, present
+from benchmarks.naive import prepare as naive
+from benchmarks.processes import peak_of, run_whole
+
+Prepare = Callable[[Path, Path, int], object]
+
+TWO, ONE, ZIP = "smae prepare, 2 workers", "smae prepare, 1 worker", "smae prepare, 2 workers, zip"
+NAIVE, READ, LINES = "naive, three steps", "read", "read, count newlines"
+PARSE, CLEAN, HASH = "parse", "parse, clean", "SHA-256"
+_COMMAND = "from smae_cli.main import main; main()"
+_FIRST = """
+import json, sys, time
+from smae.api import prepare
+moments = []
+prepare(sys.argv[1], sys.argv[2], workers=2, progress=lambda now: moments.append((time.monotonic(), now.done)))
+print(json.dumps(moments[0]))
+"""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is measured.
+
+    Attributes:
+        corpus: the raw files.
+        archive: the same as a zip.
+        work: folder for stores.
+        sample: files for the naive scripts.
+        held: files for the parts that are timed on bytes in memory.
+        prepare: (raw, store, workers) -> done.
+    """
+
+    corpus: Corpus
+    archive: Path
+    work: Path
+    sample: int
+    held: int
+    prepare: Prepare
+
+    @property
+    def store(self) -> Path:
+        """Where stores are written, one after the other."""
+        return self.work / "prepare.zarr"
+
+    def cases(self) -> list[Case]:
+        """Return everything that is timed."""
+        files, whole = self.corpus.files, (len(self.corpus.files), self.corpus.bytes)
+        step = max(1, len(files) // self.sample)
+        some, held = files[::step][: self.sample], [path.read_bytes() for path in files[: self.held]]
+        part = (len(held), sum(map(len, held)))
+        return [
+            *(
+                Case(name, partial(self.prepare, raw, self.store, workers), *whole, setup=self.clear)
+                for name, raw, workers in (
+                    (TWO, self.corpus.folder, 2), (ONE, self.corpus.folder, 1), (ZIP, self.archive, 2)
+                )
+            ),
+            Case(NAIVE, partial(naive.prepare, some, self.work / "naive.npz"), len(some), _size(some)),
+            Case(READ, partial(_read, files), *whole),
+            Case(LINES, partial(_count_lines, files), *whole),
+            Case(PARSE, partial(_parse, held), *part),
+            Case(CLEAN, partial(_clean, held), *part),
+            Case(HASH, partial(_hash, held), *part),
+        ]  # fmt: skip
+
+    def clear(self) -> None:
+        """Remove the store of the run before."""
+        for path in (self.store, self.store.with_name(self.store.name + ".wip")):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def ratios(rows: Sequence[Row]) -> list[Figure]:
+    """Return the ratios of one run's rows."""
+    by = {row.name: row for row in rows}
+    end_to_end = by[TWO].byte_rate / by[NAIVE].byte_rate
+    # Compared by processor time: the main process and the workers share cores, and so may other people's work.
+    per_core = by[TWO].cpu_byte_rate / by[LINES].cpu_byte_rate
+    return [
+        Figure("2 workers / naive, end to end", end_to_end, goal=80, stretch=120),
+        Figure("per core: 2 workers / read and count newlines (CPU time)", per_core, "%", goal=0.25, stretch=0.40),
+        Figure("per core: 1 worker / read and count newlines (CPU time)",
+               by[ONE].cpu_byte_rate / by[LINES].cpu_byte_rate, "%"),
+        Figure("zip / folder, 2 workers", by[ZIP].byte_rate / by[TWO].byte_rate, "%", goal=0.5),
+        Figure("2 workers / 1 worker", by[TWO].byte_rate / by[ONE].byte_rate),
+        Figure("1 worker / naive", by[ONE].byte_rate / by[NAIVE].byte_rate),
+        Figure("2 workers / read", by[TWO].byte_rate / by[READ].byte_rate, "%"),
+        Figure("parse / naive", by[PARSE].byte_rate / by[NAIVE].byte_rate),
+        Figure("parse / read and count newlines", by[PARSE].byte_rate / by[LINES].byte_rate, "%"),
+    ]  # fmt: skip
+
+
+def sizes(bench: Bench) -> list[Figure]:
+    """Return what is measured once: the store's size, peak memory, and the time to the first files."""
+    if not bench.store.exists():
+        bench.prepare(bench.corpus.folder, bench.store, 2)
+    stored = sum(path.stat().st_size for path in bench.store.rglob("*") if path.is_file())
+    bench.clear()
+    peak = peak_of(_command(bench.corpus.folder, bench.store, 2))
+    bench.clear()
+    began = time.monotonic()
+    told = subprocess.run(
+        [sys.executable, "-c", _FIRST, str(bench.corpus.folder), str(bench.store)],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    moment, done = json.loads(told)
+    bench.clear()
+    return [
+        Figure("store / raw text", stored / bench.corpus.bytes, "%", goal=1 / 6, at_most=True),
+        Figure(f"peak memory, {peak.processes} processes together (PSS)", peak.together / 2**20, "MiB", 1024,
+               at_most=True),
+        Figure("peak memory, largest process (RSS)", peak.largest / 2**20, "MiB"),
+        Figure(f"from start to the first {done} files done", moment - began, "s"),
+    ]  # fmt: skip
+
+
+def run(bench: Bench, *, rounds: int, once: bool = True) -> Report:
+    """Measure everything and return the report; without ``once``, leave out what needs processes of its own."""
+    head = machine("numpy", "numba", "zarr", "numcodecs")
+    rows = measure(bench.cases(), rounds=rounds)
+    about = (
+        f"corpus: {bench.corpus}; naive on every {max(1, len(bench.corpus.files) // bench.sample)}th file; parse, "
+        "clean and SHA-256 on bytes in memory",
+        f"{rounds} rounds, interleaved; medians; page cache warm; `smae prepare` is the whole command, start to exit",
+    )
+    figures = [*ratios(rows), *(sizes(bench) if once else [])]
+    return Report("prepare", "files", head, about, rows, tuple(figures))
+
+
+def by_command(raw: Path, out: Path, workers: int) -> None:
+    """Run `smae prepare` as people do: a process of its own."""
+    run_whole(_command(raw, out, workers))
+
+
+def _command(raw: Path, out: Path, workers: int) -> list[str]:
+    arguments = ["prepare", "--raw", str(raw), "--out", str(out), "--workers", str(workers), "--json"]
+    return [sys.executable, "-c", _COMMAND, *arguments]
+
+
+def _size(files: Sequence[Path]) -> int:
+    return sum(path.stat().st_size for path in files)
+
+
+def _read_one(path: Path) -> bytes:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(handle, os.fstat(handle).st_size)
+    finally:
+        os.close(handle)
+
+
+def _read(files: Sequence[Path]) -> int:
+    return sum(len(_read_one(path)) for path in files)
+
+
+def _count_lines(files: Sequence[Path]) -> int:
+    return sum(_read_one(path).count(b"\n") for path in files)
+
+
+def _parse(held: Sequence[bytes]) -> None:
+    from smae.data.skeleton_fast import read_skeleton
+
+    for data in held:
+        read_skeleton(data)
+
+
+def _clean(held: Sequence[bytes]) -> None:
+    from smae.data.clean import clean
+    from smae.data.skeleton_fast import read_skeleton
+    from smae.errors import NoBody
+
+    for data in held:
+        try:
+            clean(read_skeleton(data))
+        except NoBody:
+            continue
+
+
+def _hash(held: Sequence[bytes]) -> None:
+    for data in held:
+        sha256(data).digest()
+
+
+@click.command(help=__doc__)
+@click.option("--files", default=20_000, show_default=True, help="Recordings in the corpus.")
+@click.option("--sample", default=200, show_default=True, help="Recordings for the naive scripts.")
+@click.option("--held", default=1_000, show_default=True, help="Recordings for the parts timed in memory.")
+@click.option("--rounds", default=3, show_default=True, help="Rounds, interleaved.")
+@click.option("--work", type=click.Path(path_type=Path), default=corpora.WORK, show_default=True,
+              help="Folder for corpora and stores.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--write", is_flag=True, help="Write benchmarks/results/prepare.md.")
+def main(files: int, sample: int, held: int, rounds: int, work: Path, as_json: bool, write: bool) -> None:
+    corpus = corpora.build(files, work=work)
+    bench = Bench(corpus, corpora.zipped(corpus), work, sample, held, by_command)
+    present(run(bench, rounds=rounds), as_json=as_json, write=write)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""``smae export``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from smae import api
+from smae_cli import console
+
+
+@click.command("export")
+@click.argument("store", required=False, type=click.Path(path_type=Path))
+@click.option("--format", "format_", required=True, help="ctrgcn, pyskl or hdf5.")
+@click.option("--to", required=True, type=click.Path(path_type=Path), help="The file to write.")
+@click.option("--protocol", help="Split: needed for ctrgcn; the others write all that fit unless one is named.")
+@click.option(
+    "--frames", type=click.IntRange(min=1), help="ctrgcn: pad to so many frames; the longest clip by default."
+)
+@click.option(
+    "--anyway",
+    is_flag=True,
+    help="Write even what the form's readers were not measured on (exact mode, resampled clips).",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+@console.json_option
+def command(store: Path | None, to: Path, format_: str, **options: Any) -> None:
+    """Write a STORE in a form that other code reads.
+
+    \b
+    ctrgcn  .npz of x_train, y_train, x_test, y_test, as the public CTR-GCN scripts write it
+    pyskl   pickle of splits and annotations, as pyskl and MMAction2 read it
+    hdf5    the whole store as one file
+
+    \b
+    Examples:
+      smae export ntu60.zarr --format ctrgcn --protocol xsub --to NTU60_CS.npz
+      smae export ntu60.zarr --format pyskl --to ntu60.pkl
+    """
+    with console.progress("export", unit="clips") as update:
+        summary = api.export(store, to, format=format_, progress=update, **options)
+
+    def text() -> None:
+        click.echo(f"{summary.path}: {summary.bytes / 1e6:,.1f} MB")
+        for name, what in summary.contents.items():
+            click.echo(f"  {name}: {what}")
+        for note in summary.notes:
+            click.echo(f"note: {note}")
+
+    console.result({**asdict(summary), "path": str(summary.path)}, text)

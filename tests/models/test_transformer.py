@@ -1,0 +1,57 @@
+"""Blocks against naive loops over tokens, heads and keys; stochastic depth; places."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from smae.errors import ConfigError
+from smae.models.transformer import Attention, Block, DropPath, Places
+from tests.oracles import models as oracle
+
+
+def rows(x):
+    return list(oracle.f64(x))
+
+
+@pytest.mark.parametrize(("dim", "heads"), [(8, 1), (12, 3), (16, 4)])
+@pytest.mark.parametrize("cross", [False, True])
+def test_a_block_is_the_naive_loop(dim, heads, cross):
+    torch.manual_seed(0)
+    layer = Block(dim, heads, mlp=2.0, cross=cross).double()
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    x, source = torch.randn(2, 5, dim).double(), torch.randn(2, 7, dim).double()
+    out = layer(x, source) if cross else layer(x)
+    for item in range(2):
+        expected = np.stack(oracle.block(layer, rows(x[item]), rows(source[item]) if cross else None))
+        assert np.abs(oracle.f64(out[item]) - expected).max() < 1e-12
+
+
+def test_a_width_that_the_heads_do_not_share_is_refused():
+    with pytest.raises(ConfigError, match="width 10 cannot be shared by 3 heads"):
+        Attention(10, 3)
+
+
+def test_drop_path_drops_whole_items_and_keeps_the_mean():
+    torch.manual_seed(0)
+    layer = DropPath(0.25)
+    out = layer(torch.ones(8000, 2, 3)).flatten(1)
+    assert torch.equal(out.amin(1), out.amax(1))
+    assert out[:, 0].unique().tolist() == pytest.approx([0, 4 / 3])
+    assert float(out.mean()) == pytest.approx(1, abs=0.03)
+
+
+def test_drop_path_does_nothing_in_evaluation_or_at_rate_zero():
+    x = torch.randn(4, 2, 3)
+    assert DropPath(0.9).eval()(x) is x
+    assert DropPath(0.0)(x) is x
+
+
+def test_places_are_time_plus_joint():
+    layer = Places(3, 4, 8)
+    table = layer()
+    assert table.shape == (12, 8)
+    for token in range(12):
+        assert torch.equal(table[token], layer.time[token // 4] + layer.joint[token % 4])
