@@ -78,8 +78,9 @@ class Bench:
             Case(NAIVE, partial(naive.prepare, some, self.work / "naive.npz"), len(some), _size(some)),
             Case(READ, partial(_read, files), *whole),
             Case(LINES, partial(_count_lines, files), *whole),
-            Case(PARSE, partial(_parse, held), *part),
-            Case(CLEAN, partial(_clean, held), *part),
+            # Loading the kernels is not parsing: one file is done before the clock starts.
+            Case(PARSE, partial(_parse, held), *part, setup=partial(_parse, held[:1])),
+            Case(CLEAN, partial(_clean, held), *part, setup=partial(_clean, held[:1])),
             Case(HASH, partial(_hash, held), *part),
         ]  # fmt: skip
 
@@ -93,10 +94,12 @@ def ratios(rows: Sequence[Row]) -> list[Figure]:
     """Return the ratios of one run's rows."""
     by = {row.name: row for row in rows}
     end_to_end = by[TWO].byte_rate / by[NAIVE].byte_rate
-    # Compared by processor time: the main process and the workers share cores, and so may other people's work.
+    # By processor time: the main process and the workers share cores, and so may other people's work.
     per_core = by[TWO].cpu_byte_rate / by[LINES].cpu_byte_rate
+    on_two = 2 * by[TWO].cpu_byte_rate / by[NAIVE].cpu_byte_rate
     return [
         Figure("2 workers / naive, end to end", end_to_end, goal=80, stretch=120),
+        Figure("the same with two cores to itself, at best (CPU time)", on_two),
         Figure("per core: 2 workers / read and count newlines (CPU time)", per_core, "%", goal=0.25, stretch=0.40),
         Figure("per core: 1 worker / read and count newlines (CPU time)",
                by[ONE].cpu_byte_rate / by[LINES].cpu_byte_rate, "%"),

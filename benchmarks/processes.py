@@ -31,7 +31,7 @@ class Peak:
 
 
 def run_whole(command: Sequence[str]) -> None:
-    """Run a command and wait for all that it started, so that ``os.times`` counts the processor time of them all.
+    """Run a command and wait for all that it started, so that its processor time and theirs count as our children's.
 
     A fork server is not waited for by the process that started it; on Linux it becomes our child, and is then.
 

@@ -20,9 +20,15 @@ if TYPE_CHECKING:
     "--raw",
     required=True,
     type=click.Path(path_type=Path),
-    help="Folder of .skeleton files and zips, at any depth, or one zip.",
+    help="Folder of .skeleton files and zips, at any depth, or one zip; other sources: their folder or file.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The store to write, for example ntu.zarr.")
+@click.option(
+    "--source",
+    default="ntu",
+    show_default=True,
+    help="Kind of raw data: ntu, nw-ucla, utd-mhad, pku-mmd; cleaned before: ctrgcn-npz, pyskl, hdf5, stgcn-npy.",
+)
 @click.option(
     "--mode",
     type=click.Choice(["reference", "exact"]),
@@ -79,16 +85,12 @@ def command(raw: Path, out: Path, **options: Any) -> int:
     """
     with console.progress("prepare", unit="files") as update:
 
-        before: list[int] = []  # files that an earlier run had finished already
-
         def report(now: Progress) -> None:
-            before.append(now.done)
-            rate = (now.done - before[0]) / max(1e-9, now.seconds)
             bad = f"  {now.quarantined} bad" if now.quarantined else ""
             update(
                 now.done,
                 now.total,
-                note=f"{rate:,.0f} files/s  {now.bytes / max(1e-9, now.seconds) / 1e6:,.0f} MB/s{bad}",
+                note=f"{now.files_per_second:,.0f} files/s  {now.bytes / max(1e-9, now.seconds) / 1e6:,.0f} MB/s{bad}",
             )
 
         summary = api.prepare(raw, out, progress=report, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -105,6 +105,8 @@ def _from_raw(raw: Path, name: str | None, settings: Settings) -> tuple[Explanat
     lines: list[str] = []
     steps: tuple[str, ...]
     if name is None:
+        if source.cleaned is not None:
+            raise ConfigError(f"{raw} holds many clips: say which, for example train-000000")
         sample = Sample(raw.name.partition(".")[0], raw.name, "", raw.stat().st_size)
     else:
         sample, lines = _find(source.discover(raw), name, raw)
@@ -116,7 +118,7 @@ def _from_raw(raw: Path, name: str | None, settings: Settings) -> tuple[Explanat
         data = reader.read(sample)
         digest = hashlib.sha256(data).hexdigest()
         lines = [f"file: {sample.where}, {len(data):,} bytes, SHA-256 {digest}", *lines, _line_ends(data)]
-        parsed: Any = source.parse(data, strict=settings.strict, max_range=settings.max_range)
+        parsed = source.parse(data, strict=settings.strict, max_range=settings.max_range)
         if isinstance(parsed, Clip):
             clip, steps = parsed, ("not cleaned: this kind of data was cleaned before",)
         else:
@@ -131,7 +133,7 @@ def _from_raw(raw: Path, name: str | None, settings: Settings) -> tuple[Explanat
         return Explanation(sample.name, "no body", tuple(lines), (f"excluded, no body: {error}",)), None, digest
     finally:
         reader.close()
-    notes = {**getattr(parsed, "notes", {}), **clip.notes}
+    notes = {**parsed.notes, **clip.notes}
     if settings.frames is not None:
         clip = replace(clip, joints=resample(clip.joints, settings.frames))
         steps = (*steps, f"resampled to {settings.frames} frames, as the store's clips are")

@@ -9,12 +9,13 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from smae.data.atomic import place
 from smae.data.clip_table import build_table
 from smae.data.executors import make_executor
 from smae.data.journal import Finished, ShardPair, Workplace
 from smae.data.plan import Plan, batches
-from smae.data.sources import SOURCES, Source
 from smae.data.summary import PrepareSummary, Progress, Tally
 from smae.data.transform import BatchResult, Transform
 from smae.data.writer import Header, StoreWriter
@@ -47,11 +48,10 @@ class Job:
         progress: Callable[[Progress], None] | None,
     ) -> None:
         self.raw, self.plan, self.work, self.began, self.progress = raw, plan, work, began, progress
-        self.source: Source = SOURCES.get(plan.settings.source)()
         self.tally = Tally(plan)
         self.tally.add(finished.outcomes)
-        self.writer = StoreWriter(work.store, layout=self.source.layout, finished=finished.shards)
-        self._journaled = len(finished.outcomes)
+        self.writer = StoreWriter(work.store, layout=plan.layout, finished=finished.shards)
+        self._earlier = self._journaled = len(finished.outcomes)
         self._journaled_rows = sum(outcome.rows for outcome in finished.outcomes)
         self._read = 0
 
@@ -61,7 +61,7 @@ class Job:
         pool = make_executor(executor, workers=workers, tasks=max(len(todo), 1))
         # The first of these rows may already lie in the last finished shard: a clip can straddle two.
         skip = self.writer.rows - self._journaled_rows
-        with closing(pool.run(partial(Transform, self.raw, self.plan.settings), todo)) as results:
+        with closing(pool.run(partial(Transform, self.raw, self.plan.settings, self.plan.layout), todo)) as results:
             for result in _without_rows(results, skip):
                 self._take(result)
         self._check_quarantine(max_bad)
@@ -80,7 +80,7 @@ class Job:
         if self.progress is not None:
             seconds = time.monotonic() - self.began
             total, bad = len(self.plan.samples), len(self.tally.bad)
-            self.progress(Progress(len(self.tally.outcomes), total, self._read, seconds, bad))
+            self.progress(Progress(len(self.tally.outcomes), total, self._read, seconds, bad, self._earlier))
 
     def _record(self, shards: Sequence[ShardPair]) -> None:
         """Note finished shards with the samples that end in them; one that goes on in the next is read again."""
@@ -114,15 +114,16 @@ class Job:
 
     def _finish(self) -> str:
         clips, plan = self.tally.clips, self.plan
+        facts = {fact.name: fact for fact in plan.facts}
         table = build_table(
-            [self.source.facts(clip.name) for clip in clips],
+            [facts[clip.name] for clip in clips],
             frames=[clip.frames for clip in clips],
             bodies=[clip.bodies for clip in clips],
             source=[bytes.fromhex(clip.source) for clip in clips],
             classes=plan.classes,
         )
         header = Header(
-            layout=self.source.layout,
+            layout=plan.layout,
             mode=plan.settings.mode,
             dataset=plan.dataset,
             classes=plan.classes,
@@ -130,7 +131,10 @@ class Job:
             origin=plan.origin(),
             counts=self.tally.counts(),
         )
-        return self.writer.finish(header, table, quarantine=self.tally.quarantine())
+        splits = {
+            name: np.array([roles.get(clip.name, 0) for clip in clips], np.uint8) for name, roles in plan.splits.items()
+        }
+        return self.writer.finish(header, table, splits=splits, quarantine=self.tally.quarantine())
 
     def _summary(self, fingerprint: str) -> PrepareSummary:
         counts = self.tally.counts()

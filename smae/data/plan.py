@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, astuple, dataclass, replace
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from smae._version import __version__
+from smae.data.clip_table import ClipFacts
 from smae.data.manifest import STORE_VERSION
 from smae.data.sources import SOURCES, Inventory, Refused, Sample, Source
 from smae.errors import BadRecording, DataError
+from smae.skeleton import Layout
 
 BATCH_BYTES = 8 * 2**20
 BATCH_SAMPLES = 256
@@ -53,9 +55,12 @@ class Plan:
 
     Attributes:
         settings: see ``Settings``.
+        layout: joint layout of the samples.
         dataset: name of the data set.
         classes: sorted action ids of all samples; label = index.
         samples: what will be read, in store order.
+        facts: what is known of each of them.
+        splits: those that the data bring: for each, the names that train (1) and test (2).
         refused: found, but not read.
         excluded: how many samples are left out by rule, by reason.
         duplicates: second copies of samples, with the same bytes.
@@ -63,9 +68,12 @@ class Plan:
     """
 
     settings: Settings
+    layout: Layout
     dataset: str
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
+    facts: tuple[ClipFacts, ...]
+    splits: Mapping[str, Mapping[str, int]]
     refused: tuple[Refused, ...]
     excluded: dict[str, int]
     duplicates: int
@@ -89,6 +97,7 @@ class Plan:
             | {name: version(name) for name in ("numpy", "numba", "numcodecs", "zarr")},
             "dataset": self.dataset,
             "classes": list(self.classes),
+            "inputs": self.digest(),
             "samples": {sample.name: [sample.path, sample.member, sample.size] for sample in self.samples},
             "refused": [asdict(refused) for refused in self.refused],
             "excluded": self.excluded,
@@ -101,9 +110,14 @@ class Plan:
         return json.dumps(self.to_json(), indent=0, sort_keys=True).encode("ascii")
 
     def origin(self) -> dict[str, Any]:
-        """Return what the store keeps of the plan: the settings and a SHA-256 of the samples' names and sizes."""
-        inputs = "".join(f"{sample.name} {sample.size}\n" for sample in self.samples)
-        return asdict(self.settings) | {"inputs": hashlib.sha256(inputs.encode("ascii")).hexdigest()}
+        """Return what the store keeps of the plan: the settings and the digest of the samples."""
+        return asdict(self.settings) | {"inputs": self.digest()}
+
+    def digest(self) -> str:
+        """Return the SHA-256, hex, of the samples' sizes, of what is known of them, and of their splits."""
+        lines = [f"{sample.size} {astuple(fact)}" for sample, fact in zip(self.samples, self.facts, strict=True)]
+        lines += [f"{name} {sorted(roles.items())}" for name, roles in sorted(self.splits.items())]
+        return hashlib.sha256("\n".join(lines).encode("ascii", "backslashreplace")).hexdigest()
 
 
 def make_plan(raw: Path, settings: Settings) -> Plan:
@@ -131,10 +145,13 @@ def make_plan(raw: Path, settings: Settings) -> Plan:
     facts = [source.facts(sample.name) for sample in kept]
     excluded = len(samples) - len(kept)
     return Plan(
-        settings=settings,
+        settings=replace(settings, mode=source.cleaned or settings.mode),
+        layout=source.layout,
         dataset=source.dataset(facts),
         classes=tuple(sorted({fact.action for fact in facts})),
         samples=kept,
+        facts=tuple(facts),
+        splits=source.splits(),
         refused=inventory.refused,
         excluded={"missing-list": excluded} if excluded else {},
         duplicates=copies,
@@ -175,7 +192,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         if before[name] != after[name]
     ]
     lines += changes[:_SHOWN] + ([f"and {len(changes) - _SHOWN} more samples"] if len(changes) > _SHOWN else [])
-    for key in ("refused", "excluded", "duplicates", "ignored"):
+    for key in ("inputs", "refused", "excluded", "duplicates", "ignored"):
         if old.get(key) != new[key]:
             lines.append(f"{key}: was {_brief(old.get(key))}, now {_brief(new[key])}")
     return lines

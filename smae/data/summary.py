@@ -25,6 +25,7 @@ class Progress:
         bytes: read so far in this run.
         seconds: since this run began.
         quarantined: bad files so far.
+        earlier: of those done, samples that an interrupted run had finished.
     """
 
     done: int
@@ -32,6 +33,12 @@ class Progress:
     bytes: int
     seconds: float
     quarantined: int
+    earlier: int = 0
+
+    @property
+    def files_per_second(self) -> float:
+        """Samples finished by this run, a second."""
+        return (self.done - self.earlier) / max(1e-9, self.seconds)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from smae.data.plan import Settings
 from smae.data.recording import Clip
 from smae.data.sources import SOURCES, Refused, Sample
 from smae.errors import BadRecording, NoBody
+from smae.skeleton import Layout
 
 if TYPE_CHECKING:
     from smae.data.clean import Mode
@@ -44,10 +45,11 @@ class Transform:
     Args:
         raw: the raw folder or zip.
         settings: what to do.
+        layout: joint layout of the samples.
     """
 
-    def __init__(self, raw: Path, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, raw: Path, settings: Settings, layout: Layout) -> None:
+        self._settings, self._layout = settings, layout
         self._source = SOURCES.get(settings.source)()
         self._reader = self._source.reader(raw)
 
@@ -55,7 +57,7 @@ class Transform:
         """Return the batch's rows and outcomes; a bad sample is an outcome, never an error."""
         done = [self._sample(sample) for sample in batch]
         clips = [clip for _, clip in done if clip is not None]
-        joints_count = len(self._source.layout)
+        joints_count = len(self._layout)
         joints = [clip.joints.reshape(-1, joints_count, 3) for clip in clips]
         state = [clip.state.reshape(-1, joints_count) for clip in clips]
         return BatchResult(
@@ -78,8 +80,11 @@ class Transform:
             data = self._reader.read(sample)
             digest = hashlib.sha256(data).hexdigest()
             settings = self._settings
-            recording = self._source.parse(data, strict=settings.strict, max_range=settings.max_range)
-            clip = clean(recording, mode=cast("Mode", settings.mode), layout=self._source.layout)
+            parsed = self._source.parse(data, strict=settings.strict, max_range=settings.max_range)
+            if isinstance(parsed, Clip):
+                clip = parsed
+            else:
+                clip = clean(parsed, mode=cast("Mode", settings.mode), layout=self._layout)
         except BadRecording as error:
             return Outcome(sample.name, source=digest, refused=_refused(sample, digest, error)), None
         except NoBody:
@@ -87,7 +92,7 @@ class Transform:
         if self._settings.frames is not None:
             clip = _resampled(clip, self._settings.frames)
         bodies, frames = clip.joints.shape[:2]
-        notes = {**recording.notes, **clip.notes}
+        notes = {**parsed.notes, **clip.notes}
         return Outcome(sample.name, source=digest, frames=frames, bodies=bodies, notes=notes), clip
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae.data.atomic import PARTIAL, disk, sync_file, sync_folder
+from smae.data.protocols import NTU_PROTOCOLS
 from smae.data.store import Store
 from smae.errors import ConfigError, DataError, EnvironmentFault
 from smae.registry import Registry
@@ -141,6 +142,16 @@ def check_reference(store: Store, *, form: str, anyway: bool) -> tuple[str, ...]
             "Prepare a store in reference mode without --frames, or add --anyway"
         )
     return tuple(f"unlike the published data: {reason}" for reason in reasons)
+
+
+def class_numbers(store: Store) -> NDArray[np.int64]:
+    """Return int64 [classes], the 0-based number that others give each class: NTU's action number - 1, else its place.
+
+    A store counts only the classes it holds; other people's files count all of the data set's.
+    """
+    if store.dataset in NTU_PROTOCOLS:
+        return np.array([int(name[1:]) - 1 for name in store.classes], np.int64)
+    return np.arange(len(store.classes))
 
 
 def clips_in_order(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae.data.exchange import Protocol, align, ctrgcn_order
-from smae.data.exports.base import EXPORTS, Request, check_reference, clips_in_order
+from smae.data.exports.base import EXPORTS, Request, check_reference, class_numbers, clips_in_order
 from smae.data.names import parse_name
 from smae.data.protocols import NTU60_SETUPS, Split, full_name
 from smae.data.store import Store
@@ -80,7 +80,7 @@ def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], t
 
 def _form(store: Store, split: Split, *, frames: int | None) -> _Form:
     name = full_name(split.name, dataset=store.dataset, own=store.own_splits)
-    prefix, _, rule = name.partition("-")
+    prefix, rule = name.partition("-")[0], name.rpartition("-")[2]
     subset = prefix if prefix in _COLUMNS else store.dataset
     ntu = subset in _COLUMNS
     # The scripts run on one data set: NTU-60's know nothing of the clips that NTU-120 adds.
@@ -88,7 +88,7 @@ def _form(store: Store, split: Split, *, frames: int | None) -> _Form:
     longest = int(store.clips.frames[part].max())
     if frames is not None and frames < longest:
         raise ConfigError(f"--frames {frames}: the longest clip has {longest} frames; give as many, or leave it out")
-    column = np.array([int(name[1:]) - 1 for name in store.classes]) if ntu else np.arange(len(store.classes))
+    column = class_numbers(store)
     columns = _COLUMNS.get(subset, len(store.classes))
     highest = int(column[store.clips.label[np.concatenate([split.train, split.test])]].max())
     if highest >= columns:
@@ -97,7 +97,7 @@ def _form(store: Store, split: Split, *, frames: int | None) -> _Form:
     return _Form(
         frames=frames or longest,
         columns=columns,
-        column=column.astype(np.int64),
+        column=column,
         double_single=subset == "ntu120",
         order=cast(Protocol, rule) if ntu and named else None,
         joints=len(store.layout),

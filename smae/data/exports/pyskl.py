@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from smae.data.exports.base import EXPORTS, Request, clips_in_order
+from smae.data.exports.base import EXPORTS, Request, class_numbers, clips_in_order
 from smae.data.store import Store
 from smae.errors import ConfigError
 
@@ -37,16 +37,16 @@ def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], t
         raise ConfigError("--frames pads clips, and this form does not pad: leave it out")
     names = [str(name) for name in store.clips.name]
     split: dict[str, list[str]] = {}
-    for protocol in [request.protocol] if request.protocol is not None else store.protocols():
+    for protocol in [request.protocol] if request.protocol is not None else sorted(store.protocols()):
         found = store.split(protocol)
         short = found.name.removeprefix(f"{store.dataset}-")
         split[f"{short}_train"] = [names[place] for place in found.train]
         split[f"{short}_val"] = [names[place] for place in found.test]
+    labels = class_numbers(store)[store.clips.label].tolist()
     annotations = []
     for places, clips in clips_in_order(store, np.arange(len(store)), block=_BLOCK):
         annotations += [
-            _annotation(names[place], int(store.clips.label[place]), clip)
-            for place, clip in zip(places, clips, strict=True)
+            _annotation(names[place], labels[place], clip) for place, clip in zip(places, clips, strict=True)
         ]
         request.progress(len(annotations), len(store))
     with open(path, "wb") as file:

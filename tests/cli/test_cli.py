@@ -1,0 +1,283 @@
+"""The command line: what it prints for people and for programs, its exit codes, its silence when nobody listens."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from smae.errors import NonFiniteError
+from smae_cli import console
+from smae_cli.main import COMMANDS, run
+
+TINY = [
+    "--recipe", "cpu", "--device", "cpu", "--epochs", "1", "--set", "augment.frames=12", "--set", "encoder.dim=16",
+    "--set", "encoder.depth=1", "--set", "decoder.dim=16", "--set", "decoder.depth=1", "--set", "train.batch=8",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with raw recordings and their store."""
+    folder = tmp_path_factory.mktemp("home")
+    assert run(["synth", str(folder / "ntu"), "--actions", "2", "--subjects", "4", "--cameras", "1"]) == 0
+    raw, out = str(folder / "ntu"), str(folder / "ntu.zarr")
+    assert run(["prepare", "--raw", raw, "--out", out, "--executor", "inline"]) == 0
+    return folder
+
+
+@pytest.fixture
+def smae(home, monkeypatch, capsys):
+    """Return a function that runs a command with ``--json`` in the folder: (exit code, result, standard error)."""
+    monkeypatch.chdir(home)
+
+    def call(*args):
+        capsys.readouterr()
+        code = run([*map(str, args), "--json"])
+        out, err = capsys.readouterr()
+        return code, json.loads(out), err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def trained(home):
+    assert run(["pretrain", "--data", str(home / "ntu.zarr"), "--out", str(home / "first"), *TINY]) == 0
+    return home / "first"
+
+
+def test_help_lists_every_command_and_exit_code(capsys):
+    assert run(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name, what in COMMANDS.items():
+        assert f"{name} " in text
+        assert what.split()[0] in text
+    assert "130 / 143 interrupted" in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_of_its_own(name, capsys):
+    assert run([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"Usage: smae {name}" in text
+    assert "--json" in text
+
+
+def test_the_version_is_told(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("smae, version ")
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("pretain", "pretrain"), ("inof", "info"), ("evla", "eval")])
+def test_an_unknown_command_gets_a_hint(capsys, typed, meant):
+    assert run([typed]) == 2
+    assert f"No such command '{typed}'. Did you mean '{meant}'?" in capsys.readouterr().err
+
+
+def test_an_unknown_option_gets_a_hint(capsys):
+    assert run(["pretrain", "--epoch", "3"]) == 2
+    assert "--epochs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "masking.keep_joint=0.5"], "masking.keep_joint: no such setting"),
+        (["--set", "masking.keep_joint=0.5"], "did you mean 'keep_joints'?"),
+        (["--set", "maskin.keep=0.5"], "did you mean 'masking'?"),
+        (["--set", "masking.name=randon"], "did you mean 'random'?"),
+        (["--set", "optim.lr=nan"], "optim.lr: "),
+        (["--set", "train.batch=0"], "train.batch: input should be greater than or equal to 1; found 0"),
+        (["--set", "masking.keep_frames=1", "--set", "masking.keep_joints=1"], "would hide nothing"),
+        (["--set", "lr"], "expected section.key=value"),
+        (["--recipe", "bas"], "did you mean 'base'?"),
+        (["--recipe", "gone.toml"], "gone.toml: cannot be read"),
+        (["--protocol", "xsup"], "unknown protocol 'xsup' for a store of 'ntu60': expected one of ntu60-xsub"),
+        (["--device", "gpu"], "expected auto, cpu, cuda or cuda:N"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_written(smae, home, arguments, message):
+    code, told, err = smae("pretrain", "--out", "never", *TINY[:4], *arguments)
+    assert code == told["error"]["exit_code"] == 2
+    assert message in told["error"]["message"]
+    assert message in err
+    assert "Traceback" not in err
+    assert not (home / "never" / "run.json").exists()
+
+
+@pytest.mark.parametrize("command", [["info"], ["verify"], ["pretrain", "--data"]])
+def test_a_missing_store_is_exit_code_4(smae, command):
+    code, told, err = smae(*command, "gone.zarr")
+    assert code == 4
+    assert "gone.zarr" in json.dumps(told)
+    assert "Traceback" not in err
+
+
+def test_no_store_here_says_how_to_make_one(smae, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, told, _ = smae("info")
+    assert code == 4
+    assert "smae prepare --raw ntu/ --out ntu.zarr" in told["error"]["message"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("command", [["pretrain"], ["eval", "--checkpoint", "first"]])
+def test_a_gpu_that_is_not_there_is_exit_code_5_and_never_silently_the_cpu(smae, trained, command):
+    code, told, _ = smae(*command, "--device", "cuda")
+    assert code == told["error"]["exit_code"] == 5
+    assert "sees 0 CUDA devices. Use --device cpu" in told["error"]["message"]
+
+
+def test_json_of_the_data_commands(smae, home):
+    code, about, _ = smae("info", "ntu.zarr")
+    assert code == 0
+    assert about["clips"] > 0
+    assert about["path"] == "ntu.zarr"
+    code, found, _ = smae("verify")
+    assert (code, found["ok"], found["problems"]) == (0, True, [])
+    name = next((home / "ntu").rglob("*.skeleton")).stem
+    code, story, _ = smae("explain", "ntu", name)
+    assert (code, story["name"]) == (0, name)
+    code, written, _ = smae("export", "--format", "hdf5", "--to", "ntu.h5")
+    assert (code, Path(written["path"]).name) == (0, "ntu.h5")
+    code, made, err = smae("synth", "more", "--actions", "2", "--subjects", "2", "--cameras", "1")
+    assert (code, made["files"] > 0) == (0, True)
+    code, summary, err = smae("prepare", "--raw", "more", "--out", "more.zarr", "--executor", "inline")
+    assert (code, summary["store"]) == (0, "more.zarr")
+    assert [line for line in err.splitlines() if not json.loads(line)] == []
+
+
+def test_json_of_recipes(smae):
+    code, told, _ = smae("recipes")
+    assert code == 0
+    assert {"base", "cpu"} <= set(told)
+
+
+def test_json_of_training_judging_and_reporting(smae, trained):
+    code, told, err = smae("pretrain", "--data", "ntu.zarr", "--out", "second", *TINY)
+    assert code == 0
+    assert told["steps"] > 0
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert {"note", "progress"} <= {key for line in lines for key in line}
+    code, told, _ = smae("eval", "--checkpoint", "second", "--set", "linear.epochs=2", "--device", "cpu")
+    assert code == 0
+    assert {row["mode"] for row in told["rows"]} == {"linear", "knn"}
+    code, told, _ = smae("report", "second")
+    assert code == 0
+    assert Path(told["page"]).read_text().lower().startswith("<!doctype html>")
+
+
+def test_a_run_that_is_there_is_not_overwritten(smae, trained):
+    code, told, _ = smae("pretrain", "--data", "ntu.zarr", "--out", "first", *TINY)
+    assert code == 2
+    assert "add --resume" in told["error"]["message"]
+
+
+def test_resuming_under_other_settings_is_exit_code_4(smae, trained):
+    code, told, _ = smae("pretrain", "--out", "first", "--resume", "--set", "optim.lr=1", "--device", "cpu")
+    assert code == 4
+    assert "optim.lr: 0.001 there, 1.0 here" in told["error"]["message"]
+
+
+def test_people_are_told_in_words(home, trained, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    capsys.readouterr()
+    assert run(["info"]) == 0
+    out, err = capsys.readouterr()
+    assert "protocol ntu60-xsub" in out
+    assert err == ""
+    assert run(["info", "gone.zarr"]) > 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("smae: ")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "told"),
+    [
+        (NonFiniteError("step 3: loss nan"), 7, "smae: step 3"),
+        (KeyboardInterrupt(), 130, "smae: interrupted"),
+        (OSError(28, "No space left on device"), 5, "No space left"),
+        (MemoryError("too much"), 5, "MemoryError"),
+        (RuntimeError("oops"), 1, "a bug of smae's: RuntimeError: oops; please report"),
+    ],
+)
+def test_every_kind_of_end_has_its_exit_code(monkeypatch, capsys, raised, code, told):
+    def fail(path):
+        raise raised
+
+    monkeypatch.setattr("smae.api.info", fail)
+    assert run(["info"]) == code
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (3599.7, "1 h 00 min"), (7500, "2 h 05 min")],
+)
+def test_durations_are_written_as_people_do(seconds, text):
+    assert console.clock(seconds) == text
+
+
+def test_shares_are_percentages():
+    assert [console.percent(share) for share in (None, 0, 0.12345, 1)] == ["-", "0.0", "12.3", "100.0"]
+
+
+@pytest.mark.parametrize("arguments", [["recipes"], ["recipes", "--json"], ["--help"]])
+def test_a_closed_pipe_is_no_error(arguments):
+    command = [sys.executable, "-m", "smae_cli.main", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        err = process.stderr.read()
+        assert (process.wait(timeout=60), err) == (0, "")
+
+
+def test_the_work_goes_on_when_nobody_listens_to_its_progress():
+    code = (
+        "from smae_cli import console\n"
+        "with console.progress('work', unit='steps') as update:\n"
+        "    for n in range(3):\n"
+        "        console.say('hello')\n"
+        "        update(3, 3)\n"
+        "print('done')\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stderr.close()
+        assert process.stdout.read() == b"done\n"
+        assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_exits_within_five_seconds(home, tmp_path, number, code):
+    arguments = [
+        "pretrain",
+        "--data",
+        str(home / "ntu.zarr"),
+        "--out",
+        str(tmp_path / "run"),
+        *TINY,
+        "--epochs",
+        "5000",
+    ]
+    command = [sys.executable, "-m", "smae_cli.main"]
+    with subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
+        log = tmp_path / "run" / "log.jsonl"
+        deadline = time.monotonic() + 120
+        while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        sent = time.monotonic()
+        err = process.communicate(timeout=60)[1]
+        assert process.returncode == code, err
+        assert time.monotonic() - sent < 5
+    assert "--resume continues" in err
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    assert (tmp_path / "run" / "checkpoints" / f"step-{steps[-1]:08d}").is_dir()

@@ -1,0 +1,80 @@
+"""Explaining one recording: raw files, folders, zips and stores, good and bad."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from smae.data.explain import explain
+from smae.data.prepare import prepare
+from smae.errors import ConfigError, UnknownNameError
+from tests.data.raw_folder import files, skeleton, write_folder
+
+NAME = "S001C002P001R001A001"
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "raw", files(6))
+
+
+def test_one_file_is_told_step_by_step(raw: Path) -> None:
+    told = explain(raw / f"{NAME}.skeleton")
+    assert (told.name, told.verdict, told.exit_code) == (NAME, "clip", 0)
+    text = "\n".join((*told.raw, *told.steps))
+    for words in ("SHA-256", "LF", "3 frames, 3 rows", "tracked", "actor 1", "origin: spine mid", "clip: bodies 1"):
+        assert words in text
+
+
+def test_folders_and_zips_are_searched_by_name(raw: Path, tmp_path: Path) -> None:
+    assert f"{NAME}.skeleton" in explain(raw, NAME).raw[0]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(f"deep/{NAME}.skeleton", skeleton(5, bodies=2))
+    told = explain(tmp_path / "a.zip", NAME)
+    assert f"a.zip!deep/{NAME}.skeleton" in told.raw[0]
+    assert any("body ids: 2" in line for line in told.steps)
+    with pytest.raises(UnknownNameError, match=f"did you mean '{NAME}'"):
+        explain(raw, NAME[:-1] + "9")
+    with pytest.raises(ConfigError, match="say which"):
+        explain(raw)
+    with pytest.raises(ConfigError, match="nothing at"):
+        explain(raw / "gone")
+
+
+def test_bad_and_empty_recordings_are_told_too(raw: Path) -> None:
+    path = raw / f"{NAME}.skeleton"
+    path.write_bytes(skeleton(3)[:-40])
+    told = explain(raw, NAME)
+    assert (told.verdict, told.exit_code) == ("bad", 3)
+    assert "quarantined" in told.steps[0]
+    path.write_bytes(b"2\r\n0\r\n0\r\n")
+    told = explain(raw, NAME)
+    assert (told.verdict, told.exit_code) == ("no body", 0)
+    assert any("frames without anybody: 0-1" in line for line in told.raw)
+
+
+def test_a_store_tells_what_it_knows_and_compares_with_the_raw_file(raw: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s.zarr"
+    prepare(raw, store, executor="inline")
+    told = explain(store, NAME)
+    assert told.verdict == "stored"
+    assert any("class A001 (label 0), subject 1, camera 2, setup 1, replication 1" in line for line in told.stored)
+    told = explain(store, NAME, raw=raw)
+    assert (told.verdict, told.exit_code) == ("clip", 0)
+    assert "equals, bit for bit" in told.stored[-1]
+    assert explain(store, NAME, raw=raw, mode="exact").exit_code == 0
+    (raw / f"{NAME}.skeleton").write_bytes(skeleton(4, seed=99))
+    told = explain(store, NAME, raw=raw)
+    assert "NOT the one" in told.stored[-1]
+    assert told.exit_code == 4
+    with pytest.raises(ConfigError, match="--raw goes with a store"):
+        explain(raw, NAME, raw=raw)
+
+
+def test_resampled_clips_are_compared_as_resampled(raw: Path, tmp_path: Path) -> None:
+    prepare(raw, tmp_path / "s.zarr", executor="inline", frames=8)
+    told = explain(tmp_path / "s.zarr", NAME, raw=raw)
+    assert "resampled to 8 frames" in told.steps[-1]
+    assert not told.differs

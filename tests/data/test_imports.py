@@ -1,0 +1,222 @@
+"""Imports: what was exported comes back bit for bit; other people's files are read, hostile ones refused."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import struct
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from smae.data.exports import export
+from smae.data.prepare import prepare
+from smae.data.sources import SOURCES
+from smae.data.sources.arrays import told_apart
+from smae.data.sources.matfile import read_array
+from smae.data.sources.plain_pickle import load_plain, plain
+from smae.data.store import Store, open_store
+from smae.errors import BadRecording, DataError
+from tests.data import imported
+
+
+def prepared(raw: Path, out: Path, source: str) -> Store:
+    summary = prepare(raw, out, source=source, executor="inline")
+    assert not summary.quarantined
+    return open_store(out)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(("file", "columns", "protocol"), [("NTU60_CS", 60, "xsub"), ("NTU120_CSet", 120, "xset")])
+def test_npz_comes_back_bit_for_bit(file: str, columns: int, protocol: str, compressed: bool, tmp_path: Path) -> None:
+    raw = imported.write_npz(tmp_path / f"{file}.npz", columns=columns, compressed=compressed, double=columns == 120)
+    store = prepared(raw, tmp_path / "s.zarr", "ctrgcn-npz")
+    assert store.protocols() == {f"ntu{columns}-{protocol}": (4, 3)}
+    assert store.clips.bodies.tolist() == [1, 2, 1, 1, 2, 1, 2]
+    export(store, tmp_path / "back.npz", format="ctrgcn", protocol=protocol)
+    with np.load(raw) as want, np.load(tmp_path / "back.npz") as got:
+        assert {name: got[name].tobytes() for name in got} == {name: want[name].tobytes() for name in want}
+
+
+@pytest.mark.parametrize("mode", ["reference", "exact"])
+def test_hdf5_comes_back_bit_for_bit(mode: str, tmp_path: Path) -> None:
+    first = imported.store(tmp_path / "first.zarr", mode=mode, count=20)
+    export(first, tmp_path / "a.h5", format="hdf5")
+    second = prepared(tmp_path / "a.h5", tmp_path / "second.zarr", "hdf5")
+    assert (second.mode, second.dataset, second.classes) == (mode, first.dataset, first.classes)
+    assert second.protocols() == first.protocols()
+    export(second, tmp_path / "b.h5", format="hdf5")
+    with h5py.File(tmp_path / "a.h5") as want, h5py.File(tmp_path / "b.h5") as got:
+        names: list[str] = []
+        want.visit(names.append)
+        arrays = [name for name in names if isinstance(want[name], h5py.Dataset) and name != "clips/source"]
+        assert len(arrays) >= 11
+        assert all(want[name][()].tobytes() == got[name][()].tobytes() for name in arrays)
+
+
+def test_pyskl_comes_back_within_its_half_precision(tmp_path: Path) -> None:
+    first = imported.store(tmp_path / "first.zarr", count=20)
+    export(first, tmp_path / "a.pkl", format="pyskl")
+    second = prepared(tmp_path / "a.pkl", tmp_path / "second.zarr", "pyskl")
+    assert second.protocols() == first.protocols()
+    assert second.clips.subject.tolist() == first.clips.subject.tolist()
+    export(second, tmp_path / "b.pkl", format="pyskl")
+    assert (tmp_path / "a.pkl").read_bytes() == (tmp_path / "b.pkl").read_bytes()
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_pyskl_of_others_is_centred(protocol: int, tmp_path: Path) -> None:
+    raw = imported.write_pickle(tmp_path / "theirs.pkl", protocol=protocol)
+    store = prepared(raw, tmp_path / "s.zarr", "pyskl")
+    content = pickle.loads(raw.read_bytes())
+    for note in content["annotations"]:
+        joints = note["keypoint"].astype(np.float32)
+        clip = store.clip(store.index_of(note["frame_dir"]))
+        assert np.array_equal(clip, joints - joints[0, 0, 1])
+    assert store.protocols()["ntu60-xsub"] == (3, 3)
+
+
+class _Bomb:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, (f"touch {self.path}",)
+
+
+def test_pickles_that_ask_for_anything_else_are_refused_by_name(tmp_path: Path) -> None:
+    hit, bad = tmp_path / "hit", tmp_path / "bad.pkl"
+    for protocol in range(6):
+        bad.write_bytes(pickle.dumps({"annotations": [_Bomb(hit)]}, protocol=protocol))
+        with pytest.raises(DataError, match=r"asks for '(posix|nt)\.system'.*nothing was executed"):
+            load_plain(bad)
+    assert not hit.exists()
+    bad.write_bytes(pickle.dumps([np.array([{}, 1], dtype=object)]))
+    with pytest.raises(DataError, match=r"arrays of Python objects|only numbers and texts"):
+        load_plain(bad)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"x.",
+        b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"x.",
+        b"\x80\x04\x95" + struct.pack("<Q", 2**40) + b"N.",
+        b"\x80\x04N\x94r" + struct.pack("<I", 2**32 - 1) + b"0.",
+        b"\x80\x04" + b"]" * 3 + b"0" * 9 + b".",
+        b"cos\nsystem\n(S'true'\ntR.",
+        b"(S'true'\nios\nsystem\n.",
+        b"\x82\x01.",
+        b"",
+        b"\x80\x04" + b"(" * 2000,
+    ],
+)
+def test_hostile_pickles_are_one_line_errors(stream: bytes, tmp_path: Path) -> None:
+    (tmp_path / "bad.pkl").write_bytes(stream)
+    with pytest.raises(DataError, match=r"bad\.pkl"):
+        load_plain(tmp_path / "bad.pkl")
+
+
+def test_plain_data_of_every_kind_are_read(tmp_path: Path) -> None:
+    array = np.arange(12, dtype=">i2").reshape(3, 4, order="F")
+    value = {
+        "a": [1, 2.5, None, True, "é"],
+        "b": (np.int64(7), np.float32(0.5)),
+        "c": array,
+        "d": np.array(["x", "yz"]),
+    }
+    for protocol in range(6):
+        (tmp_path / "good.pkl").write_bytes(pickle.dumps(value, protocol=protocol))
+        got = load_plain(tmp_path / "good.pkl")
+        assert (got["a"], got["b"]) == (value["a"], (7, 0.5))
+        assert np.array_equal(plain(got["c"]), array)
+        assert plain(got["d"]).tolist() == ["x", "yz"]
+
+
+def test_npz_that_is_not_one_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    raw = imported.write_npz(tmp_path / "a.npz")
+    with np.load(raw) as good:
+        arrays = dict(good)
+    cases = {
+        "not one-hot": {"y_train": arrays["y_train"] * 0.5},
+        r"expected \[4, classes\]": {"y_train": arrays["y_train"][:2]},
+        "expected float": {"x_test": arrays["x_test"].astype(np.int64)},
+        "joints: expected 25 or 20": {"x_train": arrays["x_train"][..., :60]},
+        "of Python objects": {"y_test": np.array([{}, {}, {}], dtype=object)},
+    }
+    for message, change in cases.items():
+        np.savez(raw, **{**arrays, **change}, allow_pickle=True)
+        with pytest.raises(DataError, match=message):
+            prepare(raw, tmp_path / "s.zarr", source="ctrgcn-npz", executor="inline")
+    np.savez(raw, x=arrays["x_train"])
+    with pytest.raises(DataError, match="expected x_train"):
+        prepare(raw, tmp_path / "s.zarr", source="ctrgcn-npz", executor="inline")
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_npz_rows_with_nan_are_quarantined_and_empty_ones_excluded(tmp_path: Path) -> None:
+    raw = imported.write_npz(tmp_path / "a.npz")
+    with np.load(raw) as good:
+        arrays = dict(good)
+    arrays["x_train"][1, 2, 3], arrays["x_test"][0] = np.nan, 0
+    np.savez(raw, **arrays)
+    summary = prepare(raw, tmp_path / "s.zarr", source="ctrgcn-npz", executor="inline")
+    assert [(bad.path, bad.code) for bad in summary.quarantined] == [("a.npz!x_train", "non-finite")]
+    assert summary.excluded == {"no-body": 1}
+    assert open_store(summary.store).protocols() == {"npz": (3, 2)}
+
+
+def test_two_files_that_may_hold_the_same_clips_are_refused(tmp_path: Path) -> None:
+    for name in ("NTU60_CS.npz", "NTU60_CV.npz"):
+        imported.write_npz(tmp_path / name)
+    with pytest.raises(DataError, match=r"expected one \.npz file, found NTU60_CS\.npz, NTU60_CV\.npz"):
+        SOURCES.get("ctrgcn-npz")().discover(tmp_path)
+
+
+def test_slots_are_told_apart_by_their_bits() -> None:
+    rows = np.zeros((6, 2, 25, 3), np.float32)
+    rows[:4, 0] = 1
+    assert told_apart(rows, doubled=False).shape == (1, 4, 25, 3)
+    assert told_apart(rows, doubled=True).shape == (2, 4, 25, 3)
+    rows[5, 1, 0, 0] = -0.0
+    assert told_apart(rows, doubled=False).shape == (2, 6, 25, 3)
+
+
+def test_matlab_arrays_are_read_and_damaged_files_refused(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).normal(size=(20, 3, 7))
+    data = imported.write_mat(tmp_path / "a.mat", array).read_bytes()
+    assert np.array_equal(read_array(data, "d_skel"), array)
+    with pytest.raises(BadRecording, match=r"expected a real array other, found \['d_skel'\]"):
+        read_array(data, "other")
+    for cut in range(0, len(data), 97):
+        with pytest.raises(BadRecording):
+            read_array(data[:cut], "d_skel")
+
+
+def test_ucla_and_utd_bring_their_splits(tmp_path: Path) -> None:
+    ucla, utd = tmp_path / "ucla", tmp_path / "utd"
+    ucla.mkdir()
+    utd.mkdir()
+    for view in (1, 2, 3):
+        imported.write_ucla(ucla / f"a0{view}_s01_e00_v0{view}.json", frames=view, label=view)
+    store = prepared(ucla, tmp_path / "ucla.zarr", "nw-ucla")
+    assert store.protocols() == {"xview": (2, 1)}
+    assert store.clips.frames.tolist() == [1, 2, 3]
+    skeleton = np.random.default_rng(0).normal(0, 0.4, (20, 3, 6))
+    for subject in (1, 2):
+        imported.write_mat(utd / f"a{subject}_s{subject}_t1_skeleton.mat", skeleton)
+    store = prepared(utd, tmp_path / "utd.zarr", "utd-mhad")
+    assert store.protocols() == {"xsub": (1, 1)}
+    want = skeleton.transpose(2, 0, 1).astype(np.float32)
+    assert np.array_equal(store.clip(0)[0, :, 3], want[:, 0] - want[0, 2]), "the head is joint 3, the spine the origin"
+
+
+def test_pickle_helper_reads_from_the_file_only(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    pickle.Pickler(buffer, protocol=5).dump({"annotations": [], "split": {}})
+    (tmp_path / "a.pkl").write_bytes(buffer.getvalue())
+    with pytest.raises(DataError, match="0 joints"):
+        SOURCES.get("pyskl")().discover(tmp_path)

@@ -1,0 +1,78 @@
+"""Runs small enough for tests: settings, objective, loop and exam on a store in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from smae.config import merge
+from smae.data.loader import Loader
+from smae.train.build import build_objective
+from smae.train.config import RunConfig, build_config
+from smae.train.log import Log, read_log
+from smae.train.loop import Loop
+from smae.train.pretrain import identity
+from smae.train.probes import Exam
+from smae.train.run import Run
+from smae.train.signals import StopFlag
+from tests.fakes import FakeStore
+
+CPU = torch.device("cpu")
+SETTINGS: dict[str, Any] = {
+    "protocol": "all",
+    "augment": {"frames": 12, "min_frames": 8},
+    "masking": {"name": "random", "keep": 0.3},
+    "encoder": {"name": "vit", "dim": 16, "depth": 1, "heads": 2, "patch": 4},
+    "decoder": {"name": "cross", "dim": 16, "depth": 1, "heads": 2},
+    "objective": {"name": "skeletonmae", "normalise": "none"},
+    "optim": {"warmup": 1},
+    "train": {"epochs": 3, "batch": 4, "workers": 0, "log_every": 1},
+    "linear": {"epochs": 20, "views": 2, "batch": 32},
+    "finetune": {"epochs": 8, "batch": 16, "warmup": 1, "hidden": 32, "lr": 3e-3, "layer_decay": 1.0, "drop_path": 0.1},
+}
+
+
+def small_config(**sections: Any) -> RunConfig:
+    return build_config(merge(SETTINGS, sections))
+
+
+def small_loop(store: FakeStore, run: Run, config: RunConfig) -> Loop:
+    """Return a fresh loop over the store's train clips, as ``smae.train.pretrain`` makes it."""
+    loader = Loader(
+        store, store.split("all").train, augment=config.augment, batch=config.train.batch, seed=config.seed,
+        train=True, device=CPU, workers=config.train.workers,
+    )  # fmt: skip
+    objective = build_objective(config, store.layout)
+    run.path.mkdir(parents=True, exist_ok=True)
+    return Loop(
+        objective, loader, optim=config.optim, train=config.train, seed=config.seed, run=run,
+        identity=identity(config, store),
+    )  # fmt: skip
+
+
+def run_through(loop: Loop, *, stop_at: int = 0) -> list[int]:
+    """Train to the end, or raise the stop flag in step ``stop_at``; return the clip ids in the order seen."""
+    seen: list[int] = []
+    hook = loop.objective.register_forward_pre_hook(lambda module, args: seen.extend(args[0].index.tolist()))
+    stop = StopFlag()
+
+    def report(progress: Any) -> None:
+        if progress.step == stop_at:
+            stop.signal = 2
+
+    try:
+        with Log(loop.run.log, tensorboard=None, from_step=loop.position.step) as log:
+            loop.train(log=log, report=report, stop=stop)
+    finally:
+        hook.remove()
+    return seen
+
+
+def log_of(run: Run) -> list[dict[str, Any]]:
+    """Return the log without what the clock decides."""
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in read_log(run.log)]
+
+
+def small_exam(store: FakeStore, **sections: Any) -> Exam:
+    return Exam(store, store.split("all"), small_config(**sections), CPU)

@@ -1,0 +1,235 @@
+"""The loop: it learns, resumes bit for bit from any step, accumulates, and stops before a step that would spoil it."""
+
+from __future__ import annotations
+
+import copy
+import math
+import signal
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from smae.errors import DataError, Interrupted, NonFiniteError
+from smae.skeleton import NTU25
+from smae.testing.samples import small_batch
+from smae.train.checkpoint import latest, load_checkpoint, pack_optimizer
+from smae.train.log import Log
+from smae.train.loop import portions
+from smae.train.objectives import StepOutput
+from smae.train.run import Run
+from smae.train.signals import StopFlag
+from tests.fakes import FakeStore
+from tests.train.small import log_of, run_through, small_config, small_loop
+
+STORE = FakeStore.random(clips=21, seed=0, frames=(16, 30))
+"""14 clips to train on: four steps an epoch with batch 4, the last one of two clips."""
+
+DROPPING = {"encoder": {"drop_path": 0.5, "depth": 2}}
+
+
+def state_of(loop):
+    return loop.objective.state_dict(), pack_optimizer(loop.optimizer)
+
+
+def assert_equal_bits(one, other):
+    for mine, theirs in zip(one, other, strict=True):
+        assert mine.keys() == theirs.keys()
+        for name, tensor in mine.items():
+            assert torch.equal(tensor, theirs[name]), name
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    loop = small_loop(STORE, Run(tmp_path_factory.mktemp("undisturbed")), small_config(**DROPPING))
+    return loop, run_through(loop)
+
+
+def test_the_loss_goes_down(tmp_path):
+    store = FakeStore.toy(clips=24, classes=4, seed=0)
+    config = small_config(train={"epochs": 15}, optim={"lr": 5e-3}, augment={"rotate": 0})
+    loop = small_loop(store, Run(tmp_path), config)
+    run_through(loop)
+    losses = [line["loss"] for line in log_of(loop.run)]
+    assert len(losses) == loop.steps == 60
+    assert sum(losses[-8:]) < 0.6 * sum(losses[:8])
+
+
+def test_every_clip_is_seen_once_an_epoch(undisturbed):
+    loop, seen = undisturbed
+    clips = sorted(STORE.split("all").train.tolist())
+    assert [sorted(seen[start : start + 14]) for start in (0, 14, 28)] == [clips] * 3
+    assert seen[:14] != seen[14:28]
+    assert [line["clips"] for line in log_of(loop.run)] == [4, 4, 4, 2] * 3
+    assert [line["step"] for line in log_of(loop.run)] == list(range(1, 13))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("stop_at", [1, 3, 4, 6, 11])
+def test_interrupted_and_resumed_is_bit_equal_to_undisturbed(tmp_path, undisturbed, stop_at, workers):
+    run, config = Run(tmp_path), small_config(**DROPPING, train={"workers": workers})
+    first = small_loop(STORE, run, config)
+    with pytest.raises(Interrupted, match=f"after step {stop_at} of 12; --resume continues") as caught:
+        run_through(first, stop_at=stop_at)
+    assert caught.value.exit_code == 130
+    second = small_loop(STORE, run, config)
+    second.resume(latest(run.checkpoints))
+    assert second.position.step == stop_at
+    run_through(second)
+    loop, _ = undisturbed
+    assert_equal_bits(state_of(second), state_of(loop))
+    assert log_of(run) == log_of(loop.run)
+
+
+def test_the_order_of_clips_goes_on_where_it_stopped(tmp_path, undisturbed):
+    run, seen = Run(tmp_path), []
+    for stop_at in (2, 3, 9, 0):
+        loop = small_loop(STORE, run, small_config(**DROPPING))
+        if seen:
+            loop.resume(latest(run.checkpoints))
+        loop.objective.register_forward_pre_hook(lambda module, args: seen.extend(args[0].index.tolist()))
+        with pytest.raises(Interrupted) if stop_at else nullcontext():
+            run_through(loop, stop_at=stop_at)
+    assert seen == undisturbed[1]
+
+
+def test_killed_after_later_steps_were_logged_it_goes_back_to_the_checkpoint(tmp_path, undisturbed):
+    run, config = Run(tmp_path), small_config(**DROPPING, train={"save_seconds": 0})
+    run_through(small_loop(STORE, run, config))
+    newest = latest(run.checkpoints).path
+    newest.joinpath("model.safetensors").write_bytes(b"")
+    loop = small_loop(STORE, run, config)
+    loop.resume(latest(run.checkpoints))
+    assert loop.position.step == 8
+    run_through(loop)
+    assert_equal_bits(state_of(loop), state_of(undisturbed[0]))
+    assert log_of(run) == log_of(undisturbed[0].run)
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path, undisturbed):
+    loop, _ = undisturbed
+    again = small_loop(STORE, Run(tmp_path), small_config(**DROPPING))
+    again.resume(latest(loop.run.checkpoints))
+    assert run_through(again) == []
+    assert_equal_bits(state_of(again), state_of(loop))
+
+
+def test_a_signal_ends_the_run_after_its_step(tmp_path):
+    loop = small_loop(STORE, Run(tmp_path), small_config())
+    with (
+        StopFlag() as stop,
+        Log(loop.run.log, tensorboard=None) as log,
+        pytest.raises(Interrupted) as caught,
+    ):
+        loop.train(log=log, report=lambda progress: signal.raise_signal(signal.SIGTERM), stop=stop)
+    assert caught.value.exit_code == 143
+    assert load_checkpoint(loop.run.checkpoints / "step-00000001").state["consumed"] == 4
+
+
+@pytest.mark.parametrize(("most", "epochs"), [(1, 1), (4, 1), (6, 2), (99, 3)])
+def test_steps_are_limited_by_epochs_and_max_steps(tmp_path, most, epochs):
+    loop = small_loop(STORE, Run(tmp_path), small_config(train={"max_steps": most}))
+    run_through(loop)
+    assert loop.epochs == epochs
+    assert len(log_of(loop.run)) == loop.steps == loop.position.step == min(12, most)
+    assert latest(loop.run.checkpoints).state["step"] == loop.steps
+
+
+def gradients(tmp_path, accumulate):
+    loop = small_loop(STORE, Run(tmp_path / str(accumulate)), small_config(train={"accumulate": accumulate}))
+    kept = []
+
+    def keep(optimizer, args, kwargs):
+        kept.append([p.grad.clone() for group in optimizer.param_groups for p in group["params"]])
+
+    loop.optimizer.register_step_pre_hook(keep)
+    run_through(loop)
+    return kept, [line["loss"] for line in log_of(loop.run)]
+
+
+def test_accumulation_changes_the_memory_and_not_the_step(tmp_path):
+    whole, losses = gradients(tmp_path, 1)
+    parts, same = gradients(tmp_path, 3)
+    for one, other in zip(whole[0], parts[0], strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+    assert same == pytest.approx(losses, rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 9])
+def test_portions_are_whole_clips_and_nothing_is_lost(count):
+    batch = small_batch(NTU25, frames=4, clips=4)
+    cut = list(portions(batch, count))
+    assert len(cut) == {1: 1, 2: 2, 3: 2, 4: 4, 9: 4}[count]
+    assert torch.equal(torch.cat([part.x for part in cut]), batch.x)
+    assert torch.equal(torch.cat([part.index for part in cut]), batch.index)
+    noise = torch.cat([part.noise(3).uniform("mask", 5) for part in cut])
+    assert torch.equal(noise, batch.noise(3).uniform("mask", 5))
+
+
+def spoiled_at(loop, step, *, how):
+    """Make the loss or a gradient of one step not finite."""
+
+    def spoil_loss(module, args, output):
+        return StepOutput(output.loss * math.nan) if loop.position.step == step - 1 else output
+
+    def spoil_gradient(gradient):
+        return gradient * math.inf if loop.position.step == step - 1 else gradient
+
+    if how == "loss":
+        loop.objective.register_forward_hook(spoil_loss)
+    else:
+        loop.objective.encoder.norm.weight.register_hook(spoil_gradient)
+
+
+@pytest.mark.parametrize("how", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_is_not_taken(tmp_path, how):
+    loop = small_loop(STORE, Run(tmp_path), small_config(train={"save_seconds": 0}))
+    spoiled_at(loop, 6, how=how)
+    kept = []
+    loop.optimizer.register_step_post_hook(lambda *_: kept.append(copy.deepcopy(state_of(loop))))
+    with pytest.raises(NonFiniteError, match=r"step 6 \(epoch 1\): .* the step was not taken") as caught:
+        run_through(loop)
+    assert caught.value.exit_code == 7
+    assert len(kept) == 5
+    assert_equal_bits(state_of(loop), kept[-1])
+    assert [line["step"] for line in log_of(loop.run)] == [1, 2, 3, 4, 5]
+    assert [path.name for path in loop.run.checkpoints.iterdir()] == ["step-00000004"]
+
+
+def test_other_settings_are_refused_one_by_one(tmp_path):
+    run = Run(tmp_path)
+    with pytest.raises(Interrupted):
+        run_through(small_loop(STORE, run, small_config()), stop_at=1)
+    other = small_loop(STORE, run, small_config(masking={"keep": 0.5}, train={"batch": 2}, seed=1))
+    before = {name: tensor.clone() for name, tensor in other.objective.state_dict().items()}
+    with pytest.raises(DataError) as caught:
+        other.resume(latest(run.checkpoints))
+    for part in ("masking.keep: 0.3 there, 0.5 here", "train.batch: 4 there, 2 here", "seed: 0 there, 1 here", "--out"):
+        assert part in str(caught.value)
+    assert str(caught.value).count(" there, ") == 3
+    assert_equal_bits([other.objective.state_dict()], [before])
+
+
+def test_settings_that_change_no_weight_may_differ(tmp_path):
+    run = Run(tmp_path)
+    with pytest.raises(Interrupted):
+        run_through(small_loop(STORE, run, small_config()), stop_at=1)
+    free = {"train": {"workers": 1, "save_seconds": 5, "log_every": 3}, "linear": {"epochs": 3}, "knn": {"k": 5}}
+    loop = small_loop(STORE, run, small_config(**free))
+    loop.resume(latest(run.checkpoints))
+    assert loop.position.step == 1
+
+
+def test_another_store_is_refused(tmp_path):
+    run = Run(tmp_path)
+    with pytest.raises(Interrupted):
+        run_through(small_loop(STORE, run, small_config()), stop_at=1)
+    other = FakeStore(STORE.joints, fingerprint="cd" * 32)
+    with pytest.raises(DataError, match=r"store: 'abab.* there, 'cdcd"):
+        small_loop(other, run, small_config()).resume(latest(run.checkpoints))
+
+
+def test_the_largest_seed_trains(tmp_path):
+    loop = small_loop(STORE, Run(tmp_path), small_config(seed=2**63 - 1, train={"max_steps": 2}))
+    run_through(loop)
+    assert loop.position.step == 2

@@ -1,0 +1,136 @@
+"""Pre-training and judging of a whole run, on a store in memory: its folder, its resumption, its log, its devices."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from smae.errors import ConfigError, DataError, EnvironmentFault
+from smae.train.build import pick_device
+from smae.train.judge import judge, load_objective, seen_in_training
+from smae.train.log import Log, read_log
+from smae.train.pretrain import pretrain
+from smae.train.run import Run
+from tests.fakes import FakeStore
+from tests.train.small import CPU, small_config
+
+STORE = FakeStore.toy(clips=24, classes=4, seed=3, frames=16)
+
+
+def train(path, *, resume=False, config=None, said=None):
+    run = Run(path)
+    path.mkdir(parents=True, exist_ok=True)
+    return pretrain(
+        config or small_config(train={"epochs": 2}),
+        STORE,
+        run,
+        device=CPU,
+        recipe="test",
+        resume=resume,
+        say=said.append if said is not None else lambda line: None,
+        report=lambda progress: None,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("run"))
+
+
+def test_a_run_leaves_all_that_its_folder_promises(trained):
+    run = trained.run
+    about = run.describe()
+    assert about["store"]["fingerprint"] == STORE.fingerprint
+    assert about["recipe"] == "test"
+    assert small_config(train={"epochs": 2}).model_dump(mode="json") == about["config"]
+    assert trained.steps == len(read_log(run.log)) == 8
+    assert trained.loss == read_log(run.log)[-1]["loss"]
+    assert (run.checkpoints / "step-00000008").is_dir()
+
+
+def test_resuming_a_finished_run_trains_no_step(trained):
+    said: list[str] = []
+    again = train(trained.run.path, resume=True, said=said)
+    assert (again.steps, again.loss) == (8, trained.loss)
+    assert "resumed after step 8 of 8" in said
+
+
+def test_resuming_before_the_first_checkpoint_starts(tmp_path):
+    said: list[str] = []
+    assert train(tmp_path, resume=True, said=said).steps == 8
+    assert any("no checkpoint was written yet" in line for line in said)
+
+
+def test_resuming_under_other_settings_is_refused(trained):
+    with pytest.raises(DataError, match=r"encoder\.depth: 1 there, 2 here"):
+        train(trained.run.path, resume=True, config=small_config(train={"epochs": 2}, encoder={"depth": 2}))
+
+
+def test_the_judge_writes_results_and_pictures(trained):
+    said: list[str] = []
+    result = judge(
+        trained.run, STORE, step=None, protocol=None, modes=["knn"], sets=["knn.k=3", "linear.epochs=2"], device="cpu",
+        say=said.append, tell=lambda *now: None,
+    )  # fmt: skip
+    told = json.loads((trained.run.results / "all-knn.json").read_text())
+    assert told["settings"] == {"k": 3}
+    assert told["seen_in_training"] == 0
+    assert told["predicted"] == result.scores["knn"].predicted.tolist()
+    assert (trained.run.results / "all-knn.png").read_bytes().startswith(b"\x89PNG")
+    assert any("after step 8 of 8" in line for line in said)
+
+
+def test_clips_seen_in_training_are_counted(trained):
+    split = STORE.split("all")
+    assert seen_in_training(trained.run, STORE, test=split.test) == 0
+    assert seen_in_training(trained.run, STORE, test=split.train[:5]) == 5
+    other = FakeStore(STORE.joints, STORE.labels, fingerprint="cd" * 32)
+    assert seen_in_training(trained.run, other, test=split.train) == 0
+
+
+def test_a_trained_objective_comes_back_with_its_weights(trained):
+    config, objective = load_objective(trained.run, STORE, say=lambda line: None)
+    _, older = load_objective(trained.run, STORE, step=trained.run.checkpoints / "step-00000008", say=lambda line: None)
+    assert config.encoder.dim == 16
+    assert not objective.training
+    assert torch.equal(objective.encoder.embed.weight, older.encoder.embed.weight)
+    with pytest.raises(DataError, match="weights do not fit this model"):
+        load_objective(trained.run, STORE, sets=["encoder.dim=8"], say=lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("gpu", ConfigError, "--device gpu: expected auto, cpu, cuda or cuda:N"),
+        ("mps", ConfigError, "--device mps: expected auto, cpu, cuda or cuda:N"),
+        ("cuda:99", EnvironmentFault, "--device cuda:99: this torch .* sees .* CUDA devices"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(name, error, message):
+    with pytest.raises(error, match=message):
+        pick_device(name)
+
+
+def test_the_processor_is_always_there():
+    assert pick_device("cpu") == CPU
+    assert pick_device("auto").type in ("cpu", "cuda")
+
+
+def test_a_log_cut_short_by_a_crash_is_read_up_to_there(tmp_path):
+    path, told = tmp_path / "log.jsonl", []
+    path.write_text('{"step": 1, "loss": 2.0, "seconds": 1}\n{"step": 2, "lo')
+    assert [line["step"] for line in read_log(path, note=told.append)] == [1]
+    assert told == [f"{path}:2: not JSON, passed over"]
+    with Log(path, tensorboard=None, from_step=1) as log:
+        log.step(2, epoch=0, loss=1.5, lr=0.1, clips=4, metrics={"spread": 0.5})
+        assert log.last_loss == 1.5
+    lines = read_log(path)
+    assert [line["step"] for line in lines] == [1, 2]
+    assert lines[1]["spread"] == 0.5
+    assert lines[1]["seconds"] >= 1
+
+
+def test_a_missing_log_is_empty(tmp_path):
+    assert read_log(tmp_path / "none") == []
