@@ -46,7 +46,7 @@ def command(**options: Any) -> None:
       smae pretrain
       smae pretrain --data ntu.zarr --epochs 100 --out runs/first
       smae pretrain --set masking.keep_frames=1        (joint-level masking alone)
-      smae pretrain --recipe mamp --device cuda
+      smae pretrain --set objective.name=mamp --set masking.name=motion-aware
       smae pretrain --resume
 
     Ctrl-C finishes the step under way, saves, and exits with 130; --resume goes on exactly there.

@@ -142,7 +142,7 @@ def pretrain(
         SmaeError: see ``smae.train.pretrain.pretrain``.
     """
     from smae.train import pretrain as training
-    from smae.train.build import pick_device
+    from smae.train.build import build_objective, pick_device
     from smae.train.config import build_config, resolve
     from smae.train.run import Run, new_run
 
@@ -154,13 +154,18 @@ def pretrain(
         from smae.config import merge, overrides
 
         about = old.describe()
-        recipe = about["recipe"] if recipe == "auto" else recipe
+        if recipe not in ("auto", about["recipe"]):
+            raise ConfigError(f"{old.path} was begun with --recipe {about['recipe']} and keeps it: leave --recipe out")
+        recipe = about["recipe"]
         config = build_config(merge(about["config"], overrides(sets), flags))
         run, store = old, open_store(data or about["store"]["path"])
+        objective = build_objective(config, store.layout)
     else:
         recipe = _recipe_for(recipe, target.type, say)
         config, store = resolve(recipe, sets=sets, flags=flags), open_store(data)
-        store.split(config.protocol)  # refuse before a folder is made
+        # Whatever is wrong with the settings must be found before a folder is made.
+        store.split(config.protocol)
+        objective = build_objective(config, store.layout)
         if out is None:
             run = new_run(RUNS, f"{config.objective.name}-{config.protocol}")
         else:
@@ -170,7 +175,7 @@ def pretrain(
             run.path.mkdir(parents=True, exist_ok=True)
     say(f"run {run.path}: {config.objective.name}, recipe {recipe}, {target.type}")
     return training.pretrain(
-        config, store, run, device=target, recipe=recipe, resume=old is not None, say=say, report=report
+        objective, config, store, run, device=target, recipe=recipe, resume=old is not None, say=say, report=report
     )
 
 

@@ -117,7 +117,8 @@ def _from_raw(raw: Path, name: str | None, settings: Settings) -> tuple[Explanat
     try:
         data = reader.read(sample)
         digest = hashlib.sha256(data).hexdigest()
-        lines = [f"file: {sample.where}, {len(data):,} bytes, SHA-256 {digest}", *lines, _line_ends(data)]
+        lines = [f"file: {sample.where}, {len(data):,} bytes, SHA-256 {digest}", *lines]
+        lines += [_line_ends(data)] if source.cleaned is None else []
         parsed = source.parse(data, strict=settings.strict, max_range=settings.max_range)
         if isinstance(parsed, Clip):
             clip, steps = parsed, ("not cleaned: this kind of data was cleaned before",)

@@ -59,7 +59,7 @@ def full_name(protocol: str, *, dataset: str, own: Mapping[str, NDArray[np.uint8
             return name
     listed = ", ".join(known) or "none: its data brought no splits"
     raise UnknownNameError(
-        f"unknown protocol '{protocol}' for a store of '{dataset}': expected one of {listed}{nearest(protocol, known)}"
+        f"unknown protocol '{protocol}' for a store of '{dataset}': expected one of {listed}{nearest(protocol, [*known, *(name.partition('-')[2] for name in known)])}"
     )
 
 

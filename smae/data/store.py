@@ -16,7 +16,7 @@ from smae.data.clip_table import COLUMNS, ClipTable, decode_names
 from smae.data.manifest import FileRecord, check_files, read_checked, read_json, read_manifest
 from smae.data.metadata import ArrayMetadata, Attributes, column_metadata, read_attributes, rows_metadata
 from smae.data.protocols import Split
-from smae.errors import ConfigError, DataError, UnknownNameError
+from smae.errors import DataError, UnknownNameError
 from smae.registry import nearest
 from smae.skeleton import Layout
 
@@ -143,13 +143,12 @@ def open_store(path: Path | str) -> Store:
     that smae writes, and that the clips' columns agree with the rows and the classes. No row is read yet.
 
     Raises:
-        ConfigError: nothing at ``path``.
-        DataError: not a complete, undamaged store; the message names the file.
+        DataError: nothing at ``path``, or not a complete, undamaged store; the message names the file.
     """
     path = Path(path)
     if not path.is_dir():
         found = "a file" if path.exists() else "nothing"
-        raise ConfigError(f"expected a store at {path}, found {found}; give the folder that prepare wrote")
+        raise DataError(f"expected a store at {path}, found {found}; give the folder that prepare wrote")
     fingerprint, files = read_manifest(path)
     problems = check_files(path, files)
     if problems:

@@ -171,7 +171,7 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, packed: dict[str, Tensor]
     """
     shapes = [tuple(parameter.shape) for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in packed.items():
+    for name, tensor in sorted(packed.items()):
         number, _, key = name.partition(".")
         if not number.isdecimal() or int(number) >= len(shapes) or tuple(tensor.shape) not in ((), shapes[int(number)]):
             raise DataError(f"{where}: optimizer {name} {tuple(tensor.shape)} fits no parameter of this model")

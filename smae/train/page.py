@@ -180,7 +180,8 @@ def _curves(losses: Sequence[LossPoint]) -> str:
     rate = line_chart("learning rate", table[:, 0], table[:, 3])
     speed = np.nanmedian(table[:, 4])
     last = losses[-1]
-    text = f"{last.step:,} steps, {last.epoch:g} epochs begun; last loss {last.loss:.4g}; median {speed:,.0f} clips per second."
+    progress = f"{last.step:,} steps, {last.epoch:g} epochs begun; last loss {last.loss:.4g}"
+    text = f"{progress}; median {speed:,.0f} clips per second."
     return f'<div class="charts">{loss}{rate}</div><p class="note">{text}</p>'
 
 

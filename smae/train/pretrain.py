@@ -12,11 +12,11 @@ import torch
 from smae._version import __version__
 from smae.data.loader import Loader
 from smae.data.store import Store
-from smae.train.build import build_objective
 from smae.train.checkpoint import Checkpoint, latest
 from smae.train.config import RunConfig
 from smae.train.log import Log, has_tensorboard
 from smae.train.loop import Loop, Progress
+from smae.train.objectives import Objective
 from smae.train.run import VERSION, Run, write_json
 from smae.train.signals import StopFlag
 
@@ -57,6 +57,7 @@ def identity(config: RunConfig, store: Store) -> dict[str, Any]:
 
 
 def pretrain(
+    objective: Objective,
     config: RunConfig,
     store: Store,
     run: Run,
@@ -67,7 +68,7 @@ def pretrain(
     say: Callable[[str], None],
     report: Callable[[Progress], None],
 ) -> Outcome:
-    """Train the settings' objective on the train part of their protocol.
+    """Train an objective, built from ``config``, on the train part of its protocol.
 
     Raises:
         DataError: the split does not fit the store, or a resumed run's identity differs.
@@ -75,7 +76,7 @@ def pretrain(
         NonFiniteError: before a step that would spoil the weights.
     """
     split = store.split(config.protocol)
-    objective = build_objective(config, store.layout).to(device)
+    objective = objective.to(device)
     loader = Loader(
         store,
         split.train,

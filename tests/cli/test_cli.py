@@ -108,7 +108,7 @@ def test_wrong_settings_are_refused_before_anything_is_written(smae, home, argum
     assert message in told["error"]["message"]
     assert message in err
     assert "Traceback" not in err
-    assert not (home / "never" / "run.json").exists()
+    assert not (home / "never").exists()
 
 
 @pytest.mark.parametrize("command", [["info"], ["verify"], ["pretrain", "--data"]])
@@ -149,8 +149,8 @@ def test_json_of_the_data_commands(smae, home):
     code, made, err = smae("synth", "more", "--actions", "2", "--subjects", "2", "--cameras", "1")
     assert (code, made["files"] > 0) == (0, True)
     code, summary, err = smae("prepare", "--raw", "more", "--out", "more.zarr", "--executor", "inline")
-    assert (code, summary["store"]) == (0, "more.zarr")
-    assert [line for line in err.splitlines() if not json.loads(line)] == []
+    assert (code, Path(summary["store"]).name) == (0, "more.zarr")
+    assert all("progress" in json.loads(line) or "note" in json.loads(line) for line in err.splitlines())
 
 
 def test_json_of_recipes(smae):
@@ -257,18 +257,9 @@ def test_the_work_goes_on_when_nobody_listens_to_its_progress():
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_exits_within_five_seconds(home, tmp_path, number, code):
-    arguments = [
-        "pretrain",
-        "--data",
-        str(home / "ntu.zarr"),
-        "--out",
-        str(tmp_path / "run"),
-        *TINY,
-        "--epochs",
-        "5000",
-    ]
-    command = [sys.executable, "-m", "smae_cli.main"]
-    with subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
+    places = ["--data", str(home / "ntu.zarr"), "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "smae_cli.main", "pretrain", *places, *TINY, "--epochs", "5000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         log = tmp_path / "run" / "log.jsonl"
         deadline = time.monotonic() + 120
         while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:

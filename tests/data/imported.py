@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -27,12 +28,22 @@ def names(count: int, *, setups: int, actions: int, subjects: int) -> list[str]:
 
 
 def store(
-    folder: Path, *, dataset: str = "ntu60", count: int = 60, mode: str = "reference", frames: int | None = None
+    folder: Path,
+    *,
+    dataset: str = "ntu60",
+    count: int = 60,
+    mode: str = "reference",
+    frames: int | None = None,
+    leave_out: str = "",
 ) -> Store:
-    """Write a store of random clips of 1 or 2 bodies and 5 to 30 frames, some rows of body 2 absent."""
+    """Write a store of random clips of 1 or 2 bodies and 5 to 30 frames, some rows of body 2 absent.
+
+    Names that begin with the pattern ``leave_out`` are left out.
+    """
     rng = np.random.default_rng(len(dataset) + count)
     sizes = {"ntu60": (17, 60, 40), "ntu120": (32, 120, 106)}[dataset]
     listed = names(count, setups=sizes[0], actions=sizes[1], subjects=sizes[2])
+    listed = [name for name in listed if not (leave_out and re.match(leave_out, name))]
     clips = []
     for number, name in enumerate(listed):
         shape = (1 + number % 2, int(rng.integers(5, 31)), 25)

@@ -57,6 +57,25 @@ def test_hdf5_comes_back_bit_for_bit(mode: str, tmp_path: Path) -> None:
         assert all(want[name][()].tobytes() == got[name][()].tobytes() for name in arrays)
 
 
+def test_hdf5_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    export(imported.store(tmp_path / "first.zarr", count=8), tmp_path / "good.h5", format="hdf5")
+    changes = {
+        "is a link": lambda file: file.__setitem__("state", h5py.ExternalLink("other.h5", "/state")),
+        "in another file": lambda file: file.create_dataset("state", (4, 25), "u1", external=[("other", 0, 100)]),
+        "KeyError": lambda file: None,
+    }
+    for message, change in changes.items():
+        (tmp_path / "bad.h5").write_bytes((tmp_path / "good.h5").read_bytes())
+        with h5py.File(tmp_path / "bad.h5", "r+") as file:
+            del file["state"]
+            change(file)
+        with pytest.raises(DataError, match=message):
+            SOURCES.get("hdf5")().discover(tmp_path / "bad.h5")
+    (tmp_path / "bad.h5").write_bytes((tmp_path / "good.h5").read_bytes()[:5000])
+    with pytest.raises(DataError, match="not a store that smae exported"):
+        SOURCES.get("hdf5")().discover(tmp_path / "bad.h5")
+
+
 def test_pyskl_comes_back_within_its_half_precision(tmp_path: Path) -> None:
     first = imported.store(tmp_path / "first.zarr", count=20)
     export(first, tmp_path / "a.pkl", format="pyskl")
@@ -214,7 +233,7 @@ def test_ucla_and_utd_bring_their_splits(tmp_path: Path) -> None:
     assert np.array_equal(store.clip(0)[0, :, 3], want[:, 0] - want[0, 2]), "the head is joint 3, the spine the origin"
 
 
-def test_pickle_helper_reads_from_the_file_only(tmp_path: Path) -> None:
+def test_pickle_without_clips_is_refused(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     pickle.Pickler(buffer, protocol=5).dump({"annotations": [], "split": {}})
     (tmp_path / "a.pkl").write_bytes(buffer.getvalue())

@@ -20,7 +20,7 @@ from smae.data.recording import Clip
 from smae.data.store import Store, open_store
 from smae.data.verify import verify
 from smae.data.writer import Header, write_store
-from smae.errors import ConfigError, DataError, UnknownNameError
+from smae.errors import DataError, UnknownNameError
 from smae.skeleton import NTU25
 
 CLIPS = 33
@@ -129,7 +129,7 @@ def test_info_counts(store: Store) -> None:
 def test_unknown_clips_and_missing_stores_are_told(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'clip32'"):
         store.index_of("clip-32")
-    with pytest.raises(ConfigError, match="found nothing"):
+    with pytest.raises(DataError, match="found nothing"):
         open_store(tmp_path / "none.zarr")
     with pytest.raises(DataError, match=r"found no manifest\.json"):
         open_store(tmp_path)

@@ -40,6 +40,11 @@ def target(x: Array, *, patch: int, normalise: str) -> Array:
             for joint in range(joints):
                 mean, scale = unbiased(x[:, joint, channel].tolist())
                 out[:, joint, channel] = (x[:, joint, channel] - mean) / scale
+        elif normalise == "movement":
+            scales = [unbiased(x[:, joint, channel].tolist())[1] ** 2 - EPS for joint in range(joints)]
+            scale = math.sqrt(sum(scales) / joints + EPS)
+            for joint in range(joints):
+                out[:, joint, channel] = (x[:, joint, channel] - unbiased(x[:, joint, channel].tolist())[0]) / scale
         elif normalise == "body":
             mean, scale = unbiased([x[t, v, channel] for t in range(frames) for v in range(joints)])
             out[:, :, channel] = (x[:, :, channel] - mean) / scale

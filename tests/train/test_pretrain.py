@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from smae.errors import ConfigError, DataError, EnvironmentFault
-from smae.train.build import pick_device
+from smae.train.build import build_objective, pick_device
 from smae.train.judge import judge, load_objective, seen_in_training
 from smae.train.log import Log, read_log
 from smae.train.pretrain import pretrain
@@ -22,8 +22,10 @@ STORE = FakeStore.toy(clips=24, classes=4, seed=3, frames=16)
 def train(path, *, resume=False, config=None, said=None):
     run = Run(path)
     path.mkdir(parents=True, exist_ok=True)
+    config = config or small_config(train={"epochs": 2})
     return pretrain(
-        config or small_config(train={"epochs": 2}),
+        build_objective(config, STORE.layout),
+        config,
         STORE,
         run,
         device=CPU,

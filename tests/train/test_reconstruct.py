@@ -49,7 +49,7 @@ def test_every_masking_trains_the_default_objective(name):
     assert bool(output.loss.isfinite())
 
 
-@pytest.mark.parametrize("normalise", ["token", "clip", "body", "none"])
+@pytest.mark.parametrize("normalise", ["token", "clip", "movement", "body", "none"])
 @pytest.mark.parametrize(("name", "decoder"), [("skeletonmae", "self"), ("mamp", "cross")])
 def test_the_loss_is_the_loop_of_its_definition(name, decoder, normalise):
     objective = make(name, decoder=decoder, normalise=normalise).double()
@@ -83,7 +83,7 @@ def test_a_part_of_the_hidden_tokens_needs_the_cross_decoder():
         make(decoder="self", predict=0.5)
 
 
-@pytest.mark.parametrize("normalise", ["token", "clip", "body", "none"])
+@pytest.mark.parametrize("normalise", ["token", "clip", "movement", "body", "none"])
 def test_a_preview_replaces_hidden_joints_alone(normalise):
     objective = make(normalise=normalise)
     preview = objective.preview(BATCH, BATCH.noise(0))

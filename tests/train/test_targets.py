@@ -13,7 +13,7 @@ from smae.train.objectives.targets import make_target, motion
 from tests.oracles import targets as oracle
 
 GRID = Grid.cut(12, joints=25, patch=4)
-SCALES = ("token", "clip", "body", "none")
+SCALES = ("token", "clip", "movement", "body", "none")
 
 
 @pytest.fixture

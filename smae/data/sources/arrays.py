@@ -18,13 +18,15 @@ from smae.data.clip_table import ClipFacts
 from smae.data.names import parse_name
 from smae.data.protocols import NTU_PROTOCOLS
 from smae.data.recording import MISSING, Clip
-from smae.data.sources.base import Sample
+from smae.data.sources.base import MAX_BYTES, Sample
 from smae.data.sources.ntu import NtuSource
 from smae.errors import BadRecording, ConfigError, DataError, NoBody
 from smae.skeleton import LAYOUTS, Layout
 
 TRACKED = 2
 MAX_NAME = 200
+MAX_CLIPS = 1_000_000
+"""Most clips in one array file; NTU-120 has 113,945."""
 
 
 def only_file(raw: Path, suffixes: Sequence[str], *, form: str) -> Path:
@@ -223,5 +225,11 @@ def need_file(raw: Path) -> None:
 
 
 def sample_of(file: Path, name: str, member: str, size: int) -> Sample:
-    """Return a sample inside an array file."""
+    """Return a sample inside an array file.
+
+    Raises:
+        DataError: it claims more bytes than any clip has.
+    """
+    if size > MAX_BYTES:
+        raise DataError(f"{file}: clip {name} takes {size:,} bytes; at most {MAX_BYTES:,} are read")
     return Sample(name=name, path=file.name, member=member, size=size)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from smae.data.protocols import TEST, TRAIN
 from smae.data.sources.arrays import (
+    MAX_CLIPS,
     CleanedSource,
     facts_of,
     layout_of,
@@ -40,7 +41,7 @@ _SPLITS = {
     "xset": "xset",
 }
 _LOCAL_HEADER = struct.Struct("<26xHH")
-MAX_LABEL_BYTES = 512 * 2**20
+MAX_LABEL_BYTES = 256 * 2**20
 
 
 @SOURCES.register("ctrgcn-npz")
@@ -101,7 +102,7 @@ class Rows:
         with archive.open(self._info) as member:
             self.shape, self.dtype = read_header(member, where=f"{file}!{name}")
             self._header = member.tell()
-        if len(self.shape) != 3 or self.dtype.kind != "f":
+        if len(self.shape) != 3 or self.dtype.kind != "f" or self.shape[0] > MAX_CLIPS:
             raise DataError(f"{file}!{name}: expected float [N, T, 150], found {self.dtype} {list(self.shape)}")
         self.row_bytes = self.shape[1] * self.shape[2] * self.dtype.itemsize
         if self._header + self.shape[0] * self.row_bytes != self._info.file_size:

@@ -10,7 +10,16 @@ import numpy as np
 from smae.data.clip_table import ClipFacts
 from smae.data.metadata import MODES
 from smae.data.recording import Clip
-from smae.data.sources.arrays import CleanedSource, checked_names, need_file, only_file, pack, sample_of, unpack
+from smae.data.sources.arrays import (
+    MAX_CLIPS,
+    CleanedSource,
+    checked_names,
+    need_file,
+    only_file,
+    pack,
+    sample_of,
+    unpack,
+)
 from smae.data.sources.base import SOURCES, Inventory, Sample
 from smae.errors import BadRecording, DataError
 from smae.skeleton import LAYOUTS
@@ -37,6 +46,7 @@ class Hdf5Source(CleanedSource):
             raise DataError(f"{file}: not a store that smae exported ({type(error).__name__}: {error})") from error
 
     def _read(self, content: Any, file: Path) -> Inventory:
+        _check_own(content)
         about = dict(content.attrs)
         if int(about["version"]) != VERSION or about["layout"] not in LAYOUTS or about["mode"] not in MODES:
             raise ValueError("version, layout or mode is unknown")
@@ -46,6 +56,8 @@ class Hdf5Source(CleanedSource):
         clips = {name: content[f"clips/{name}"][:] for name in ("offset", "frames", "bodies", "label", *_COLUMNS)}
         names = [name.decode("ascii") for name in content["clips/name"][:].tolist()]
         checked_names(names, where=file)
+        if any(len(column) != len(names) for column in clips.values()) or not np.isin(clips["bodies"], (1, 2)).all():
+            raise ValueError("its columns do not fit together")
         rows = clips["frames"].astype(np.int64) * clips["bodies"]
         shape = (int(rows.sum()), len(self.layout))
         if content["joints"].shape != (*shape, 3) or content["state"].shape != shape:
@@ -71,6 +83,23 @@ class Hdf5Source(CleanedSource):
     def reader(self, raw: Path) -> Hdf5Reader:
         """Return a reader of the clips."""
         return Hdf5Reader(only_file(raw, _SUFFIXES, form=".h5"))
+
+
+def _check_own(content: Any) -> None:
+    """Refuse datasets that lie outside the file, and columns too long to be a store's."""
+    import h5py
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+            raise ValueError(f"{name} lies in another file")
+        if name.startswith(("clips/", "splits/")) and item.shape[0] > MAX_CLIPS:
+            raise ValueError(f"{name} has {item.shape[0]} entries; at most {MAX_CLIPS} are read")
+
+    for group in (content, content["clips"], content.get("splits", {})):
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"{name!a} is a link")
+    content.visititems(visit)
 
 
 class Hdf5Reader:

@@ -33,7 +33,7 @@ class SkeletonMAE(Objective):
         target: Literal["coordinates", "motion"] = Field(
             "coordinates", description="joints, or their next-frame motion"
         )
-        normalise: Literal["token", "clip", "body", "none"] = Field("token", description="scale of the target")
+        normalise: Literal["token", "clip", "movement", "body", "none"] = Field("token", description="scale of the target")
         predict: float = Field(1.0, gt=0, le=1, description="share of hidden tokens predicted a step (cross decoder)")
 
     def __init__(self, config: Config, workshop: Workshop) -> None:
@@ -45,8 +45,8 @@ class SkeletonMAE(Objective):
         self.masking = workshop.masking(self.grid)
         if config.normalise != "none":
             self.preview_note = (
-                f"The target is normalised by {config.normalise}: the decoder predicts shape and movement, while mean and "
-                "scale are taken from the true clip to put its guess back in place."
+                f"The target is normalised by {config.normalise}: the decoder predicts shape and movement, while mean "
+                "and scale are taken from the true clip to put its guess back in place."
             )
         if config.predict < 1 and not isinstance(self.decoder, CrossDecoder):
             raise ConfigError(

@@ -40,8 +40,10 @@ def make_target(x: Tensor, grid: Grid, *, normalise: str) -> Target:
         grid: how tokens are cut.
         normalise: ``token``: each token by its own mean and unbiased variance, eps 1e-6 (MAE, section 4.1; MAMP);
             ``clip``: each coordinate of each joint by its mean and variance over all time stamps of the clip, so that
-            what remains is movement; ``body``: each axis by its mean and variance over all time stamps and joints;
-            ``none``.
+            what remains is movement, a still joint's sensor noise blown up to the size of a wave of the hand;
+            ``movement``: each coordinate of each joint by its mean over time, each axis by the variance about those
+            means, averaged over joints: movement in true proportion (this project's); ``body``: each axis by its mean
+            and variance over all time stamps and joints; ``none``.
     """
     plain = patchify(x, grid)
     if normalise == "none":
@@ -49,8 +51,11 @@ def make_target(x: Tensor, grid: Grid, *, normalise: str) -> Target:
     if normalise == "token":
         mean, variance = plain.mean(-1, keepdim=True), plain.var(-1, keepdim=True)
     else:
-        over = (1,) if normalise == "clip" else (1, 2)
+        over = (1, 2) if normalise == "body" else (1,)
+        variance = x.var(over, keepdim=True)
+        if normalise == "movement":
+            variance = variance.mean(2, keepdim=True)
         mean = patchify(x.mean(over, keepdim=True).expand_as(x), grid)
-        variance = patchify(x.var(over, keepdim=True).expand_as(x), grid)
+        variance = patchify(variance.expand_as(x), grid)
     scale = (variance + EPS).sqrt()
     return Target((plain - mean) / scale, mean, scale)
