@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 
 from smae.data.names import SampleName, parse_name
-from smae.data.synth import synthesise
+from smae.data.synthetic.synth import synthesise
 
 SHARED = Path(__file__).resolve().parents[1] / "../shared/data/uiprmd/to_skeleton.py"
 REAL_FILES = 2_000

@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader
 from benchmarks import corpus as corpora
 from benchmarks.harness import Case, Figure, Report, Row, machine, measure, present
 from benchmarks.naive.loader import NaiveClips
-from smae.data.augment import Augment
-from smae.data.loader import Loader
-from smae.data.prepare import prepare
-from smae.data.store import Store, open_store
+from smae.data.loading.augment import Augment
+from smae.data.loading.loader import Loader
+from smae.data.preparing.prepare import prepare
+from smae.data.storage.store import Store, open_store
 
 MODES: tuple[Literal["resident", "streaming"], ...] = ("resident", "streaming")
 WORKERS = (0, 1, 2)
@@ -114,8 +114,13 @@ def _copy(pool: torch.Tensor, target: torch.Tensor, sizes: Sequence[int]) -> Non
 @click.option("--sample", default=1_000, show_default=True, help="Clips for the naive loader.")
 @click.option("--batch", default=128, show_default=True, help="Clips in a batch.")
 @click.option("--rounds", default=5, show_default=True, help="Rounds, interleaved.")
-@click.option("--work", type=click.Path(path_type=Path), default=corpora.WORK, show_default=True,
-              help="Folder for corpora and stores.")
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    default=corpora.WORK,
+    show_default=True,
+    help="Folder for corpora and stores.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--write", is_flag=True, help="Write benchmarks/results/loader.md.")
 def main(files: int, sample: int, batch: int, rounds: int, work: Path, as_json: bool, write: bool) -> None:

@@ -180,15 +180,15 @@ def _count_lines(files: Sequence[Path]) -> int:
 
 
 def _parse(held: Sequence[bytes]) -> None:
-    from smae.data.skeleton_fast import read_skeleton
+    from smae.data.reading.skeleton_fast import read_skeleton
 
     for data in held:
         read_skeleton(data)
 
 
 def _clean(held: Sequence[bytes]) -> None:
-    from smae.data.clean import clean
-    from smae.data.skeleton_fast import read_skeleton
+    from smae.data.cleaning.clean import clean
+    from smae.data.reading.skeleton_fast import read_skeleton
     from smae.errors import NoBody
 
     for data in held:
@@ -208,8 +208,13 @@ def _hash(held: Sequence[bytes]) -> None:
 @click.option("--sample", default=200, show_default=True, help="Recordings for the naive scripts.")
 @click.option("--held", default=1_000, show_default=True, help="Recordings for the parts timed in memory.")
 @click.option("--rounds", default=3, show_default=True, help="Rounds, interleaved.")
-@click.option("--work", type=click.Path(path_type=Path), default=corpora.WORK, show_default=True,
-              help="Folder for corpora and stores.")
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    default=corpora.WORK,
+    show_default=True,
+    help="Folder for corpora and stores.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--write", is_flag=True, help="Write benchmarks/results/prepare.md.")
 def main(files: int, sample: int, held: int, rounds: int, work: Path, as_json: bool, write: bool) -> None:

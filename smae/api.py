@@ -14,12 +14,12 @@ from smae.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from smae.data.explain import Explanation
     from smae.data.exports import ExportSummary
-    from smae.data.info import StoreInfo
-    from smae.data.prepare import PrepareSummary
-    from smae.data.prepare import Progress as PrepareProgress
-    from smae.data.store import Store
-    from smae.data.synth import SynthSummary
-    from smae.data.verify import VerifyReport
+    from smae.data.preparing.prepare import PrepareSummary
+    from smae.data.preparing.prepare import Progress as PrepareProgress
+    from smae.data.storage.info import StoreInfo
+    from smae.data.storage.store import Store
+    from smae.data.storage.verify import VerifyReport
+    from smae.data.synthetic.synth import SynthSummary
     from smae.train.evaluate import Evaluation
     from smae.train.loop import Progress
     from smae.train.pretrain import Outcome
@@ -35,8 +35,8 @@ def _silent(*args: object) -> None:
 
 
 def synthesise(out: Path | str, **options: Any) -> SynthSummary:
-    """Write a synthetic raw folder; see ``smae.data.synth.synthesise`` for the options."""
-    from smae.data.synth import synthesise as write
+    """Write a synthetic raw folder; see ``smae.data.synthetic.synth.synthesise`` for the options."""
+    from smae.data.synthetic.synth import synthesise as write
 
     return write(Path(out), **options)
 
@@ -44,8 +44,8 @@ def synthesise(out: Path | str, **options: Any) -> SynthSummary:
 def prepare(
     raw: Path | str, out: Path | str, *, progress: Callable[[PrepareProgress], None] = _silent, **options: Any
 ) -> PrepareSummary:
-    """Turn raw recordings into a store; see ``smae.data.prepare.prepare`` for the options."""
-    from smae.data.prepare import prepare as run
+    """Turn raw recordings into a store; see ``smae.data.preparing.prepare.prepare`` for the options."""
+    from smae.data.preparing.prepare import prepare as run
 
     return run(Path(raw), Path(out), progress=progress, **options)
 
@@ -74,21 +74,21 @@ def open_store(path: Path | str | None = None) -> Store:
     Raises:
         DataError: no store there, or it is damaged.
     """
-    from smae.data.store import open_store as open_
+    from smae.data.storage.store import open_store as open_
 
     return open_(find_store(path))
 
 
 def info(path: Path | str | None = None) -> StoreInfo:
     """Return what a store holds."""
-    from smae.data.info import info as describe
+    from smae.data.storage.info import info as describe
 
     return describe(open_store(path))
 
 
 def verify(path: Path | str | None = None) -> VerifyReport:
     """Check every byte of a store against its manifest."""
-    from smae.data.verify import verify as check
+    from smae.data.storage.verify import verify as check
 
     return check(find_store(path))
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from smae_cli.main import run
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 TINY = [
-    "--recipe", "cpu", "--device", "cpu", "--epochs", "2", "--set", "augment.frames=24", "--set", "encoder.dim=32", "--set", "encoder.depth=2",
+    "--recipe", "cpu", "--device", "cpu", "--epochs", "2", "--set", "augment.frames=24",
+    "--set", "encoder.dim=32", "--set", "encoder.depth=2",
     "--set", "decoder.dim=32", "--set", "decoder.depth=1", "--set", "train.batch=32", "--set", "optim.warmup=1",
 ]  # fmt: skip
 
@@ -41,13 +43,15 @@ def main_job(raw: Path, *, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]
         "report": smae("report", capsys=capsys),
     }
     page = Path(told["report"]["page"]).read_text(encoding="utf-8")
-    assert page.lower().startswith("<!doctype html>") and "pre-trained encoder" in page
+    assert page.lower().startswith("<!doctype html>")
+    assert "pre-trained encoder" in page
     run_folder = Path(told["pretrain"]["run"])
     assert (run_folder / "eval" / "ntu60-xsub-linear.png").read_bytes().startswith(b"\x89PNG")
     rows = {(row["mode"], row["what"]): row["top1"] for row in told["eval"]["rows"]}
     for mode in ("linear", "knn"):
         assert {"pre-trained encoder", "random encoder", "chance"} <= {what for m, what in rows if m == mode}
-    assert ("linear", "raw coordinates") in rows and ("knn", "raw coordinates, linear") in rows
+    assert ("linear", "raw coordinates") in rows
+    assert ("knn", "raw coordinates, linear") in rows
     told["rows"] = rows
     return told
 
@@ -72,7 +76,8 @@ def test_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     subprocess.run([sys.executable, script, "real.zip", "--every", "10"], check=True, capture_output=True)
     told = main_job(Path("real.zip"), capsys=capsys)
     assert told["prepare"]["found"] == told["prepare"]["ok"] == told["info"]["clips"] == 200
-    assert told["info"]["classes"] == 20 and told["info"]["subjects"] == 10
+    assert told["info"]["classes"] == 20
+    assert told["info"]["subjects"] == 10
     assert told["info"]["protocols"]["ntu60-xsub"] == [120, 80]
     assert told["rows"]["knn", "raw coordinates"] > 3 / 20, "raw coordinates alone are known to be far above chance"
 
@@ -91,7 +96,8 @@ def test_damaged_files_are_set_aside(
     told = smae("prepare", "--raw", "ntu", "--out", "ntu.zarr", capsys=capsys, code=3)
     bad = {Path(entry["path"]).name: (entry["code"], entry["line"]) for entry in told["quarantined"]}
     assert bad[files[0].name] == ("fields", 5)
-    assert bad[files[1].name][0] == "truncated" and bad[files[1].name][1] > 1000
+    assert bad[files[1].name][0] == "truncated"
+    assert bad[files[1].name][1] > 1000
     assert bad[files[2].name][0] == "empty"
     assert told["ok"] == len(files) - 3
     assert len(Path("ntu.zarr/quarantine.jsonl").read_text().splitlines()) == 3

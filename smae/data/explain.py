@@ -9,12 +9,12 @@ from typing import cast
 
 import numpy as np
 
-from smae.data.clean import Mode, clean
-from smae.data.plan import Settings
+from smae.data.cleaning.clean import Mode, clean
+from smae.data.cleaning.resample import resample
+from smae.data.preparing.plan import Settings
 from smae.data.recording import MISSING, Clip, Recording
-from smae.data.resample import resample
 from smae.data.sources import SOURCES, Inventory, Sample
-from smae.data.store import Store, open_store
+from smae.data.storage.store import Store, open_store
 from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, BadRecording, ConfigError, NoBody, UnknownNameError
 from smae.registry import nearest
 

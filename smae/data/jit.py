@@ -27,14 +27,14 @@ from smae._version import __version__
 _config: Any = numba.core.config
 F = TypeVar("F", bound=Callable[..., Any])
 
-_SHARED_FILES = ("bits.py", "decimals.py", "jit.py")
+_SHARED_FILES = ("reading/bits.py", "reading/decimals.py", "jit.py")
 """Files that kernels of other files are made with: Numba itself checks only the kernel's own file for changes."""
 
 
 def cache_folder() -> Path:
     """Return where compiled kernels of exactly this software lie, under ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    inlined = hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in _SHARED_FILES))
+    inlined = hashlib.sha256(b"".join((Path(__file__).parent / name).read_bytes() for name in _SHARED_FILES))
     python = f"{sys.implementation.cache_tag}-{sys.platform}"
     checks = "-bounds" if _config.BOUNDSCHECK else ""
     return base / "smae" / f"kernels-{__version__}-numba{numba.__version__}-{python}-{inlined.hexdigest()[:8]}{checks}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.clip_table import ClipTable
+from smae.data.storage.clip_table import ClipTable
 from smae.errors import DataError, UnknownNameError
 from smae.registry import nearest
 
@@ -57,9 +57,11 @@ def full_name(protocol: str, *, dataset: str, own: Mapping[str, NDArray[np.uint8
     for name in (protocol, f"{dataset}-{protocol}"):
         if name in known:
             return name
+    short = (name.partition("-")[2] for name in known)
     listed = ", ".join(known) or "none: its data brought no splits"
     raise UnknownNameError(
-        f"unknown protocol '{protocol}' for a store of '{dataset}': expected one of {listed}{nearest(protocol, [*known, *(name.partition('-')[2] for name in known)])}"
+        f"unknown protocol '{protocol}' for a store of '{dataset}': expected one of {listed}"
+        f"{nearest(protocol, [*known, *short])}"
     )
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from smae.data.prepare import prepare
+from smae.data.preparing.prepare import prepare
 from smae.data.recording import MISSING, Clip, Recording
 from smae.data.sources import SOURCES, Inventory, Source
-from smae.data.store import open_store
+from smae.data.storage.store import open_store
 from smae.errors import BadRecording, NoBody
 
 MAX_RANGE = 20.0

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializeAsAny
 
 from smae.config import Part, Section, Settings, check, merge, overrides, read_toml
-from smae.data.augment import Augment
+from smae.data.loading.augment import Augment
 from smae.errors import ConfigError, UnknownNameError
 from smae.models.decoders import decoders
 from smae.models.encoders import encoders

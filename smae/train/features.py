@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from smae.data.batch import Batch
-from smae.data.loader import Loader
+from smae.data.loading.batch import Batch
+from smae.data.loading.loader import Loader
 from smae.models.encoders import Encoder
 
 Describe = Callable[[Batch], Tensor]

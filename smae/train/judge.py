@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae.config import merge, overrides
-from smae.data.store import Store
+from smae.data.storage.store import Store
 from smae.errors import DataError
 from smae.train.build import build_objective, pick_device
 from smae.train.checkpoint import latest, load_checkpoint, load_weights

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from smae.data.batch import Batch
-from smae.data.loader import Loader
+from smae.data.loading.batch import Batch
+from smae.data.loading.loader import Loader
 from smae.errors import DataError, Interrupted, NonFiniteError
 from smae.train.checkpoint import Checkpoint, load_weights, save_checkpoint, unpack_optimizer
 from smae.train.config import Optim, Train

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from smae._version import __version__
-from smae.data.loader import Loader
-from smae.data.store import Store
+from smae.data.loading.loader import Loader
+from smae.data.storage.store import Store
 from smae.train.checkpoint import Checkpoint, latest
 from smae.train.config import RunConfig
 from smae.train.log import Log, has_tensorboard

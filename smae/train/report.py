@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from smae.data.loader import Loader
-from smae.data.store import Store
+from smae.data.loading.loader import Loader
+from smae.data.storage.store import Store
 from smae.errors import DataError
 from smae.train.config import RunConfig
 from smae.train.evaluate import PRETRAINED

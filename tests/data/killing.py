@@ -14,9 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from smae.data import clean, plan, resample, skeleton_fast
-from smae.data.prepare import prepare
-from smae.data.store import open_store
+from smae.data.cleaning import clean, resample
+from smae.data.preparing import plan
+from smae.data.preparing.prepare import prepare
+from smae.data.reading import skeleton_fast
+from smae.data.storage.store import open_store
 from smae.errors import SmaeError
 
 FRAMES = 1500

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from smae.data import augment_fast
-from smae.data.assemble import Fused, Staged
-from smae.data.augment import Augment, add_noise, maps, resample_and_map, rotation, to_stream, windows
+from smae.data.loading import augment_fast
+from smae.data.loading.assemble import Fused, Staged
+from smae.data.loading.augment import Augment, add_noise, maps, resample_and_map, rotation, to_stream, windows
 from smae.noise import Noise
 from smae.skeleton import NTU25
 from tests.oracles import augment as oracle

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from smae.data.skeleton_fast import read_skeleton
-from smae.data.skeleton_text import MAX_BYTES, read_plain
+from smae.data.reading.skeleton_fast import read_skeleton
+from smae.data.reading.skeleton_text import MAX_BYTES, read_plain
 from smae.errors import BadRecording
 from tests.skeletons import Body, body, walk, write_skeleton
 

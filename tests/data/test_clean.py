@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from smae.data.clean import clean
-from smae.data.clean_kernels import mark_noisy, motion
+from smae.data.cleaning.clean import clean
+from smae.data.cleaning.clean_kernels import mark_noisy, motion
 from smae.data.recording import MISSING, Clip, Recording
 from smae.errors import BadRecording, ConfigError, DataError, NoBody
 from smae.skeleton import KINECT20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smae.data.clean import clean
+from smae.data.cleaning.clean import clean
 from smae.data.exchange import align, ctrgcn_order
 from smae.errors import ConfigError, DataError
 from tests import corpora

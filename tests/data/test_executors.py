@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smae.data.executors import InlineExecutor, ProcessExecutor, make_executor
+from smae.data.preparing.executors import InlineExecutor, ProcessExecutor, make_executor
 from smae.errors import ConfigError, EnvironmentFault, UnknownNameError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +65,7 @@ def test_a_worker_that_is_killed_is_an_environment_fault() -> None:
 def test_workers_leave_when_their_parent_is_killed() -> None:
     script = (
         "import os, signal\n"
-        "from smae.data.executors import ProcessExecutor\n"
+        "from smae.data.preparing.executors import ProcessExecutor\n"
         "from tests.data.test_executors import process_ids\n"
         "if __name__ == '__main__':\n"
         "    results = ProcessExecutor(2).run(process_ids, range(1000))\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from smae.data.explain import explain
-from smae.data.prepare import prepare
+from smae.data.preparing.prepare import prepare
 from smae.errors import ConfigError, UnknownNameError
 from tests.data.raw_folder import files, skeleton, write_folder
 

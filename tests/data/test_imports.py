@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from smae.data.exports import export
-from smae.data.prepare import prepare
+from smae.data.preparing.prepare import prepare
 from smae.data.sources import SOURCES
 from smae.data.sources.arrays import told_apart
 from smae.data.sources.matfile import read_array
 from smae.data.sources.plain_pickle import load_plain, plain
-from smae.data.store import Store, open_store
+from smae.data.storage.store import Store, open_store
 from smae.errors import BadRecording, DataError
 from tests.data import imported
 

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from smae.data import memory, residence
-from smae.data.ahead import ahead
-from smae.data.assemble import Staged
-from smae.data.augment import Augment
-from smae.data.batch import Batch
-from smae.data.loader import Loader
+from smae.data.loading import memory, residence
+from smae.data.loading.ahead import ahead
+from smae.data.loading.assemble import Staged
+from smae.data.loading.augment import Augment
+from smae.data.loading.batch import Batch
+from smae.data.loading.loader import Loader
 from smae.data.recording import Clip
-from smae.data.store import open_store
-from smae.data.writer import ClipFacts, Header, write_store
+from smae.data.storage.store import open_store
+from smae.data.storage.writer import ClipFacts, Header, write_store
 from smae.errors import ConfigError, DataError
 from smae.skeleton import NTU25
 from tests.fakes import FakeStore
@@ -350,7 +350,7 @@ def test_free_memory_is_some_of_the_machine() -> None:
 
 def test_the_staged_way_gives_the_same_batches(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = list(loader(store).epoch(0))
-    monkeypatch.setattr("smae.data.loader.Fused", lambda *, frames: Staged(frames=frames, device=CPU))
+    monkeypatch.setattr("smae.data.loading.loader.Fused", lambda *, frames: Staged(frames=frames, device=CPU))
     for a, b in zip(expected, loader(store).epoch(0), strict=True):
         torch.testing.assert_close(a.x, b.x, rtol=1e-6, atol=2e-6)
         assert torch.equal(a.index, b.index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smae.data.order import block_of, shuffled, steps_of
+from smae.data.loading.order import block_of, shuffled, steps_of
 
 CLIPS = np.arange(1000) * 3
 BLOCKS = np.arange(1000) // 50

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smae.data import plan as plans
-from smae.data.prepare import PrepareSummary, Progress, prepare
-from smae.data.store import open_store
-from smae.data.verify import verify
+from smae.data.preparing import plan as plans
+from smae.data.preparing.prepare import PrepareSummary, Progress, prepare
+from smae.data.storage.store import open_store
+from smae.data.storage.verify import verify
 from smae.errors import ConfigError, DataError, EnvironmentFault, Interrupted, LockedError
 from tests.data.raw_folder import files, names, skeleton, write_folder, write_zip
 

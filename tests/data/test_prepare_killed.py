@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from smae.data.prepare import prepare
+from smae.data.preparing.prepare import prepare
 from tests.data.raw_folder import files, write_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,8 +59,8 @@ def test_a_signal_stops_workers_and_leaves_work_that_resumes(
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from smae.data import plan\n"
-        "from smae.data.prepare import prepare\n"
+        "from smae.data.preparing import plan\n"
+        "from smae.data.preparing.prepare import prepare\n"
         "from smae.errors import SmaeError\n"
         "def tell(progress):\n"
         "    print(progress.done, flush=True)\n"

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smae.data import bits, skeleton_fast
+from smae.data.reading import bits, skeleton_fast
+from smae.data.reading.skeleton_fast import read_skeleton, read_sure
+from smae.data.reading.skeleton_kernels import PAD, fill, outline, scan
+from smae.data.reading.skeleton_text import read_plain
 from smae.data.recording import Recording
-from smae.data.skeleton_fast import read_skeleton, read_sure
-from smae.data.skeleton_kernels import PAD, fill, outline, scan
-from smae.data.skeleton_text import read_plain
 from smae.errors import BadRecording
 from tests.skeletons import walk, write_skeleton
 
@@ -244,7 +244,7 @@ def test_bit_functions_equal_their_definitions() -> None:
 
 
 CORPUS = """
-from smae.data.skeleton_fast import read_skeleton, read_sure
+from smae.data.reading.skeleton_fast import read_skeleton, read_sure
 from smae.errors import BadRecording
 from tests.skeletons import walk, write_skeleton
 text = write_skeleton(walk(1, bodies=2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smae.data.skeleton_text import read_plain
+from smae.data.reading.skeleton_text import read_plain
 from smae.errors import BadRecording
 from tests.skeletons import FIRST_ID, body, walk, write_skeleton
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import zarr
 
-from smae.data.chunks import CHUNK_ROWS, SHARD_ROWS, decode
-from smae.data.clip_table import ClipFacts
-from smae.data.info import info
-from smae.data.manifest import MANIFEST, encode_manifest, list_files, read_manifest
 from smae.data.recording import Clip
-from smae.data.store import Store, open_store
-from smae.data.verify import verify
-from smae.data.writer import Header, write_store
+from smae.data.storage.chunks import CHUNK_ROWS, SHARD_ROWS, decode
+from smae.data.storage.clip_table import ClipFacts
+from smae.data.storage.info import info
+from smae.data.storage.manifest import MANIFEST, encode_manifest, list_files, read_manifest
+from smae.data.storage.store import Store, open_store
+from smae.data.storage.verify import verify
+from smae.data.storage.writer import Header, write_store
 from smae.errors import DataError, UnknownNameError
 from smae.skeleton import NTU25
 

@@ -11,11 +11,11 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from smae.data.choreography import ACTIONS, ease, perform
-from smae.data.kinect import Track, View, drift, observe, skeleton_text
-from smae.data.kinematics import FEET, JOINT, TREE, forward, make_body
-from smae.data.skeleton_text import read_plain
-from smae.data.synth import CLASSES, synthesise
+from smae.data.reading.skeleton_text import read_plain
+from smae.data.synthetic.choreography import ACTIONS, ease, perform
+from smae.data.synthetic.kinect import Track, View, drift, observe, skeleton_text
+from smae.data.synthetic.kinematics import FEET, JOINT, TREE, forward, make_body
+from smae.data.synthetic.synth import CLASSES, synthesise
 from smae.errors import ConfigError
 from smae.skeleton import NTU25
 
@@ -81,7 +81,8 @@ def test_hard_data_hold_every_kind_of_fault(tmp_path):
 
 def test_the_same_arguments_give_the_same_bytes_whatever_the_hash_seed(raw, tmp_path):
     code = (
-        f"from pathlib import Path; from smae.data.synth import synthesise; synthesise(Path('raw'), seed=3, **{SMALL})"
+        "from pathlib import Path; from smae.data.synthetic.synth import synthesise; "
+        f"synthesise(Path('raw'), seed=3, **{SMALL})"
     )
     path = os.pathsep.join(p for p in sys.path if p)
     subprocess.run(

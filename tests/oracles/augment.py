@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.augment import Augment
+from smae.data.loading.augment import Augment
 from smae.noise import Noise
 from smae.skeleton import NTU25, Layout
 from tests.fakes import FakeStore

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
 from smae.config import Part
-from smae.data.batch import Batch
+from smae.data.loading.batch import Batch
 from smae.errors import ConfigError
 from smae.models.masking import Mask, mask_from_scores
 from smae.models.tokens import Grid, gather, patchify

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from smae.config import merge
-from smae.data.loader import Loader
+from smae.data.loading.loader import Loader
 from smae.train.build import build_objective
 from smae.train.config import RunConfig, build_config
 from smae.train.log import Log, read_log

@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.atomic import PARTIAL, disk, sync_file, sync_folder
 from smae.data.protocols import NTU_PROTOCOLS
-from smae.data.store import Store
+from smae.data.storage.atomic import PARTIAL, disk, sync_file, sync_folder
+from smae.data.storage.store import Store
 from smae.errors import ConfigError, DataError, EnvironmentFault
 from smae.registry import Registry
 

@@ -19,7 +19,7 @@ from smae.data.exchange import Protocol, align, ctrgcn_order
 from smae.data.exports.base import EXPORTS, Request, check_reference, class_numbers, clips_in_order
 from smae.data.names import parse_name
 from smae.data.protocols import NTU60_SETUPS, Split, full_name
-from smae.data.store import Store
+from smae.data.storage.store import Store
 from smae.errors import ConfigError, DataError
 
 BLOCK = 512

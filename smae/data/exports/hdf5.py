@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from smae.data.chunks import CHUNK_ROWS, SHARD_ROWS
 from smae.data.exports.base import EXPORTS, Request
 from smae.data.protocols import TEST, TRAIN
-from smae.data.store import Store
+from smae.data.storage.chunks import CHUNK_ROWS, SHARD_ROWS
+from smae.data.storage.store import Store
 from smae.errors import ConfigError
 
 VERSION = 1

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from smae.data.exports.base import EXPORTS, Request, class_numbers, clips_in_order
-from smae.data.store import Store
+from smae.data.storage.store import Store
 from smae.errors import ConfigError
 
 PICKLE_PROTOCOL = 4

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from smae.data.clip_table import ClipFacts
-from smae.data.metadata import MODES
 from smae.data.recording import Clip
 from smae.data.sources.arrays import (
     MAX_CLIPS,
@@ -21,6 +19,8 @@ from smae.data.sources.arrays import (
     unpack,
 )
 from smae.data.sources.base import SOURCES, Inventory, Sample
+from smae.data.storage.clip_table import ClipFacts
+from smae.data.storage.metadata import MODES
 from smae.errors import BadRecording, DataError
 from smae.skeleton import LAYOUTS
 

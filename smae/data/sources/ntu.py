@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from smae.data.clip_table import ClipFacts
 from smae.data.lists import ntu_missing
 from smae.data.names import parse_name
 from smae.data.protocols import NTU60_SETUPS
@@ -13,6 +12,7 @@ from smae.data.recording import Recording
 from smae.data.sources.base import SOURCES, Inventory
 from smae.data.sources.files import FileReader
 from smae.data.sources.finding import find_files
+from smae.data.storage.clip_table import ClipFacts
 from smae.skeleton import NTU25
 
 SUFFIX = ".skeleton"
@@ -43,7 +43,7 @@ class NtuSource:
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
         """Return what one ``.skeleton`` file holds; see ``Source.parse``."""
         # Imported late: it brings the compiled kernels, which listing files does not need.
-        from smae.data.skeleton_fast import read_skeleton
+        from smae.data.reading.skeleton_fast import read_skeleton
 
         return read_skeleton(data, strict=strict, max_range=max_range)
 

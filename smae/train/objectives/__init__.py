@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from smae.config import Part
-from smae.data.batch import Batch
+from smae.data.loading.batch import Batch
 from smae.models.decoders import decoders
 from smae.models.encoders import Encoder, encoders
 from smae.models.masking import Masking, maskings

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from smae.config import Part
-from smae.data.batch import Batch
+from smae.data.loading.batch import Batch
 from smae.errors import ConfigError
 from smae.models.decoders import CrossDecoder, thin
 from smae.models.masking import Mask
@@ -33,7 +33,9 @@ class SkeletonMAE(Objective):
         target: Literal["coordinates", "motion"] = Field(
             "coordinates", description="joints, or their next-frame motion"
         )
-        normalise: Literal["token", "clip", "movement", "body", "none"] = Field("token", description="scale of the target")
+        normalise: Literal["token", "clip", "movement", "body", "none"] = Field(
+            "token", description="scale of the target"
+        )
         predict: float = Field(1.0, gt=0, le=1, description="share of hidden tokens predicted a step (cross decoder)")
 
     def __init__(self, config: Config, workshop: Workshop) -> None:

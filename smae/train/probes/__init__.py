@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from smae.data.loader import Loader
+from smae.data.loading.loader import Loader
 from smae.data.protocols import Split
-from smae.data.store import Store
+from smae.data.storage.store import Store
 from smae.models.encoders import Encoder
 from smae.registry import Registry
 from smae.train.config import RunConfig

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from smae.data.batch import Batch
+from smae.data.loading.batch import Batch
 from smae.models.encoders import Encoder
 from smae.models.transformer import DropPath
 from smae.train.features import mean_over_bodies

@@ -1,0 +1,209 @@
+"""The loader: blocks of a store, in the epoch's order, to batches of bodies on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing, nullcontext
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from smae.data.loading.ahead import ahead
+from smae.data.loading.assemble import Assemble, Fused, Staged
+from smae.data.loading.augment import Augment, add_noise, maps, to_stream, windows
+from smae.data.loading.augment_fast import list_items
+from smae.data.loading.batch import Batch
+from smae.data.loading.memory import choose
+from smae.data.loading.order import BLOCK_ROWS, Ints, shuffled, steps_of
+from smae.data.loading.residence import Chosen, Held, Readable, Resident, Streaming
+from smae.errors import ConfigError
+from smae.noise import Noise
+
+AHEAD = 2
+"""Batches prepared ahead of the one in use."""
+
+
+class Loader:
+    """Batches of a store's clips, epoch by epoch.
+
+    What a batch holds depends on the store, the clips, ``augment``, ``batch``, ``window``, ``seed`` and the epoch, and
+    on nothing else: resident or streaming, with any number of workers, batches are equal bit for bit.
+
+    Attributes:
+        index: int64 [n], the clips, ascending.
+        residency: whether rows are kept in RAM or streamed, and why; prints as one line.
+    """
+
+    def __init__(
+        self,
+        store: Readable,
+        index: NDArray[np.int64],
+        *,
+        augment: Augment,
+        batch: int,
+        seed: int,
+        train: bool,
+        device: torch.device,
+        workers: int = 1,
+        window: int = 8,
+        drop_last: bool = False,
+        mode: Literal["auto", "resident", "streaming"] = "auto",
+        augmented: bool | None = None,
+        block_rows: int = BLOCK_ROWS,
+    ) -> None:
+        """Plan the loading; nothing is read yet.
+
+        Args:
+            store: where the clips are.
+            index: clip numbers, in any order, each once; taken in store order.
+            augment: how clips are cropped, resized and varied.
+            batch: clips in a batch.
+            seed: the run's seed, 0 <= seed < 2**64.
+            train: shuffle, or keep store order.
+            device: where batches go.
+            workers: threads that read blocks, beside one that prepares batches; 0 does all in the caller's thread.
+            window: blocks shuffled together, and kept in memory when streaming.
+            drop_last: leave out a last batch that is not full.
+            mode: keep the rows in RAM, stream them, or decide by the free memory.
+            augmented: vary the clips at random, or take their centre as in testing; like ``train`` unless said.
+            block_rows: rows of a block.
+
+        Raises:
+            ConfigError: an empty index, numbers outside the store or given twice, or a size below its least value.
+        """
+        self.index = _checked(index, clips=len(store))
+        for name, value, least in (("batch", batch, 1), ("workers", workers, 0), ("window", window, 1)):
+            if value < least:
+                raise ConfigError(f"loader: {name} must be at least {least}, found {value}")
+        self.augment = augment
+        self._store, self._batch, self._seed, self._device = store, batch, seed, device
+        self._train, self._augmented = train, train if augmented is None else augmented
+        self._workers, self._window, self._drop_last = workers, window, drop_last
+        self._chosen = Chosen(store, self.index, block_rows=block_rows)
+        self.residency = choose(self._chosen.nbytes, mode=mode)
+        self._source: Resident | Streaming = (
+            Resident(self._chosen, workers=workers)
+            if self.residency.resident
+            else Streaming(self._chosen, workers=workers, window=window)
+        )
+        self._label = np.asarray(store.clips.label)[self.index].astype(np.int64)
+        self._joint = _joint_tables(store)
+        self._parent = _parents(store).to(device)
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        return len(self.index) // self._batch if self._drop_last else -(-len(self.index) // self._batch)
+
+    def order(self, epoch: int) -> Ints:
+        """Return int64 [n], the clip numbers in the order in which an epoch takes them."""
+        return self.index[self._positions(epoch)]
+
+    def epoch(self, epoch: int, *, skip: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch.
+
+        Args:
+            epoch: 0-based.
+            skip: clips that finished steps of this epoch have already taken; the rest follows exactly as it would have.
+
+        Raises:
+            ConfigError: ``skip`` is below 0 or beyond the clips there are.
+            DataError: the store's rows fail their checksum (see ``Store.rows``); raised where the batch is asked for.
+        """
+        if not 0 <= skip <= len(self.index):
+            raise ConfigError(f"loader: skip must be between 0 and the {len(self.index)} clips there are, found {skip}")
+        steps = steps_of(self._positions(epoch), batch=self._batch, skip=skip, drop_last=self._drop_last)
+        made = self._make(steps, epoch)
+        return self._hand_over(ahead(made, depth=AHEAD) if self._workers else made)
+
+    def _positions(self, epoch: int) -> Ints:
+        if not self._train:
+            return np.arange(len(self.index))
+        return shuffled(
+            self.index,
+            self._chosen.number,
+            window=self._window,
+            seed=self._seed,
+            epoch=epoch,
+            fingerprint=self._store.fingerprint,
+        )
+
+    def _make(self, steps: list[Ints], epoch: int) -> Generator[tuple[Batch, torch.cuda.Event | None], None, None]:
+        """Yield each step's batch with the event that tells when the device has finished it (None on the CPU)."""
+        cuda = self._device.type == "cuda"
+        side = torch.cuda.Stream(self._device) if cuda else None  # type: ignore[no-untyped-call]
+        frames = self.augment.frames
+        assemble: Assemble = (
+            Fused(frames=frames) if self._device.type == "cpu" else Staged(frames=frames, device=self._device)
+        )
+        with closing(self._source.serve(steps)) as held:
+            for step in steps:
+                with torch.cuda.stream(side) if side else nullcontext(), torch.no_grad():
+                    batch = self._compose(next(held), step, epoch, assemble)
+                    done = side.record_event() if side else None
+                yield batch, done
+
+    def _hand_over(self, made: Generator[tuple[Batch, torch.cuda.Event | None], None, None]) -> Iterator[Batch]:
+        """Make the consumer's stream wait for each batch, and keep its memory from being reused too early."""
+        with closing(made):
+            for batch, done in made:
+                if done is not None:
+                    stream = torch.cuda.current_stream(self._device)
+                    stream.wait_event(done)
+                    for tensor in (batch.x, batch.clip, batch.body, batch.index, batch.label):
+                        tensor.record_stream(stream)
+                yield batch
+
+    def _compose(self, held: Held, step: Ints, epoch: int, assemble: Assemble) -> Batch:
+        """Return the batch of the clips at the positions of a step."""
+        noise = Noise(self._seed, epoch, self.index[step]) if self._augmented else None
+        start, length = windows(held.valid, noise, augment=self.augment)
+        frames, bodies = self._chosen.frames[step], self._chosen.bodies[step]
+        clip, body, first = list_items(held.present, held.start, frames, bodies, held.begin + start, length)
+        space, mirrored = _identity(len(step)) if noise is None else maps(noise, augment=self.augment)
+        joint = self._joint[mirrored.astype(np.int64)]
+        x = assemble(held.rows, first, length[clip], map=space[clip], joint=joint[clip])
+        columns = (clip, body, self.index[step], self._label[step])
+        clip_t, body_t, index_t, label_t = (torch.from_numpy(column).to(self._device) for column in columns)
+        batch = Batch(x, clip_t, body_t, index_t, label_t, epoch)
+        if noise is not None and self.augment.noise:
+            x = add_noise(x, batch.noise(self._seed), sigma=self.augment.noise)
+        x = to_stream(x, stream=self.augment.stream, parent=self._parent)
+        return Batch(x, clip_t, body_t, index_t, label_t, epoch)
+
+
+def _checked(index: NDArray[np.int64], *, clips: int) -> Ints:
+    """Return the clip numbers ascending, or raise ConfigError."""
+    ordered, count = np.unique(np.asarray(index, np.int64), return_counts=True)
+    if not len(ordered):
+        raise ConfigError("loader: expected at least one clip, found none: the chosen split is empty")
+    if ordered[0] < 0 or ordered[-1] >= clips:
+        worst = ordered[-1] if ordered[-1] >= clips else ordered[0]
+        raise ConfigError(
+            f"loader: clip numbers must be 0 to {clips - 1}, found {worst}: is the split of another store?"
+        )
+    if count.max() > 1:
+        raise ConfigError(f"loader: each clip may be given once, found clip {ordered[count.argmax()]} more often")
+    return ordered
+
+
+def _identity(clips: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the maps of clips that are not varied: float32 [B, 3, 3] and bool [B]."""
+    return np.broadcast_to(np.eye(3, dtype=np.float32), (clips, 3, 3)), np.zeros(clips, np.bool_)
+
+
+def _joint_tables(store: Readable) -> Ints:
+    """Return int64 [2, V]: the joint each joint is taken from, as it is and with left and right swapped."""
+    tables = np.tile(np.arange(len(store.layout)), (2, 1))
+    for left, right in store.layout.mirror:
+        tables[1, [left, right]] = right, left
+    return tables
+
+
+def _parents(store: Readable) -> torch.Tensor:
+    """Return int64 [V], each joint's parent; the root is its own."""
+    parents = torch.arange(len(store.layout))
+    for child, parent in store.layout.bones:
+        parents[child] = parent
+    return parents

@@ -1,0 +1,149 @@
+"""Runs a function over tasks, in this process or in a pool, and hands the results back in order.
+
+Never by fork: Numba and several readers hang or crash in a forked child.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from typing import Any, Protocol, TypeVar
+
+from smae.errors import ConfigError, EnvironmentFault, UnknownNameError
+from smae.registry import nearest
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class Executor(Protocol):
+    """Somewhere to compute."""
+
+    def run(self, make: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]) -> Generator[Result, None, None]:
+        """Yield ``make()(task)`` for each task, in the order of the tasks.
+
+        At most a few results wait at any time, however many tasks there are. Closing the iterator stops the work.
+
+        Args:
+            make: called once wherever work is done, to set up what the function keeps between tasks; it and all tasks
+                and results must be picklable.
+            tasks: taken only as they are needed.
+        """
+        ...
+
+
+class InlineExecutor:
+    """Computes in this process, one task after another."""
+
+    def run(self, make: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]) -> Generator[Result, None, None]:
+        """See ``Executor.run``."""
+        work = make()
+        try:
+            for task in tasks:
+                yield work(task)
+        finally:
+            _close(work)
+
+
+class ProcessExecutor:
+    """Computes in ``workers`` processes of this machine."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def run(self, make: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]) -> Generator[Result, None, None]:
+        """See ``Executor.run``.
+
+        Raises:
+            EnvironmentFault: a worker was killed, usually for want of memory.
+        """
+        pool = ProcessPoolExecutor(self.workers, mp_context=_context(), initializer=_start, initargs=(make,))
+        waiting: deque[Future[Any]] = deque()
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(_work, task))
+                # One more than the workers can hold keeps them busy while a result is being written.
+                if len(waiting) > 2 * self.workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except (BrokenProcessPool, EOFError, ConnectionError) as error:
+            raise EnvironmentFault(
+                "a worker process died, most often for want of memory: use fewer --workers and run again with --resume"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def make_executor(name: str, *, workers: int | None, tasks: int) -> Executor:
+    """Return the executor called ``name``.
+
+    Args:
+        name: ``processes`` or ``inline``.
+        workers: processes; None for one a usable core.
+        tasks: how many tasks there will be; one worker, or one task, needs no pool.
+
+    Raises:
+        UnknownNameError: neither of the two.
+        ConfigError: fewer than one worker.
+    """
+    known = ("processes", "inline")
+    if name not in known:
+        raise UnknownNameError(f"unknown executor '{name}': expected one of {', '.join(known)}{nearest(name, known)}")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"--workers {workers}: expected at least 1")
+    count = min(workers or usable_cores(), tasks)
+    return ProcessExecutor(count) if name == "processes" and count > 1 else InlineExecutor()
+
+
+def usable_cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _context() -> Any:
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # The server imports the kernels once; every worker then starts with them.
+    context.set_forkserver_preload(
+        ["smae.data.preparing.transform", "smae.data.reading.skeleton_fast", "smae.data.cleaning.clean"]
+    )
+    return context
+
+
+_current: Callable[[Any], Any] | None = None
+
+
+def _start(make: Callable[[], Callable[[Any], Any]]) -> None:
+    """Set a worker process up: Ctrl-C is the parent's business, and without a parent there is nothing to do."""
+    global _current
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker has a parent"
+    threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
+    _current = make()
+
+
+def _leave_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
+
+
+def _work(task: Any) -> Any:
+    assert _current is not None, "_start ran before"
+    return _current(task)
+
+
+def _close(work: object) -> None:
+    close = getattr(work, "close", None)
+    if close is not None:
+        close()

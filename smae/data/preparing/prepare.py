@@ -1,0 +1,167 @@
+"""Turns raw recordings into a store: plan, workers, one writer in plan order, publish; resumable at every moment."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from smae.data.preparing.executors import make_executor
+from smae.data.preparing.job import Job
+from smae.data.preparing.journal import Finished, Workplace
+from smae.data.preparing.lock import locked
+from smae.data.preparing.plan import Plan, Settings, make_plan
+from smae.data.preparing.stop import signal_of, sigterm_interrupts
+from smae.data.preparing.summary import PrepareSummary, Progress, decode_refused
+from smae.data.storage.atomic import disk
+from smae.data.storage.manifest import MANIFEST, QUARANTINE, read_checked
+from smae.data.storage.metadata import MODES
+from smae.data.storage.store import Store, open_store
+from smae.errors import ConfigError, DataError, EnvironmentFault, Interrupted
+
+__all__ = ["PrepareSummary", "Progress", "prepare"]
+
+
+def prepare(
+    raw: Path,
+    out: Path,
+    *,
+    source: str = "ntu",
+    mode: str = "reference",
+    frames: int | None = None,
+    workers: int | None = None,
+    executor: str = "processes",
+    resume: bool = False,
+    overwrite: bool = False,
+    strict: bool = False,
+    strict_names: bool = False,
+    max_bad: float = 0.01,
+    max_range: float = 20.0,
+    missing_list: bool = True,
+    progress: Callable[[Progress], None] | None = None,
+) -> PrepareSummary:
+    """Read every recording under ``raw`` and write the store ``out``.
+
+    The store's bytes depend on the recordings, the settings and the software only: not on workers, restarts, listing
+    order, or where the recordings lie.
+
+    Args:
+        raw: folder with recordings and zips of recordings in it, at any depth, or one zip.
+        out: the store's folder; appears when it is complete. Its neighbour ``<out>.wip`` holds unfinished work.
+        source: registered source that knows the raw data.
+        mode: ``reference``, the pipeline that published numbers rest on, or ``exact``.
+        frames: resample every clip to so many frames.
+        workers: processes; one a usable core when left out. Changes no byte.
+        executor: ``processes`` or ``inline``.
+        resume: go on with unfinished work; with none there, simply start.
+        overwrite: replace a store, or throw unfinished work away; the old store stays until the new one is complete.
+        strict: refuse what is merely tolerated, and stop at the first bad file.
+        strict_names: ``.skeleton`` files with other names than NTU's are bad, not ignored.
+        max_bad: largest share of bad files with which a store is published; 3 bad files always pass, unless it is 0.
+        max_range: metres; a coordinate beyond makes a file bad.
+        missing_list: leave out the samples that published results leave out.
+        progress: told after each batch.
+
+    Raises:
+        ConfigError: a setting is wrong, ``raw`` is missing, or ``out`` is in the way; nothing was started.
+        DataError: nothing to prepare, too many bad files, or unfinished work of other inputs or settings.
+        EnvironmentFault: disk, memory or permission; run the same command with ``resume``.
+        LockedError: another process writes the same output.
+        Interrupted: Ctrl-C or SIGTERM; run the same command with ``resume``.
+    """
+    settings = Settings(source, mode, frames, strict, strict_names, float(max_range), missing_list)
+    _check_settings(settings, workers=workers, max_bad=max_bad)
+    out = Path(os.path.abspath(out))
+    _check_places(raw, out)
+    make_executor(executor, workers=workers, tasks=1)  # a wrong name or number fails before any work
+    began = time.monotonic()
+    try:
+        with disk(out.parent):
+            out.parent.mkdir(parents=True, exist_ok=True)
+        with sigterm_interrupts(), locked(out.with_name(out.name + ".lock")):
+            work = Workplace(out)
+            going_on = _check_output(work, resume=resume, overwrite=overwrite)
+            plan = make_plan(raw, settings)
+            if resume and not going_on and _holds_anything(out):
+                done = _already_done(open_store(out), plan, began, replace=overwrite)
+                if done is not None:
+                    work.remove()
+                    return done
+            finished = work.resume(plan) if going_on else Finished()
+            if not going_on:
+                work.start(plan)
+            job = Job(raw=raw, plan=plan, work=work, finished=finished, began=began, progress=progress)
+            return job.run(executor=executor, workers=workers, max_bad=max_bad)
+    except KeyboardInterrupt as error:
+        message = f"stopped; {out.name}.wip keeps what is done: run the same command with --resume"
+        raise Interrupted(message, signal_of(error)) from error
+    except MemoryError as error:
+        raise EnvironmentFault("out of memory: use fewer --workers, and run again with --resume") from error
+
+
+def _check_settings(settings: Settings, *, workers: int | None, max_bad: float) -> None:
+    checks = {
+        f"mode '{settings.mode}': expected one of {', '.join(MODES)}": settings.mode in MODES,
+        f"--frames {settings.frames}: expected at least 1": settings.frames is None or settings.frames >= 1,
+        f"--workers {workers}: expected at least 1": workers is None or workers >= 1,
+        f"--max-bad {max_bad:g}: expected a share from 0 to 1": 0 <= max_bad <= 1,
+        f"--max-range {settings.max_range:g}: expected metres above 0": 0 < settings.max_range < math.inf,
+    }
+    for message, fine in checks.items():
+        if not fine:
+            raise ConfigError(message)
+
+
+def _check_places(raw: Path, out: Path) -> None:
+    if not raw.exists():
+        raise ConfigError(f"no input at {raw}: give a folder or zip of recordings")
+    source, target = raw.resolve(), out.resolve()
+    if target == source or source in target.parents:
+        raise ConfigError(f"the output {out} lies inside the input {raw}: choose another --out")
+    if target in source.parents:
+        raise ConfigError(f"the input {raw} lies inside the output {out}: choose another --out")
+    if raw.is_dir() and not any(raw.iterdir()):
+        raise ConfigError(f"the input folder {raw} is empty")
+
+
+def _check_output(work: Workplace, *, resume: bool, overwrite: bool) -> bool:
+    """Return whether there is work to go on with; refuse where something is in the way."""
+    work.put_back()
+    going_on = resume and work.unfinished
+    if _holds_anything(work.out):
+        if not resume and not overwrite:
+            raise ConfigError(f"{work.out} is there already: add --overwrite to replace it, or choose another --out")
+        if not (work.out / MANIFEST).is_file():
+            raise ConfigError(f"{work.out} is not a store, so it is not replaced: remove it, or choose another --out")
+    if work.unfinished and not resume and not overwrite:
+        raise ConfigError(f"{work.folder} holds unfinished work: add --resume to go on, or --overwrite to begin again")
+    return going_on
+
+
+def _holds_anything(path: Path) -> bool:
+    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
+
+
+def _already_done(store: Store, plan: Plan, began: float, *, replace: bool) -> PrepareSummary | None:
+    """Return the summary of a finished store if it is what the plan asks for; None where it is to be replaced."""
+    now, then = plan.origin(), store.attributes.origin
+    changed = [f"{key} was {then.get(key)!r}, now {value!r}" for key, value in now.items() if then.get(key) != value]
+    if changed and replace:
+        return None
+    if changed:
+        raise DataError(
+            f"{store.path} is complete, but of other inputs or settings: {'; '.join(changed)}; "
+            "add --overwrite to replace it"
+        )
+    quarantine = read_checked(store.path, store.files[QUARANTINE])
+    return PrepareSummary(
+        store=store.path,
+        fingerprint=store.fingerprint,
+        dataset=store.dataset,
+        frames=int(store.clips.frames.sum()),
+        rows=store.row_count,
+        seconds=time.monotonic() - began,
+        **{**store.attributes.counts, "quarantined": decode_refused(quarantine)},
+    )

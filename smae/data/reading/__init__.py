@@ -1,0 +1,1 @@
+"""From the bytes of a `.skeleton` file to a Recording."""

@@ -1,0 +1,1 @@
+"""The store on disk: written atomically, checked when read."""

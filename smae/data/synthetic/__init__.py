@@ -1,0 +1,1 @@
+"""Raw recordings acted by a kinematic model."""
