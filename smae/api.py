@@ -189,6 +189,8 @@ def _resumable(out: Path | str | None) -> Run | None:
 
 
 def _recipe_for(recipe: str, device: str, say: Say) -> str:
+    if recipe == "base" and device == "cpu":
+        say("the published size on a CPU: watch the time left; a sensible smaller recipe is --recipe cpu")
     if recipe != "auto":
         return recipe
     if device == "cuda":

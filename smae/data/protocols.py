@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.storage.clip_table import ClipTable
+from smae.data.clip_table import ClipTable
 from smae.errors import DataError, UnknownNameError
 from smae.registry import nearest
 

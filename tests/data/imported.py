@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from smae.data.clip_table import ClipFacts
 from smae.data.recording import MISSING, Clip
-from smae.data.storage.clip_table import ClipFacts
 from smae.data.storage.store import Store, open_store
 from smae.data.storage.writer import Header, write_store
 from smae.skeleton import NTU25

@@ -13,6 +13,8 @@ import pytest
 
 from smae.data.preparing import plan as plans
 from smae.data.preparing.prepare import PrepareSummary, Progress, prepare
+from smae.data.preparing.transform import _resampled
+from smae.data.recording import MISSING, Clip
 from smae.data.storage.store import open_store
 from smae.data.storage.verify import verify
 from smae.errors import ConfigError, DataError, EnvironmentFault, Interrupted, LockedError
@@ -382,3 +384,15 @@ def test_the_plan_says_nothing_of_place_or_time(raw: Path) -> None:
     text = plans.make_plan(raw, plans.Settings()).encode().decode()
     assert str(raw) not in text
     assert os.uname().nodename not in text
+
+
+def test_what_is_unknown_after_resampling_is_marked_missing() -> None:
+    joints = np.ones((1, 4, 25, 3), np.float32)
+    joints[0, 2] = np.nan
+    state = np.full((1, 4, 25), 2, np.uint8)
+    state[0, 2] = MISSING
+    clip = _resampled(Clip(joints=joints, state=state), 9)
+    assert clip.joints.shape == (1, 9, 25, 3)
+    assert np.array_equal(np.isnan(clip.joints).any(-1), clip.state == MISSING)
+    assert (clip.state == MISSING).any()
+    assert (clip.state == 2).any()

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from smae.data.clip_table import ClipFacts, ClipTable, build_table
 from smae.data.protocols import NTU60_SUBJECTS, NTU120_SUBJECTS, find_split, fitting
-from smae.data.storage.clip_table import ClipFacts, ClipTable, build_table
 from smae.errors import DataError, UnknownNameError
 
 

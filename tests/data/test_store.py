@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import zarr
 
+from smae.data.clip_table import ClipFacts
 from smae.data.recording import Clip
 from smae.data.storage.chunks import CHUNK_ROWS, SHARD_ROWS, decode
-from smae.data.storage.clip_table import ClipFacts
 from smae.data.storage.info import info
 from smae.data.storage.manifest import MANIFEST, encode_manifest, list_files, read_manifest
 from smae.data.storage.store import Store, open_store

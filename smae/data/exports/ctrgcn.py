@@ -15,7 +15,7 @@ from typing import IO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.exchange import Protocol, align, ctrgcn_order
+from smae.data.exports.alignment import Protocol, align, ctrgcn_order
 from smae.data.exports.base import EXPORTS, Request, check_reference, class_numbers, clips_in_order
 from smae.data.names import parse_name
 from smae.data.protocols import NTU60_SETUPS, Split, full_name

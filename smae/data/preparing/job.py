@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from smae.data.clip_table import build_table
 from smae.data.preparing.executors import make_executor
 from smae.data.preparing.journal import Finished, ShardPair, Workplace
 from smae.data.preparing.plan import Plan, batches
 from smae.data.preparing.summary import PrepareSummary, Progress, Tally
 from smae.data.preparing.transform import BatchResult, Transform
 from smae.data.storage.atomic import place
-from smae.data.storage.clip_table import build_table
 from smae.data.storage.writer import Header, StoreWriter
 from smae.errors import DataError
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from smae._version import __version__
+from smae.data.clip_table import ClipFacts
 from smae.data.sources import SOURCES, Inventory, Refused, Sample, Source
-from smae.data.storage.clip_table import ClipFacts
 from smae.data.storage.manifest import STORE_VERSION
 from smae.errors import BadRecording, DataError
 from smae.skeleton import Layout

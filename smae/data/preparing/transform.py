@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from smae.data.preparing.outcome import Outcome
 from smae.data.preparing.plan import Settings
-from smae.data.recording import Clip
+from smae.data.recording import MISSING, Clip
 from smae.data.sources import SOURCES, Refused, Sample
 from smae.errors import BadRecording, NoBody
 from smae.skeleton import Layout
@@ -99,7 +99,10 @@ class Transform:
 def _resampled(clip: Clip, frames: int) -> Clip:
     from smae.data.cleaning.resample import resample, resample_state
 
-    return Clip(joints=resample(clip.joints, frames), state=resample_state(clip.state, frames), notes=clip.notes)
+    joints, state = resample(clip.joints, frames), resample_state(clip.state, frames)
+    # A frame between a seen and an unseen one is unknown, though the nearer of the two may have been seen.
+    state[np.isnan(joints).any(-1)] = MISSING
+    return Clip(joints=joints, state=state, notes=clip.notes)
 
 
 def _refused(sample: Sample, digest: str, error: BadRecording) -> Refused:

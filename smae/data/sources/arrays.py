@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smae.data.clip_table import ClipFacts
 from smae.data.names import parse_name
 from smae.data.protocols import NTU_PROTOCOLS
 from smae.data.recording import MISSING, Clip
 from smae.data.sources.base import MAX_BYTES, Sample
 from smae.data.sources.ntu import NtuSource
-from smae.data.storage.clip_table import ClipFacts
 from smae.errors import BadRecording, ConfigError, DataError, NoBody
 from smae.skeleton import LAYOUTS, Layout
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from smae.data.clip_table import ClipFacts
 from smae.data.recording import Clip, Recording
-from smae.data.storage.clip_table import ClipFacts
 from smae.registry import Registry
 from smae.skeleton import Layout
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from smae.data.clip_table import ClipFacts
 from smae.data.recording import Clip
 from smae.data.sources.arrays import (
     MAX_CLIPS,
@@ -19,7 +20,6 @@ from smae.data.sources.arrays import (
     unpack,
 )
 from smae.data.sources.base import SOURCES, Inventory, Sample
-from smae.data.storage.clip_table import ClipFacts
 from smae.data.storage.metadata import MODES
 from smae.errors import BadRecording, DataError
 from smae.skeleton import LAYOUTS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from smae.data.clip_table import ClipFacts
 from smae.data.lists import ntu_missing
 from smae.data.names import parse_name
 from smae.data.protocols import NTU60_SETUPS
@@ -12,7 +13,6 @@ from smae.data.recording import Recording
 from smae.data.sources.base import SOURCES, Inventory
 from smae.data.sources.files import FileReader
 from smae.data.sources.finding import find_files
-from smae.data.storage.clip_table import ClipFacts
 from smae.skeleton import NTU25
 
 SUFFIX = ".skeleton"

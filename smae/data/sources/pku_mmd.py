@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from smae.data.clip_table import ClipFacts
 from smae.data.protocols import TEST, TRAIN
 from smae.data.recording import Recording
 from smae.data.sources.base import SOURCES, Inventory, Refused, Sample
-from smae.data.storage.clip_table import ClipFacts
 from smae.errors import BadRecording, ConfigError, DataError
 from smae.skeleton import NTU25
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from smae.data.clip_table import ClipFacts
 from smae.data.protocols import TEST, TRAIN
 from smae.data.recording import Recording
 from smae.data.sources.base import SOURCES, Inventory
@@ -15,7 +16,6 @@ from smae.data.sources.files import FileReader
 from smae.data.sources.finding import find_files
 from smae.data.sources.matfile import read_array
 from smae.data.sources.one_body import one_body
-from smae.data.storage.clip_table import ClipFacts
 from smae.errors import BadRecording
 from smae.skeleton import KINECT20
 

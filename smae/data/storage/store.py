@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae.data import protocols
+from smae.data.clip_table import COLUMNS, ClipTable, decode_names
 from smae.data.protocols import Split
 from smae.data.storage.chunks import SHARD_ROWS, ShardedRows, decode
-from smae.data.storage.clip_table import COLUMNS, ClipTable, decode_names
 from smae.data.storage.manifest import FileRecord, check_files, read_checked, read_json, read_manifest
 from smae.data.storage.metadata import ArrayMetadata, Attributes, column_metadata, read_attributes, rows_metadata
 from smae.errors import DataError, UnknownNameError

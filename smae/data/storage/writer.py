@@ -19,10 +19,10 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
+from smae.data.clip_table import ClipFacts, ClipTable, build_table
 from smae.data.recording import Clip
 from smae.data.storage.atomic import disk, place, sync_file, sync_folder
 from smae.data.storage.chunks import SHARD_ROWS, chunk_checksums
-from smae.data.storage.clip_table import ClipFacts, ClipTable, build_table
 from smae.data.storage.encode import create_column, create_rows, encode_shard
 from smae.data.storage.manifest import MANIFEST, QUARANTINE, STORE_VERSION, FileRecord, encode_manifest, list_files
 from smae.errors import DataError

@@ -36,6 +36,7 @@ class SkeletonMAE(Objective):
         normalise: Literal["token", "clip", "movement", "body", "none"] = Field(
             "token", description="scale of the target"
         )
+        floor: float = Field(1e-3, gt=0, description="metres: spread below which normalising stops to magnify")
         predict: float = Field(1.0, gt=0, le=1, description="share of hidden tokens predicted a step (cross decoder)")
 
     def __init__(self, config: Config, workshop: Workshop) -> None:
@@ -87,7 +88,7 @@ class SkeletonMAE(Objective):
 
     def _target(self, x: Tensor) -> Target:
         wanted = motion(x) if self.config.target == "motion" else x
-        return make_target(wanted, self.grid, normalise=self.config.normalise)
+        return make_target(wanted, self.grid, normalise=self.config.normalise, floor=self.config.floor)
 
 
 @objectives.register("mae")

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from smae.models.tokens import Grid, patchify
 
-EPS = 1e-6
-
 
 @dataclass(frozen=True)
 class Target:
@@ -32,7 +30,7 @@ def motion(x: Tensor) -> Tensor:
     return torch.cat([x[:, 1:] - x[:, :-1], torch.zeros_like(x[:, :1])], 1)
 
 
-def make_target(x: Tensor, grid: Grid, *, normalise: str) -> Target:
+def make_target(x: Tensor, grid: Grid, *, normalise: str, floor: float = 1e-3) -> Target:
     """Return the target tokens of joints (or their motion) x [N, T, V, C].
 
     Args:
@@ -44,6 +42,8 @@ def make_target(x: Tensor, grid: Grid, *, normalise: str) -> Target:
             ``movement``: each coordinate of each joint by its mean over time, each axis by the variance about those
             means, averaged over joints: movement in true proportion (this project's); ``body``: each axis by its mean
             and variance over all time stamps and joints; ``none``.
+        floor: metres; ``scale = sqrt(variance + floor^2)``, so that what stands still is not blown up to full size. The
+            default gives the published eps of 1e-6.
     """
     plain = patchify(x, grid)
     if normalise == "none":
@@ -57,5 +57,5 @@ def make_target(x: Tensor, grid: Grid, *, normalise: str) -> Target:
             variance = variance.mean(2, keepdim=True)
         mean = patchify(x.mean(over, keepdim=True).expand_as(x), grid)
         variance = patchify(variance.expand_as(x), grid)
-    scale = (variance + EPS).sqrt()
+    scale = (variance + floor**2).sqrt()
     return Target((plain - mean) / scale, mean, scale)
