@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     help="Packaged recipe, a .toml file, or auto: base on a GPU, cpu without.",
 )
 @click.option("--protocol", help="Split whose train part is used; xsub by default.")
-@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the train clips.")
+@click.option(
+    "--epochs", type=click.IntRange(min=1), help="Passes over the train clips; lifts a recipe's limit of steps."
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, order, crops and masks.")
 @click.option(
     "--set",

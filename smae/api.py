@@ -148,6 +148,8 @@ def pretrain(
 
     target = pick_device(device)
     flags: dict[str, Any] = {"train": {"epochs": epochs} if epochs is not None else {}}
+    if epochs is not None:
+        sets = ("train.max_steps=0", *sets)  # epochs asked for outright are not to be cut short by a recipe's limit
     flags |= {key: value for key, value in (("seed", seed), ("protocol", protocol)) if value is not None}
     old = _resumable(out) if resume else None
     if old:
