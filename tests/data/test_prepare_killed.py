@@ -57,7 +57,7 @@ def test_a_signal_stops_workers_and_leaves_work_that_resumes(
     raw: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     script = (
-        "import sys\n"
+        "import signal, sys\n"
         "from pathlib import Path\n"
         "from smae.data.preparing import plan\n"
         "from smae.data.preparing.prepare import prepare\n"
@@ -65,6 +65,8 @@ def test_a_signal_stops_workers_and_leaves_work_that_resumes(
         "def tell(progress):\n"
         "    print(progress.done, flush=True)\n"
         "if __name__ == '__main__':\n"
+        # A test run in the background of a shell hands down a SIGINT that is ignored.
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "    plan.BATCH_SAMPLES = 3\n"
         "    try:\n"
         "        prepare(Path(sys.argv[1]), Path(sys.argv[2]), workers=2, frames=1500, resume=True, progress=tell)\n"
