@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from smae.config import Part
 from smae.models.masking import Mask
@@ -57,7 +58,7 @@ class _Decoder(nn.Module):
     def parts(self, features: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
         """Return the visible tokens [N, K, D'] and the hidden ones' queries [N, H, D'], each at its place."""
         places = self.places()
-        return self.enter(features) + places[mask.keep], self.unknown + places[mask.hide]
+        return self.enter(features) + embedding(mask.keep, places), self.unknown + embedding(mask.hide, places)
 
 
 @decoders.register("self")

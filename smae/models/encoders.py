@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from smae.config import Part
 from smae.models.masking import Mask
@@ -82,7 +83,7 @@ class VisionTransformer(Encoder):
         if mask is None:
             features = self.embed(tokens) + places
         else:
-            features = self.embed(gather(tokens, mask.keep)) + places[mask.keep]
+            features = self.embed(gather(tokens, mask.keep)) + embedding(mask.keep, places)
         for block in self.blocks:
             features = block(features)
         return self.norm(features)  # type: ignore[no-any-return]

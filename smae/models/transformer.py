@@ -77,7 +77,10 @@ def init_weights(module: nn.Module) -> None:
 
 
 class Places(nn.Module):
-    """Learned positions in two parts, time + joint, added together (MAMP's separable embedding)."""
+    """Learned positions in two parts, time + joint, added together (MAMP's separable embedding).
+
+    Look tokens up by ``functional.embedding``: plain indexing adds its gradients in whatever order the threads come.
+    """
 
     def __init__(self, times: int, joints: int, dim: int) -> None:
         super().__init__()
