@@ -37,28 +37,24 @@ def stand(*parts: tuple[range, float], frames: int) -> Recording:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_reference_equals_the_oracle_bit_for_bit(seed: int) -> None:
-    floats = stopped = 0
-    for kind, recording in corpora.recordings(seed, 112):
-        try:
-            want = reference(recording.frame, recording.body, recording.xyz)
-        except ReferenceStops:
-            assert clean(recording).notes["kept-despite-length"] == 1, kind
-            stopped += 1
-            continue
+    floats = 0
+    for kind, recording in corpora.recordings(seed, 5 * len(corpora.KINDS)):
+        want = reference(recording.frame, recording.body, recording.xyz)
         got = flat(clean(recording))
         assert got.shape == want.shape, kind
         assert np.array_equal(got.view(np.uint32), want.view(np.uint32)), kind
         floats += got.size
     assert floats > 300_000
-    assert stopped < 20
 
 
 @pytest.mark.slow
 def test_reference_equals_the_oracle_on_thousands() -> None:
-    for kind, recording in corpora.recordings(99, 5600):
+    for kind, recording in corpora.recordings(99, 240 * len(corpora.KINDS)):
         try:
             want = reference(recording.frame, recording.body, recording.xyz)
         except ReferenceStops:
+            with pytest.raises(NoBody):
+                clean(recording)
             continue
         assert flat(clean(recording)).tobytes() == want.tobytes(), kind
 
@@ -66,7 +62,7 @@ def test_reference_equals_the_oracle_on_thousands() -> None:
 def test_corpora_reach_every_rule() -> None:
     seen: set[str] = set()
     bodies: set[int] = set()
-    for _, recording in corpora.recordings(5, 140):
+    for _, recording in corpora.recordings(5, 10 * len(corpora.KINDS)):
         clip = clean(recording)
         seen |= set(clip.notes)
         bodies.add(len(clip.joints))
@@ -204,7 +200,7 @@ def test_exact_mode_keeps_empty_frames_and_marks_zero_rows() -> None:
 
 
 def test_exact_mode_on_hard_recordings() -> None:
-    for kind, recording in corpora.recordings(7, 140):
+    for kind, recording in corpora.recordings(7, 10 * len(corpora.KINDS)):
         clip = clean(recording, mode="exact")
         bodies, frames = clip.state.shape[:2]
         assert bodies in (1, 2), kind
@@ -257,7 +253,7 @@ def test_twenty_joints() -> None:
 
 
 def test_input_is_left_as_it_was() -> None:
-    for kind, recording in corpora.recordings(8, 28):
+    for kind, recording in corpora.recordings(8, 2 * len(corpora.KINDS)):
         before = recording.xyz.tobytes() + recording.state.tobytes()
         for mode in ("reference", "exact"):
             clip = clean(recording, mode=mode)
