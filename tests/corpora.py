@@ -154,8 +154,9 @@ def _cancelling(rng: np.random.Generator) -> np.ndarray:
     return rng.permutation(numbers).astype(np.float32).reshape(25, 3)
 
 
-LINE_ENDS = ("\n", "\r\n", "\r", "mixed")
-DIGITS = ("%.7g", "%.9g", "%.17g", "%.6f", "midpoints")
+LINE_ENDS = ("\n", "\r\n", "\n", "\r\n", "\n", "\r\n", "\r", "mixed")
+DIGITS = ("%.7g", "%.9g", "%.6f", "%.7g", "%.9g", "%.17g", "midpoints")
+"""Mostly what sensors write, sometimes what a reader must understand all the same."""
 
 
 def write_raw(folder: Path, names: list[str], *, seed: int) -> Path:

@@ -13,6 +13,7 @@ from smae.data.recording import MISSING, Clip, Recording
 from smae.errors import BadRecording, ConfigError, DataError, NoBody
 from smae.skeleton import KINECT20
 from tests import corpora
+from tests.oracles.exact_mode import exact
 from tests.oracles.reference_pipeline import ReferenceStops, is_noisy, reference, variance
 
 
@@ -197,6 +198,35 @@ def test_exact_mode_keeps_empty_frames_and_marks_zero_rows() -> None:
     assert np.isnan(clip.joints[0, :, 0, 0]).tolist() == [False, True, True, True, True, False, False]
     assert clip.notes == {"empty-frames": 7, "dropped-frames": 1}
     np.testing.assert_array_equal(clip.joints[0, 0, 1], [0, 0, 0])
+
+
+def check_exact(seed: int, count: int) -> int:
+    """Hold exact mode against its oracle, bit for bit, NaN at the same places; return how many floats were compared."""
+    floats = 0
+    for kind, recording in corpora.recordings(seed, count):
+        want = exact(recording.frame, recording.body, recording.xyz)
+        if want is None:
+            with pytest.raises(NoBody):
+                clean(recording, mode="exact")
+            continue
+        clip = clean(recording, mode="exact")
+        assert clip.joints.shape == want[0].shape, kind
+        there = ~np.isnan(want[0])
+        assert np.array_equal(~np.isnan(clip.joints), there), kind
+        assert clip.joints[there].tobytes() == want[0][there].tobytes(), kind
+        assert np.array_equal(clip.state == MISSING, ~there.any(axis=3)), kind
+        floats += clip.joints.size
+    return floats
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_exact_mode_equals_its_oracle_bit_for_bit(seed: int) -> None:
+    assert check_exact(seed, 5 * len(corpora.KINDS)) > 300_000
+
+
+@pytest.mark.slow
+def test_exact_mode_equals_its_oracle_on_thousands() -> None:
+    assert check_exact(98, 240 * len(corpora.KINDS)) > 20_000_000
 
 
 def test_exact_mode_on_hard_recordings() -> None:

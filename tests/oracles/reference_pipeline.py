@@ -160,8 +160,7 @@ def translate(rows, joints):
     origin = rows[first, 3:6].copy()
     moved = rows.copy()
     for number, row in enumerate(rows):
-        for joint in range(len(row) // 3):
-            moved[number, 3 * joint : 3 * joint + 3] = row[3 * joint : 3 * joint + 3] - origin
+        moved[number] = (row.reshape(-1, 3) - origin).ravel()
         if len(row) == 2 * half:
             for side in (slice(0, half), slice(half, None)):
                 if np.sum(row[side]) == 0:
