@@ -87,7 +87,8 @@ def explain(
     index = store.index_of(name)
     lines = _about_clip(store, index)
     if raw is None:
-        return Explanation(name, "stored", stored=lines)
+        hint = "add --raw and where the raw files lie, to be told which bodies they show and which rules removed them"
+        return Explanation(name, "stored", stored=(*lines, hint))
     told, clip, digest = _from_raw(raw, name, _settings(store, mode))
     comparison, same = _compare(store, index, clip, digest, own_mode=mode in (None, store.mode))
     return replace(told, stored=lines + comparison, differs=not same)
@@ -125,7 +126,7 @@ def _from_raw(raw: Path, name: str | None, settings: Settings) -> tuple[Explanat
         else:
             lines += _about_recording(parsed)
             clip = clean(parsed, mode=cast(Mode, settings.mode), layout=source.layout, story=True)
-            steps = clip.story
+            steps = (f"in {settings.mode} mode", *clip.story)
     except BadRecording as error:
         excerpt = f" ({error.excerpt})" if error.excerpt else ""
         steps = (f"quarantined, {error}{excerpt}",)
@@ -158,7 +159,8 @@ def _find(found: Inventory, name: str, raw: Path) -> tuple[Sample, list[str]]:
 def _line_ends(data: bytes) -> str:
     crlf = data.count(b"\r\n")
     kinds = {"CRLF": crlf, "LF": data.count(b"\n") - crlf, "CR": data.count(b"\r") - crlf}
-    told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count) or "none"
+    found = [f"{count:,} {kind}" for kind, count in kinds.items() if count]
+    told = ("mixed, " if len(found) > 1 else "") + (", ".join(found) or "none")
     mark = "; begins with a byte order mark" if data.startswith(b"\xef\xbb\xbf") else ""
     tail = "" if data.endswith((b"\r", b"\n")) else "; the last line is not ended"
     return f"line ends: {told}{tail}{mark}"
