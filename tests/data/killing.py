@@ -29,7 +29,7 @@ LOADED = (clean, resample, skeleton_fast)
 def main() -> None:
     """Take `kill RAW FOLDER TRIALS SEED` or `race RAW FOLDER RACES SEED`; print JSON."""
     what, raw, folder, count, seed = sys.argv[1:]
-    plan.BATCH_SAMPLES = 5
+    plan.TASK_SAMPLES = 5
     random.seed(int(seed))
     run = {"kill": kill, "race": race}[what]
     print(json.dumps(run(Path(raw), Path(folder), int(count))))

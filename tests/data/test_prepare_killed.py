@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from smae.data.preparing import plan
 from smae.data.preparing.prepare import prepare
 from tests.data.raw_folder import files, write_folder
 
@@ -54,7 +55,7 @@ def test_of_several_writers_one_wins_and_the_others_say_locked(raw: Path, tmp_pa
     ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
 )
 def test_a_signal_stops_workers_and_leaves_work_that_resumes(
-    raw: Path, tmp_path: Path, number: signal.Signals, code: int
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ) -> None:
     script = (
         "import signal, sys\n"
@@ -67,7 +68,7 @@ def test_a_signal_stops_workers_and_leaves_work_that_resumes(
         "if __name__ == '__main__':\n"
         # A test run in the background of a shell hands down a SIGINT that is ignored.
         "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "    plan.BATCH_SAMPLES = 3\n"
+        "    plan.TASK_SAMPLES = 3\n"
         "    try:\n"
         "        prepare(Path(sys.argv[1]), Path(sys.argv[2]), workers=2, frames=1500, resume=True, progress=tell)\n"
         "    except SmaeError as error:\n"
@@ -85,5 +86,6 @@ def test_a_signal_stops_workers_and_leaves_work_that_resumes(
     assert process.returncode == code
     assert time.monotonic() - began < 5
     assert os.listdir(tmp_path) == ["out.zarr.wip"]
+    monkeypatch.setattr(plan, "TASK_SAMPLES", 3)
     assert prepare(raw, out, frames=1500, resume=True, executor="inline").ok == 60
     assert os.listdir(tmp_path) == ["out.zarr"]

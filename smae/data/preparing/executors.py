@@ -1,4 +1,4 @@
-"""Runs a function over tasks, in this process or in a pool, and hands the results back in order.
+"""Runs a function over tasks, in this process or in a pool, and hands the results back.
 
 Never by fork: Numba and several readers hang or crash in a forked child.
 """
@@ -28,7 +28,7 @@ class Executor(Protocol):
     """Somewhere to compute."""
 
     def run(self, make: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]) -> Generator[Result, None, None]:
-        """Yield ``make()(task)`` for each task, in the order of the tasks.
+        """Yield ``make()(task)`` for each task, in any order.
 
         At most a few results wait at any time, however many tasks there are. Closing the iterator stops the work.
 

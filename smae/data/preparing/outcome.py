@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from smae.data.sources import Refused
@@ -14,7 +14,7 @@ class Outcome:
 
     Attributes:
         name: the sample.
-        source: SHA-256 of its bytes, hex; empty where it could not be read.
+        source: BLAKE3 of its bytes, hex; empty where it could not be read.
         frames: T of its clip, 0 without one.
         bodies: M of its clip, 0 without one.
         notes: what was accepted but is worth counting.
@@ -37,10 +37,17 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as JSON values, defaults left out."""
-        return {key: value for key, value in asdict(self).items() if value or key == "name"}
+        # Not by ``asdict``, which copies everything deeply: there are a hundred thousand of these.
+        values = {name: value for name in _FIELDS if (value := getattr(self, name)) or name == "name"}
+        if self.refused is not None:
+            values["refused"] = asdict(self.refused)
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Outcome:
         """Return what ``to_json`` gave."""
         refused = values.get("refused")
         return cls(**{**values, "refused": Refused(**refused) if refused else None})
+
+
+_FIELDS = tuple(field.name for field in fields(Outcome))
