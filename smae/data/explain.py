@@ -14,6 +14,7 @@ from smae.data.cleaning.resample import resample
 from smae.data.preparing.plan import Settings
 from smae.data.recording import MISSING, Clip, Recording
 from smae.data.sources import SOURCES, Inventory, Sample
+from smae.data.storage.codecs import FLOAT32
 from smae.data.storage.store import Store, open_store
 from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, BadRecording, ConfigError, NoBody, UnknownNameError
 from smae.registry import nearest
@@ -222,6 +223,12 @@ def _compare(
         return ("the raw file is NOT the one this clip was made of: their BLAKE3 differ",), False
     if not own_mode:
         return ("the raw file is the one this clip was made of; told here in another mode than the store's",), True
-    same = clip is not None and np.array_equal(clip.joints, store.clip(index), equal_nan=True)
-    verdict = "equals, bit for bit, what the file gives now" if same else "is NOT what the file gives now"
+    codec = store.attributes.codec
+    same = False
+    if clip is not None:
+        kept = np.empty_like(clip.joints)
+        codec.decode(codec.encode(clip.joints)[0], kept)
+        same = np.array_equal(kept, store.clip(index), equal_nan=True)
+    rounded = "" if codec is FLOAT32 else f" (rounded as {codec.name} rounds)"
+    verdict = f"equals, bit for bit, what the file gives now{rounded}" if same else "is NOT what the file gives now"
     return (f"the raw file is the one this clip was made of; the clip {verdict}",), same

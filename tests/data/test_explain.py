@@ -112,3 +112,10 @@ def test_hard_recordings_are_told_with_the_rules_that_applied(raw: Path, kind: s
     assert explain(raw, NAME, mode="exact").steps[0] == "in exact mode"
     for piece in words:
         assert piece in "\n".join(told.steps)
+
+
+def test_rounded_clips_are_compared_as_rounded(raw: Path, tmp_path: Path) -> None:
+    prepare(raw, tmp_path / "s.zarr", executor="inline", codec="int16")
+    told = explain(tmp_path / "s.zarr", NAME, raw=raw)
+    assert told.stored[-1].endswith("what the file gives now (rounded as int16 rounds)")
+    assert not told.differs
