@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae.data.protocols import NTU_PROTOCOLS
+from smae.data.sources.arrays import IMPORTED
 from smae.data.storage.atomic import PARTIAL, disk, sync_file, sync_folder
 from smae.data.storage.codecs import FLOAT32
 from smae.data.storage.store import Store
@@ -150,9 +151,10 @@ def check_reference(store: Store, *, form: str, anyway: bool) -> tuple[str, ...]
 def class_numbers(store: Store) -> NDArray[np.int64]:
     """Return int64 [classes], the 0-based number that others give each class: NTU's action number - 1, else its place.
 
-    A store counts only the classes it holds; other people's files count all of the data set's.
+    A store counts only the classes it holds; other people's files count all of the data set's. Data that came in such
+    a file keep its numbers.
     """
-    if store.dataset in NTU_PROTOCOLS:
+    if store.dataset in (*NTU_PROTOCOLS, *IMPORTED):
         return np.array([int(name[1:]) - 1 for name in store.classes], np.int64)
     return np.arange(len(store.classes))
 

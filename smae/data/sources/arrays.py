@@ -27,6 +27,12 @@ TRACKED = 2
 MAX_NAME = 200
 MAX_CLIPS = 1_000_000
 """Most clips in one array file; NTU-120 has 113,945."""
+IMPORTED = ("ctrgcn", "pyskl", "stgcn")
+"""Data sets called after the form they came in, since it names none: their action ids are its class numbers + 1."""
+_FLAT = {
+    17: "17 joints are COCO's, pixels that a pose estimator found in video",
+    18: "18 joints are OpenPose's, pixels and a score, as in Kinetics-Skeleton",
+}
 
 
 def only_file(raw: Path, suffixes: Sequence[str], *, form: str) -> Path:
@@ -44,17 +50,19 @@ def only_file(raw: Path, suffixes: Sequence[str], *, form: str) -> Path:
     raise DataError(f"{raw}: expected one {form} file, found {listed}: give the file itself as --raw")
 
 
-def layout_of(joints: int, *, where: object) -> Layout:
-    """Return the layout with so many joints.
+def layout_of(joints: int, coordinates: int = 3, *, where: object) -> Layout:
+    """Return the layout with so many joints, in 3D.
 
     Raises:
-        DataError: none has.
+        DataError: none has, or the joints are flat.
     """
     for layout in LAYOUTS.values():
-        if len(layout) == joints:
+        if (len(layout), 3) == (joints, coordinates):
             return layout
-    known = " or ".join(str(len(layout)) for layout in LAYOUTS.values())
-    raise DataError(f"{where}: {joints} joints: expected {known}, with three coordinates each")
+    known = " or ".join(f"{len(layout)} ({layout.name})" for layout in LAYOUTS.values())
+    found = f"{joints} joints of {coordinates} coordinates"
+    reason = f" ({_FLAT[joints]}: take the file of 3D skeletons)" if joints in _FLAT else ""
+    raise DataError(f"{where}: {found}{reason}: expected {known} joints of 3 coordinates, metres")
 
 
 def facts_of(name: str, label: int) -> ClipFacts:
@@ -167,19 +175,6 @@ def told_apart(rows: NDArray[np.float32], *, doubled: bool) -> NDArray[np.float3
     rows, bits = rows[: shown[-1] + 1], bits[: shown[-1] + 1]
     single = np.array_equal(bits[:, 0], bits[:, 1]) if doubled else not bits[:, 1].any()
     return np.ascontiguousarray(rows[:, : 1 if single else 2].swapaxes(0, 1))
-
-
-def centred(joints: NDArray[np.float32], *, centre: int) -> NDArray[np.float32]:
-    """Return joints [M, T, V, 3] seen from the centre joint of body 1's first shown frame; rows of zeros stay so.
-
-    Where that joint is at exactly 0 in some frame, the clip was centred before and stays as it is.
-    """
-    shown: NDArray[np.bool_] = np.logical_or.reduce(joints, axis=(2, 3))
-    if not shown[0].any() or (~joints[0, shown[0], centre].any(axis=1)).any():
-        return joints
-    moved: NDArray[np.float32] = joints - joints[0, int(shown[0].argmax()), centre]
-    moved[~shown] = 0
-    return moved
 
 
 class CleanedSource:
