@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
-import struct
 from pathlib import Path
 
 import h5py
@@ -17,7 +15,6 @@ from smae.data.preparing.prepare import prepare
 from smae.data.sources import SOURCES
 from smae.data.sources.arrays import told_apart
 from smae.data.sources.matfile import read_array
-from smae.data.sources.plain_pickle import load_plain, plain
 from smae.data.storage.store import Store, open_store
 from smae.errors import BadRecording, DataError
 from tests import corpora
@@ -177,63 +174,6 @@ def test_one_annotation_of_another_layout_is_quarantined(tmp_path: Path) -> None
     summary = prepare(raw, tmp_path / "s.zarr", source="pyskl", executor="inline")
     assert [bad.code for bad in summary.quarantined] == ["layout"]
     assert summary.ok == 5
-
-
-class _Bomb:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.system, (f"touch {self.path}",)
-
-
-def test_pickles_that_ask_for_anything_else_are_refused_by_name(tmp_path: Path) -> None:
-    hit, bad = tmp_path / "hit", tmp_path / "bad.pkl"
-    for protocol in range(6):
-        bad.write_bytes(pickle.dumps({"annotations": [_Bomb(hit)]}, protocol=protocol))
-        with pytest.raises(DataError, match=r"asks for '(posix|nt)\.system'.*nothing was executed"):
-            load_plain(bad)
-    assert not hit.exists()
-    bad.write_bytes(pickle.dumps([np.array([{}, 1], dtype=object)]))
-    with pytest.raises(DataError, match=r"arrays of Python objects|only numbers and texts"):
-        load_plain(bad)
-
-
-@pytest.mark.parametrize(
-    "stream",
-    [
-        b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"x.",
-        b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"x.",
-        b"\x80\x04\x95" + struct.pack("<Q", 2**40) + b"N.",
-        b"\x80\x04N\x94r" + struct.pack("<I", 2**32 - 1) + b"0.",
-        b"\x80\x04" + b"]" * 3 + b"0" * 9 + b".",
-        b"cos\nsystem\n(S'true'\ntR.",
-        b"(S'true'\nios\nsystem\n.",
-        b"\x82\x01.",
-        b"",
-        b"\x80\x04" + b"(" * 2000,
-    ],
-)
-def test_hostile_pickles_are_one_line_errors(stream: bytes, tmp_path: Path) -> None:
-    (tmp_path / "bad.pkl").write_bytes(stream)
-    with pytest.raises(DataError, match=r"bad\.pkl"):
-        load_plain(tmp_path / "bad.pkl")
-
-
-def test_plain_data_of_every_kind_are_read(tmp_path: Path) -> None:
-    array = np.arange(12, dtype=">i2").reshape(3, 4, order="F")
-    value = {
-        "a": [1, 2.5, None, True, "é"],
-        "b": (np.int64(7), np.float32(0.5)),
-        "c": array,
-        "d": np.array(["x", "yz"]),
-    }
-    for protocol in range(6):
-        (tmp_path / "good.pkl").write_bytes(pickle.dumps(value, protocol=protocol))
-        got = load_plain(tmp_path / "good.pkl")
-        assert (got["a"], got["b"]) == (value["a"], (7, 0.5))
-        assert np.array_equal(plain(got["c"]), array)
-        assert plain(got["d"]).tolist() == ["x", "yz"]
 
 
 def test_npz_that_is_not_one_is_refused_before_anything_is_written(tmp_path: Path) -> None:

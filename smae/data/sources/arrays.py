@@ -27,6 +27,7 @@ TRACKED = 2
 MAX_NAME = 200
 MAX_CLIPS = 1_000_000
 """Most clips in one array file; NTU-120 has 113,945."""
+MAX_CLASSES = 100_000
 IMPORTED = ("ctrgcn", "pyskl", "stgcn")
 """Data sets called after the form they came in, since it names none: their action ids are its class numbers + 1."""
 _FLAT = {
@@ -63,6 +64,11 @@ def layout_of(joints: int, coordinates: int = 3, *, where: object) -> Layout:
     found = f"{joints} joints of {coordinates} coordinates"
     reason = f" ({_FLAT[joints]}: take the file of 3D skeletons)" if joints in _FLAT else ""
     raise DataError(f"{where}: {found}{reason}: expected {known} joints of 3 coordinates, metres")
+
+
+def is_label(value: object) -> bool:
+    """Return whether a value is a class number, 0-based."""
+    return type(value) is int and 0 <= value < MAX_CLASSES
 
 
 def facts_of(name: str, label: int) -> ClipFacts:

@@ -15,6 +15,7 @@ from smae.data.sources.arrays import (
     checked_names,
     dataset_of,
     facts_of,
+    is_label,
     layout_of,
     need_file,
     only_file,
@@ -106,10 +107,13 @@ def read_pickle(file: Path) -> tuple[list[dict[str, Any]], dict[str, list[str]]]
     for number, note in enumerate(notes):
         name, label = (note.get(key) if isinstance(note, Mapping) else None for key in ("frame_dir", "label"))
         keypoint = plain(note.get("keypoint")) if isinstance(note, Mapping) else None
-        if not (isinstance(name, str) and type(label) is int and label >= 0 and isinstance(keypoint, np.ndarray)):
+        if not (isinstance(name, str) and is_label(label) and isinstance(keypoint, np.ndarray)):
             raise DataError(f"{file}: annotation {number}: expected frame_dir, label and keypoint, found other types")
         if keypoint.dtype.kind != "f":
             raise DataError(f"{file}: annotation {number}: keypoints of type {keypoint.dtype}: expected floats")
         annotations.append({"frame_dir": name, "label": label, "keypoint": keypoint})
-    splits = {str(key): [str(name) for name in names] for key, names in split.items() if isinstance(names, list)}
-    return annotations, splits
+    for key, names in split.items():
+        listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if not (isinstance(key, str) and listed):
+            raise DataError(f"{file}: split {ascii(key)[:40]}: expected a list of frame_dirs under a name")
+    return annotations, split

@@ -14,6 +14,7 @@ from smae.data.sources.arrays import (
     checked_names,
     dataset_of,
     facts_of,
+    is_label,
     layout_of,
     need_file,
     pack,
@@ -125,8 +126,8 @@ def _labels(folder: Path, half: str, *, count: int) -> tuple[list[str], list[int
             raise DataError(f"{saved}: not a NumPy array of numbers ({str(error)[:100]})") from error
     else:
         raise DataError(f"{folder}: expected {pickled.name} or {saved.name} beside the data")
-    names = [str(name).removesuffix(".skeleton") for name in names]
-    labels = np.asarray(labels).tolist()
-    if len(names) != count or len(labels) != count or not all(type(one) is int and one >= 0 for one in labels):
-        raise DataError(f"{folder}: {count} clips of '{half}', {len(names)} names and {len(labels)} labels: one each")
-    return names, labels
+    names, labels = (part.tolist() if isinstance(part, np.ndarray) else part for part in (names, labels))
+    lists = all(isinstance(part, (list, tuple)) and len(part) == count for part in (names, labels))
+    if not (lists and all(isinstance(name, str) for name in names) and all(is_label(label) for label in labels)):
+        raise DataError(f"{folder}: {count} clips of '{half}': expected as many names and class numbers from 0 on")
+    return [name.removesuffix(".skeleton") for name in names], list(labels)
