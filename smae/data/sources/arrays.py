@@ -21,7 +21,7 @@ from smae.data.recording import MISSING, Clip
 from smae.data.sources.base import MAX_BYTES, Sample
 from smae.data.sources.ntu import NtuSource
 from smae.errors import BadRecording, ConfigError, DataError, NoBody
-from smae.skeleton import LAYOUTS, Layout
+from smae.skeleton import BUILT_IN, Layout
 
 TRACKED = 2
 MAX_NAME = 200
@@ -52,15 +52,15 @@ def only_file(raw: Path, suffixes: Sequence[str], *, form: str) -> Path:
 
 
 def layout_of(joints: int, coordinates: int = 3, *, where: object) -> Layout:
-    """Return the layout with so many joints, in 3D.
+    """Return the built-in layout with so many joints, in 3D: arrays of others do not say which theirs is.
 
     Raises:
         DataError: none has, or the joints are flat.
     """
-    for layout in LAYOUTS.values():
+    for layout in BUILT_IN:
         if (len(layout), 3) == (joints, coordinates):
             return layout
-    known = " or ".join(f"{len(layout)} ({layout.name})" for layout in LAYOUTS.values())
+    known = " or ".join(f"{len(layout)} ({layout.name})" for layout in BUILT_IN)
     found = f"{joints} joints of {coordinates} coordinates"
     reason = f" ({_FLAT[joints]}: take the file of 3D skeletons)" if joints in _FLAT else ""
     raise DataError(f"{where}: {found}{reason}: expected {known} joints of 3 coordinates, metres")
