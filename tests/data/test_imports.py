@@ -16,7 +16,7 @@ from smae.data.sources import SOURCES
 from smae.data.sources.arrays import told_apart
 from smae.data.sources.matfile import read_array
 from smae.data.storage.store import Store, open_store
-from smae.errors import BadRecording, DataError
+from smae.errors import BadRecording, ConfigError, DataError
 from tests import corpora
 from tests.data import imported
 
@@ -99,6 +99,12 @@ def test_pyskl_of_others_comes_back_bit_for_bit(protocol: int, tmp_path: Path) -
         assert note["keypoint"].dtype == old["keypoint"].dtype == np.float16
         assert note["keypoint"].tobytes() == old["keypoint"].tobytes()
     assert {name: got["split"][name] for name in want["split"]} == want["split"]
+
+
+def test_exact_mode_is_not_claimed_for_data_that_were_cleaned_before(tmp_path: Path) -> None:
+    raw = imported.write_pickle(tmp_path / "a.pkl")
+    with pytest.raises(ConfigError, match="'pyskl' were cleaned before: leave --mode exact out"):
+        prepare(raw, tmp_path / "s.zarr", source="pyskl", mode="exact", executor="inline")
 
 
 def test_class_numbers_with_gaps_come_back_as_they_were(tmp_path: Path) -> None:
