@@ -117,7 +117,7 @@ def _from_raw(raw: Path, name: str | None, settings: Settings) -> tuple[Explanat
     reader = source.reader(raw)
     digest = ""
     try:
-        data = reader.read(sample)
+        data = bytes(reader.read(sample))
         digest = blake3(data).hexdigest()
         lines = [f"file: {sample.where}, {len(data):,} bytes, BLAKE3 {digest}", *lines]
         lines += [_line_ends(data)] if source.cleaned is None else []

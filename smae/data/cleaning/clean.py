@@ -86,9 +86,8 @@ def _usual(recording: Recording, *, centre: int) -> Clip | None:
     joints = np.empty(xyz.shape, np.float32)
     if centre_one(recording.frame, recording.body, xyz, centre, joints) < 0:
         return None
-    notes: dict[str, int] = {}
-    count(notes, "empty-frames", recording.frames - len(joints))
-    return Clip(joints[None], recording.state.copy()[None], notes)
+    empty = recording.frames - len(joints)
+    return Clip(joints[None], recording.state.copy()[None], {"empty-frames": empty} if empty else {})
 
 
 def _check(recording: Recording, *, mode: str, layout: Layout) -> None:

@@ -82,11 +82,13 @@ class Workplace:
         return done
 
     def record(self, result: TaskResult) -> None:
-        """Write down that a task is done.
+        """Write down that a task is done, once its shards are safe.
 
         Raises:
             EnvironmentFault: the disk refused.
         """
+        for shard in result.shards:
+            shard.settle(self.place)
         self._files.write(_done(result.task), json.dumps(result.to_json()).encode("ascii"))
 
     def show_quarantine(self, lines: bytes) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -130,7 +131,7 @@ class Plan:
             | {name: version(name) for name in ("blake3", "numpy", "numba", "numcodecs", "zarr")},
             "dataset": self.dataset,
             "classes": list(self.classes),
-            "inputs": self.digest(),
+            "inputs": self.digest,
             "samples": {sample.name: [sample.path, sample.member, sample.size] for sample in self.samples},
             "tasks": [len(task.samples) for task in self.tasks()],
             "refused": [asdict(refused) for refused in self.refused],
@@ -141,14 +142,15 @@ class Plan:
 
     def encode(self) -> bytes:
         """Return the plan as the bytes of ``plan.json``."""
-        return json.dumps(self.to_json(), indent=0, sort_keys=True).encode("ascii")
+        return json.dumps(self.to_json(), sort_keys=True).encode("ascii")
 
     def origin(self) -> dict[str, Any]:
         """Return what the store keeps of the plan: the settings and the digest of the samples."""
-        return asdict(self.settings) | {"inputs": self.digest()}
+        return asdict(self.settings) | {"inputs": self.digest}
 
+    @cached_property
     def digest(self) -> str:
-        """Return the SHA-256, hex, of the samples' sizes, of what is known of them, and of their splits."""
+        """The SHA-256, hex, of the samples' sizes, of what is known of them, and of their splits."""
         lines = [f"{sample.size} {fact}" for sample, fact in zip(self.samples, self.facts, strict=True)]
         lines += [f"{name} {sorted(roles.items())}" for name, roles in sorted(self.splits.items())]
         return hashlib.sha256("\n".join(lines).encode("ascii", "backslashreplace")).hexdigest()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from smae.data.preparing.executors import make_executor
+from smae.data.preparing.executors import make_executor, warm_up
 from smae.data.preparing.job import Job
 from smae.data.preparing.journal import Workplace
 from smae.data.preparing.lock import locked
@@ -86,6 +86,7 @@ def prepare(
         with sigterm_interrupts(), locked(out.with_name(out.name + ".lock")):
             work = Workplace(out)
             going_on = _check_output(work, resume=resume, overwrite=overwrite)
+            warm_up(executor, workers=workers)
             plan = make_plan(raw, settings)
             if resume and not going_on and _holds_anything(out):
                 done = _already_done(open_store(out), plan, began, replace=overwrite)

@@ -138,7 +138,7 @@ class Tally:
     def counts(self) -> dict[str, Any]:
         """Return the counts that the store keeps."""
         outcomes, clips = self.outcomes, self.clips
-        noted = Counter(note for outcome in clips for note, count in outcome.notes.items() if count)
+        noted = Counter(note for outcome in clips for note, count in (outcome.notes or {}).items() if count)
         if self.plan.duplicates:
             noted["duplicate"] = self.plan.duplicates
         excluded = Counter(self.plan.excluded)

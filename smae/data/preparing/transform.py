@@ -69,13 +69,16 @@ class Transform:
     """
 
     def __init__(self, raw: Path, place: Place, settings: Settings, layout: Layout) -> None:
-        self._settings, self._layout = settings, layout
+        # Imported where the work is done: a process that only hands out tasks needs no compiled kernels.
+        from smae.data.cleaning.clean import clean
+
+        self._settings, self._layout, self._clean = settings, layout, clean
         self._source = SOURCES.get(settings.source)()
         self._reader = self._source.reader(raw)
         self._writer = ShardWriter(place, layout=layout, codec=settings.codec)
 
     def __call__(self, task: Task) -> TaskResult:
-        """Write the task's shard, safe on disk, and return the outcomes; a bad sample is an outcome, never an error.
+        """Write the task's shard and return the outcomes; a bad sample is an outcome, never an error.
 
         Raises:
             EnvironmentFault: the disk refused.
@@ -89,7 +92,7 @@ class Transform:
         self._reader.close()
 
     def _sample(self, sample: Sample) -> Outcome:
-        data: bytes | None = None
+        data: bytes | memoryview | None = None
         try:
             data = self._reader.read(sample)
             clip, notes = self._clip(data)
@@ -103,22 +106,19 @@ class Transform:
         bodies, frames = clip.joints.shape[:2]
         return Outcome(sample.name, source=_blake3(data), frames=frames, bodies=bodies, notes=notes)
 
-    def _clip(self, data: bytes) -> tuple[Clip, dict[str, int]]:
-        # Imported where the work is done: a process that only hands out tasks needs no compiled kernels.
-        from smae.data.cleaning.clean import clean
-
+    def _clip(self, data: bytes | memoryview) -> tuple[Clip, dict[str, int] | None]:
         settings = self._settings
         parsed = self._source.parse(data, strict=settings.strict, max_range=settings.max_range)
         if isinstance(parsed, Clip):
             clip = parsed
         else:
-            clip = clean(parsed, mode=cast("Mode", settings.mode), layout=self._layout)
+            clip = self._clean(parsed, mode=cast("Mode", settings.mode), layout=self._layout)
         if settings.frames is not None:
             clip = _resampled(clip, settings.frames)
-        return clip, {**parsed.notes, **clip.notes}
+        return clip, {**parsed.notes, **clip.notes} if parsed.notes or clip.notes else None
 
 
-def _blake3(data: bytes | None) -> str:
+def _blake3(data: bytes | memoryview | None) -> str:
     return "" if data is None else blake3(data).hexdigest()
 
 
@@ -131,7 +131,7 @@ def _resampled(clip: Clip, frames: int) -> Clip:
     return Clip(joints=joints, state=state, notes=clip.notes)
 
 
-def _refused(sample: Sample, data: bytes | None, error: BadRecording) -> Refused:
+def _refused(sample: Sample, data: bytes | memoryview | None, error: BadRecording) -> Refused:
     return Refused(
         path=sample.where,
         code=error.code,

@@ -31,12 +31,12 @@ class EncodedShard:
     """One shard, ready to be written.
 
     Attributes:
-        data: the file's bytes.
+        pieces: the file's bytes, end to end.
         crc32c: checksum of each inner chunk, 8 hex digits each, end to end.
         error: the largest error that the codec made.
     """
 
-    data: bytes
+    pieces: tuple[bytes, ...]
     crc32c: str
     error: float
 
@@ -66,7 +66,7 @@ def encode_shard(rows: NDArray[Any], codec: Codec) -> EncodedShard:
         at, worst = at + len(body) + 4, max(worst, error)
     table = index.tobytes()
     pieces += [table, google_crc32c.value(table).to_bytes(4, "little")]
-    return EncodedShard(b"".join(pieces), "".join(checksums), worst)
+    return EncodedShard(tuple(pieces), "".join(checksums), worst)
 
 
 def encode_metadata(

@@ -75,9 +75,12 @@ def encode_manifest(files: Mapping[str, FileRecord]) -> bytes:
     return json.dumps({"version": STORE_VERSION, "files": entries}, indent=1, sort_keys=True).encode("ascii")
 
 
-def record_of(path: str, data: bytes, *, crc32c: str = "") -> FileRecord:
-    """Return the record of a file that holds ``data``."""
-    return FileRecord(path=path, size=len(data), blake3=blake3(data).hexdigest(), crc32c=crc32c)
+def record_of(path: str, *pieces: bytes, crc32c: str = "") -> FileRecord:
+    """Return the record of a file that holds ``pieces``, end to end."""
+    digest = blake3()
+    for piece in pieces:
+        digest.update(piece)
+    return FileRecord(path=path, size=sum(map(len, pieces)), blake3=digest.hexdigest(), crc32c=crc32c)
 
 
 def read_json(place: Place, key: str) -> Any:

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Protocol
 
-from smae.data.storage.atomic import disk, place, sync_folder
+from smae.data.storage.atomic import disk, place, sync_file, sync_folder
 from smae.errors import DataError
 
 IRREGULAR = -1
@@ -39,11 +39,24 @@ class Place(Protocol):
         """
         ...
 
-    def write(self, key: str, data: bytes) -> None:
-        """Write a file that is there whole or not at all, and safe once this returns.
+    def write(self, key: str, *pieces: bytes, safe: bool = True) -> None:
+        """Write a file, given in one piece or several, that is there whole or not at all.
+
+        Args:
+            key: the file.
+            pieces: what it holds, end to end.
+            safe: wait until it survives a power cut; else ``settle`` does.
 
         Raises:
             EnvironmentFault: no space, no permission, or a device error.
+        """
+        ...
+
+    def settle(self, key: str) -> None:
+        """Wait until a file, by whomever it was written, survives a power cut.
+
+        Raises:
+            EnvironmentFault: the same.
         """
         ...
 
@@ -95,9 +108,14 @@ class LocalPlace:
         except OSError as error:
             raise DataError(f"{self.name}/{key}: {error.strerror}: {_DAMAGED}") from error
 
-    def write(self, key: str, data: bytes) -> None:
+    def write(self, key: str, *pieces: bytes, safe: bool = True) -> None:
         """See ``Place.write``."""
-        place(self.folder / key, data)
+        place(self.folder / key, *pieces, safe=safe)
+
+    def settle(self, key: str) -> None:
+        """See ``Place.settle``."""
+        sync_file(self.folder / key)
+        sync_folder((self.folder / key).parent)
 
     def move(self, key: str, to: str) -> None:
         """See ``Place.move``."""

@@ -97,6 +97,15 @@ class Shard:
         """Both files by array."""
         return {"joints": self.joints, "state": self.state}
 
+    def settle(self, place: Place) -> None:
+        """Wait until both files survive a power cut.
+
+        Raises:
+            EnvironmentFault: the disk refused.
+        """
+        for record in self.files.values():
+            place.settle(record.path)
+
     def to_json(self) -> dict[str, Any]:
         """Return the shard as JSON values."""
         files = {array: {"path": record.path, **record.entry()} for array, record in self.files.items()}
@@ -164,7 +173,7 @@ class ShardWriter:
         self._clips, self._rows = self._clips + 1, self._rows + count
 
     def end(self) -> tuple[Shard, ...]:
-        """Write what is left of the task, and return its shards, all safe on disk.
+        """Write what is left of the task, and return its shards, which ``Shard.settle`` makes safe.
 
         Raises:
             EnvironmentFault: the disk refused.
@@ -180,8 +189,9 @@ class ShardWriter:
         records = {}
         for array, encoded in files.items():
             key = part_key(array, self._task, len(self._shards))
-            self._place.write(key, encoded.data)
-            records[array] = record_of(key, encoded.data, crc32c=encoded.crc32c)
+            # Whoever notes that the shard is done waits for the disk, while the next one is being made.
+            self._place.write(key, *encoded.pieces, safe=False)
+            records[array] = record_of(key, *encoded.pieces, crc32c=encoded.crc32c)
         self._shards.append(Shard(records["joints"], records["state"], self._clips, self._rows, joints.error))
         self._clips, self._rows = 0, 0
 
@@ -303,6 +313,8 @@ def write_store(
     if not facts:
         raise DataError("a store needs at least one clip; none was given")
     shards = writer.end()
+    for shard in shards:
+        shard.settle(place)
     rows = [t * m for t, m in zip(frames, bodies, strict=True)]
     table = build_table(
         facts, offset=offsets(shards, rows), frames=frames, bodies=bodies, source=source, classes=header.classes
