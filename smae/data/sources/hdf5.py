@@ -48,9 +48,9 @@ class Hdf5Source(CleanedSource):
     def _read(self, content: Any, file: Path) -> Inventory:
         _check_own(content)
         about = dict(content.attrs)
-        if int(about["version"]) != VERSION or about["layout"] not in LAYOUTS or about["mode"] not in MODES:
-            raise ValueError("version, layout or mode is unknown")
-        self.layout, self.cleaned = LAYOUTS[about["layout"]], str(about["mode"])
+        if int(about["version"]) != VERSION or about["mode"] not in MODES:
+            raise ValueError("version or mode is unknown")
+        self.layout, self.cleaned = LAYOUTS.get(str(about["layout"])), str(about["mode"])
         self._dataset = str(about["dataset"])
         classes = [name.decode("ascii") for name in about["classes"].tolist()]
         clips = {name: content[f"clips/{name}"][:] for name in ("offset", "frames", "bodies", "label", *_COLUMNS)}
@@ -72,9 +72,9 @@ class Hdf5Source(CleanedSource):
             self._splits[split] = {name: int(role) for name, role in zip(names, roles[:].tolist(), strict=True) if role}
         return Inventory(tuple(sorted(samples)), (), 0, "clips")
 
-    def parse(self, data: bytes, *, strict: bool, max_range: float) -> Clip:
+    def parse(self, data: bytes | memoryview, *, strict: bool, max_range: float) -> Clip:
         """Return the clip of one sample; its state tells what NaN may stand for."""
-        return unpack(data, max_range=max_range, gaps=True)
+        return unpack(bytes(data), max_range=max_range, gaps=True)
 
     def dataset(self, facts: Any) -> str:
         """Return the data set of the exported store."""
