@@ -36,5 +36,5 @@ class Outcome(NamedTuple):
     @classmethod
     def from_json(cls, values: list[Any]) -> Outcome:
         """Return the outcome of its values, ``refused`` as a dictionary."""
-        *_, refused = outcome = cls(*values)
-        return outcome._replace(refused=Refused(**refused)) if refused else outcome
+        refused = values[-1]
+        return cls(*values)._replace(refused=Refused(**refused) if refused else None)

@@ -196,7 +196,7 @@ class CleanedSource:
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Clip:
         """Return the clip of one sample; see ``Source.parse``."""
-        return unpack(bytes(data), max_range=max_range, gaps=self.cleaned == "exact")
+        return unpack(data, max_range=max_range, gaps=self.cleaned == "exact")
 
     def facts(self, name: str) -> ClipFacts:
         """Return what is known of a sample."""

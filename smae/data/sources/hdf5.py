@@ -72,9 +72,9 @@ class Hdf5Source(CleanedSource):
             self._splits[split] = {name: int(role) for name, role in zip(names, roles[:].tolist(), strict=True) if role}
         return Inventory(tuple(sorted(samples)), (), 0, "clips")
 
-    def parse(self, data: bytes | memoryview, *, strict: bool, max_range: float) -> Clip:
+    def parse(self, data: bytes, *, strict: bool, max_range: float) -> Clip:
         """Return the clip of one sample; its state tells what NaN may stand for."""
-        return unpack(bytes(data), max_range=max_range, gaps=True)
+        return unpack(data, max_range=max_range, gaps=True)
 
     def dataset(self, facts: Any) -> str:
         """Return the data set of the exported store."""

@@ -85,7 +85,7 @@ class PkuMmdSource:
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
         """Return what the lines of one action hold; a body is there where its numbers are not all 0."""
         try:
-            numbers = np.array([line.split() for line in bytes(data).splitlines()], np.float64)
+            numbers = np.array([line.split() for line in data.splitlines()], np.float64)
         except ValueError as error:
             raise BadRecording("number", f"expected {_FIELDS} numbers a line ({str(error)[:80]})") from error
         if numbers.ndim != 2 or numbers.shape[1] != _FIELDS or not len(numbers):

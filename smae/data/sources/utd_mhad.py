@@ -52,7 +52,7 @@ class UtdMhadSource:
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
         """Return what one file holds; see ``Source.parse``."""
-        skeleton = read_array(bytes(data), "d_skel")
+        skeleton = read_array(data, "d_skel")
         if skeleton.ndim == 2:
             skeleton = skeleton[..., None]  # MATLAB drops a last axis of length 1: one frame
         if skeleton.ndim != 3 or skeleton.shape[:2] != (20, 3):
