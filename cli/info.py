@@ -54,7 +54,7 @@ def _text(about: StoreInfo) -> None:
         ("cameras", f"{about.cameras}"),
         ("setups", f"{about.setups}"),
         ("layout, mode", f"{about.layout}, {about.mode}"),
-        ("on disk", f"{about.bytes / 1e6:,.1f} MB"),
+        ("on disk", f"{about.bytes / 1e6:,.1f} MB, joints as {about.codec}"),
         ("fingerprint", about.fingerprint),
         *((f"protocol {name}", f"train {train:,} / test {test:,}") for name, (train, test) in about.protocols.items()),
     ]

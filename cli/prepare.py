@@ -39,6 +39,13 @@ if TYPE_CHECKING:
 @click.option(
     "--frames", type=click.IntRange(min=1), help="Resample every clip to so many frames; kept as they are by default."
 )
+@click.option(
+    "--codec",
+    type=click.Choice(["float32", "int16"]),
+    default="float32",
+    show_default=True,
+    help="How joints are kept: as they are, or in steps of 2^-12 m (0.24 mm), which take less than half the room.",
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core by default. Changes no byte.")
 @click.option(
     "--executor",
@@ -119,6 +126,8 @@ def _text(summary: PrepareSummary) -> None:
         ],
         title=f"{summary.store} ({summary.dataset}): {summary.seconds:.1f} s, {summary.bytes_read / 1e6:,.0f} MB read",
     )
+    if summary.codec != "float32":
+        click.echo(f"joints are kept as {summary.codec}: the largest error is {summary.largest_error * 1000:.3f} mm")
     for bad in summary.quarantined[:10]:
         click.echo(f"  {bad}")
     if len(summary.quarantined) > 10:
