@@ -90,9 +90,17 @@ def load_objective(
     config = build_config(merge(about["config"], overrides(sets)))
     checkpoint = load_checkpoint(step) if step is not None else latest(run.checkpoints, note=say)
     objective = build_objective(config, store.layout)
-    load_weights(objective, checkpoint.model, where=str(checkpoint.path))
+    # What AveragedModel keeps lies under "module."; beside it stands how many steps it has seen.
+    averaged = {
+        name.removeprefix("module."): tensor for name, tensor in checkpoint.average.items() if name != "n_averaged"
+    }
+    load_weights(objective, averaged or checkpoint.model, where=str(checkpoint.path))
     objective.eval()
-    say(f"{run.path}: {config.objective.name} after step {checkpoint.state['step']} of {checkpoint.state['steps']}")
+    weights = ", moving average of its weights" if averaged else ""
+    say(
+        f"{run.path}: {config.objective.name} after step {checkpoint.state['step']} of {checkpoint.state['steps']}"
+        f"{weights}"
+    )
     return config, objective
 
 
