@@ -250,8 +250,7 @@ class BodyPart(_Built):
         rank = noise.uniform("mask-parts", self.stretches * self.parts).reshape(-1, self.stretches, self.parts)
         within = noise.uniform("mask", self.stretches * joints).reshape(-1, self.stretches, joints)
         # Two 24-bit numbers in one: the joint's rank only breaks ties within the part.
-        part = self.part_of.to(rank.device, non_blocking=True)
-        scores = (rank.index_select(2, part) * 2.0**24).long() * 2**24 + (within * 2.0**24).long()
+        scores = (rank.index_select(2, self._part_on(rank.device)) * 2.0**24).long() * 2**24 + (within * 2.0**24).long()
         kept = scores.argsort(dim=2, stable=True)[:, :, : self.keep].sort(2).values
         time = torch.arange(self.grid.times, device=kept.device)
         return mask_from_kept((time[:, None] * joints + kept.repeat_interleave(self.length, 1)).flatten(1), self.grid)
@@ -263,12 +262,17 @@ class BodyPart(_Built):
         return kernels.body_parts(
             noise,
             ("mask-parts", "mask"),
-            self.part_of,
+            self._part_on(tokens.device),
             parts=self.parts,
             times=self.grid.times,
             length=self.length,
             keep=self.keep,
         )
+
+    def _part_on(self, device: torch.device) -> Tensor:
+        # Sent once, not at every step.
+        self.part_of = self.part_of.to(device)
+        return self.part_of
 
 
 @maskings.register("motion-aware")

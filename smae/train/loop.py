@@ -170,7 +170,7 @@ class Loop:
             skip = self.position.consumed if epoch == self.position.epoch else 0
             self.position = Position(self.position.step, epoch, skip)
             for batch in self._batches(epoch, skip):
-                under_way.append(self._step(batch))
+                under_way.append(self.step(batch))
                 read(leave=self.late)
                 signal = self.ranks.highest(stop.signal)
                 if signal and self.position.step < self.steps:
@@ -193,8 +193,8 @@ class Loop:
                 return
             yield batch
 
-    def _step(self, batch: Batch) -> Step:
-        """Give one step to the device: gradients, the optimiser's step, and all that follows it."""
+    def step(self, batch: Batch) -> Step:
+        """Give one step to the device: gradients, the optimiser's step, and all that follows it; wait for nothing."""
         sums = self._gradients(batch)
         norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), self.clip or math.inf)
         numbers = torch.stack([norm.double(), *sums.values()])

@@ -310,10 +310,10 @@ def test_steps_do_not_make_the_host_wait_for_the_gpu(tmp_path):
         loop.objective.cuda(), loop.loader, optim=config.optim, train=config.train, seed=0, run=loop.run, identity={}
     )
     loop.objective.train()
-    loop._step(on_gpu)  # the first one may allocate, and look things up
+    loop.step(on_gpu)  # the first one may allocate, and look things up
     torch.cuda.set_sync_debug_mode("error")
     try:
-        steps = [loop._step(on_gpu) for _ in range(3)]
+        steps = [loop.step(on_gpu) for _ in range(3)]
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert all(math.isfinite(number) for step in steps for number in step.numbers.read())

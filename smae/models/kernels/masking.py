@@ -219,7 +219,7 @@ def body_parts(
     joints = len(part_of)
     item, lists = _item(noise), _lists(noise, times * joints, times * keep)
     _body_part[(len(item),)](
-        item, *lists, part_of.to(item.device, non_blocking=True), noise.seed, noise.epoch, times, joints, parts,
+        item, *lists, part_of, noise.seed, noise.epoch, times, joints, parts,
         length, keep, part_stream=_code(streams[0]), joint_stream=_code(streams[1]),
         TIMES=_block(times), JOINTS=_block(joints),
     )  # fmt: skip
