@@ -90,13 +90,9 @@ def load_objective(
     config = build_config(merge(about["config"], overrides(sets)))
     checkpoint = load_checkpoint(step) if step is not None else latest(run.checkpoints, note=say)
     objective = build_objective(config, store.layout)
-    # What AveragedModel keeps lies under "module."; beside it stands how many steps it has seen.
-    averaged = {
-        name.removeprefix("module."): tensor for name, tensor in checkpoint.average.items() if name != "n_averaged"
-    }
-    load_weights(objective, averaged or checkpoint.model, where=str(checkpoint.path))
+    load_weights(objective, checkpoint.average or checkpoint.model, where=str(checkpoint.path))
     objective.eval()
-    weights = ", moving average of its weights" if averaged else ""
+    weights = ", moving average of its weights" if checkpoint.average else ""
     say(
         f"{run.path}: {config.objective.name} after step {checkpoint.state['step']} of {checkpoint.state['steps']}"
         f"{weights}"

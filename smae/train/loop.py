@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from smae.data.loading.batch import Batch
 from smae.data.loading.loader import Loader
 from smae.errors import DataError, Interrupted, NonFiniteError
+from smae.train.average import Average
 from smae.train.checkpoint import Checkpoint, load_weights, save_checkpoint, unpack_optimizer
 from smae.train.config import Optim, Train
 from smae.train.late import Late
@@ -118,11 +118,7 @@ class Loop:
         self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half)
         self.late = LATE if self.device.type == "cuda" else 0
         self.parallel = DistributedDataParallel(objective) if ranks.world > 1 else None
-        self.average = (
-            AveragedModel(objective, multi_avg_fn=get_ema_multi_avg_fn(train.ema))  # type: ignore[no-untyped-call]
-            if train.ema
-            else None
-        )
+        self.average = Average(objective, decay=train.ema) if train.ema else None
         # The optimiser takes no step where found_inf is 1: how torch's GradScaler keeps it from spoiled gradients.
         self.optimizer.found_inf = torch.zeros((), device=self.device)  # type: ignore[attr-defined]
         self.optimizer.grad_scale = None  # type: ignore[attr-defined]
@@ -146,7 +142,7 @@ class Loop:
             )  # fmt: skip
         load_weights(self.objective, checkpoint.model, where=str(checkpoint.path))
         if self.average is not None:
-            load_weights(self.average, checkpoint.average, where=f"{checkpoint.path}, average")
+            load_weights(self.average.module, checkpoint.average, where=f"{checkpoint.path}, average")
         unpack_optimizer(self.optimizer, checkpoint.optimizer, where=str(checkpoint.path))
         self.position = Position(*(checkpoint.state[key] for key in ("step", "epoch", "consumed")))
         resume_schedule(self.schedule, self.position.step)
@@ -204,7 +200,7 @@ class Loop:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
-            self.average.update_parameters(self.objective)
+            self.average.update(self.objective, first=self.position.step == 0)
         clips = min(self.settings.batch, len(self.loader.index) - self.position.consumed)
         lr = self.optimizer.param_groups[0]["lr"]
         self.position = Position(self.position.step + 1, self.position.epoch, self.position.consumed + clips)
@@ -261,6 +257,7 @@ class Loop:
             "steps": self.steps,
             "identity": self.identity,
         }
+        average = self.average.module if self.average is not None else None
         save_checkpoint(
-            self.run.checkpoints, model=self.objective, optimizer=self.optimizer, average=self.average, state=state
+            self.run.checkpoints, model=self.objective, optimizer=self.optimizer, average=average, state=state
         )

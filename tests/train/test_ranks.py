@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import smae
 from smae.train.checkpoint import latest
 from smae.train.ranks import ALONE, Ranks, launched, together
 from smae.train.run import Run
@@ -21,16 +22,19 @@ ROOT = Path(__file__).resolve().parents[2]
 STEPS = 12
 
 
-def torchrun(folder: Path, *, stop_at: int = 0, resume: bool = False, processes: int = 2) -> None:
+def torchrun(folder: Path, *, stop_at: int = 0, resume: bool = False) -> None:
     program = Path(__file__).with_name("rank_program.py")
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
-        str(program), str(folder), str(stop_at), "resume" if resume else "new",
-    ]  # fmt: skip
+    run_two([str(program), str(folder), str(stop_at), "resume" if resume else "new"], cwd=ROOT)
+
+
+def run_two(command: list[str], *, cwd: Path) -> str:
+    """Run a command in two processes under torchrun and return what they print on standard output."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *command]
     search = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": search, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def told(folder: Path, rank: int, *, begun: int = 0) -> dict[str, object]:
@@ -126,3 +130,20 @@ def test_torchrun_tells_who_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert launched() == Ranks(3, 4)
     assert not launched().first
+
+
+@pytest.mark.slow
+def test_the_command_line_trains_one_run_and_speaks_once(tmp_path: Path) -> None:
+    smae.synthesise(tmp_path / "ntu", actions=2, subjects=3, cameras=1, replications=2, hard=False)
+    smae.prepare(tmp_path / "ntu", tmp_path / "ntu.zarr", executor="inline", missing_list=False)
+    brief = ["train.batch=4", "augment.frames=24", "linear.epochs=2", "linear.views=1"]
+    sets = [word for text in brief for word in ("--set", text)]
+    command = ["-m", "smae_cli.main", "pretrain", "--recipe", "demo", "--device", "cpu"]
+
+    printed = run_two([*command, *sets, "--set", "train.max_steps=2"], cwd=tmp_path)
+
+    assert printed.count("2 steps, loss") == 1
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert [line["step"] for line in log_of(Run(folder))] == [1, 2]
+    assert latest(Run(folder).checkpoints).state["step"] == 2
+    assert Run(folder).describe()["recipe"] == "demo"
