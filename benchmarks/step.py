@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -56,6 +57,7 @@ class Bench:
         sets: settings laid over the base recipe.
         size: size of the naive model, where it is not the base recipe's.
         compile: also time the step with compiled blocks.
+        plain_clips: clips that a step without fused attention or bf16 takes at a time, for its memory; all if left out.
     """
 
     clips: int
@@ -64,6 +66,7 @@ class Bench:
     sets: Sequence[str] = BASE
     size: dict[str, int] | None = None
     compile: bool = False
+    plain_clips: int | None = None
 
     @cached_property
     def batch(self) -> Batch:
@@ -76,11 +79,16 @@ class Bench:
 
     @cached_property
     def padded(self) -> Tensor:
-        """The same clips as [B, 2, T, V, 3], bodies that are not there included."""
-        batch = self.batch
-        x = batch.x.new_zeros(self.clips, 2, *batch.x.shape[1:])
+        """The naive step's clips as [B, 2, T, V, 3], bodies that are not there included."""
+        batch = self.part(self.plain)
+        x = batch.x.new_zeros(self.plain, 2, *batch.x.shape[1:])
         x[batch.clip, batch.body] = batch.x
         return x
+
+    @property
+    def plain(self) -> int:
+        """Clips of a naive step."""
+        return min(self.clips, self.plain_clips or self.clips)
 
     @property
     def fast(self) -> bool:
@@ -89,7 +97,9 @@ class Bench:
 
     def config(self, precision: str) -> RunConfig:
         """Return the settings of smae's step."""
-        return resolve("base", sets=[*self.sets, f"train.precision={precision}", f"train.batch={self.clips}"])
+        parts = math.ceil(self.clips / self.plain) if precision == "float32" else 1
+        settings = (f"train.precision={precision}", f"train.batch={self.clips}", f"train.accumulate={parts}")
+        return resolve("base", sets=[*self.sets, *settings])
 
     def objective(self) -> Objective:
         """Return smae's model."""
@@ -123,8 +133,8 @@ class Bench:
         made.append((LIMIT, devices.products(work, dtype=torch.float32, device=self.device)))
         if self.fast:
             made.append((LIMIT_BF16, devices.products(work, dtype=torch.bfloat16, device=self.device)))
-        read = self.steps * self.batch.x.nbytes
-        return [Case(name, run, self.steps * self.clips, read) for name, run in made]
+        size = {True: (self.plain, self.part(self.plain).x.nbytes), False: (self.clips, self.batch.x.nbytes)}
+        return [Case(name, run, *(self.steps * one for one in size[name.startswith("naive")])) for name, run in made]
 
     def run_loop(self, loop: Loop) -> None:
         """Take a round's steps and read the last one's loss."""
@@ -152,7 +162,7 @@ class Bench:
         model = self.naive()
         with FlopCounterMode(display=False) as counter:
             model(self.padded[:1]).backward()
-        return counter.get_total_flops() * self.clips
+        return counter.get_total_flops() * self.plain
 
     def part(self, clips: int) -> Batch:
         """Return the first clips of the batch."""
@@ -208,9 +218,9 @@ def run(bench: Bench, *, rounds: int, picture: Path | None = None) -> Report:
     for case in listed:  # the first step allocates, and compiles what is compiled
         case.run()
     rows = measure(listed, rounds=rounds)
-    items, two = len(bench.batch.x), 2 * bench.clips
+    items, two = len(bench.batch.x), 2 * bench.plain
     about = (
-        f"{bench.clips} clips a step, {items} bodies present; the naive step encodes and counts {two}",
+        f"{bench.clips} clips a step, {items} bodies present; naive: {bench.plain} clips, {two} bodies",
         f"base recipe with 5 decoder blocks: {bench.operations / items / 1e9:,.1f} GFLOP a body forwards and backwards "
         f"({bench.naive_operations / two / 1e9:,.1f} in the naive one); random masking, 10 % kept",
         f"{rounds} rounds of {bench.steps} steps, interleaved; medians; MB/s is of joints read",
@@ -236,7 +246,7 @@ def draw(bench: Bench, report: Report, path: Path) -> None:
     for row in report.rows:
         if row.name not in (LIMIT, LIMIT_BF16):
             kind = row.name.startswith("naive")
-            rate = row.rate / bench.clips * work[kind]
+            rate = row.rate / (bench.plain if kind else bench.clips) * work[kind]
             points.append(Point(row.name, work[kind] / bytes_of[kind], rate))
     peaks = {
         name: report.row(name).rate / bench.clips * bench.operations
@@ -266,7 +276,8 @@ def main(
     where = devices.pick(device)
     cuda = where.type == "cuda"
     compiled = cuda if compiled is None else compiled
-    bench = Bench(clips or (853 if cuda else 5), steps or (10 if cuda else 1), where, compile=compiled)
+    bench = Bench(clips or (853 if cuda else 5), steps or (10 if cuda else 1), where, compile=compiled,
+                  plain_clips=64 if cuda else None)  # fmt: skip
     present(run(bench, rounds=rounds, picture=picture), as_json=as_json, write=write)
 
 

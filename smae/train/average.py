@@ -21,7 +21,7 @@ class Average:
 
     def __init__(self, model: nn.Module, *, decay: float) -> None:
         self.module = copy.deepcopy(model).requires_grad_(False)
-        self._follow = get_ema_multi_avg_fn(decay)
+        self._follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def update(self, model: nn.Module, *, first: bool) -> None:

@@ -88,9 +88,10 @@ def test_the_naive_masks_are_smaes() -> None:
 
 
 def test_step_benchmark_runs(tmp_path: Path) -> None:
-    bench = step_bench.Bench(clips=5, steps=2, device=CPU, sets=SMALL, size=SIZE)
+    bench = step_bench.Bench(clips=5, steps=2, device=CPU, sets=SMALL, size=SIZE, plain_clips=2)
     report = step_bench.run(bench, rounds=1, picture=tmp_path / "roofline.svg")
     assert report.row(step_bench.PLAIN).items == 10
+    assert report.row(step_bench.NAIVE).items == 4
     assert "smae / naive, both float32" in {figure.name for figure in report.figures}
     assert json.loads(json.dumps(report.to_json()))["name"] == "step"
     assert "<svg" in (tmp_path / "roofline.svg").read_text(encoding="utf-8")
