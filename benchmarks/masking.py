@@ -170,12 +170,16 @@ def run(bench: Bench, *, rounds: int, picture: Path | None = None) -> Report:
 @click.option("--repeats", default=10, show_default=True, help="Masks drawn in a round.")
 @click.option("--rounds", default=5, show_default=True, help="Rounds, interleaved.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the processor; all by default.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw each case below its limit (.png or .svg).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--write", is_flag=True, help="Write benchmarks/results/masking.md.")
 def main(
-    items: int | None, repeats: int, rounds: int, device: str, picture: Path | None, as_json: bool, write: bool
-) -> None:
+    items: int | None, repeats: int, rounds: int, device: str, threads: int | None, picture: Path | None,
+    as_json: bool, write: bool,
+) -> None:  # fmt: skip
+    if threads is not None:
+        torch.set_num_threads(threads)
     where = devices.pick(device)
     bench = Bench(items or (1024 if where.type == "cuda" else 128), where, repeats=repeats)
     present(run(bench, rounds=rounds, picture=picture), as_json=as_json, write=write)

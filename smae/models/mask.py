@@ -50,12 +50,23 @@ def kept_count(ratio: float, total: int, *, setting: str) -> int:
 
 def mask_from_scores(scores: Tensor, keep: int) -> Mask:
     """Return the mask that keeps the ``keep`` lowest of scores [N, L]; equal scores keep the lower index."""
-    order = scores.argsort(dim=1, stable=True)
-    return Mask(order[:, :keep].sort(1).values, order[:, keep:].sort(1).values)
+    # By the highest score that is kept: finding it takes no full sort.
+    last = scores.topk(keep, dim=1, largest=False, sorted=False).values.amax(1, keepdim=True)
+    below, equal = scores < last, scores == last
+    room = keep - below.sum(1, keepdim=True)
+    return _mask_from_flags(below | (equal & (equal.cumsum(1) <= room)), keep)
 
 
 def mask_from_kept(keep: Tensor, grid: Grid) -> Mask:
-    """Return the mask of ascending kept indices [N, K]; everything else in the grid is hidden."""
+    """Return the mask of kept indices [N, K]; everything else in the grid is hidden."""
     flags = torch.zeros(len(keep), grid.tokens, dtype=torch.bool, device=keep.device).scatter_(1, keep, True)
-    # A stable sort of the flags lists the hidden tokens first without the synchronisation that nonzero needs.
-    return Mask(keep, flags.to(torch.uint8).argsort(dim=1, stable=True)[:, : grid.tokens - keep.shape[1]])
+    return _mask_from_flags(flags, keep.shape[1])
+
+
+def _mask_from_flags(kept: Tensor, keep: int) -> Mask:
+    """Return the mask of flags [N, L], ``keep`` of them set in each row: by counting, without a sort or a wait."""
+    token = torch.arange(kept.shape[1], device=kept.device).expand_as(kept)
+    before = kept.cumsum(1)
+    restore = torch.where(kept, before - 1, keep + token - before)
+    both = torch.empty_like(restore).scatter_(1, restore, token)
+    return Mask(both[:, :keep], both[:, keep:], restore)
