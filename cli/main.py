@@ -25,6 +25,7 @@ COMMANDS = {
     "eval": "Judge a pre-trained encoder, beside its baselines.",
     "report": "Write a run's page: curves, results, moving skeletons.",
     "recipes": "List the packaged recipes.",
+    "bench": "Measure smae against naive code and the machine.",
     "synth": "Write synthetic raw recordings to try things on.",
 }
 """Commands, in the order of work; each lives in the module of its name."""

@@ -11,7 +11,7 @@ from smae import api
 from smae_cli import console
 
 if TYPE_CHECKING:
-    from smae.train.loop import Progress
+    from smae.train.progress import Progress
 
 
 @click.command("pretrain")

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from smae.data.storage.verify import VerifyReport
     from smae.data.synthetic.synth import SynthSummary
     from smae.train.evaluate import Evaluation
-    from smae.train.loop import Progress
     from smae.train.pretrain import Outcome
+    from smae.train.progress import Progress
     from smae.train.run import Run
 
 Say = Callable[[str], None]
@@ -127,6 +127,8 @@ def pretrain(
 ) -> Outcome:
     """Pre-train an encoder on the train part of a protocol; write ``runs/<name>``.
 
+    Called by several processes that torchrun started, it trains one encoder among them; the first one writes.
+
     Args:
         data: store; found in the current folder when left out.
         out: the run's folder; ``runs/<objective>-<protocol>-NNN`` when left out.
@@ -144,42 +146,57 @@ def pretrain(
     from smae.train import pretrain as training
     from smae.train.build import build_objective, pick_device
     from smae.train.config import build_config, resolve
-    from smae.train.run import Run, new_run
+    from smae.train.ranks import together
+    from smae.train.run import Run
 
     target = pick_device(device)
     flags: dict[str, Any] = {"train": {"epochs": epochs} if epochs is not None else {}}
     if epochs is not None:
         sets = ("train.max_steps=0", *sets)  # epochs asked for outright are not to be cut short by a recipe's limit
     flags |= {key: value for key, value in (("seed", seed), ("protocol", protocol)) if value is not None}
-    old = _resumable(out) if resume else None
-    if old:
-        from smae.config import merge, overrides
+    with together() as ranks:
+        if not ranks.first:
+            say = report = _silent
+        old = _resumable(out) if resume else None
+        ranks.highest(0)  # all have looked before the first one writes
+        if old:
+            from smae.config import merge, overrides
 
-        about = old.describe()
-        if recipe not in ("auto", about["recipe"]):
-            raise ConfigError(f"{old.path} was begun with --recipe {about['recipe']} and keeps it: leave --recipe out")
-        recipe = about["recipe"]
-        config = build_config(merge(about["config"], overrides(sets), flags))
-        run, store = old, open_store(data or about["store"]["path"])
-        run.check_layout(store)
-        objective = build_objective(config, store.layout)
-    else:
-        recipe = _recipe_for(recipe, target.type, say)
-        config, store = resolve(recipe, sets=sets, flags=flags), open_store(data)
-        # Whatever is wrong with the settings must be found before a folder is made.
-        store.split(config.protocol)
-        objective = build_objective(config, store.layout)
-        if out is None:
-            run = new_run(RUNS, f"{config.objective.name}-{config.protocol}")
+            about = old.describe()
+            if recipe not in ("auto", about["recipe"]):
+                raise ConfigError(
+                    f"{old.path} was begun with --recipe {about['recipe']} and keeps it: leave --recipe out"
+                )
+            recipe = about["recipe"]
+            config = build_config(merge(about["config"], overrides(sets), flags))
+            run, store = old, open_store(data or about["store"]["path"])
+            run.check_layout(store)
+            objective = build_objective(config, store.layout)
         else:
-            run = Run(Path(out))
-            if (run.path / "run.json").exists():
-                raise ConfigError(f"{run.path}: a run is there already: add --resume to continue it, or name another")
-            run.path.mkdir(parents=True, exist_ok=True)
-    say(f"run {run.path}: {config.objective.name}, recipe {recipe}, {target.type}")
-    return training.pretrain(
-        objective, config, store, run, device=target, recipe=recipe, resume=old is not None, say=say, report=report
-    )
+            recipe = _recipe_for(recipe, target.type, say)
+            config, store = resolve(recipe, sets=sets, flags=flags), open_store(data)
+            # Whatever is wrong with the settings must be found before a folder is made.
+            store.split(config.protocol)
+            objective = build_objective(config, store.layout)
+            # The others write nothing, and need no folder.
+            run = _begin(out, f"{config.objective.name}-{config.protocol}") if ranks.first else Run(Path(out or RUNS))
+        say(f"run {run.path}: {config.objective.name}, recipe {recipe}, {target.type}")
+        return training.pretrain(
+            objective, config, store, run, device=target, recipe=recipe, resume=old is not None, say=say,
+            report=report, ranks=ranks,
+        )  # fmt: skip
+
+
+def _begin(out: Path | str | None, stem: str) -> Run:
+    from smae.train.run import Run, new_run
+
+    if out is None:
+        return new_run(RUNS, stem)
+    run = Run(Path(out))
+    if (run.path / "run.json").exists():
+        raise ConfigError(f"{run.path}: a run is there already: add --resume to continue it, or name another")
+    run.path.mkdir(parents=True, exist_ok=True)
+    return run
 
 
 def _resumable(out: Path | str | None) -> Run | None:
