@@ -1,0 +1,35 @@
+"""What trials ask of a store on disk: the digest of all its bytes, nothing left beside it, and its removal."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+
+def digest(store: Path) -> str:
+    """Return one SHA-256, hex, over the names and bytes of everything in a store, folders included."""
+    total = hashlib.sha256()
+    for path in sorted(store.rglob("*")):
+        total.update(f"{path.relative_to(store).as_posix()}\0".encode())
+        total.update(hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b"folder")
+    return total.hexdigest()
+
+
+def problem_of(out: Path, *, expected: str) -> str:
+    """Return what is wrong with a finished store: other bytes, or something left beside it; empty if nothing."""
+    if not out.is_dir():
+        return f"{out.name} is not there"
+    if digest(out) != expected:
+        return f"{out.name} has other bytes than an undisturbed one"
+    left = [name for name in os.listdir(out.parent) if name.startswith(out.name) and name != out.name]
+    return f"left behind: {left}" if left else ""
+
+
+def clear(out: Path) -> None:
+    """Remove a store and whatever lies beside it, so that hundreds of trials need no space."""
+    for name in os.listdir(out.parent):
+        if name.startswith(out.name):
+            path = out.parent / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
