@@ -27,7 +27,7 @@ class HalfWritten(Exception):
 
 
 def watch(place: Path, guard: Guard) -> None:
-    """From now on, ask ``guard`` before each change to ``place``, its folder's list of names, and ``place*`` beside it."""
+    """From now on, ask ``guard`` before each change to ``place``, to ``place*`` beside it, and their folder's names."""
     prefix, folder = os.path.abspath(place), os.path.dirname(os.path.abspath(place))
 
     def ask(call: str, path: str | None) -> None:

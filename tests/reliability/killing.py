@@ -65,10 +65,10 @@ def _disturb(command: list[str], out: Path, kind: int, dice: random.Random, dura
         attempt.send(kind)
         ended = attempt.wait()
         # What gets the signal before the command runs dies of it as any program does.
-        if ended.code == -kind and (kind == signal.SIGKILL or not ended.err):
-            hit += 1
-        # Below, libraries may add warnings of what they were in the middle of.
-        elif ended.code == 128 + kind and ended.told[-1:] != [] and "Traceback" not in ended.err:
+        died = ended.code == -kind and (kind == signal.SIGKILL or not ended.err)
+        # Libraries may add a warning of what they were in the middle of.
+        stopped = ended.code == 128 + kind and ended.told and "Traceback" not in ended.err
+        if died or stopped:
             hit += 1
         elif ended.code == 0:
             # The work was done before the moment came.

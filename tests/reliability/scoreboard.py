@@ -73,8 +73,8 @@ class Scoreboard:
             row.seconds = time.monotonic() - began
             self._add(row)
         if row.failures:
-            shown = "\n  ".join(row.failures[:SHOWN])
-            pytest.fail(f"{title}: {len(row.failures)} of {row.trials} trials failed, such as\n  {shown}", pytrace=False)
+            shown, failed = "\n  ".join(row.failures[:SHOWN]), len(row.failures)
+            pytest.fail(f"{title}: {failed} of {row.trials} trials failed, such as\n  {shown}", pytrace=False)
 
     def _add(self, new: Row) -> None:
         row = self.rows.setdefault(new.title, Row(new.title))

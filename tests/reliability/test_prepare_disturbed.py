@@ -56,6 +56,8 @@ def test_killed_while_two_workers_work(scoreboard: Scoreboard, raw: Path, memory
         disturb(row, memory, 20, seed=2, raw=raw, signals=["SIGKILL"], options=["--workers", "2", *SOME_SHARDS])
 
 
+ASKING = ["SIGINT", "SIGTERM", "SIGTERM", "SIGINT"]
+"""In this order both kinds reach both of the programs that trials are dealt to."""
 STOPPED = "SIGINT / SIGTERM prepare at random moments, then resume"
 
 
@@ -63,7 +65,7 @@ STOPPED = "SIGINT / SIGTERM prepare at random moments, then resume"
 def test_asked_to_stop_at_random_moments(scoreboard: Scoreboard, raw: Path, memory: Path, count: int) -> None:
     with scoreboard(STOPPED) as row:
         options = [*INLINE, *SOME_SHARDS]
-        disturb(row, memory, count, seed=3, raw=raw, signals=["SIGINT", "SIGTERM", "SIGTERM", "SIGINT"], options=options)
+        disturb(row, memory, count, seed=3, raw=raw, signals=ASKING, options=options)
 
 
 @pytest.mark.slow
@@ -71,7 +73,7 @@ def test_asked_to_stop_at_random_moments(scoreboard: Scoreboard, raw: Path, memo
 def test_asked_to_stop_while_two_workers_work(scoreboard: Scoreboard, raw: Path, memory: Path) -> None:
     with scoreboard(STOPPED) as row:
         options = ["--workers", "2", *SOME_SHARDS]
-        disturb(row, memory, 12, seed=4, raw=raw, signals=["SIGINT", "SIGTERM", "SIGTERM", "SIGINT"], options=options)
+        disturb(row, memory, 12, seed=4, raw=raw, signals=ASKING, options=options)
 
 
 def spoil(row: Row, folder: Path, jobs: list[dict[str, Any]]) -> None:
