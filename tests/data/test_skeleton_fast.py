@@ -131,15 +131,6 @@ def test_mutations_end_alike(edits: list[tuple[float, int, int]]) -> None:
     check(mutate(SMALL, edits))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_twenty_thousand_mutations_end_alike() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(20_000):
-        edits = [(rng.random(), int(rng.integers(4)), int(rng.integers(10_000))) for _ in range(rng.integers(1, 4))]
-        check(mutate(SMALL, edits))
-
-
 def test_fields_with_every_fragment_ends_alike() -> None:
     """Fragments at both ends of, and instead of, each field of a joint row and of a body row."""
     for row in ("head", "joint"):
@@ -199,13 +190,6 @@ def bulk_numbers(count: int, seed: int) -> None:
 
 def test_two_hundred_thousand_numbers_equal_python() -> None:
     bulk_numbers(200_000, 1)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_ten_million_numbers_equal_python() -> None:
-    bulk_numbers(10_000_000, 2)
-    check_numbers(10_000, 3)
 
 
 def test_kernels_equal_their_plain_twins() -> None:

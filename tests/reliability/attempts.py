@@ -22,6 +22,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 AT_ONCE = 2
 """Programs that run at the same time."""
+HANGS = 60
+"""Seconds after which an attempt is taken to hang, and dies of SIGALRM."""
 
 
 def in_programs(module: str, jobs: Sequence[dict[str, Any]]) -> list[Any]:
@@ -112,6 +114,7 @@ class Attempt:
             os.dup2(self._err, 2)
             # Started in the background of a shell, a program inherits a SIGINT that is ignored.
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.alarm(HANGS)
             if first is not None:
                 first()
             from smae_cli.main import run

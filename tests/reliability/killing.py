@@ -64,8 +64,8 @@ def _disturb(command: list[str], out: Path, kind: int, dice: random.Random, dura
         sent = time.monotonic()
         attempt.send(kind)
         ended = attempt.wait()
-        # What gets the signal before the command runs dies of it as any program does.
-        died = ended.code == -kind and (kind == signal.SIGKILL or not ended.err)
+        # Before the work begins and after its end, a process dies of the signal as any other does.
+        died = ended.code == -kind and (kind == signal.SIGKILL or not out.with_name(out.name + ".wip").exists())
         # Libraries may add a warning of what they were in the middle of.
         stopped = ended.code == 128 + kind and ended.told and "Traceback" not in ended.err
         if died or stopped:

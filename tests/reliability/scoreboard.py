@@ -70,7 +70,7 @@ class Scoreboard:
             row.trial(f"the trials broke off: {type(error).__name__}: {error}")
             raise
         finally:
-            row.seconds = time.monotonic() - began
+            row.seconds += time.monotonic() - began
             self._add(row)
         if row.failures:
             shown, failed = "\n  ".join(row.failures[:SHOWN]), len(row.failures)

@@ -21,8 +21,8 @@ from tests.reliability.stores import digest
 
 TITLE = "one SHA-256: workers, listing, locale, place, packing"
 COUNT = 600
-SETTINGS: dict[str, Any] = {"frames": 240, "mode": "exact"}
-"""144,000 rows and 600 files: several shards, and several tasks for the workers."""
+SETTINGS: dict[str, Any] = {"frames": 120, "mode": "exact"}
+"""72,000 rows and 600 files: several shards, and several tasks for the workers."""
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_locales(scoreboard: Scoreboard, home: Path, tmp_path: Path, world: str)
     """The command in a process of its own, under another locale, time zone and order of hashing."""
     with scoreboard(TITLE) as row:
         command = [sys.executable, "-m", "smae_cli.main", "prepare", "--raw", str(home / "raw")]
-        command += ["--out", str(tmp_path / "x.zarr"), "--executor", "inline", "--frames", "240", "--mode", "exact"]
+        command += ["--out", str(tmp_path / "x.zarr"), "--executor", "inline", "--frames", "120", "--mode", "exact"]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("LC_")} | WORLDS[world]
         done = subprocess.run(
             command, env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=120, cwd=tmp_path

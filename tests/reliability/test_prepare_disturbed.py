@@ -68,12 +68,11 @@ def test_asked_to_stop_at_random_moments(scoreboard: Scoreboard, raw: Path, memo
         disturb(row, memory, count, seed=3, raw=raw, signals=ASKING, options=options)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_asked_to_stop_while_two_workers_work(scoreboard: Scoreboard, raw: Path, memory: Path) -> None:
+@pytest.mark.parametrize("count", counts(short=1, full=12))
+def test_asked_to_stop_while_two_workers_work(scoreboard: Scoreboard, raw: Path, memory: Path, count: int) -> None:
     with scoreboard(STOPPED) as row:
         options = ["--workers", "2", *SOME_SHARDS]
-        disturb(row, memory, 12, seed=4, raw=raw, signals=ASKING, options=options)
+        disturb(row, memory, count, seed=4, raw=raw, signals=ASKING, options=options)
 
 
 def spoil(row: Row, folder: Path, jobs: list[dict[str, Any]]) -> None:

@@ -242,7 +242,7 @@ def _one_hot(y: NDArray[Any], start: int, where: str) -> NDArray[np.int64]:
     wrong = ((y != 0) & (y != 1)).any(axis=1) | (y.sum(axis=1) != 1)
     if wrong.any():
         raise DataError(f"{where}: row {start + int(wrong.argmax())} is not one-hot: one 1 and zeros expected")
-    return y.argmax(axis=1).astype(np.int64)
+    return np.asarray(y.argmax(axis=1), np.int64)
 
 
 def _numbers(y: NDArray[Any], where: str) -> NDArray[np.int64]:
