@@ -45,7 +45,7 @@ class ClipTable:
         bodies: uint8 [B], M, 1 or 2.
         label: int32 [B], index into the store's classes.
         subject, camera, setup, replication: int16 [B], -1 where the data set has none.
-        source: uint8 [B, 32], SHA-256 of the raw file.
+        source: uint8 [B, 32], BLAKE3 of the raw file.
     """
 
     name: NDArray[np.str_]
@@ -90,25 +90,26 @@ def decode_names(stored: NDArray[np.uint8]) -> NDArray[np.str_]:
 def build_table(
     facts: Sequence[ClipFacts],
     *,
+    offset: NDArray[np.int64],
     frames: Sequence[int],
     bodies: Sequence[int],
     source: Sequence[bytes],
     classes: Sequence[str],
 ) -> ClipTable:
-    """Return the table of clips that lie end to end in the order given.
+    """Return the table of clips in store order.
 
     Args:
         facts: one a clip.
+        offset: first row of each.
         frames: T of each.
         bodies: M of each.
         source: 32 bytes each.
         classes: sorted action ids; a clip's label is the place of its action among them.
     """
     label = {action: index for index, action in enumerate(classes)}
-    rows = np.asarray(frames, np.int64) * np.asarray(bodies, np.int64)
     return ClipTable(
         name=np.array([fact.name for fact in facts], np.str_),
-        offset=np.concatenate([np.zeros(1, np.int64), np.cumsum(rows)[:-1]]) if len(rows) else rows,
+        offset=offset,
         frames=np.asarray(frames, np.int32),
         bodies=np.asarray(bodies, np.uint8),
         label=np.array([label[fact.action] for fact in facts], np.int32),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+from blake3 import blake3
 
 from smae.data.cleaning.clean import Mode, clean
 from smae.data.cleaning.resample import resample
@@ -100,7 +100,7 @@ def _settings(store: Store, mode: str | None) -> Settings:
 
 
 def _from_raw(raw: Path, name: str | None, settings: Settings) -> tuple[Explanation, Clip | None, str]:
-    """Return the story of a raw recording, its clip if it gives one, and its SHA-256."""
+    """Return the story of a raw recording, its clip if it gives one, and its BLAKE3."""
     source = SOURCES.get(settings.source)()
     lines: list[str] = []
     steps: tuple[str, ...]
@@ -115,9 +115,9 @@ def _from_raw(raw: Path, name: str | None, settings: Settings) -> tuple[Explanat
     reader = source.reader(raw)
     digest = ""
     try:
-        data = reader.read(sample)
-        digest = hashlib.sha256(data).hexdigest()
-        lines = [f"file: {sample.where}, {len(data):,} bytes, SHA-256 {digest}", *lines]
+        data = bytes(reader.read(sample))
+        digest = blake3(data).hexdigest()
+        lines = [f"file: {sample.where}, {len(data):,} bytes, BLAKE3 {digest}", *lines]
         lines += [_line_ends(data)] if source.cleaned is None else []
         parsed = source.parse(data, strict=settings.strict, max_range=settings.max_range)
         if isinstance(parsed, Clip):
@@ -208,7 +208,7 @@ def _about_clip(store: Store, index: int) -> tuple[str, ...]:
         f"bodies {clips.bodies[index]}, frames {clips.frames[index]}, rows {first} to {first + clips.rows[index] - 1}",
         "joints: " + ", ".join(f"{share:.1%} {word}" for word, share in zip((*_STATES, "absent"), counts, strict=True)),
         f"splits: {', '.join(roles) or 'none'}",
-        f"made of a file of SHA-256 {clips.source[index].tobytes().hex()}",
+        f"made of a file of BLAKE3 {clips.source[index].tobytes().hex()}",
     )
 
 
@@ -217,7 +217,7 @@ def _compare(
 ) -> tuple[tuple[str, ...], bool]:
     """Return how a raw recording compares with the stored clip, and whether they agree."""
     if digest != store.clips.source[index].tobytes().hex():
-        return ("the raw file is NOT the one this clip was made of: their SHA-256 differ",), False
+        return ("the raw file is NOT the one this clip was made of: their BLAKE3 differ",), False
     if not own_mode:
         return ("the raw file is the one this clip was made of; told here in another mode than the store's",), True
     same = clip is not None and np.array_equal(clip.joints, store.clip(index), equal_nan=True)

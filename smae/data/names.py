@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_FORM = re.compile(r"S([0-9]{3})C([0-9]{3})P([0-9]{3})R([0-9]{3})A([0-9]{3})")
+_FORM = re.compile("".join(f"{letter}((?!000)[0-9]{{3}})" for letter in "SCPRA"))
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class SampleName:
         return f"S{self.setup:03}C{self.camera:03}P{self.subject:03}R{self.replication:03}A{self.action:03}"
 
 
+def is_name(text: str) -> bool:
+    """Tell whether ``text`` is of the form of NTU's names: what ``parse_name`` reads."""
+    return _FORM.fullmatch(text) is not None
+
+
 def parse_name(text: str) -> SampleName | None:
     """Return the numbers of an NTU name, or None where ``text`` is not of that form.
 
@@ -39,7 +44,5 @@ def parse_name(text: str) -> SampleName | None:
     match = _FORM.fullmatch(text)
     if match is None:
         return None
-    setup, camera, subject, replication, action = (int(digits) for digits in match.groups())
-    if not all((setup, camera, subject, replication, action)):
-        return None
+    setup, camera, subject, replication, action = map(int, match.groups())
     return SampleName(setup=setup, camera=camera, subject=subject, replication=replication, action=action)

@@ -58,8 +58,8 @@ class SourceContract:
         source = SOURCES.get(self.name)()
         reader = source.reader(raw)
         try:
-            forwards = [reader.read(sample) for sample in inventory.samples]
-            backwards = [reader.read(sample) for sample in reversed(inventory.samples)]
+            forwards = [bytes(reader.read(sample)) for sample in inventory.samples]
+            backwards = [bytes(reader.read(sample)) for sample in reversed(inventory.samples)]
         finally:
             reader.close()
         assert forwards == backwards[::-1]
@@ -105,7 +105,7 @@ class SourceContract:
         raw, source, inventory = self.found(tmp_path)
         reader = source.reader(raw)
         try:
-            data = reader.read(inventory.samples[0])
+            data = bytes(reader.read(inventory.samples[0]))
         finally:
             reader.close()
         spoiled = [b"", b"\0" * 300, data[: len(data) // 2], data[:-1], data[: len(data) // 3] + b"\xff" * 40]

@@ -24,7 +24,7 @@ def test_one_file_is_told_step_by_step(raw: Path) -> None:
     told = explain(raw / f"{NAME}.skeleton")
     assert (told.name, told.verdict, told.exit_code) == (NAME, "clip", 0)
     text = "\n".join((*told.raw, *told.steps))
-    for words in ("SHA-256", "LF", "3 frames, 3 rows", "tracked", "actor 1", "origin: spine mid", "clip: bodies 1"):
+    for words in ("BLAKE3", "LF", "3 frames, 3 rows", "tracked", "actor 1", "origin: spine mid", "clip: bodies 1"):
         assert words in text
 
 

@@ -16,7 +16,9 @@ def table(rows: list[tuple[int, int, int, int]]) -> ClipTable:
     ]
     ones = [1] * len(facts)
     classes = sorted({fact.action for fact in facts})
-    return build_table(facts, frames=ones, bodies=ones, source=[b"\0" * 32] * len(facts), classes=classes)
+    return build_table(
+        facts, offset=np.arange(len(facts)), frames=ones, bodies=ones, source=[b"\0" * 32] * len(facts), classes=classes
+    )
 
 
 # Two setups of NTU-60 and two of NTU-120 only, every camera and subject, one action: 4 x 3 x 106 clips.

@@ -16,7 +16,8 @@ from smae.data.clip_table import ClipFacts
 from smae.data.recording import Clip
 from smae.data.storage.chunks import CHUNK_ROWS, SHARD_ROWS, decode
 from smae.data.storage.info import info
-from smae.data.storage.manifest import MANIFEST, encode_manifest, list_files, read_manifest
+from smae.data.storage.manifest import MANIFEST, encode_manifest, read_manifest, record_of
+from smae.data.storage.places import LocalPlace
 from smae.data.storage.store import Store, open_store
 from smae.data.storage.verify import verify
 from smae.data.storage.writer import Header, write_store
@@ -28,7 +29,7 @@ HEADER = Header(layout=NTU25, mode="reference", dataset="dancers", classes=("A00
 
 
 def clips() -> list[tuple[ClipFacts, Clip]]:
-    """33 clips of 2 bodies x 1,000 frames and one of 1 x 1: 66,001 rows, so the last straddles two shards."""
+    """33 clips of 2 bodies x 1,000 frames and one of 1 x 1: 66,001 rows, of which 64,000 go into the first shard."""
     rng = np.random.default_rng(7)
     walk = rng.normal(0, 0.01, (1000, 25, 3)).cumsum(0).astype(np.float32)
     made = []
@@ -86,8 +87,16 @@ def test_rows_across_chunks_and_shards_equal_one_large_read(store: Store) -> Non
     everything = store.rows(0, store.row_count)
     for start, stop in [(0, 0), (5, 6), (2047, 2049), (SHARD_ROWS - 1, SHARD_ROWS + 1), (60_000, store.row_count)]:
         np.testing.assert_array_equal(store.rows(start, stop), everything[start:stop])
-    with pytest.raises(IndexError, match="66002"):
+    with pytest.raises(IndexError, match="67538"):
         store.rows(0, store.row_count + 1)
+
+
+def test_a_shard_holds_whole_clips_and_zeros_after_the_last(store: Store) -> None:
+    assert store.clips.offset[31] + 2000 == 64_000
+    assert store.clips.offset[32] == SHARD_ROWS
+    assert store.row_count == SHARD_ROWS + 2001
+    assert not store.rows(64_000, SHARD_ROWS).any()
+    assert (store.rows(63_990, SHARD_ROWS + 10)[-10:] == store.clip(32)[0, :10]).all()
 
 
 def test_zarr_python_reads_the_same(store: Store) -> None:
@@ -139,12 +148,12 @@ def test_a_sound_store_verifies(written: Path) -> None:
     report = verify(written)
     assert report.ok
     assert report.exit_code == 0
-    assert report.files == len(list_files(written)) - 1
+    assert report.files == len(LocalPlace(written).sizes()) - 1
 
 
 def test_every_file_with_a_flipped_bit_is_found(copy: Path) -> None:
     rng = np.random.default_rng(1)
-    for name in list_files(copy):
+    for name in LocalPlace(copy).sizes():
         if name == "quarantine.jsonl":
             continue  # empty here
         path = copy / name
@@ -225,12 +234,9 @@ def test_fifos_and_links_in_a_store_are_refused(copy: Path) -> None:
 
 def rewrite(store: Path, name: str, data: bytes) -> None:
     """Replace a file and make the manifest agree, as an attacker would."""
-    import hashlib
-
     (store / name).write_bytes(data)
-    _, files = read_manifest(store)
-    old = files[name]
-    files[name] = type(old)(name, len(data), hashlib.sha256(data).hexdigest(), old.crc32c)
+    _, files = read_manifest(LocalPlace(store))
+    files[name] = record_of(name, data, crc32c=files[name].crc32c)
     (store / MANIFEST).write_bytes(encode_manifest(files))
 
 
@@ -271,8 +277,8 @@ def test_broken_group_metadata_is_refused(copy: Path, data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "manifest",
-    [b"", b"{}", b'{"version": 2, "files": {}}', b'{"version": 1, "files": {"../x": {"sha256": "a", "size": 1}}}',
-     b'{"version": 1, "files": []}', b"[" * 20_000],
+    [b"", b"{}", b'{"version": 3, "files": {}}', b'{"version": 2, "files": {"../x": {"blake3": "a", "size": 1}}}',
+     b'{"version": 2, "files": []}', b"[" * 20_000],
 )  # fmt: skip
 def test_broken_and_newer_manifests_are_refused(copy: Path, manifest: bytes) -> None:
     (copy / MANIFEST).write_bytes(manifest)
@@ -282,7 +288,7 @@ def test_broken_and_newer_manifests_are_refused(copy: Path, manifest: bytes) -> 
 
 
 def test_keys_that_lead_out_of_the_store_are_refused(copy: Path) -> None:
-    _, files = read_manifest(copy)
+    _, files = read_manifest(LocalPlace(copy))
     files["../outside"] = files["zarr.json"]
     (copy / MANIFEST).write_bytes(encode_manifest(files))
     with pytest.raises(DataError, match=r"\.\./outside: missing"):
@@ -325,7 +331,7 @@ def test_numbers_that_are_not_finite_are_found_by_verify(tmp_path: Path) -> None
 
 def test_rows_of_another_layout_and_empty_stores_are_refused(tmp_path: Path) -> None:
     kinect = Clip(np.zeros((1, 5, 20, 3), np.float32), np.zeros((1, 5, 20), np.uint8))
-    with pytest.raises(DataError, match=r"\[R, 25, 3\]"):
+    with pytest.raises(DataError, match="where 25 joints of layout 'ntu25' belong"):
         write_store(tmp_path / "a", header=HEADER, clips=[(ClipFacts("x", "A001"), kinect)])
     with pytest.raises(DataError, match="at least one clip"):
         write_store(tmp_path / "b", header=HEADER, clips=[])

@@ -1,4 +1,4 @@
-"""Loops over one body's rows that cleaning needs: motion and spread, with the reference's rounding."""
+"""Loops over bodies' rows that cleaning needs: motion, spread, the usual case, with the reference's rounding."""
 
 from __future__ import annotations
 
@@ -63,3 +63,42 @@ def mark_noisy(xyz: NDArray[np.float32], noisy: NDArray[np.bool_]) -> int:
         noisy[r] = np.float64(right - left) > SPREAD * np.float64(high - low)
         number += noisy[r]
     return number
+
+
+@njit("int64(int32[::1], uint64[::1], float32[:, :, ::1], int64, float32[:, :, ::1])", allocates=False)
+def centre_one(
+    frame: NDArray[np.int32], body: NDArray[np.uint64], xyz: NDArray[np.float32], centre: int, out: NDArray[np.float32]
+) -> int:
+    """Clean the usual recording in one pass: one body, at most once in a frame, no NaN.
+
+    Writes the rows as seen from the centre joint of the first row that is not all zeros, and returns that row; returns
+    -1, with ``out`` half written, where the recording is not the usual one.
+
+    Args:
+        frame: int32 [R].
+        body: uint64 [R].
+        xyz: float32 [R, V, 3].
+        centre: the joint whose place becomes the origin.
+        out: float32 [R, V, 3], written.
+    """
+    rows, joints, _ = xyz.shape
+    first = -1
+    for r in range(rows):
+        if body[r] != body[0] or (r > 0 and frame[r] == frame[r - 1]):
+            return -1
+        if first < 0:
+            for v in range(joints):
+                for c in range(3):
+                    if xyz[r, v, c] != 0:
+                        first = r
+    if first < 0:
+        return -1
+    x, y, z = xyz[first, centre, 0], xyz[first, centre, 1], xyz[first, centre, 2]
+    whole = True
+    for r in range(rows):
+        for v in range(joints):
+            out[r, v, 0] = xyz[r, v, 0] - x
+            out[r, v, 1] = xyz[r, v, 1] - y
+            out[r, v, 2] = xyz[r, v, 2] - z
+            whole &= out[r, v, 0] == out[r, v, 0] and out[r, v, 1] == out[r, v, 1] and out[r, v, 2] == out[r, v, 2]
+    return first if whole else -1

@@ -173,6 +173,7 @@ def _read(store: Store, places: NDArray[np.int64]) -> dict[int, NDArray[np.float
     for run in np.split(places, np.flatnonzero(np.diff(places) != 1) + 1):
         begin, ends = int(clips.offset[run[0]]), clips.offset[run] + clips.rows[run]
         rows = np.nan_to_num(store.rows(begin, int(ends[-1])), copy=False, nan=0.0)
-        for place, own in zip(run.tolist(), np.split(rows, (ends - begin)[:-1]), strict=True):
+        for place, end in zip(run.tolist(), (ends - begin).tolist(), strict=True):
+            own = rows[end - int(clips.rows[place]) : end]
             found[place] = own.reshape(int(clips.bodies[place]), -1, *rows.shape[1:])
     return found

@@ -41,6 +41,8 @@ def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], t
         file.attrs.update(_attributes(store))
         _copy_rows(store, file, request)
         columns = store.clips.arrays()
+        # End to end, without the rows of nobody at the ends of a store's shards.
+        columns["offset"] = np.cumsum(store.clips.rows) - store.clips.rows
         names = columns.pop("name")
         _create(file, "clips/name", data=names.view(f"S{names.shape[1]}").reshape(-1))
         for name, column in columns.items():
@@ -70,15 +72,19 @@ def _attributes(store: Store) -> dict[str, Any]:
 
 
 def _copy_rows(store: Store, file: Any, request: Request) -> None:
-    rows, joints = store.row_count, len(store.layout)
+    clips, joints = store.clips, len(store.layout)
+    rows = int(clips.rows.sum())
     packed = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
     into_joints = _create(file, "joints", shape=(rows, joints, 3), dtype="<f4", rows=CHUNK_ROWS, **packed)
     into_state = _create(file, "state", shape=(rows, joints), dtype="u1", rows=CHUNK_ROWS, **packed)
-    for start in range(0, rows, SHARD_ROWS):
-        stop = min(start + SHARD_ROWS, rows)
-        into_joints[start:stop], into_state[start:stop] = store.rows(start, stop), store.states(start, stop)
-        done = int(np.searchsorted(store.clips.offset + store.clips.rows, stop, side="right"))
-        request.progress(done, len(store))
+    at = 0
+    for base in range(0, store.row_count, SHARD_ROWS):
+        last = int(np.searchsorted(clips.offset, base + SHARD_ROWS)) - 1
+        end = int(clips.offset[last] + clips.rows[last])
+        goal = slice(at, at + end - base)
+        into_joints[goal], into_state[goal] = store.rows(base, end), store.states(base, end)
+        at = goal.stop
+        request.progress(last + 1, len(store))
 
 
 def _create(file: Any, name: str, *, rows: int = 0, **options: Any) -> Any:

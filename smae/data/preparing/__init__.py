@@ -1,1 +1,1 @@
-"""From a raw folder to a published store: plan, workers, one writer, resumable at every moment."""
+"""From a raw folder to a published store: plan, workers, one shard a task, resumable at every moment."""

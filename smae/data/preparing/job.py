@@ -1,10 +1,10 @@
-"""One run over a plan: results from the workers to the writer, in plan order, then the checks, then the store."""
+"""One run over a plan: tasks to the workers, results written down as they come, then the checks, then the store."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,11 @@ import numpy as np
 
 from smae.data.clip_table import build_table
 from smae.data.preparing.executors import make_executor
-from smae.data.preparing.journal import Finished, ShardPair, Workplace
-from smae.data.preparing.plan import Plan, batches
+from smae.data.preparing.journal import Workplace
+from smae.data.preparing.plan import Plan
 from smae.data.preparing.summary import PrepareSummary, Progress, Tally
-from smae.data.preparing.transform import BatchResult, Transform
-from smae.data.storage.atomic import place
-from smae.data.storage.writer import Header, StoreWriter
+from smae.data.preparing.transform import TaskResult, Transform
+from smae.data.storage.writer import Header, finish_store, offsets
 from smae.errors import DataError
 
 ALWAYS_TOLERATED = 3
@@ -31,10 +30,10 @@ class Job:
     Args:
         raw: the raw folder or zip.
         plan: what is to be done.
-        work: the folder of the unfinished store.
-        finished: what an earlier run left.
+        work: the unfinished store.
+        finished: what an earlier run did.
         began: ``time.monotonic()`` at the start of this run.
-        progress: told after each batch.
+        progress: told after each task.
     """
 
     def __init__(
@@ -43,80 +42,64 @@ class Job:
         raw: Path,
         plan: Plan,
         work: Workplace,
-        finished: Finished,
+        finished: Iterable[TaskResult],
         began: float,
         progress: Callable[[Progress], None] | None,
     ) -> None:
         self.raw, self.plan, self.work, self.began, self.progress = raw, plan, work, began, progress
         self.tally = Tally(plan)
-        self.tally.add(finished.outcomes)
-        self.writer = StoreWriter(work.store, layout=plan.layout, finished=finished.shards)
-        self._earlier = self._journaled = len(finished.outcomes)
-        self._journaled_rows = sum(outcome.rows for outcome in finished.outcomes)
-        self._read = 0
+        for result in finished:
+            self.tally.add(result)
+        self._earlier, self._earlier_bytes = self.tally.samples, self.tally.read
 
     def run(self, *, executor: str, workers: int | None, max_bad: float) -> PrepareSummary:
         """Do what is left and publish."""
-        todo = list(batches(self.plan.samples[self._journaled :]))
+        done = {result.task for result in self.tally.results}
+        todo = [task for task in self.plan.tasks() if task.number not in done]
         pool = make_executor(executor, workers=workers, tasks=max(len(todo), 1))
-        # The first of these rows may already lie in the last finished shard: a clip can straddle two.
-        skip = self.writer.rows - self._journaled_rows
-        with closing(pool.run(partial(Transform, self.raw, self.plan.settings, self.plan.layout), todo)) as results:
-            for result in _without_rows(results, skip):
+        make = partial(Transform, self.raw, self.work.place, self.plan.settings, self.plan.layout)
+        with closing(pool.run(make, todo)) as results:
+            for result in results:
                 self._take(result)
         self._check_quarantine(max_bad)
         fingerprint = self._finish()
         self.work.publish()
         return self._summary(fingerprint)
 
-    def _take(self, result: BatchResult) -> None:
-        self.tally.add(result.outcomes)
-        shards = self.writer.append(result.joints, result.state)
-        if shards:
-            self._record(shards)
-        self._read += result.size
+    def _take(self, result: TaskResult) -> None:
+        self.work.record(result)
+        self.tally.add(result)
         if self.plan.settings.strict and self.tally.bad:
             raise DataError(f"{self.tally.bad[0]} (--strict stops at the first bad file)")
         if self.progress is not None:
             seconds = time.monotonic() - self.began
-            total, bad = len(self.plan.samples), len(self.tally.bad)
-            self.progress(Progress(len(self.tally.outcomes), total, self._read, seconds, bad, self._earlier))
-
-    def _record(self, shards: Sequence[ShardPair]) -> None:
-        """Note finished shards with the samples that end in them; one that goes on in the next is read again."""
-        safe_rows = self.writer.full_rows
-        covered = []
-        for outcome in self.tally.outcomes[self._journaled :]:
-            if self._journaled_rows + outcome.rows > safe_rows:
-                break
-            covered.append(outcome)
-            self._journaled_rows += outcome.rows
-        self._journaled += len(covered)
-        self.work.record(shards, covered)
+            total, bad, read = len(self.plan.samples), len(self.tally.bad), self.tally.read - self._earlier_bytes
+            self.progress(Progress(self.tally.samples, total, read, seconds, bad, self._earlier))
 
     def _check_quarantine(self, max_bad: float) -> None:
         bad, samples = len(self.tally.bad), len(self.plan.samples) + len(self.plan.refused)
         allowed = max(math.floor(max_bad * samples), ALWAYS_TOLERATED) if max_bad > 0 else 0
         if bad <= allowed and self.tally.clips:
             return
-        place(self.work.quarantine, self.tally.quarantine())
+        listed = self.work.show_quarantine(self.tally.quarantine())
         shown = "".join(f"\n  {refused}" for refused in self.tally.bad[:5])
         if bad > allowed:
             raise DataError(
                 f"{bad} of {samples} recordings are bad, more than --max-bad {max_bad:g} allows ({allowed}): nothing "
-                f"is published. All of them are listed in {self.work.quarantine}; the first:{shown}\nmend or remove "
+                f"is published. All of them are listed in {listed}; the first:{shown}\nmend or remove "
                 "them and begin again with --overwrite, or allow more with --max-bad and --resume"
             )
         raise DataError(
-            f"none of {samples} recordings can be used ({bad} bad, listed in {self.work.quarantine}; the others show "
+            f"none of {samples} recordings can be used ({bad} bad, listed in {listed}; the others show "
             f"nobody): nothing is published{shown}"
         )
 
     def _finish(self) -> str:
-        clips, plan = self.tally.clips, self.plan
+        clips, shards, plan = self.tally.clips, self.tally.shards, self.plan
         facts = {fact.name: fact for fact in plan.facts}
         table = build_table(
             [facts[clip.name] for clip in clips],
+            offset=offsets(shards, [clip.rows for clip in clips]),
             frames=[clip.frames for clip in clips],
             bodies=[clip.bodies for clip in clips],
             source=[bytes.fromhex(clip.source) for clip in clips],
@@ -127,6 +110,7 @@ class Job:
             mode=plan.settings.mode,
             dataset=plan.dataset,
             classes=plan.classes,
+            codec=plan.settings.codec,
             frames=plan.settings.frames,
             origin=plan.origin(),
             counts=self.tally.counts(),
@@ -134,26 +118,21 @@ class Job:
         splits = {
             name: np.array([roles.get(clip.name, 0) for clip in clips], np.uint8) for name, roles in plan.splits.items()
         }
-        return self.writer.finish(header, table, splits=splits, quarantine=self.tally.quarantine())
+        quarantine = self.tally.quarantine()
+        return finish_store(self.work.place, header, table, shards=shards, splits=splits, quarantine=quarantine)
 
     def _summary(self, fingerprint: str) -> PrepareSummary:
-        counts = self.tally.counts()
+        counts, clips = self.tally.counts(), self.tally.clips
         counts["quarantined"] = tuple(self.tally.bad)
         return PrepareSummary(
             store=self.work.out,
             fingerprint=fingerprint,
             dataset=self.plan.dataset,
-            frames=sum(clip.frames for clip in self.tally.clips),
-            rows=sum(clip.rows for clip in self.tally.clips),
+            frames=sum(clip.frames for clip in clips),
+            rows=sum(clip.rows for clip in clips),
             seconds=time.monotonic() - self.began,
-            bytes_read=self._read,
+            bytes_read=self.tally.read - self._earlier_bytes,
+            codec=self.plan.settings.codec,
+            largest_error=max(shard.error for shard in self.tally.shards),
             **counts,
         )
-
-
-def _without_rows(results: Iterator[BatchResult], skip: int) -> Iterator[BatchResult]:
-    """Drop the first ``skip`` rows of all results together, and no outcome."""
-    for result in results:
-        drop = min(skip, len(result.joints))
-        skip -= drop
-        yield BatchResult(result.joints[drop:], result.state[drop:], result.outcomes, result.size)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 from smae.data.sources import Refused
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one sample.
+class Outcome(NamedTuple):
+    """What became of one sample; a tuple, since there are a hundred thousand of these.
 
     Attributes:
         name: the sample.
-        source: SHA-256 of its bytes, hex; empty where it could not be read.
+        source: BLAKE3 of its bytes, hex; empty where it could not be read.
         frames: T of its clip, 0 without one.
         bodies: M of its clip, 0 without one.
-        notes: what was accepted but is worth counting.
+        notes: what was accepted but is worth counting, or None.
         excluded: why it is left out by rule (``no-body``), or empty.
         refused: why it is quarantined, or None.
     """
@@ -26,7 +25,7 @@ class Outcome:
     source: str = ""
     frames: int = 0
     bodies: int = 0
-    notes: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] | None = None
     excluded: str = ""
     refused: Refused | None = None
 
@@ -35,12 +34,12 @@ class Outcome:
         """Rows of its clip in the store."""
         return self.frames * self.bodies
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the outcome as JSON values, defaults left out."""
-        return {key: value for key, value in asdict(self).items() if value or key == "name"}
+    def to_json(self) -> list[Any]:
+        """Return the outcome as JSON values."""
+        return [*self[:-1], asdict(self.refused) if self.refused else None]
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Outcome:
+    def from_json(cls, values: list[Any]) -> Outcome:
         """Return what ``to_json`` gave."""
-        refused = values.get("refused")
-        return cls(**{**values, "refused": Refused(**refused) if refused else None})
+        *others, refused = values
+        return cls(*others, refused=Refused(**refused) if refused else None)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, astuple, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -21,8 +22,9 @@ from smae.data.storage.manifest import STORE_VERSION
 from smae.errors import BadRecording, DataError
 from smae.skeleton import Layout
 
-BATCH_BYTES = 8 * 2**20
-BATCH_SAMPLES = 256
+TASK_BYTES = 88 * 2**20
+"""Raw bytes of a task: as NTU's text, some 40,000 to 60,000 rows, which fit one shard."""
+TASK_SAMPLES = 4096
 _SHOWN = 10
 
 
@@ -38,6 +40,7 @@ class Settings:
         strict_names: count badly named ``.skeleton`` files as bad.
         max_range: metres; coordinates beyond are refused.
         missing_list: leave out the samples that published results leave out.
+        codec: how joints are kept: ``float32`` or ``int16``.
     """
 
     source: str = "ntu"
@@ -47,6 +50,25 @@ class Settings:
     strict_names: bool = False
     max_range: float = 20.0
     missing_list: bool = True
+    codec: str = "float32"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Samples whose clips share a shard; what one worker does in one go.
+
+    Attributes:
+        number: 0-based, in store order.
+        samples: neighbours in the plan.
+    """
+
+    number: int
+    samples: tuple[Sample, ...]
+
+    @property
+    def size(self) -> int:
+        """Unpacked bytes that will be read."""
+        return sum(sample.size for sample in self.samples)
 
 
 @dataclass(frozen=True)
@@ -89,16 +111,29 @@ class Plan:
         """Unpacked bytes that will be read."""
         return sum(sample.size for sample in self.samples)
 
+    def tasks(self) -> list[Task]:
+        """Return the samples cut into tasks of about 90 MB, in order: the same plan, the same tasks."""
+        cut: list[list[Sample]] = []
+        size = 0
+        for sample in self.samples:
+            if not cut or size + sample.size > TASK_BYTES or len(cut[-1]) == TASK_SAMPLES:
+                cut.append([])
+                size = 0
+            cut[-1].append(sample)
+            size += sample.size
+        return [Task(number, tuple(samples)) for number, samples in enumerate(cut)]
+
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON values, software versions included: other versions could write other bytes."""
         return {
             "settings": asdict(self.settings),
             "versions": {"smae": __version__, "store": str(STORE_VERSION)}
-            | {name: version(name) for name in ("numpy", "numba", "numcodecs", "zarr")},
+            | {name: version(name) for name in ("blake3", "numpy", "numba", "numcodecs", "zarr")},
             "dataset": self.dataset,
             "classes": list(self.classes),
-            "inputs": self.digest(),
+            "inputs": self.digest,
             "samples": {sample.name: [sample.path, sample.member, sample.size] for sample in self.samples},
+            "tasks": [len(task.samples) for task in self.tasks()],
             "refused": [asdict(refused) for refused in self.refused],
             "excluded": self.excluded,
             "duplicates": self.duplicates,
@@ -107,15 +142,16 @@ class Plan:
 
     def encode(self) -> bytes:
         """Return the plan as the bytes of ``plan.json``."""
-        return json.dumps(self.to_json(), indent=0, sort_keys=True).encode("ascii")
+        return json.dumps(self.to_json(), sort_keys=True).encode("ascii")
 
     def origin(self) -> dict[str, Any]:
         """Return what the store keeps of the plan: the settings and the digest of the samples."""
-        return asdict(self.settings) | {"inputs": self.digest()}
+        return asdict(self.settings) | {"inputs": self.digest}
 
+    @cached_property
     def digest(self) -> str:
-        """Return the SHA-256, hex, of the samples' sizes, of what is known of them, and of their splits."""
-        lines = [f"{sample.size} {astuple(fact)}" for sample, fact in zip(self.samples, self.facts, strict=True)]
+        """The SHA-256, hex, of the samples' sizes, of what is known of them, and of their splits."""
+        lines = [f"{sample.size} {fact}" for sample, fact in zip(self.samples, self.facts, strict=True)]
         lines += [f"{name} {sorted(roles.items())}" for name, roles in sorted(self.splits.items())]
         return hashlib.sha256("\n".join(lines).encode("ascii", "backslashreplace")).hexdigest()
 
@@ -159,20 +195,6 @@ def make_plan(raw: Path, settings: Settings) -> Plan:
     )
 
 
-def batches(samples: Iterable[Sample]) -> Iterator[tuple[Sample, ...]]:
-    """Cut samples into batches of about 8 MB, in order; a larger sample is a batch of its own."""
-    batch: list[Sample] = []
-    size = 0
-    for sample in samples:
-        if batch and (size + sample.size > BATCH_BYTES or len(batch) == BATCH_SAMPLES):
-            yield tuple(batch)
-            batch, size = [], 0
-        batch.append(sample)
-        size += sample.size
-    if batch:
-        yield tuple(batch)
-
-
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Return what differs between two plans as JSON values, one line each, long lists cut short."""
     lines: list[str] = []
@@ -192,7 +214,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         if before[name] != after[name]
     ]
     lines += changes[:_SHOWN] + ([f"and {len(changes) - _SHOWN} more samples"] if len(changes) > _SHOWN else [])
-    for key in ("inputs", "refused", "excluded", "duplicates", "ignored"):
+    for key in ("inputs", "tasks", "refused", "excluded", "duplicates", "ignored"):
         if old.get(key) != new[key]:
             lines.append(f"{key}: was {_brief(old.get(key))}, now {_brief(new[key])}")
     return lines
@@ -233,4 +255,4 @@ def _first_refused(inventory: Inventory) -> str:
 
 
 def _brief(value: Any) -> str:
-    return f"{len(value)} files" if isinstance(value, list) else str(value)
+    return f"a list of {len(value)}" if isinstance(value, list) else str(value)

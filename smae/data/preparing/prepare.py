@@ -1,4 +1,4 @@
-"""Turns raw recordings into a store: plan, workers, one writer in plan order, publish; resumable at every moment."""
+"""Turns raw recordings into a store: plan, tasks, one shard a task, publish; resumable at every moment."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from smae.data.preparing.executors import make_executor
+from smae.data.preparing.executors import make_executor, warm_up
 from smae.data.preparing.job import Job
-from smae.data.preparing.journal import Finished, Workplace
+from smae.data.preparing.journal import Workplace
 from smae.data.preparing.lock import locked
 from smae.data.preparing.plan import Plan, Settings, make_plan
 from smae.data.preparing.stop import signal_of, sigterm_interrupts
 from smae.data.preparing.summary import PrepareSummary, Progress, decode_refused
 from smae.data.storage.atomic import disk
+from smae.data.storage.codecs import joint_codec
 from smae.data.storage.manifest import MANIFEST, QUARANTINE, read_checked
 from smae.data.storage.metadata import MODES
 from smae.data.storage.store import Store, open_store
@@ -40,6 +41,7 @@ def prepare(
     max_bad: float = 0.01,
     max_range: float = 20.0,
     missing_list: bool = True,
+    codec: str = "float32",
     progress: Callable[[Progress], None] | None = None,
 ) -> PrepareSummary:
     """Read every recording under ``raw`` and write the store ``out``.
@@ -62,7 +64,8 @@ def prepare(
         max_bad: largest share of bad files with which a store is published; 3 bad files always pass, unless it is 0.
         max_range: metres; a coordinate beyond makes a file bad.
         missing_list: leave out the samples that published results leave out.
-        progress: told after each batch.
+        codec: how joints are kept: ``float32``, or ``int16`` steps of 2^-12 m, which take less than half the room.
+        progress: told after each task.
 
     Raises:
         ConfigError: a setting is wrong, ``raw`` is missing, or ``out`` is in the way; nothing was started.
@@ -71,7 +74,7 @@ def prepare(
         LockedError: another process writes the same output.
         Interrupted: Ctrl-C or SIGTERM; run the same command with ``resume``.
     """
-    settings = Settings(source, mode, frames, strict, strict_names, float(max_range), missing_list)
+    settings = Settings(source, mode, frames, strict, strict_names, float(max_range), missing_list, codec)
     _check_settings(settings, workers=workers, max_bad=max_bad)
     out = Path(os.path.abspath(out))
     _check_places(raw, out)
@@ -83,13 +86,14 @@ def prepare(
         with sigterm_interrupts(), locked(out.with_name(out.name + ".lock")):
             work = Workplace(out)
             going_on = _check_output(work, resume=resume, overwrite=overwrite)
+            warm_up(executor, workers=workers)
             plan = make_plan(raw, settings)
             if resume and not going_on and _holds_anything(out):
                 done = _already_done(open_store(out), plan, began, replace=overwrite)
                 if done is not None:
                     work.remove()
                     return done
-            finished = work.resume(plan) if going_on else Finished()
+            finished = work.resume(plan) if going_on else []
             if not going_on:
                 work.start(plan)
             job = Job(raw=raw, plan=plan, work=work, finished=finished, began=began, progress=progress)
@@ -109,6 +113,7 @@ def _check_settings(settings: Settings, *, workers: int | None, max_bad: float) 
         f"--max-bad {max_bad:g}: expected a share from 0 to 1": 0 <= max_bad <= 1,
         f"--max-range {settings.max_range:g}: expected metres above 0": 0 < settings.max_range < math.inf,
     }
+    joint_codec(settings.codec)
     for message, fine in checks.items():
         if not fine:
             raise ConfigError(message)
@@ -155,13 +160,14 @@ def _already_done(store: Store, plan: Plan, began: float, *, replace: bool) -> P
             f"{store.path} is complete, but of other inputs or settings: {'; '.join(changed)}; "
             "add --overwrite to replace it"
         )
-    quarantine = read_checked(store.path, store.files[QUARANTINE])
+    quarantine = read_checked(store.place, store.files[QUARANTINE])
     return PrepareSummary(
         store=store.path,
         fingerprint=store.fingerprint,
         dataset=store.dataset,
         frames=int(store.clips.frames.sum()),
-        rows=store.row_count,
+        rows=int(store.clips.rows.sum()),
         seconds=time.monotonic() - began,
+        codec=store.attributes.codec.name,
         **{**store.attributes.counts, "quarantined": decode_refused(quarantine)},
     )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from smae.data.preparing.outcome import Outcome
 from smae.data.preparing.plan import Plan
+from smae.data.preparing.transform import TaskResult
 from smae.data.sources import Refused
+from smae.data.storage.writer import Shard
 from smae.errors import EXIT_DONE, EXIT_QUARANTINED
 
 
@@ -59,6 +61,8 @@ class PrepareSummary:
         rows: body-frames of all clips together.
         seconds: this run took.
         bytes_read: raw bytes read in this run, unpacked.
+        codec: how joints are kept.
+        largest_error: of a coordinate, metres, that the codec made.
     """
 
     store: Path
@@ -74,6 +78,8 @@ class PrepareSummary:
     rows: int
     seconds: float = 0.0
     bytes_read: int = 0
+    codec: str = "float32"
+    largest_error: float = 0.0
 
     @property
     def exit_code(self) -> int:
@@ -83,43 +89,63 @@ class PrepareSummary:
 
 @dataclass
 class Tally:
-    """Counts the outcomes of a plan as they come in, in plan order.
+    """Counts the outcomes of a plan as its tasks are done.
 
     Attributes:
         plan: what is being done.
-        outcomes: so far.
+        results: so far, in any order.
+        samples: finished so far.
+        read: bytes read so far.
         bad: quarantined so far, those that were refused unread first.
     """
 
     plan: Plan
-    outcomes: list[Outcome] = field(default_factory=list)
+    results: list[TaskResult] = field(default_factory=list)
+    samples: int = 0
+    read: int = 0
     bad: list[Refused] = field(init=False)
 
     def __post_init__(self) -> None:
         self.bad = list(self.plan.refused)
 
-    def add(self, outcomes: Iterable[Outcome]) -> None:
-        """Take the outcomes of the next samples."""
-        for outcome in outcomes:
-            self.outcomes.append(outcome)
-            if outcome.refused is not None:
-                self.bad.append(outcome.refused)
+    def add(self, result: TaskResult) -> None:
+        """Take the result of a task."""
+        self.results.append(result)
+        self.samples += len(result.outcomes)
+        self.read += result.size
+        self.bad += [outcome.refused for outcome in result.outcomes if outcome.refused is not None]
+
+    @property
+    def ordered(self) -> list[TaskResult]:
+        """The results in store order."""
+        return sorted(self.results, key=attrgetter("task"))
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """The outcomes in store order."""
+        return [outcome for result in self.ordered for outcome in result.outcomes]
 
     @property
     def clips(self) -> list[Outcome]:
         """The outcomes that are clips, in store order."""
         return [outcome for outcome in self.outcomes if outcome.rows]
 
+    @property
+    def shards(self) -> list[Shard]:
+        """The shards, in the order of their clips."""
+        return [shard for result in self.ordered for shard in result.shards]
+
     def counts(self) -> dict[str, Any]:
         """Return the counts that the store keeps."""
-        noted = Counter(note for outcome in self.clips for note, count in outcome.notes.items() if count)
+        outcomes, clips = self.outcomes, self.clips
+        noted = Counter(note for outcome in clips for note, count in (outcome.notes or {}).items() if count)
         if self.plan.duplicates:
             noted["duplicate"] = self.plan.duplicates
         excluded = Counter(self.plan.excluded)
-        excluded.update(outcome.excluded for outcome in self.outcomes if outcome.excluded)
+        excluded.update(outcome.excluded for outcome in outcomes if outcome.excluded)
         return {
             "found": self.plan.found,
-            "ok": len(self.clips),
+            "ok": len(clips),
             "noted": dict(sorted(noted.items())),
             "excluded": dict(sorted(excluded.items())),
             "quarantined": len(self.bad),

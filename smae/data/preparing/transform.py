@@ -1,20 +1,21 @@
-"""One batch of samples in, arrays and outcomes out: the pure function that prepare's workers compute."""
+"""One task in, one shard and one outcome a sample out: what prepare's workers compute."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from blake3 import blake3
 
 from smae.data.preparing.outcome import Outcome
-from smae.data.preparing.plan import Settings
+from smae.data.preparing.plan import Settings, Task
 from smae.data.recording import MISSING, Clip
 from smae.data.sources import SOURCES, Refused, Sample
+from smae.data.storage.places import Place
+from smae.data.storage.writer import Shard, ShardWriter
 from smae.errors import BadRecording, NoBody
 from smae.skeleton import Layout
 
@@ -23,77 +24,102 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class BatchResult:
-    """A batch's clips end to end, and one outcome a sample.
+class TaskResult:
+    """What came of a task.
 
     Attributes:
-        joints: float32 [R, V, 3], metres.
-        state: uint8 [R, V].
-        outcomes: in the batch's order; their rows add up to R.
+        task: its number.
+        shards: what was written of its clips, in order; usually one, none where there is no clip.
+        outcomes: one a sample, in order.
         size: bytes read.
     """
 
-    joints: NDArray[np.float32]
-    state: NDArray[np.uint8]
+    task: int
+    shards: tuple[Shard, ...]
     outcomes: tuple[Outcome, ...]
     size: int
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return {
+            "shards": [shard.to_json() for shard in self.shards],
+            "outcomes": [outcome.to_json() for outcome in self.outcomes],
+            "size": self.size,
+        }
+
+    @classmethod
+    def from_json(cls, task: int, values: dict[str, Any]) -> TaskResult:
+        """Return what ``to_json`` gave."""
+        return cls(
+            task=task,
+            shards=tuple(Shard.from_json(shard) for shard in values["shards"]),
+            outcomes=tuple(Outcome.from_json(outcome) for outcome in values["outcomes"]),
+            size=values["size"],
+        )
+
 
 class Transform:
-    """Reads, cleans and resamples batches of samples under one raw folder.
+    """Reads, cleans, resamples and stores the samples of tasks.
 
     Args:
         raw: the raw folder or zip.
+        place: where the store is being written.
         settings: what to do.
         layout: joint layout of the samples.
     """
 
-    def __init__(self, raw: Path, settings: Settings, layout: Layout) -> None:
-        self._settings, self._layout = settings, layout
+    def __init__(self, raw: Path, place: Place, settings: Settings, layout: Layout) -> None:
+        # Imported where the work is done: a process that only hands out tasks needs no compiled kernels.
+        from smae.data.cleaning.clean import clean
+
+        self._settings, self._layout, self._clean = settings, layout, clean
         self._source = SOURCES.get(settings.source)()
         self._reader = self._source.reader(raw)
+        self._writer = ShardWriter(place, layout=layout, codec=settings.codec)
 
-    def __call__(self, batch: Sequence[Sample]) -> BatchResult:
-        """Return the batch's rows and outcomes; a bad sample is an outcome, never an error."""
-        done = [self._sample(sample) for sample in batch]
-        clips = [clip for _, clip in done if clip is not None]
-        joints_count = len(self._layout)
-        joints = [clip.joints.reshape(-1, joints_count, 3) for clip in clips]
-        state = [clip.state.reshape(-1, joints_count) for clip in clips]
-        return BatchResult(
-            joints=np.concatenate(joints) if joints else np.empty((0, joints_count, 3), np.float32),
-            state=np.concatenate(state) if state else np.empty((0, joints_count), np.uint8),
-            outcomes=tuple(outcome for outcome, _ in done),
-            size=sum(sample.size for sample in batch),
-        )
+    def __call__(self, task: Task) -> TaskResult:
+        """Write the task's shard and return the outcomes; a bad sample is an outcome, never an error.
+
+        Raises:
+            EnvironmentFault: the disk refused.
+        """
+        self._writer.begin(task.number)
+        outcomes = tuple(self._sample(sample) for sample in task.samples)
+        return TaskResult(task.number, self._writer.end(), outcomes, task.size)
 
     def close(self) -> None:
         """Close the archives that are open."""
         self._reader.close()
 
-    def _sample(self, sample: Sample) -> tuple[Outcome, Clip | None]:
-        # Imported where the work is done: a process that only hands out batches needs no compiled kernels.
-        from smae.data.cleaning.clean import clean
-
-        digest = ""
+    def _sample(self, sample: Sample) -> Outcome:
+        data: bytes | memoryview | None = None
         try:
             data = self._reader.read(sample)
-            digest = hashlib.sha256(data).hexdigest()
-            settings = self._settings
-            parsed = self._source.parse(data, strict=settings.strict, max_range=settings.max_range)
-            if isinstance(parsed, Clip):
-                clip = parsed
-            else:
-                clip = clean(parsed, mode=cast("Mode", settings.mode), layout=self._layout)
+            clip, notes = self._clip(data)
+            if problem := self._writer.unfit(clip):
+                raise BadRecording(*problem)
         except BadRecording as error:
-            return Outcome(sample.name, source=digest, refused=_refused(sample, digest, error)), None
+            return Outcome(sample.name, source=_blake3(data), refused=_refused(sample, data, error))
         except NoBody:
-            return Outcome(sample.name, source=digest, excluded="no-body"), None
-        if self._settings.frames is not None:
-            clip = _resampled(clip, self._settings.frames)
+            return Outcome(sample.name, source=_blake3(data), excluded="no-body")
+        self._writer.append(clip)
         bodies, frames = clip.joints.shape[:2]
-        notes = {**parsed.notes, **clip.notes}
-        return Outcome(sample.name, source=digest, frames=frames, bodies=bodies, notes=notes), clip
+        return Outcome(sample.name, source=_blake3(data), frames=frames, bodies=bodies, notes=notes)
+
+    def _clip(self, data: bytes | memoryview) -> tuple[Clip, dict[str, int] | None]:
+        settings = self._settings
+        parsed = self._source.parse(data, strict=settings.strict, max_range=settings.max_range)
+        if isinstance(parsed, Clip):
+            clip = parsed
+        else:
+            clip = self._clean(parsed, mode=cast("Mode", settings.mode), layout=self._layout)
+        if settings.frames is not None:
+            clip = _resampled(clip, settings.frames)
+        return clip, {**parsed.notes, **clip.notes} if parsed.notes or clip.notes else None
+
+
+def _blake3(data: bytes | memoryview | None) -> str:
+    return "" if data is None else blake3(data).hexdigest()
 
 
 def _resampled(clip: Clip, frames: int) -> Clip:
@@ -105,13 +131,13 @@ def _resampled(clip: Clip, frames: int) -> Clip:
     return Clip(joints=joints, state=state, notes=clip.notes)
 
 
-def _refused(sample: Sample, digest: str, error: BadRecording) -> Refused:
+def _refused(sample: Sample, data: bytes | memoryview | None, error: BadRecording) -> Refused:
     return Refused(
         path=sample.where,
         code=error.code,
         message=error.message,
         size=sample.size,
-        sha256=digest,
+        sha256="" if data is None else hashlib.sha256(data).hexdigest(),
         line=error.line,
         column=error.column,
         excerpt=error.excerpt,

@@ -13,10 +13,11 @@ from smae.data.jit import inlined
 from smae.data.reading.bits import trailing_zeros, word
 
 _U, _B = np.uint64, np.uint8
-_ZERO, _ONE, _EIGHT, _SIXTEEN, _HALF, _TEN = _U(0), _U(1), _U(8), _U(16), _U(32), _U(10)
+_ZERO, _ONE, _TWO, _EIGHT, _TEN, _SIXTEEN, _HALF = _U(0), _U(1), _U(2), _U(8), _U(10), _U(16), _U(32)
 _ZERO_CHAR, _NINE_CHAR = _B(48), _B(57)
 _DOT, _MINUS, _PLUS, _SMALL_E, _BIG_E = (_B(ord(c)) for c in ".-+eE")
 _ASCII_ZEROS, _OVER_NINE, _HIGH_BITS = _U(0x3030303030303030), _U(0x7676767676767676), _U(0x8080808080808080)
+_MOST_DECIMALS = _U(14)
 _PAIRS, _PAIR_MASK = _U(10 * 2**8 + 1), _U(0x00FF00FF00FF00FF)
 _QUADS, _QUAD_MASK = _U(100 * 2**16 + 1), _U(0x0000FFFF0000FFFF)
 _OCTETS, _DOUBLE_EXACT = _U(10_000 * 2**32 + 1), _U(2**53)
@@ -45,13 +46,26 @@ def _leading_digits(digits: np.uint64) -> np.uint64:
 
 @inlined
 def usual_number(text: NDArray[np.uint8], at: np.uint64, end: np.uint64) -> tuple[float, bool]:
-    """Read the number from ``at`` to ``end``: 1 to 7 digits, and up to 8 after a dot; return it and whether it is sure.
+    """Read the number from ``at`` to ``end``: 1 digit and up to 14 after a dot, or 1 to 7 and up to 8; and if that is sure.
 
     The digits form a whole number below 2^53 and the power of ten is below 10^23: both are exact doubles, so that one
     division rounds correctly (Clinger, "How to read floating point numbers accurately", PLDI 1990).
     """
     minus = text[at] == _MINUS
     at += _U(minus)
+    first = _U(text[at] - _ZERO_CHAR)
+    # Joints are less than 10 m away: one digit, a dot, the decimals.
+    if first < _TEN and text[at + _ONE] == _DOT:
+        digits = word(text, at + _TWO) ^ _ASCII_ZEROS
+        power = _leading_digits(digits)
+        whole = np.int64(first) * _TENS[power] + np.int64(_eight_digits(digits << (_EIGHT - power) * _EIGHT))
+        if power == _EIGHT:
+            # Up to 15 digits in all, which stay below 2^53.
+            while power < _MOST_DECIMALS and _ZERO_CHAR <= text[at + _TWO + power] <= _NINE_CHAR:
+                whole = whole * 10 + np.int64(text[at + _TWO + power] - _ZERO_CHAR)
+                power += _ONE
+        value = np.float64(whole) / _POWERS[power]
+        return (-value if minus else value), at + _TWO + power == end
     digits = word(text, at) ^ _ASCII_ZEROS
     width = _leading_digits(digits)
     if width in (_ZERO, _EIGHT):

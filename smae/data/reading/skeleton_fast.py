@@ -10,6 +10,7 @@ import numpy as np
 from smae.data.reading.skeleton_kernels import PAD, fill, outline, scan
 from smae.data.reading.skeleton_text import FLOAT32_MAX, JOINTS, MAX_BYTES, read_plain
 from smae.data.recording import Recording
+from smae.data.text_memory import TextMemory
 
 _LF = ord("\n")
 
@@ -22,7 +23,7 @@ class _Workspace(threading.local):
 
     def grow(self, size: int) -> None:
         """Make room for a file of ``size`` bytes."""
-        self.text = np.empty(size + len(PAD), np.uint8)
+        self.text = np.frombuffer(TextMemory(size), np.uint8)
         # Shorter lines than 8 bytes on average cannot be bodies; should the table run full, the plain reader decides.
         self.ends = np.empty(size // 8 + 64, np.int32)
         self.spaces = np.empty_like(self.ends)
@@ -52,10 +53,13 @@ def read_sure(data: bytes | memoryview, *, max_range: float = 20.0) -> Recording
     if not 0 < size <= MAX_BYTES or sys.byteorder != "little":
         return None
     space = _workspace
-    if size + len(PAD) > len(space.text):
+    if size + TextMemory.SLACK > len(space.text):
         space.grow(size)
-    text = space.text
-    text[:size] = np.frombuffer(data, np.uint8)
+    if isinstance(data, memoryview) and isinstance(data.obj, TextMemory):
+        text = np.frombuffer(data.obj, np.uint8)
+    else:
+        text = space.text
+        text[:size] = np.frombuffer(data, np.uint8)
     pad = PAD[1:] if data[size - 1] == _LF else PAD
     text[size : size + len(pad)] = pad
 

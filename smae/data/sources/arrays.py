@@ -193,7 +193,7 @@ class CleanedSource:
         self._facts: dict[str, ClipFacts] = {}
         self._splits: dict[str, dict[str, int]] = {}
 
-    def parse(self, data: bytes, *, strict: bool, max_range: float) -> Clip:
+    def parse(self, data: bytes | memoryview, *, strict: bool, max_range: float) -> Clip:
         """Return the clip of one sample; see ``Source.parse``."""
         return unpack(data, max_range=max_range, gaps=self.cleaned == "exact")
 

@@ -16,6 +16,23 @@ MAX_BYTES = 64 * 2**20
 """Largest raw file that is read; the largest of NTU's is below 10 MB."""
 
 
+@dataclass(frozen=True)
+class Packed:
+    """Where a member lies in its zip.
+
+    Attributes:
+        offset: of its local header.
+        size: bytes, packed.
+        deflated: whether it is packed at all.
+        crc: CRC-32 of its bytes, unpacked.
+    """
+
+    offset: int
+    size: int
+    deflated: bool
+    crc: int
+
+
 @dataclass(frozen=True, order=True)
 class Sample:
     """One raw file that will be read.
@@ -25,12 +42,14 @@ class Sample:
         path: the file or archive it lies in, relative to the raw folder, with ``/``.
         member: its name inside the archive; empty for a file of its own.
         size: bytes, unpacked.
+        packed: where it lies in a zip; None for a file of its own, and in archives of other kinds.
     """
 
     name: str
     path: str
     member: str
     size: int
+    packed: Packed | None = field(default=None, compare=False)
 
     @property
     def where(self) -> str:
@@ -86,8 +105,8 @@ class Inventory:
 class SampleReader(Protocol):
     """Reads the bytes of samples; holds archives open until it is closed."""
 
-    def read(self, sample: Sample) -> bytes:
-        """Return the bytes of one sample.
+    def read(self, sample: Sample) -> bytes | memoryview:
+        """Return the bytes of one sample; a view is valid until the next call.
 
         Raises:
             BadRecording: the sample cannot be had (code ``io``, ``not-regular``, ``zip-damaged``, ...).
@@ -126,7 +145,7 @@ class Source(Protocol):
         """Return a reader of the samples under ``raw``."""
         ...
 
-    def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording | Clip:
+    def parse(self, data: bytes | memoryview, *, strict: bool, max_range: float) -> Recording | Clip:
         """Return what one sample holds; a clip where it was cleaned before.
 
         Raises:

@@ -6,10 +6,11 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from smae.data.sources.base import MAX_BYTES, Inventory, Refused, Sample
-from smae.data.sources.files import open_archive, refuse_member
+from smae.data.sources.files import open_archive, packed_member, refuse_member
 from smae.errors import ConfigError, EnvironmentFault
 
 
@@ -38,7 +39,7 @@ def find_files(
         for entry, path in _walk(root, raw, suffix):
             _sort_entry(entry, path, root, finds)
     return Inventory(
-        samples=tuple(sorted(finds.samples)),
+        samples=tuple(sorted(finds.samples, key=attrgetter("name", "path", "member"))),
         refused=tuple(sorted(finds.refused, key=lambda refused: (refused.path, refused.code))),
         ignored=finds.ignored,
         looked_for=looked_for,
@@ -139,4 +140,5 @@ def _list_zip(file: Path, path: str, finds: _Finds) -> None:
             if refusal is not None:
                 finds.refused.append(Refused(where, *refusal, info.file_size))
             else:
-                finds.samples.append(Sample(name=name, path=path, member=info.filename, size=info.file_size))
+                packed = packed_member(info)
+                finds.samples.append(Sample(name, path, info.filename, info.file_size, packed))

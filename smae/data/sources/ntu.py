@@ -7,7 +7,7 @@ from pathlib import Path
 
 from smae.data.clip_table import ClipFacts
 from smae.data.lists import ntu_missing
-from smae.data.names import parse_name
+from smae.data.names import is_name, parse_name
 from smae.data.protocols import NTU60_SETUPS
 from smae.data.recording import Recording
 from smae.data.sources.base import SOURCES, Inventory
@@ -31,7 +31,7 @@ class NtuSource:
         return find_files(
             raw,
             suffix=SUFFIX,
-            valid=lambda name: parse_name(name) is not None,
+            valid=is_name,
             strict_names=strict_names,
             looked_for=f"files or zip members named like S001C002P003R002A013{SUFFIX}",
         )
@@ -40,7 +40,7 @@ class NtuSource:
         """Return a reader of the samples under ``raw``."""
         return FileReader(raw)
 
-    def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
+    def parse(self, data: bytes | memoryview, *, strict: bool, max_range: float) -> Recording:
         """Return what one ``.skeleton`` file holds; see ``Source.parse``."""
         # Imported late: it brings the compiled kernels, which listing files does not need.
         from smae.data.reading.skeleton_fast import read_skeleton

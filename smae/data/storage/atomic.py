@@ -27,21 +27,28 @@ def disk(path: Path, size: int = 0) -> Iterator[None]:
         ) from error
 
 
-def place(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` so that no reader and no crash ever sees a part of it.
+def place(path: Path, *pieces: bytes, safe: bool = True) -> None:
+    """Write ``pieces``, end to end, to ``path`` so that no reader and no crash ever sees a part of it.
+
+    Args:
+        path: the file.
+        pieces: what it will hold.
+        safe: wait until it survives a power cut; else ``sync_file`` and ``sync_folder`` are the caller's business.
 
     Raises:
         EnvironmentFault: no space, no permission, or a device error.
     """
-    with disk(path, len(data)):
+    with disk(path, sum(map(len, pieces))):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + PARTIAL)
         with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            file.writelines(pieces)
+            if safe:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(partial, path)
-        sync_folder(path.parent)
+        if safe:
+            sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,18 +1,16 @@
 """Reads the sharded Zarr v3 arrays of a store: shard index, CRC-32C, Blosc, straight into one's own buffer.
 
-zarr-python writes them and can read them; this reader exists because zarr-python takes a missing chunk for zeros, lets
-a Blosc header ask for any amount of memory, and is several times slower on the few rows of one clip.
+zarr-python can read them too; this reader exists because zarr-python takes a missing chunk for zeros, lets a Blosc
+header ask for any amount of memory, and is several times slower on the few rows of one clip.
 Formats: Zarr v3 ``sharding_indexed`` (index at the end, ``offset, length`` uint64 pairs, then a CRC-32C), Blosc 1
 header (``nbytes`` at 4, ``cbytes`` at 12).
 """
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -20,12 +18,15 @@ import numpy as np
 from numcodecs import blosc  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from smae.data.storage.codecs import Codec
+from smae.data.storage.places import Place
 from smae.errors import DataError
 
 SHARD_ROWS = 65_536
 CHUNK_ROWS = 2_048
 CHUNKS = SHARD_ROWS // CHUNK_ROWS
-_ABSENT = 2**64 - 1
+ABSENT = 2**64 - 1
+"""Offset and length of a chunk that a shard does not hold."""
 _CRC_BYTES = 4
 INDEX_BYTES = 16 * CHUNKS + _CRC_BYTES
 _BLOSC_HEADER = 16
@@ -72,18 +73,11 @@ def chunk_places(index: bytes, *, size: int, where: str) -> NDArray[np.uint64]:
     if len(index) != INDEX_BYTES or google_crc32c.value(body) != stored:
         raise DataError(f"{where}: the shard's index fails its CRC-32C: damaged, prepare the store again")
     places = np.frombuffer(body, dtype="<u8").reshape(CHUNKS, 2).astype(np.uint64)
-    present = places[places[:, 0] != _ABSENT]
+    present = places[places[:, 0] != ABSENT]
     end = np.uint64(size - INDEX_BYTES)
     if (present[:, 0] > end).any() or (present[:, 1] > end - np.minimum(present[:, 0], end)).any():
         raise DataError(f"{where}: the shard's index points outside the file: damaged, prepare the store again")
     return places
-
-
-def chunk_checksums(shard: bytes) -> list[int]:
-    """Return the CRC-32C of every inner chunk of a shard that was just encoded, in order, absent ones left out."""
-    places = chunk_places(shard[-INDEX_BYTES:], size=len(shard), where="shard")
-    ends = [int(offset + length) for offset, length in places if offset != _ABSENT]
-    return [int.from_bytes(shard[end - _CRC_BYTES : end], "little") for end in ends]
 
 
 @dataclass(frozen=True)
@@ -91,18 +85,22 @@ class ShardedRows:
     """One row array of a store, its shards and what the manifest says of them.
 
     Attributes:
-        folder: the array's folder, ``<store>/joints``.
+        place: where the store lies.
+        array: the array's name in it, ``joints`` or ``state``.
         rows: R, rows in the array.
         row_shape: shape of one row, ``(V, 3)`` or ``(V,)``.
-        dtype: NumPy type of the elements.
+        dtype: NumPy type of the rows that are given.
+        codec: how they are kept.
         sizes: bytes of each shard.
         checksums: CRC-32C of each inner chunk, shard by shard.
     """
 
-    folder: Path
+    place: Place
+    array: str
     rows: int
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    codec: Codec
     sizes: Sequence[int]
     checksums: Sequence[Sequence[int]]
     _places: dict[int, NDArray[np.uint64]] = field(default_factory=dict, repr=False)
@@ -110,53 +108,44 @@ class ShardedRows:
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return rows ``start`` to ``stop``, [stop - start, ...], every touched chunk verified.
 
+        Rows after a shard's last clip, which belong to no clip, are zeros.
+
         Raises:
             IndexError: rows that the store does not have.
             DataError: a shard or chunk is missing or damaged; the message names it.
         """
         if not 0 <= start <= stop <= self.rows:
-            raise IndexError(f"rows {start} to {stop} of {self.rows} in {self.folder}")
+            raise IndexError(f"rows {start} to {stop} of {self.rows} in {self.place.name}/{self.array}")
         out = np.empty((stop - start, *self.row_shape), self.dtype)
-        for shard in range(start // SHARD_ROWS, -(-stop // SHARD_ROWS)):
-            base = shard * SHARD_ROWS
-            low, high = max(start, base), min(stop, base + SHARD_ROWS)
-            self._read_shard(shard, low - base, high - base, out[low - start : high - start])
+        for base in range(start // CHUNK_ROWS * CHUNK_ROWS, stop, CHUNK_ROWS):
+            low, high = max(start, base), min(stop, base + CHUNK_ROWS)
+            self._read_chunk(base, low - base, high - base, out[low - start : high - start])
         return out
 
-    def shard_path(self, shard: int) -> Path:
-        """Return the file of one shard (Zarr's default keys: ``c/<shard>/0/0``)."""
-        return self.folder.joinpath("c", str(shard), *("0" for _ in self.row_shape))
-
-    def _read_shard(self, shard: int, start: int, stop: int, out: NDArray[Any]) -> None:
-        path = self.shard_path(shard)
-        try:
-            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                self._read_chunks(handle, shard, start, stop, out)
-            finally:
-                os.close(handle)
-        except OSError as error:
-            raise DataError(f"{path}: {error.strerror}: a shard of the store cannot be read; copy it again") from error
-
-    def _read_chunks(self, handle: int, shard: int, start: int, stop: int, out: NDArray[Any]) -> None:
-        for chunk in range(start // CHUNK_ROWS, -(-stop // CHUNK_ROWS)):
-            base = chunk * CHUNK_ROWS
-            low, high = max(start, base), min(stop, base + CHUNK_ROWS)
-            target = out[low - start : high - start]
-            if high - low == CHUNK_ROWS:
-                self._read_chunk(handle, shard, chunk, target)
-            else:
-                buffer = np.empty((CHUNK_ROWS, *self.row_shape), self.dtype)
-                self._read_chunk(handle, shard, chunk, buffer)
-                target[:] = buffer[low - base : high - base]
-
-    def _read_chunk(self, handle: int, shard: int, chunk: int, out: NDArray[Any]) -> None:
-        path, size = self.shard_path(shard), self.sizes[shard]
-        where = f"{path} chunk {chunk}"
+    def _read_chunk(self, base: int, start: int, stop: int, out: NDArray[Any]) -> None:
+        """Read rows of the chunk that begins at row ``base``."""
+        shard, chunk = base // SHARD_ROWS, base % SHARD_ROWS // CHUNK_ROWS
+        if chunk >= len(self.checksums[shard]):
+            out[:] = 0
+            return
+        plain = self.codec.dtype == self.dtype
+        whole = plain and stop - start == CHUNK_ROWS
+        kept = out if whole else np.empty((CHUNK_ROWS, *self.row_shape), self.codec.dtype)
+        key = shard_key(self.array, shard, dimensions=1 + len(self.row_shape))
+        where = f"{self.place.name}/{key} chunk {chunk}"
         if shard not in self._places:
-            index = os.pread(handle, INDEX_BYTES, max(size - INDEX_BYTES, 0))
-            self._places[shard] = chunk_places(index, size=size, where=str(path))
+            size = self.sizes[shard]
+            index = self.place.read_part(key, max(size - INDEX_BYTES, 0), INDEX_BYTES)
+            self._places[shard] = chunk_places(index, size=size, where=f"{self.place.name}/{key}")
         offset, length = (int(value) for value in self._places[shard][chunk])
-        if offset == _ABSENT or chunk >= len(self.checksums[shard]):
+        if offset == ABSENT:
             raise DataError(f"{where}: missing from its shard: the store is damaged, prepare it again")
-        decode(os.pread(handle, length, offset), out=out, where=where, expected=self.checksums[shard][chunk])
+        data = self.place.read_part(key, offset, length)
+        decode(data, out=kept, where=where, expected=self.checksums[shard][chunk])
+        if not whole:
+            self.codec.decode(kept[start:stop], out)
+
+
+def shard_key(array: str, shard: int, *, dimensions: int) -> str:
+    """Return the key of one shard (Zarr's default chunk keys: ``joints/c/<shard>/0/0``)."""
+    return "/".join([array, "c", str(shard), *("0" for _ in range(dimensions - 1))])

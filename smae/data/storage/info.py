@@ -46,6 +46,7 @@ class StoreInfo:
         bodies: clips by number of bodies.
         protocols: train and test sizes of each protocol that fits.
         counts: what was found, kept and left out when it was prepared.
+        codec: how joints are kept.
         bytes: on disk, manifest included.
     """
 
@@ -68,6 +69,7 @@ class StoreInfo:
     bodies: dict[int, int]
     protocols: dict[str, tuple[int, int]]
     counts: dict[str, Any]
+    codec: str
     bytes: int
 
 
@@ -83,7 +85,7 @@ def info(store: Store) -> StoreInfo:
         layout=store.layout.name,
         clips=len(store),
         frames=int(clips.frames.sum()),
-        rows=store.row_count,
+        rows=int(clips.rows.sum()),
         classes=len(store.classes),
         subjects=_different(clips.subject),
         cameras=_different(clips.camera),
@@ -95,7 +97,8 @@ def info(store: Store) -> StoreInfo:
         bodies={int(number): int(count) for number, count in zip(numbers, clips_with, strict=True)},
         protocols=store.protocols(),
         counts=dict(store.attributes.counts),
-        bytes=sum(record.size for record in store.files.values()) + (store.path / MANIFEST).stat().st_size,
+        codec=store.attributes.codec.name,
+        bytes=sum(record.size for record in store.files.values()) + store.place.sizes()[MANIFEST],
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from smae.data.storage.chunks import CHUNK_ROWS, SHARD_ROWS
+from smae.data.storage.codecs import JOINT_CODECS, Codec
 from smae.data.storage.manifest import STORE_VERSION, read_json
+from smae.data.storage.places import Place
 from smae.errors import DataError
 from smae.skeleton import LAYOUTS, Layout
 
@@ -66,6 +67,7 @@ class Attributes:
 
     layout: Layout
     mode: str
+    codec: Codec
     dataset: str
     classes: tuple[str, ...]
     frames: int | None
@@ -91,26 +93,29 @@ def column_metadata(shape: tuple[int, ...], dtype: str) -> ArrayMetadata:
     return _metadata(shape, dtype, chunks=shape, codecs=_chunk_codecs(dtype))
 
 
-def read_attributes(store: Path) -> Attributes:
+def read_attributes(place: Place) -> Attributes:
     """Return what the store says of itself.
 
     Raises:
         DataError: attributes that are missing, of the wrong kind, or of a newer version.
     """
-    where = store / "zarr.json"
-    content = read_json(where)
+    where = f"{place.name}/zarr.json"
+    content = read_json(place, "zarr.json")
     try:
         said = content["attributes"]["smae"]
         if said["version"] != STORE_VERSION:
             raise ValueError(f"store version {ascii(said['version'])[:40]} where this smae reads {STORE_VERSION}")
         if said["layout"] not in LAYOUTS or said["mode"] not in MODES:
             raise ValueError(f"layout {ascii(said['layout'])[:40]} or mode {ascii(said['mode'])[:40]} is unknown")
+        if said["codec"] not in JOINT_CODECS:
+            raise ValueError(f"codec {ascii(said['codec'])[:40]} is unknown")
         frames = said["frames"]
         if frames is not None and (type(frames) is not int or frames < 1):
             raise ValueError("'frames' is neither null nor a positive integer")
         return Attributes(
             layout=LAYOUTS[said["layout"]],
             mode=said["mode"],
+            codec=JOINT_CODECS[said["codec"]],
             dataset=_text(said["dataset"]),
             classes=tuple(_text(name) for name in said["classes"]),
             frames=frames,

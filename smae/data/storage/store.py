@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from smae.data import protocols
 from smae.data.clip_table import COLUMNS, ClipTable, decode_names
 from smae.data.protocols import Split
-from smae.data.storage.chunks import SHARD_ROWS, ShardedRows, decode
+from smae.data.storage.chunks import CHUNK_ROWS, SHARD_ROWS, ShardedRows, decode, shard_key
+from smae.data.storage.codecs import UINT8, Codec
 from smae.data.storage.manifest import FileRecord, check_files, read_checked, read_json, read_manifest
 from smae.data.storage.metadata import ArrayMetadata, Attributes, column_metadata, read_attributes, rows_metadata
+from smae.data.storage.places import LocalPlace, Place, open_place
 from smae.errors import DataError, UnknownNameError
 from smae.registry import nearest
 from smae.skeleton import Layout
@@ -33,6 +35,8 @@ class Store:
         attributes: what the store says of itself.
         clips: NumPy columns, one entry a clip.
         files: the manifest.
+        own_splits: uint8 [B] each, the splits that the data brought.
+        place: where the files are.
     """
 
     path: Path
@@ -41,6 +45,7 @@ class Store:
     clips: ClipTable
     files: dict[str, FileRecord]
     own_splits: dict[str, NDArray[np.uint8]]
+    place: Place
     _joints: ShardedRows
     _state: ShardedRows
 
@@ -66,7 +71,7 @@ class Store:
 
     @property
     def row_count(self) -> int:
-        """R, the rows of the store: one body in one frame each."""
+        """R, the length of the row arrays: rows of clips, and between two shards rows of nobody."""
         return self._joints.rows
 
     def __len__(self) -> int:
@@ -145,27 +150,28 @@ def open_store(path: Path | str) -> Store:
     Raises:
         DataError: nothing at ``path``, or not a complete, undamaged store; the message names the file.
     """
-    path = Path(path)
-    if not path.is_dir():
-        found = "a file" if path.exists() else "nothing"
+    place = open_place(path)
+    if isinstance(place, LocalPlace) and not place.folder.is_dir():
+        found = "a file" if place.folder.exists() else "nothing"
         raise DataError(f"expected a store at {path}, found {found}; give the folder that prepare wrote")
-    fingerprint, files = read_manifest(path)
-    problems = check_files(path, files)
+    fingerprint, files = read_manifest(place)
+    problems = check_files(place, files)
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
-        raise DataError(f"{path}: the store is damaged: {shown}; copy it or prepare it again")
-    attributes = read_attributes(path)
-    joints = _open_rows(path, "joints", row_shape=(len(attributes.layout), 3), dtype="float32", files=files)
-    state = _open_rows(path, "state", row_shape=(len(attributes.layout),), dtype="uint8", files=files)
-    clips = _read_clips(path, files, rows=joints.rows)
-    splits = {name: _read_column(path, f"splits/{name}", "uint8", len(clips), files) for name in attributes.splits}
-    _check_clips(path, clips, rows=joints.rows, classes=len(attributes.classes))
-    if state.rows != joints.rows:
-        raise DataError(f"{path}: {state.rows} rows of state for {joints.rows} rows of joints; prepare the store again")
+        raise DataError(f"{place.name}: the store is damaged: {shown}; copy it or prepare it again")
+    attributes = read_attributes(place)
+    joints_count, codec = len(attributes.layout), attributes.codec
+    joints = _open_rows(place, "joints", row_shape=(joints_count, 3), dtype="float32", codec=codec, files=files)
+    state = _open_rows(place, "state", row_shape=(joints_count,), dtype="uint8", codec=UINT8, files=files)
+    clips = _read_clips(place, files, rows=joints.rows)
+    splits = {name: _read_column(place, f"splits/{name}", "uint8", len(clips), files) for name in attributes.splits}
+    _check_clips(place, clips, rows=joints.rows, classes=len(attributes.classes))
+    for array in (joints, state):
+        _check_chunks(array, clips)
     for name, role in splits.items():
         if role.max(initial=0) > protocols.TEST:
-            raise DataError(f"{path}: split '{name}' holds {role.max()} where 0, 1 or 2 belong; prepare it again")
-    return Store(path, fingerprint, attributes, clips, files, splits, joints, state)
+            raise DataError(f"{place.name}: split '{name}' holds {role.max()} where 0, 1 or 2 belong; prepare it again")
+    return Store(Path(path), fingerprint, attributes, clips, files, splits, place, joints, state)
 
 
 def _reopen(path: Path, fingerprint: str) -> Store:
@@ -176,81 +182,95 @@ def _reopen(path: Path, fingerprint: str) -> Store:
 
 
 def _open_rows(
-    path: Path, name: str, *, row_shape: tuple[int, ...], dtype: str, files: dict[str, FileRecord]
+    place: Place, name: str, *, row_shape: tuple[int, ...], dtype: str, codec: Codec, files: dict[str, FileRecord]
 ) -> ShardedRows:
-    meta = _metadata(path, name, files)
+    meta = _metadata(place, name, files)
     rows = meta.shape[0] if meta.shape else 0
-    if meta != rows_metadata((rows, *row_shape), dtype):
-        raise DataError(f"{path / name}: shape, type or codecs are not those of a store that smae writes")
-    keys = ["/".join([name, "c", str(shard), *("0" for _ in row_shape)]) for shard in range(_shards(name, files))]
-    if len(keys) != -(-rows // SHARD_ROWS) or not all(key in files for key in keys):
-        raise DataError(f"{path / name}: {rows} rows do not fit the {len(keys)} shards of the manifest")
+    if meta != rows_metadata((rows, *row_shape), codec.dtype.name):
+        raise DataError(f"{place.name}/{name}: shape, type or codecs are not those of a store that smae writes")
+    count = sum(path.startswith(f"{name}/c/") for path in files)
+    keys = [shard_key(name, shard, dimensions=1 + len(row_shape)) for shard in range(count)]
+    if count != -(-rows // SHARD_ROWS) or not all(key in files for key in keys):
+        raise DataError(f"{place.name}/{name}: {rows} rows do not fit the {count} shards of the manifest")
     return ShardedRows(
-        folder=path / name,
+        place=place,
+        array=name,
         rows=rows,
         row_shape=row_shape,
         dtype=np.dtype(dtype),
+        codec=codec,
         sizes=[files[key].size for key in keys],
         checksums=[files[key].checksums for key in keys],
     )
 
 
-def _shards(name: str, files: dict[str, FileRecord]) -> int:
-    return sum(path.startswith(f"{name}/c/") for path in files)
-
-
-def _metadata(path: Path, name: str, files: dict[str, FileRecord]) -> ArrayMetadata:
+def _metadata(place: Place, name: str, files: dict[str, FileRecord]) -> ArrayMetadata:
     if f"{name}/zarr.json" not in files:
-        raise DataError(f"{path}: array '{name}' is missing from the store; prepare it again")
-    return ArrayMetadata.from_json(read_json(path / name / "zarr.json"), where=str(path / name))
+        raise DataError(f"{place.name}: array '{name}' is missing from the store; prepare it again")
+    return ArrayMetadata.from_json(read_json(place, f"{name}/zarr.json"), where=f"{place.name}/{name}")
 
 
-def _read_clips(path: Path, files: dict[str, FileRecord], *, rows: int) -> ClipTable:
-    shape = _metadata(path, "clips/offset", files).shape
+def _read_clips(place: Place, files: dict[str, FileRecord], *, rows: int) -> ClipTable:
+    shape = _metadata(place, "clips/offset", files).shape
     # Every clip has a row at least, so a count beyond the rows is a lie, found before anything is allocated for it.
     if len(shape) != 1 or not 0 < shape[0] <= rows:
-        raise DataError(f"{path}: {shape} clips in {rows} rows; prepare the store again")
+        raise DataError(f"{place.name}: {shape} clips in {rows} rows; prepare the store again")
     count = shape[0]
     columns: dict[str, Any] = {
-        name: _read_column(path, f"clips/{name}", dtype, count, files) for name, dtype in COLUMNS.items()
+        name: _read_column(place, f"clips/{name}", dtype, count, files) for name, dtype in COLUMNS.items()
     }
-    width = (_metadata(path, "clips/name", files).shape or (0,))[-1]
+    width = (_metadata(place, "clips/name", files).shape or (0,))[-1]
     if not 0 < width <= 255:
-        raise DataError(f"{path}: names {width} bytes wide where 1 to 255 belong; prepare the store again")
+        raise DataError(f"{place.name}: names {width} bytes wide where 1 to 255 belong; prepare the store again")
     try:
-        names = decode_names(_read_column(path, "clips/name", "uint8", count, files, width=width))
+        names = decode_names(_read_column(place, "clips/name", "uint8", count, files, width=width))
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: a clip's name is not ASCII; prepare the store again") from error
-    return ClipTable(name=names, source=_read_column(path, "clips/source", "uint8", count, files, width=32), **columns)
+        raise DataError(f"{place.name}: a clip's name is not ASCII; prepare the store again") from error
+    return ClipTable(name=names, source=_read_column(place, "clips/source", "uint8", count, files, width=32), **columns)
 
 
 def _read_column(
-    path: Path, name: str, dtype: str, count: int, files: dict[str, FileRecord], *, width: int = 0
+    place: Place, name: str, dtype: str, count: int, files: dict[str, FileRecord], *, width: int = 0
 ) -> NDArray[Any]:
     shape = (count, width) if width else (count,)
-    if _metadata(path, name, files) != column_metadata(shape, dtype):
-        raise DataError(f"{path / name}: shape, type or codecs are not those of a store that smae writes")
+    if _metadata(place, name, files) != column_metadata(shape, dtype):
+        raise DataError(f"{place.name}/{name}: shape, type or codecs are not those of a store that smae writes")
     key = "/".join([name, "c", *("0" for _ in shape)])
     if key not in files:
-        raise DataError(f"{path}: {key} is missing from the store; prepare it again")
+        raise DataError(f"{place.name}: {key} is missing from the store; prepare it again")
     out = np.empty(shape, np.dtype(dtype))
-    decode(read_checked(path, files[key]), out=out, where=str(path / key))
+    decode(read_checked(place, files[key]), out=out, where=f"{place.name}/{key}")
     return out
 
 
-def _check_clips(path: Path, clips: ClipTable, *, rows: int, classes: int) -> None:
-    ends = np.cumsum(clips.rows)
-    expected = np.concatenate([[0], ends[:-1]])
+def _check_clips(place: Place, clips: ClipTable, *, rows: int, classes: int) -> None:
+    ends = clips.offset + clips.rows
+    before = np.concatenate([[0], ends[:-1]])
+    next_shard = -(-before // SHARD_ROWS) * SHARD_ROWS
     checks = {
         "bodies other than 1 or 2": (clips.bodies < 1) | (clips.bodies > 2),
         "no frames": clips.frames < 1,
-        "rows that do not begin where the clip before it ends": clips.offset != expected,
+        "rows that begin neither where the clip before it ends nor with the next shard": (clips.offset != before)
+        & (clips.offset != next_shard),
+        "rows in more than one shard": clips.offset // SHARD_ROWS != (ends - 1) // SHARD_ROWS,
         "a label outside the classes": (clips.label < 0) | (clips.label >= classes),
     }
     for what, wrong in checks.items():
         if wrong.any():
-            raise DataError(f"{path}: clip {int(wrong.argmax())} has {what}; prepare the store again")
+            raise DataError(f"{place.name}: clip {int(wrong.argmax())} has {what}; prepare the store again")
     if ends[-1] != rows:
-        raise DataError(f"{path}: the clips hold {ends[-1]} rows, the store {rows}; prepare the store again")
+        raise DataError(f"{place.name}: the clips end at row {ends[-1]}, the store at {rows}; prepare the store again")
     if len(np.unique(clips.name)) != len(clips):
-        raise DataError(f"{path}: a clip's name occurs twice; prepare the store again")
+        raise DataError(f"{place.name}: a clip's name occurs twice; prepare the store again")
+
+
+def _check_chunks(array: ShardedRows, clips: ClipTable) -> None:
+    """Refuse shards that hold more or fewer chunks than their clips' rows take."""
+    last = np.zeros(len(array.checksums), np.int64)
+    np.maximum.at(last, clips.offset // SHARD_ROWS, (clips.offset + clips.rows - 1) % SHARD_ROWS)
+    for shard, (row, checksums) in enumerate(zip(last.tolist(), array.checksums, strict=True)):
+        if len(checksums) != row // CHUNK_ROWS + 1:
+            raise DataError(
+                f"{array.place.name}/{array.array}: shard {shard} holds {len(checksums)} chunks where its clips take "
+                f"{row // CHUNK_ROWS + 1}; prepare the store again"
+            )
