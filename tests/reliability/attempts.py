@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smae.data.preparing import plan
+
 ROOT = Path(__file__).resolve().parents[2]
 AT_ONCE = 2
 """Programs that run at the same time."""
@@ -49,8 +51,15 @@ def answer(work: Callable[..., Any]) -> None:
     print(json.dumps(work(**json.loads(sys.argv[1]))))
 
 
+def small_tasks(samples: int = 3) -> None:
+    """Cut plans into tasks of a few samples: little corpora then have several, and several shards, as large ones do."""
+    assert isinstance(plan.TASK_SAMPLES, int)
+    plan.TASK_SAMPLES = samples
+
+
 def warm_up() -> None:
-    """Import what attempts need and load its kernels, so that no attempt spends its time on it."""
+    """Import what attempts need and load its kernels, so that no attempt spends its time on it; make tasks small."""
+    small_tasks()
     import smae_cli.export
     import smae_cli.info
     import smae_cli.main

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from tests.bad_files import BAD, GOOD, GOOD_ENOUGH
 from tests.bad_files import field as spoilt_field
 from tests.data.raw_folder import files, skeleton, write_folder, write_zip
 from tests.reliability.attempts import Ended, answer, in_programs, smae, warm_up
+from tests.reliability.stores import in_memory
 from tests.skeletons import walk, write_skeleton
 
 NAME = "S001C003P020R002A002.skeleton"
@@ -376,5 +376,5 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         answer(trials)
     else:
-        with tempfile.TemporaryDirectory() as scratch:
-            print(table(everything(Path(scratch))))
+        with in_memory() as scratch:
+            print(table(everything(scratch)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.reliability.scoreboard import Scoreboard
+from tests.reliability.stores import in_memory
 
 BOARD = pytest.StashKey[Scoreboard]()
 
@@ -38,7 +38,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture
 def memory() -> Iterator[Path]:
-    """Return a folder in memory, where there is one: thousands of small stores need no disk."""
-    shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
-        yield Path(folder)
+    """Return a folder in memory."""
+    with in_memory() as folder:
+        yield folder

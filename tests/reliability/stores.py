@@ -1,11 +1,22 @@
-"""What trials ask of a store on disk: the digest of all its bytes, nothing left beside it, and its removal."""
+"""What trials ask of stores on disk: a place for them, one digest of all bytes, nothing left beside them, removal."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def in_memory() -> Iterator[Path]:
+    """Give a folder in memory, where there is one: thousands of small stores need no disk."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
+        yield Path(folder)
 
 
 def digest(store: Path) -> str:

@@ -15,14 +15,15 @@ from tests.data.raw_folder import files, write_folder
 from tests.reliability import bad_inputs
 from tests.reliability.attempts import ROOT
 from tests.reliability.scoreboard import Scoreboard
-from tests.reliability.stores import digest
+from tests.reliability.stores import digest, in_memory
 
 TITLE = "bad inputs through the command line"
 
 
 @pytest.fixture(scope="session")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    return bad_inputs.everything(tmp_path_factory.mktemp("bad"))
+def results() -> dict[str, dict[str, Any]]:
+    with in_memory() as folder:
+        return bad_inputs.everything(folder)
 
 
 @pytest.mark.parametrize("name", bad_inputs.CASES)

@@ -7,31 +7,33 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from smae import api
+from smae.data.preparing import plan
 from tests.data.raw_folder import files, write_folder, write_zip
 from tests.reliability.attempts import ROOT
 from tests.reliability.scoreboard import Scoreboard
-from tests.reliability.stores import digest
+from tests.reliability.stores import digest, in_memory
 
 TITLE = "one SHA-256: workers, listing, locale, place, packing"
-COUNT = 600
+COUNT, TASK_SAMPLES = 120, 15
 SETTINGS: dict[str, Any] = {"frames": 120, "mode": "exact"}
-"""72,000 rows and 600 files: several shards, and several tasks for the workers."""
+"""14,400 rows in 8 tasks, as many shards."""
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home() -> Iterator[Path]:
     """A folder with the recordings in ``raw`` and their undisturbed store in ``whole.zarr``."""
-    folder = tmp_path_factory.mktemp("same")
-    write_folder(folder / "raw", recordings())
-    api.prepare(folder / "raw", folder / "whole.zarr", executor="inline", **SETTINGS)
-    return folder
+    with in_memory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "TASK_SAMPLES", TASK_SAMPLES)
+        write_folder(folder / "raw", recordings())
+        api.prepare(folder / "raw", folder / "whole.zarr", executor="inline", **SETTINGS)
+        yield folder
 
 
 def recordings() -> dict[str, bytes]:
@@ -53,20 +55,16 @@ def same(scoreboard: Scoreboard, home: Path, raw: Path, out: Path, what: str, **
     "workers",
     [pytest.param(1, id="short1"), 2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)],
 )
-def test_workers(scoreboard: Scoreboard, home: Path, tmp_path: Path, workers: int) -> None:
-    same(
-        scoreboard, home, home / "raw", tmp_path / "x.zarr", f"{workers} workers", executor="processes", workers=workers
-    )
+def test_workers(scoreboard: Scoreboard, home: Path, memory: Path, workers: int) -> None:
+    same(scoreboard, home, home / "raw", memory / "x.zarr", f"{workers} workers", executor="processes", workers=workers)
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))])
-def test_listing(
-    scoreboard: Scoreboard, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
+def test_listing(scoreboard: Scoreboard, home: Path, memory: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     dice = random.Random(seed)
     monkeypatch.setattr(os, "scandir", _shuffling_scandir(os.scandir, dice))
     monkeypatch.setattr(os, "listdir", _shuffling(os.listdir, dice))
-    same(scoreboard, home, home / "raw", tmp_path / "x.zarr", f"shuffled listing {seed}")
+    same(scoreboard, home, home / "raw", memory / "x.zarr", f"shuffled listing {seed}")
 
 
 def _shuffling(real: Callable[..., list[str]], dice: random.Random) -> Callable[..., list[str]]:
@@ -104,32 +102,30 @@ def _shuffling_scandir(real: Callable[..., Any], dice: random.Random) -> Callabl
     return Scan
 
 
-def test_place_and_packing(scoreboard: Scoreboard, home: Path, tmp_path: Path) -> None:
+def test_place_and_packing(scoreboard: Scoreboard, home: Path, memory: Path) -> None:
     contents = recordings()
     backwards = dict(reversed(contents.items()))
-    moved = write_folder(tmp_path / "ëlse where" / "x.zarr.wip", backwards)
-    deep = write_folder(
-        tmp_path / "deep", {f"{n % 7}/{n % 3}/{name}": contents[name] for n, name in enumerate(contents)}
-    )
-    link = tmp_path / "link"
+    moved = write_folder(memory / "ëlse where" / "x.zarr.wip", backwards)
+    deep = write_folder(memory / "deep", {f"{n % 7}/{n % 3}/{name}": contents[name] for n, name in enumerate(contents)})
+    link = memory / "link"
     link.symlink_to(home / "raw")
     for number, raw in enumerate((moved, link)):
-        same(scoreboard, home, raw, tmp_path / f"{number}.zarr", f"moved to {raw.name}")
+        same(scoreboard, home, raw, memory / f"{number}.zarr", f"moved to {raw.name}")
     # Where a recording lies is in the quarantine list, and nowhere else.
     spoilt = "S002C001P001R001A001.skeleton"
-    for number, raw in enumerate((deep, write_zip(tmp_path / "all.zip", backwards))):
+    for number, raw in enumerate((deep, write_zip(memory / "all.zip", backwards))):
         with scoreboard(TITLE) as row:
-            out = tmp_path / f"packed-{number}.zarr"
+            out = memory / f"packed-{number}.zarr"
             api.prepare(raw, out, executor="inline", **SETTINGS)
             row.check(_shards(out) == _shards(home / "whole.zarr"), f"{raw.name}: other bytes")
     good = {name: data for name, data in contents.items() if name != spoilt}
-    plain, zipped = write_folder(tmp_path / "plain", good), write_zip(tmp_path / "zips" / "part.zip", good)
+    plain, zipped = write_folder(memory / "plain", good), write_zip(memory / "zips" / "part.zip", good)
     with scoreboard(TITLE) as row:
         digests = set()
         for raw in (plain, zipped, zipped.parent):
-            api.prepare(raw, tmp_path / "y.zarr", executor="inline", **SETTINGS)
-            digests.add(digest(tmp_path / "y.zarr"))
-            shutil.rmtree(tmp_path / "y.zarr")
+            api.prepare(raw, memory / "y.zarr", executor="inline", **SETTINGS)
+            digests.add(digest(memory / "y.zarr"))
+            shutil.rmtree(memory / "y.zarr")
             row.check(len(digests) == 1, f"{raw.name}: other bytes")
 
 
@@ -153,14 +149,16 @@ WORLDS: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.parametrize("world", ["C", *(pytest.param(world, marks=pytest.mark.slow) for world in list(WORLDS)[1:])])
-def test_locales(scoreboard: Scoreboard, home: Path, tmp_path: Path, world: str) -> None:
+def test_locales(scoreboard: Scoreboard, home: Path, memory: Path, world: str) -> None:
     """The command in a process of its own, under another locale, time zone and order of hashing."""
     with scoreboard(TITLE) as row:
-        command = [sys.executable, "-m", "smae_cli.main", "prepare", "--raw", str(home / "raw")]
-        command += ["--out", str(tmp_path / "x.zarr"), "--executor", "inline", "--frames", "120", "--mode", "exact"]
+        script = f"from smae.data.preparing import plan; plan.TASK_SAMPLES = {TASK_SAMPLES}"
+        script += "; from smae_cli.main import main; main()"
+        command = [sys.executable, "-c", script, "prepare", "--raw", str(home / "raw")]
+        command += ["--out", str(memory / "x.zarr"), "--executor", "inline", "--frames", "120", "--mode", "exact"]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("LC_")} | WORLDS[world]
         done = subprocess.run(
-            command, env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=120, cwd=tmp_path
+            command, env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=120, cwd=memory
         )
         assert done.returncode == 3, done.stderr
-        row.check(digest(tmp_path / "x.zarr") == digest(home / "whole.zarr"), f"locale {world}: other bytes")
+        row.check(digest(memory / "x.zarr") == digest(home / "whole.zarr"), f"locale {world}: other bytes")

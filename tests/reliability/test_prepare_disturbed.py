@@ -15,8 +15,8 @@ from tests.reliability.counts import counts
 from tests.reliability.scoreboard import Row, Scoreboard
 
 INLINE = ["--executor", "inline"]
-SOME_SHARDS = ["--frames", "6000"]
-"""With 12 recordings 72,000 rows: enough for several shards, so that there is something to lose."""
+LONG = ["--frames", "2000"]
+"""With 12 recordings, in four tasks, 24,000 rows: some work that can be lost."""
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ KILLED = "SIGKILL prepare at random moments, then resume"
 @pytest.mark.parametrize("count", counts(short=4, full=180))
 def test_killed_at_random_moments(scoreboard: Scoreboard, raw: Path, memory: Path, count: int) -> None:
     with scoreboard(KILLED) as row:
-        disturb(row, memory, count, seed=1, raw=raw, signals=["SIGKILL"], options=[*INLINE, *SOME_SHARDS])
+        disturb(row, memory, count, seed=1, raw=raw, signals=["SIGKILL"], options=[*INLINE, *LONG])
 
 
 @pytest.mark.slow
@@ -53,7 +53,7 @@ def test_killed_at_random_moments(scoreboard: Scoreboard, raw: Path, memory: Pat
 def test_killed_while_two_workers_work(scoreboard: Scoreboard, raw: Path, memory: Path) -> None:
     """Only the main process is killed: workers that live a moment longer must not disturb the one that resumes."""
     with scoreboard(KILLED) as row:
-        disturb(row, memory, 20, seed=2, raw=raw, signals=["SIGKILL"], options=["--workers", "2", *SOME_SHARDS])
+        disturb(row, memory, 20, seed=2, raw=raw, signals=["SIGKILL"], options=["--workers", "2", *LONG])
 
 
 ASKING = ["SIGINT", "SIGTERM", "SIGTERM", "SIGINT"]
@@ -64,20 +64,20 @@ STOPPED = "SIGINT / SIGTERM prepare at random moments, then resume"
 @pytest.mark.parametrize("count", counts(short=4, full=100))
 def test_asked_to_stop_at_random_moments(scoreboard: Scoreboard, raw: Path, memory: Path, count: int) -> None:
     with scoreboard(STOPPED) as row:
-        options = [*INLINE, *SOME_SHARDS]
+        options = [*INLINE, *LONG]
         disturb(row, memory, count, seed=3, raw=raw, signals=ASKING, options=options)
 
 
 @pytest.mark.parametrize("count", counts(short=1, full=12))
 def test_asked_to_stop_while_two_workers_work(scoreboard: Scoreboard, raw: Path, memory: Path, count: int) -> None:
     with scoreboard(STOPPED) as row:
-        options = ["--workers", "2", *SOME_SHARDS]
+        options = ["--workers", "2", *LONG]
         disturb(row, memory, count, seed=4, raw=raw, signals=ASKING, options=options)
 
 
 def spoil(row: Row, folder: Path, jobs: list[dict[str, Any]]) -> None:
     """Make the trials of each job; all undisturbed stores must be the same."""
-    raw = write_folder(folder / "raw", files(2))
+    raw = write_folder(folder / "raw", files(4))
     (folder / "out").mkdir()
     places = {"raw": raw, "folder": folder / "out", "options": INLINE}
     answers = in_programs(failing.__name__, [places | job for job in jobs])
@@ -114,5 +114,5 @@ def test_a_disk_that_is_truly_full(scoreboard: Scoreboard, tmp_path: Path, count
         raw = write_folder(tmp_path / "raw", files(12))
         place = tmp_path / "disk"
         place.mkdir()
-        answer = filling.in_namespace(raw=raw, place=place, count=count, options=[*INLINE, *SOME_SHARDS])
+        answer = filling.in_namespace(raw=raw, place=place, count=count, options=[*INLINE, *LONG])
         row.take(answer["problems"])

@@ -15,11 +15,11 @@ from tests.reliability.scoreboard import Scoreboard
 
 
 @pytest.mark.parametrize("races", counts(short=4, full=50))
-def test_races(scoreboard: Scoreboard, tmp_path: Path, races: int) -> None:
+def test_races(scoreboard: Scoreboard, memory: Path, races: int) -> None:
     with scoreboard("races of 2 to 4 prepares on one output, 2 readers") as row:
-        raw = write_folder(tmp_path / "raw", files(12))
-        (tmp_path / "out").mkdir()
-        job = {"raw": raw, "folder": tmp_path / "out", "options": ["--executor", "inline", "--frames", "3000"]}
+        raw = write_folder(memory / "raw", files(12))
+        (memory / "out").mkdir()
+        job = {"raw": raw, "folder": memory / "out", "options": ["--executor", "inline", "--frames", "1000"]}
         for problems in in_programs(racing.__name__, [job | {"numbers": numbers} for numbers in shares(races)]):
             row.take(problems)
-        assert os.listdir(tmp_path / "out") == []
+        assert os.listdir(memory / "out") == []
