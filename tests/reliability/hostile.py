@@ -5,7 +5,6 @@ An attacker writes a manifest that fits: what is changed in a store is signed ag
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -21,6 +20,7 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
+from blake3 import blake3
 from numcodecs import blosc
 
 from tests.data.raw_folder import files, skeleton, write_folder
@@ -63,7 +63,7 @@ def sign(store: Path, *names: str, **entry: object) -> None:
     manifest = json.loads((store / "manifest.json").read_text())
     for name in names:
         data = (store / name).read_bytes() if (store / name).is_file() else b""
-        facts = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        facts = {"size": len(data), "blake3": blake3(data).hexdigest()}
         manifest["files"][name] = manifest["files"].get(name, {}) | facts | entry
     (store / "manifest.json").write_text(json.dumps(manifest))
 
@@ -145,7 +145,7 @@ def key(name: str) -> Change:
     def change(store: Path) -> None:
         outside = store.parent / "outside"
         outside.write_bytes(b"secret")
-        entry = {"size": 6, "sha256": hashlib.sha256(b"secret").hexdigest()}
+        entry = {"size": 6, "blake3": blake3(b"secret").hexdigest()}
         manifest = json.loads((store / "manifest.json").read_text())
         manifest["files"][name.format(outside=outside)] = entry
         (store / "manifest.json").write_text(json.dumps(manifest))
@@ -230,6 +230,7 @@ STORES: dict[str, Change] = {
     "pickle as an array's zarr.json": put(_ROWS, bomb),
     "pickle as a row chunk": put(_CHUNK, bomb),
     "pickle as a column": put("clips/label/c/0", bomb),
+    "pickle as the quarantine list": put("quarantine.jsonl", bomb),
     "pickle as another file": lambda store: (store / "data.pkl").write_bytes(bomb(store)),
     "pickle in the store's place": lambda store: (shutil.rmtree(store), store.write_bytes(bomb(store))),
     "a file in the store's place": lambda store: (shutil.rmtree(store), store.write_bytes(b"")),
@@ -240,10 +241,12 @@ STORES: dict[str, Change] = {
 
 UNREAD = ("a row chunk of 1 GiB", "checksums of other chunks", "pickle as a row chunk")
 """What only reading rows can find: `info` reads none."""
+LISTED = "pickle as the quarantine list"
+"""What only `verify` and `prepare --resume` look at."""
 
 
-def try_stores(sound: str, folder: str, names: list[str]) -> list[str]:
-    """Return the problem of each hostile store: `info`, `verify` and `export` must refuse it."""
+def try_stores(raw: str, sound: str, folder: str, names: list[str]) -> list[str]:
+    """Return the problem of each hostile store: `info`, `verify`, `export` and `prepare` refuse it."""
     warm_up()
     problems = []
     for number, name in enumerate(names):
@@ -255,16 +258,25 @@ def try_stores(sound: str, folder: str, names: list[str]) -> list[str]:
             "info": ["info", store],
             "verify": ["verify", store],
             "export": ["export", store, "--format", "hdf5", "--to", place / "out.h5"],
+            "resume": ["prepare", "--raw", raw, "--out", store, "--resume", "--executor", "inline", "--frames", 400],
         }
         found = []
         for command, arguments in commands.items():
             ended = smae(*arguments)
-            allowed = (0, 4) if command == "info" and name in UNREAD else (4,)
-            if problem := _refusal(ended, store, allowed=allowed, lines=(0, 1)):
+            if problem := _refusal(ended, store, allowed=_codes(command, name), lines=(0, 1)):
                 found.append(f"{command}: {problem}")
         problems.append(f"{name}: {'; '.join(found)}" if found else "")
         shutil.rmtree(place)
     return problems
+
+
+def _codes(command: str, name: str) -> tuple[int, ...]:
+    """Return the exit codes that a command may have: 4, or 0 where it does not look."""
+    if command == "resume":
+        # Without a manifest the folder is no store, so it is in the way.
+        return (0, 4) if name in UNREAD else (2, 4)
+    looks = command == "verify" or ((name not in UNREAD or command != "info") and name != LISTED)
+    return (4,) if looks else (0, 4)
 
 
 def _refusal(ended: Ended, place: Path, *, allowed: tuple[int, ...], lines: tuple[int, ...]) -> str:
@@ -469,9 +481,9 @@ def try_raw(folder: str, names: list[str]) -> list[str]:
     return problems
 
 
-def trials(kind: str, sound: str, folder: str, names: list[str]) -> list[str]:
+def trials(kind: str, raw: str, sound: str, folder: str, names: list[str]) -> list[str]:
     """Return the problem of each hostile ``stores`` or ``raw`` trial."""
-    return try_stores(sound, folder, names) if kind == "stores" else try_raw(folder, names)
+    return try_stores(raw, sound, folder, names) if kind == "stores" else try_raw(folder, names)
 
 
 if __name__ == "__main__":

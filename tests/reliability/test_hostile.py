@@ -27,6 +27,6 @@ def test_hostile(scoreboard: Scoreboard, tmp_path: Path, kind: str, step: int) -
         for start in range(AT_ONCE):
             folder = tmp_path / str(start)
             folder.mkdir()
-            jobs.append({"kind": kind, "sound": sound, "folder": folder, "names": names[start::AT_ONCE]})
+            jobs.append({"kind": kind, "raw": raw, "sound": sound, "folder": folder, "names": names[start::AT_ONCE]})
         for problems in in_programs(hostile.__name__, jobs):
             row.take(problems)
