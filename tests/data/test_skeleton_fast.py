@@ -168,6 +168,20 @@ def test_numbers_equal_python() -> None:
     assert check_numbers(110, 0) >= 70
 
 
+@pytest.mark.parametrize(
+    "form", ["{:.13e}", "{:.14e}", "{:+.14e}", "{:.15f}", "{:022.14f}", "{:.4f}e+00", "{:.14f}E-1"]
+)
+def test_rows_of_long_numbers_equal_python(form: str) -> None:
+    """Three numbers of over 20 characters: the end of the third lies beyond what is looked at together."""
+    values = np.random.default_rng(5).uniform(-9, 9, 75)
+    tokens = [form.format(value) for value in values]
+    frames = walk(1)
+    for place, token in enumerate(tokens):
+        frames[0][0].rows[place // 3][place % 3] = token
+    expected = np.array([float(token) for token in tokens]).astype(np.float32)
+    assert read_skeleton(write_skeleton(frames)).xyz.tobytes() == expected.tobytes()
+
+
 def bulk_numbers(count: int, seed: int) -> None:
     """The same for many numbers in spellings that the kernel is always sure of: one file holds them all."""
     rng = np.random.default_rng(seed)

@@ -64,10 +64,11 @@ def _disturb(command: list[str], out: Path, kind: int, dice: random.Random, dura
         sent = time.monotonic()
         attempt.send(kind)
         ended = attempt.wait()
-        # Before the work begins and after its end, a process dies of the signal as any other does.
-        died = ended.code == -kind and (kind == signal.SIGKILL or not out.with_name(out.name + ".wip").exists())
+        # Before the work begins (nothing is told) and after its end, a process dies of the signal as any other does.
+        aside = not ended.err or not out.with_name(out.name + ".wip").exists()
+        died = ended.code == -kind and (kind == signal.SIGKILL or aside)
         # Libraries may add a warning of what they were in the middle of.
-        stopped = ended.code == 128 + kind and ended.told and "Traceback" not in ended.err
+        stopped = ended.code == 128 + kind and "Traceback" not in ended.err
         if died or stopped:
             hit += 1
         elif ended.code == 0:
