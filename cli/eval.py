@@ -50,14 +50,17 @@ def command(modes: tuple[str, ...], **options: Any) -> None:
         )
     rows = [(row.mode, row.what, console.percent(row.top1), console.percent(row.top5)) for row in evaluation.rows]
 
+    title = f"{evaluation.protocol} ({evaluation.store_mode} mode), {run.path}"
+
     def text() -> None:
-        console.table(("mode", "what", "top-1 %", "top-5 %"), rows, title=f"{evaluation.protocol}, {run.path}")
+        console.table(("mode", "what", "top-1 %", "top-5 %"), rows, title=title)
         click.echo(f"results and confusion matrices: {run.results}")
         click.echo("next: smae report")
 
     value = {
         "run": str(run.path),
         "protocol": evaluation.protocol,
+        "store_mode": evaluation.store_mode,
         "rows": [vars(row) for row in evaluation.rows],
         "seconds": round(evaluation.seconds, 1),
     }

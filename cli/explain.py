@@ -43,7 +43,11 @@ def command(where: Path, name: str | None, **options: Any) -> int:
 
     Exit code 3 if the recording is bad, 4 if it is not what the store was made of.
     """
-    told = api.explain(where, name, **options)
+    return show(api.explain(where, name, **options))
+
+
+def show(told: Explanation) -> int:
+    """Print the story of one recording and return the exit code that goes with it."""
     console.result(asdict(told), lambda: _text(told))
     return told.exit_code
 

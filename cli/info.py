@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from smae import api
-from smae_cli import console
+from smae_cli import console, explain
 
 if TYPE_CHECKING:
     from smae.data.storage.info import StoreInfo
@@ -17,17 +17,27 @@ if TYPE_CHECKING:
 
 @click.command("info")
 @click.argument("store", required=False, type=click.Path(path_type=Path))
+@click.option("--clip", metavar="NAME", help="Tell of one clip instead; the same as smae explain STORE NAME.")
+@click.option(
+    "--raw", type=click.Path(path_type=Path), help="With --clip: the raw folder or zip, to tell the whole story."
+)
 @console.json_option
-def command(store: Path | None) -> None:
+def command(store: Path | None, clip: str | None, raw: Path | None) -> int:
     """Tell what a STORE holds: counts, classes, lengths, protocols with their train and test sizes.
 
     \b
     Examples:
       smae info
       smae info ntu.zarr --json
+      smae info ntu.zarr --clip S001C002P003R002A013 --raw ntu/
     """
+    if clip is not None:
+        return explain.show(api.explain(api.find_store(store), clip, raw=raw))
+    if raw is not None:
+        raise click.UsageError("--raw goes with --clip, and there is none: leave --raw out, or name a clip")
     about = api.info(store)
     console.result({**asdict(about), "path": str(about.path)}, lambda: _text(about))
+    return 0
 
 
 def _text(about: StoreInfo) -> None:

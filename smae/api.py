@@ -161,6 +161,7 @@ def pretrain(
         recipe = about["recipe"]
         config = build_config(merge(about["config"], overrides(sets), flags))
         run, store = old, open_store(data or about["store"]["path"])
+        run.check_layout(store)
         objective = build_objective(config, store.layout)
     else:
         recipe = _recipe_for(recipe, target.type, say)

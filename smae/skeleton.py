@@ -1,14 +1,14 @@
 """The only joint tables: names, bones, mirror pairs and body parts of each layout.
 
-NTU's order is that of the Kinect v2 as NTU RGB+D numbers it (here 0-based); ``kinect20`` is the Kinect v1's.
+NTU's order is that of the Kinect v2 as NTU RGB+D numbers it (here 0-based); ``kinect20`` is the Kinect v1's. An outside
+package adds its own through the entry-point group ``smae.layouts``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smae.errors import UnknownNameError
-from smae.registry import nearest
+from smae.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -85,15 +85,7 @@ KINECT20 = Layout(
     centre=1,
 )  # fmt: skip
 
-LAYOUTS = {layout.name: layout for layout in (NTU25, KINECT20)}
-
-
-def layout(name: str) -> Layout:
-    """Return the layout called ``name``.
-
-    Raises:
-        UnknownNameError: no such layout.
-    """
-    if name not in LAYOUTS:
-        raise UnknownNameError(f"unknown layout '{name}': expected one of {', '.join(LAYOUTS)}{nearest(name, LAYOUTS)}")
-    return LAYOUTS[name]
+BUILT_IN = (NTU25, KINECT20)
+LAYOUTS: Registry[Layout] = Registry("layout")
+for _layout in BUILT_IN:
+    LAYOUTS.register(_layout.name)(_layout)

@@ -1,8 +1,14 @@
-"""Seeded hard recordings: phantoms, bodies that leave and return, changing ids, crowds, empty frames, zero rows."""
+"""Seeded hard recordings: phantoms, bodies that leave and return, changing ids, crowds, empty frames, zero rows.
+
+As recordings in memory, and as the `.skeleton` text of a raw folder.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
@@ -10,7 +16,9 @@ from smae.data.recording import Recording
 
 KINDS = (
     "one", "two", "phantom", "returns", "new-id", "crowd", "touching", "empty-frames", "zero-rows", "all-short",
-    "single-frame", "cancelling", "wild", "ties",
+    "single-frame", "cancelling", "wild", "ties", "late-and-gone", "comes-and-goes", "many-ids", "equal-motion",
+    "eleven-twelve", "shares-two", "before-the-second", "all-wide", "zero-second", "one-frame",
+    "long",
 )  # fmt: skip
 _FIRST_ID = 72057594037930000
 
@@ -23,8 +31,11 @@ def recordings(seed: int, count: int) -> Iterator[tuple[str, Recording]]:
 
 
 def recording(kind: str, rng: np.random.Generator) -> Recording:
-    """Return one recording of a kind, up to 75 frames long (partial seconds included)."""
-    frames = int(rng.integers(20, 76))
+    """Return one recording of a kind, mostly up to 75 frames long (partial seconds included).
+
+    In half of them ids are of all sizes, and bodies stand in another order in every frame.
+    """
+    frames = {"one-frame": 1, "long": int(rng.integers(120, 160))}.get(kind, int(rng.integers(20, 76)))
     parts = [(frame, name, person(rng, len(frame), style)) for frame, name, style in _cast(kind, rng, frames)]
     if kind == "zero-rows":
         for _, _, xyz in parts:
@@ -34,7 +45,17 @@ def recording(kind: str, rng: np.random.Generator) -> Recording:
             xyz[rng.random(len(xyz)) < 0.2] = _cancelling(rng)
     if kind == "ties":
         parts = _ties(rng, frames)
-    return assemble(frames, [(frame, _FIRST_ID + name, xyz) for frame, name, xyz in parts])
+    if kind == "equal-motion":
+        # Mirrored, a body moves by exactly as much, to the last bit: the order of appearance decides.
+        parts[1] = (parts[0][0], 1, parts[0][2] * np.float32([-1, 1, 1]))
+    if kind == "zero-second":
+        parts[1][2][:] = 0
+    if rng.random() < 0.5:
+        return assemble(frames, [(frame, _FIRST_ID + name, xyz) for frame, name, xyz in parts])
+    ids = rng.permutation(np.array([0, 7, 10, 99, 2**31, 2**56 + 1, 2**63, 2**64 - 1], np.uint64))
+    made = assemble(frames, [(frame, ids[name], xyz) for frame, name, xyz in parts])
+    order = np.lexsort([rng.random(len(made.frame)), made.frame])
+    return replace(made, body=made.body[order], xyz=made.xyz[order], state=made.state[order])
 
 
 def assemble(frames: int, parts: list[tuple[np.ndarray, int, np.ndarray]]) -> Recording:
@@ -61,6 +82,8 @@ def person(rng: np.random.Generator, rows: int, style: str = "tall") -> np.ndarr
 
 def _cast(kind: str, rng: np.random.Generator, frames: int) -> list[tuple[np.ndarray, int, str]]:
     """Return (frame of each row, id, style) for each body of a kind."""
+    if kind == "one-frame":
+        return [(np.arange(1), n, "tall") for n in range(int(rng.integers(1, 4)))]
     whole, cut = np.arange(frames), int(rng.integers(5, frames - 5))
     style = str(rng.choice(["tall", "mixed"]))
     if kind == "one" or (kind == "zero-rows" and rng.random() < 0.5):
@@ -81,6 +104,24 @@ def _cast(kind: str, rng: np.random.Generator, frames: int) -> list[tuple[np.nda
         return [(whole[s : s + int(rng.integers(1, 12))], n, "tall") for n, s in enumerate(rng.integers(0, frames, 2))]
     if kind == "single-frame":
         return [(whole[:1], n, "tall") for n in range(int(rng.integers(1, 3)))]
+    if kind == "late-and-gone":
+        seen = np.r_[whole[2 : cut + 2], whole[min(cut + 4, frames - 2) : -1]]
+        return [(seen, 0, "tall"), (seen[3:], 1, style)][: int(rng.integers(1, 3))]
+    if kind == "comes-and-goes":
+        return [(whole[(whole // int(rng.integers(2, 9))) % 2 == n], n, style) for n in (0, 1)] + [(whole, 2, "mixed")]
+    if kind == "many-ids":
+        cuts = np.sort(rng.integers(0, frames, 4))
+        return [(stretch, n, style) for n, stretch in enumerate(np.split(whole, cuts)) if len(stretch)]
+    if kind == "eleven-twelve":
+        lengths = rng.permutation([11, 12, int(rng.integers(10, 14))])
+        return [(whole[n : n + length], n, style) for n, length in enumerate(lengths.tolist())]
+    if kind == "shares-two":
+        return [(whole[: cut + 2], 0, "tall"), (whole[cut:], 1, style), (whole[cut + 1 :], 2, style)]
+    if kind == "before-the-second":
+        # The second actor's interval begins at frame 0 whoever it is: the third body is left out for nobody's sake.
+        return [(whole, 0, "tall"), (whole[frames // 2 :], 1, "tall"), (whole[1 : frames // 2], 2, style)]
+    if kind == "all-wide":
+        return [(whole[n:], n, "wide") for n in range(int(rng.integers(2, 4)))]
     if kind in ("crowd", "wild"):
         styles = rng.choice(["tall", "mixed", "wide"], size=int(rng.integers(3, 8)), p=[0.5, 0.35, 0.15])
         return [(_some(rng, whole, scattered=kind == "wild"), n, str(s)) for n, s in enumerate(styles)]
@@ -111,3 +152,48 @@ def _cancelling(rng: np.random.Generator) -> np.ndarray:
     half = np.round(rng.uniform(-2, 2, 37), 3)
     numbers = np.r_[half, -half, 0]
     return rng.permutation(numbers).astype(np.float32).reshape(25, 3)
+
+
+LINE_ENDS = ("\n", "\r\n", "\n", "\r\n", "\n", "\r\n", "\r", "mixed")
+DIGITS = ("%.7g", "%.9g", "%.6f", "%.7g", "%.9g", "%.17g", "midpoints")
+"""Mostly what sensors write, sometimes what a reader must understand all the same."""
+
+
+def write_raw(folder: Path, names: list[str], *, seed: int) -> Path:
+    """Write one hard recording a name, all kinds, line ends and ways to print numbers in turn; return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (name, (_, made)) in enumerate(zip(names, recordings(seed, len(names)), strict=True)):
+        ends, digits = LINE_ENDS[number // 7 % len(LINE_ENDS)], DIGITS[number // 5 % len(DIGITS)]
+        (folder / f"{name}.skeleton").write_bytes(
+            skeleton_text(made, np.random.default_rng([seed, number, 1]), ends=ends, digits=digits)
+        )
+    return folder
+
+
+def skeleton_text(recording: Recording, rng: np.random.Generator, *, ends: str = "\n", digits: str = "%.9g") -> bytes:
+    """Return a recording as `.skeleton` text: each number in ``digits``, or just beside two float32 (``midpoints``)."""
+    lines = [str(recording.frames)]
+    bounds = np.searchsorted(recording.frame, np.arange(recording.frames + 1))
+    for begin, end in pairwise(bounds):
+        lines.append(str(end - begin))
+        for row in range(begin, end):
+            lines += [f"{recording.body[row]} 0 1 0 1 0 0 0.0625 -0.25 2", str(recording.xyz.shape[1])]
+            numbers = _printed(recording.xyz[row], rng, digits)
+            lines += [
+                f"{x} {y} {z} 250.5 212.25 960.1 540 0.1 -0 1e-05 0.7 {state}"
+                for (x, y, z), state in zip(numbers, recording.state[row], strict=True)
+            ]
+    if ends != "mixed":
+        return (ends.join(lines) + ends).encode()
+    chosen = rng.choice(["\n", "\r\n", "\r"], len(lines))
+    return "".join(line + end for line, end in zip(lines, chosen, strict=True)).encode()
+
+
+def _printed(xyz: np.ndarray, rng: np.random.Generator, digits: str) -> list[list[str]]:
+    if digits != "midpoints":
+        # What lies between two float32 must be rounded by whoever reads it.
+        values = xyz * (1 + rng.uniform(-1e-7, 1e-7, xyz.shape)) if digits == "%.17g" else xyz
+        return [[digits % value for value in joint] for joint in values.tolist()]
+    # A hair above the middle: rounded to double first, as NumPy does, it is the middle, and goes to the even side.
+    middle = (xyz.astype(np.float64) + np.nextafter(xyz, np.float32(100))) / 2
+    return [[f"{value:.60f}".rstrip("0") + "1" if value else "0" for value in joint] for joint in middle.tolist()]

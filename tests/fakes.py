@@ -39,6 +39,7 @@ class FakeStore:
     reads: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.joints = [self._centred(clip) for clip in self.joints]
         counts = np.array([c.shape[0] * c.shape[1] for c in self.joints], np.int64)
         label = self.labels if self.labels is not None else [i % 7 for i in range(len(self.joints))]
         self.clips = FakeClips(
@@ -48,6 +49,15 @@ class FakeStore:
             label=np.array(label, np.int32),
         )
         self._rows = np.concatenate([c.reshape(-1, *c.shape[2:]) for c in self.joints])
+
+    def _centred(self, clip: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return a clip as cleaning leaves it: the first body's centre joint, when first seen, is the origin."""
+        there = (np.nan_to_num(clip) != 0).any(axis=(2, 3))
+        if not there[0].any() or (clip[0, there[0], self.layout.centre] == 0).all(axis=1).any():
+            return clip
+        moved = clip - clip[0, there[0].argmax(), self.layout.centre]
+        moved[~there] = clip[~there]
+        return moved
 
     @classmethod
     def random(

@@ -92,10 +92,12 @@ def workplace(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 @pytest.fixture
 def fresh_registries() -> Iterator[None]:
     """Take back what the examples register, so that no other test sees it."""
+    from smae.data.sources import SOURCES
+    from smae.skeleton import LAYOUTS
     from smae.train.config import FAMILIES
     from smae.train.probes import probes
 
-    registries = [*FAMILIES.values(), probes]
+    registries = [*FAMILIES.values(), probes, SOURCES, LAYOUTS]
     before = [dict(registry._members) for registry in registries]
     yield
     for registry, members in zip(registries, before, strict=True):
@@ -148,6 +150,56 @@ def test_the_example_objective_trains_and_the_example_probe_judges_it() -> None:
     assert outcome.loss > 0
     assert {row.mode for row in evaluation.rows} == {"centroid"}
     assert all(0 <= row.top1 <= 1 for row in evaluation.rows)
+
+
+@pytest.mark.usefixtures("fresh_registries")
+def test_the_example_source_keeps_the_contract_of_sources_and_its_store_can_be_trained_on(workplace: Path) -> None:
+    page = ROOT / "docs" / "custom-dataset.md"
+    space: dict[str, object] = {"__name__": "__example__"}
+    for block in blocks(page, "python"):
+        exec(compile(block, name(page), "exec"), space)
+
+    suite = space["TestLabCsv"]()
+    tests = [test for test in dir(suite) if test.startswith("test_")]
+    assert len(tests) >= 6
+    for test in tests:
+        (workplace / test).mkdir()
+        getattr(suite, test)(workplace / test)
+    spoiled = workplace / "lab" / "wave_p02_01.csv"
+    spoiled.write_text(spoiled.read_text().replace(",", ";", 1))
+    summary = smae.prepare("lab", "spoiled.zarr", source="lab-csv", executor="inline")
+    assert [(bad.path, bad.code) for bad in summary.quarantined] == [("wave_p02_01.csv", "csv")]
+
+    outcome = smae.pretrain(data="lab.zarr", protocol="xsub", recipe="demo", sets=BRIEF, device="cpu", out="lab-run")
+    assert outcome.run.describe()["store"] | {"path": "", "fingerprint": ""} == {
+        "path": "", "fingerprint": "", "dataset": "lab", "mode": "reference", "layout": "kinect20", "clips": 6,
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("fresh_registries", "workplace")
+def test_a_layout_of_ones_own_goes_from_source_to_training() -> None:
+    import numpy as np
+
+    space: dict[str, object] = {"__name__": "__example__"}
+    for block in blocks(ROOT / "docs" / "custom-dataset.md", "python"):
+        exec(compile(block, "custom-dataset.md", "exec"), space)
+    lab = space["LabCsv"]
+    lab.layout = space["UPPER"]
+    lab.parse = lambda self, data, **options: space["one_body"](
+        np.loadtxt(bytes(data).decode().splitlines(), delimiter=",").reshape(-1, 20, 3)[:, :9] / 1000,
+        layout=self.layout,
+        **options,
+    )
+    smae.prepare("lab", "upper.zarr", source="lab-csv", executor="inline")
+    assert smae.open_store("upper.zarr").layout == space["UPPER"]
+    outcome = smae.pretrain(
+        data="upper.zarr", protocol="xsub", recipe="demo", sets=BRIEF, device="cpu", out="upper-run"
+    )
+    with pytest.raises(smae.errors.DataError, match=r"was trained on layout upper9, .*lab\.zarr holds kinect20"):
+        smae.evaluate(checkpoint=outcome.run.path, data="lab.zarr", device="cpu")
+    smae.skeleton.LAYOUTS._members.pop("upper9")
+    with pytest.raises(smae.errors.DataError, match="unknown layout 'upper9': expected one of kinect20, ntu25"):
+        smae.open_store("upper.zarr")
 
 
 @pytest.mark.usefixtures("fresh_registries")

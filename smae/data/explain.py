@@ -14,6 +14,7 @@ from smae.data.cleaning.resample import resample
 from smae.data.preparing.plan import Settings
 from smae.data.recording import MISSING, Clip, Recording
 from smae.data.sources import SOURCES, Inventory, Sample
+from smae.data.storage.codecs import FLOAT32
 from smae.data.storage.store import Store, open_store
 from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, BadRecording, ConfigError, NoBody, UnknownNameError
 from smae.registry import nearest
@@ -87,7 +88,8 @@ def explain(
     index = store.index_of(name)
     lines = _about_clip(store, index)
     if raw is None:
-        return Explanation(name, "stored", stored=lines)
+        hint = "add --raw and where the raw files lie, to be told which bodies they show and which rules removed them"
+        return Explanation(name, "stored", stored=(*lines, hint))
     told, clip, digest = _from_raw(raw, name, _settings(store, mode))
     comparison, same = _compare(store, index, clip, digest, own_mode=mode in (None, store.mode))
     return replace(told, stored=lines + comparison, differs=not same)
@@ -125,7 +127,7 @@ def _from_raw(raw: Path, name: str | None, settings: Settings) -> tuple[Explanat
         else:
             lines += _about_recording(parsed)
             clip = clean(parsed, mode=cast(Mode, settings.mode), layout=source.layout, story=True)
-            steps = clip.story
+            steps = (f"in {settings.mode} mode", *clip.story)
     except BadRecording as error:
         excerpt = f" ({error.excerpt})" if error.excerpt else ""
         steps = (f"quarantined, {error}{excerpt}",)
@@ -158,7 +160,8 @@ def _find(found: Inventory, name: str, raw: Path) -> tuple[Sample, list[str]]:
 def _line_ends(data: bytes) -> str:
     crlf = data.count(b"\r\n")
     kinds = {"CRLF": crlf, "LF": data.count(b"\n") - crlf, "CR": data.count(b"\r") - crlf}
-    told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count) or "none"
+    found = [f"{count:,} {kind}" for kind, count in kinds.items() if count]
+    told = ("mixed, " if len(found) > 1 else "") + (", ".join(found) or "none")
     mark = "; begins with a byte order mark" if data.startswith(b"\xef\xbb\xbf") else ""
     tail = "" if data.endswith((b"\r", b"\n")) else "; the last line is not ended"
     return f"line ends: {told}{tail}{mark}"
@@ -220,6 +223,12 @@ def _compare(
         return ("the raw file is NOT the one this clip was made of: their BLAKE3 differ",), False
     if not own_mode:
         return ("the raw file is the one this clip was made of; told here in another mode than the store's",), True
-    same = clip is not None and np.array_equal(clip.joints, store.clip(index), equal_nan=True)
-    verdict = "equals, bit for bit, what the file gives now" if same else "is NOT what the file gives now"
+    codec = store.attributes.codec
+    same = False
+    if clip is not None:
+        kept = np.empty_like(clip.joints)
+        codec.decode(codec.encode(clip.joints)[0], kept)
+        same = np.array_equal(kept, store.clip(index), equal_nan=True)
+    rounded = "" if codec is FLOAT32 else f" (rounded as {codec.name} rounds)"
+    verdict = f"equals, bit for bit, what the file gives now{rounded}" if same else "is NOT what the file gives now"
     return (f"the raw file is the one this clip was made of; the clip {verdict}",), same

@@ -73,7 +73,8 @@ class SourceContract:
         reader = source.reader(raw)
         try:
             parsed = [
-                source.parse(reader.read(sample), strict=False, max_range=MAX_RANGE) for sample in inventory.samples
+                source.parse(bytes(reader.read(sample)), strict=False, max_range=MAX_RANGE)
+                for sample in inventory.samples
             ]
         finally:
             reader.close()

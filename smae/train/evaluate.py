@@ -46,6 +46,7 @@ class Evaluation:
 
     Attributes:
         protocol: the split's full name.
+        store_mode: how the store's clips were cleaned, ``reference`` or ``exact``.
         rows: the table, baselines beside each result.
         scores: the pre-trained encoder's, by mode.
         test: clip numbers of the test part, in the scores' order.
@@ -53,6 +54,7 @@ class Evaluation:
     """
 
     protocol: str
+    store_mode: str
     rows: list[Row]
     scores: dict[str, Scores]
     test: NDArray[np.int64]
@@ -89,7 +91,7 @@ def evaluate(encoder: Encoder, exam: Exam, *, modes: Sequence[str]) -> Evaluatio
         if mode == "knn":
             rows.append(_row(mode, RAW, knn_on(raw, exam)))
         rows += [_row(mode, f"{RAW}, linear" if mode != "linear" else RAW, raw_linear), Row(mode, CHANCE, 1 / present)]
-    return Evaluation(exam.split.name, rows, scores, exam.split.test, time.monotonic() - begun)
+    return Evaluation(exam.split.name, exam.store.mode, rows, scores, exam.split.test, time.monotonic() - begun)
 
 
 def _row(mode: str, what: str, scores: Scores) -> Row:

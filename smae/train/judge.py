@@ -46,7 +46,11 @@ def judge(
             f"careful: {overlap:,} of the {len(split.test):,} test clips were seen, without labels, in pre-training "
             f"(protocol {run.describe()['config']['protocol']}): this is no clean result of {split.name}"
         )
-    say(f"{split.name}: {len(split.train):,} train and {len(split.test):,} test clips; {', '.join(modes)}")
+    trained = run.describe()["store"].get("mode", store.mode)
+    if trained != store.mode:
+        say(f"careful: trained on a store in {trained} mode, judged on one in {store.mode} mode")
+    sizes = f"{len(split.train):,} train and {len(split.test):,} test clips"
+    say(f"{split.name}, {store.mode} mode: {sizes}; {', '.join(modes)}")
     result = evaluate(objective.encoder, exam, modes=modes)
     run.results.mkdir(exist_ok=True)
     for mode in modes:
@@ -60,6 +64,8 @@ def judge(
                 "predicted": whole["predicted"][mode],
                 "confusion": whole["confusion"][mode],
                 "store": store.fingerprint,
+                "store_mode": store.mode,
+                "layout": store.layout.name,
                 "seen_in_training": overlap,
                 "settings": config.model_dump(mode="json")[mode] if mode in PROBE_SECTIONS else {},
             },
@@ -81,14 +87,14 @@ def load_objective(
     Raises:
         DataError: the store's joints are laid out otherwise, or no checkpoint can be used.
     """
-    about = run.describe()
-    if about["store"]["layout"] != store.layout.name:
-        raise DataError(
-            f"{run.path} was trained on layout {about['store']['layout']}, {store.path} holds {store.layout.name}: "
-            "evaluate on a store of the same layout"
-        )
-    config = build_config(merge(about["config"], overrides(sets)))
+    run.check_layout(store)
+    config = build_config(merge(run.describe()["config"], overrides(sets)))
     checkpoint = load_checkpoint(step) if step is not None else latest(run.checkpoints, note=say)
+    trained = checkpoint.state.get("identity", {}).get("layout", store.layout.name)
+    if trained != store.layout.name:
+        raise DataError(
+            f"{checkpoint.path} was trained on layout {trained}, the run on {store.layout.name}: it is another run's"
+        )
     objective = build_objective(config, store.layout)
     load_weights(objective, checkpoint.model, where=str(checkpoint.path))
     objective.eval()

@@ -102,7 +102,7 @@ def pretrain(
             loop.resume(checkpoint)
             say(f"resumed after step {loop.position.step} of {loop.steps}")
     describe(run, config, store, recipe=recipe, device=device)
-    say(f"{split.name}: {len(split.train):,} clips to train on; {loader.residency}")
+    say(f"{split.name}, {store.mode} mode: {len(split.train):,} clips to train on; {loader.residency}")
     if not has_tensorboard():
         say("TensorBoard is not installed: curves go to log.jsonl alone (pip install 'smae[tensorboard]')")
     with StopFlag() as stop, Log(run.log, tensorboard=run.path / "tensorboard", from_step=loop.position.step) as log:

@@ -48,7 +48,7 @@ def write_report(run: Run, store: Store, *, out: Path, say: Callable[[str], None
         title=run.path.name,
         facts=_facts(about, store, config),
         losses=_losses(run, say=say),
-        results=[_result(row, result) for result in results for row in result["rows"]],
+        results=[_result(row, result, mode=store.mode) for result in results for row in result["rows"]],
         confusion=_confusion(results),
         confusion_of=f"{results[0]['protocol']}, {results[0]['mode']}, pre-trained encoder." if results else "",
         clips=_clips(objective, store, config),
@@ -104,10 +104,13 @@ def _losses(run: Run, *, say: Callable[[str], None]) -> list[LossPoint]:
     return points
 
 
-def _result(row: dict[str, Any], result: dict[str, Any]) -> ResultRow:
-    seen = result.get("seen_in_training", 0)
-    note = f"{seen:,} test clips were seen in pre-training" if seen and row["what"] == PRETRAINED else ""
-    return ResultRow(result["protocol"], row["mode"], row["what"], row["top1"], row["top5"], note)
+def _result(row: dict[str, Any], result: dict[str, Any], *, mode: str) -> ResultRow:
+    seen, notes = result.get("seen_in_training", 0), []
+    if seen and row["what"] == PRETRAINED:
+        notes.append(f"{seen:,} test clips were seen in pre-training")
+    if result.get("store_mode", mode) != mode:
+        notes.append(f"on a store in {result['store_mode']} mode")
+    return ResultRow(result["protocol"], row["mode"], row["what"], row["top1"], row["top5"], "; ".join(notes))
 
 
 def _confusion(results: list[dict[str, Any]]) -> ConfusionPicture | None:

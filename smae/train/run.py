@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smae.data.storage.store import Store
 from smae.errors import ConfigError, DataError
 from smae.registry import nearest
 
@@ -83,6 +84,19 @@ class Run:
         if missing:
             raise DataError(f"{self.path}: its run.json lacks {', '.join(missing)}: {remedy}")
         return about
+
+    def check_layout(self, store: Store) -> None:
+        """Refuse a store whose joints are laid out otherwise than those the run was trained on.
+
+        Raises:
+            DataError: another layout, or no readable run.
+        """
+        trained = self.describe()["store"].get("layout")
+        if trained != store.layout.name:
+            raise DataError(
+                f"{self.path} was trained on layout {trained}, {store.path} holds {store.layout.name}: its weights "
+                "know the joints of that layout alone; give a store of the same layout with --data"
+            )
 
 
 def new_run(root: Path, stem: str) -> Run:

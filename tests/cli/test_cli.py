@@ -15,6 +15,7 @@ import torch
 from smae.errors import NonFiniteError
 from smae_cli import console
 from smae_cli.main import COMMANDS, run
+from tests.data import imported
 
 TINY = [
     "--recipe", "cpu", "--device", "cpu", "--epochs", "1", "--set", "augment.frames=12", "--set", "encoder.dim=16",
@@ -183,6 +184,39 @@ def test_resuming_under_other_settings_is_exit_code_4(smae, trained):
     code, told, _ = smae("pretrain", "--out", "first", "--resume", "--set", "optim.lr=1", "--device", "cpu")
     assert code == 4
     assert "optim.lr: 0.001 there, 1.0 here" in told["error"]["message"]
+
+
+def test_a_store_of_another_layout_is_exit_code_4_and_told(smae, home, trained):
+    (home / "ucla").mkdir()
+    for view in (1, 2, 3):
+        imported.write_ucla(home / "ucla" / f"a0{view}_s01_e00_v0{view}.json", frames=20, label=view)
+    code, _, _ = smae("prepare", "--source", "nw-ucla", "--raw", "ucla", "--out", "ucla.zarr", "--executor", "inline")
+    assert code == 0
+    before = (home / "first" / "run.json").read_bytes()
+    for command in (
+        ["pretrain", "--out", "first", "--resume", "--data", "ucla.zarr", "--device", "cpu"],
+        ["eval", "--checkpoint", "first", "--data", "ucla.zarr", "--protocol", "xview", "--device", "cpu"],
+        ["report", "first", "--data", "ucla.zarr", "--out", "page.html"],
+    ):
+        code, told, _ = smae(*command)
+        assert code == 4, command
+        assert "first was trained on layout ntu25, ucla.zarr holds kinect20" in told["error"]["message"]
+    assert (home / "first" / "run.json").read_bytes() == before
+    assert not (home / "page.html").exists()
+
+
+def test_the_mode_of_the_store_is_told_everywhere(smae, home, trained):
+    code, _, _ = smae("prepare", "--raw", "ntu", "--mode", "exact", "--out", "exact.zarr", "--executor", "inline")
+    assert code == 0
+    assert [smae("info", f"{name}.zarr")[1]["mode"] for name in ("ntu", "exact")] == ["reference", "exact"]
+    assert json.loads((home / "first" / "run.json").read_text())["store"]["mode"] == "reference"
+    code, told, err = smae("eval", "--checkpoint", "first", "--data", "exact.zarr", "--mode", "knn", "--device", "cpu")
+    assert (code, told["store_mode"]) == (0, "exact")
+    assert "trained on a store in reference mode, judged on one in exact mode" in err
+    code, told, _ = smae("report", "first")
+    page = Path(told["page"]).read_text()
+    assert "reference mode" in page
+    assert "on a store in exact mode" in page, "beside the numbers that rest on the other one"
 
 
 def test_people_are_told_in_words(home, trained, monkeypatch, capsys):

@@ -47,3 +47,17 @@ def test_explain_tells_people_and_machines(tmp_path: Path, capsys: pytest.Captur
     (raw / f"{NAME}.skeleton").write_bytes(b"3\n1\n")
     assert run(["explain", str(raw), NAME, "--json"]) == 3
     assert json.loads(capsys.readouterr().out)["verdict"] == "bad"
+
+
+def test_info_of_one_clip_is_explain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw, store = write_folder(tmp_path / "raw", files(3)), str(tmp_path / "s.zarr")
+    assert run(["prepare", "--raw", str(raw), "--out", store, "--executor", "inline"]) == 0
+    for more in ([], ["--raw", str(raw)], ["--raw", str(raw), "--json"]):
+        capsys.readouterr()
+        assert run(["explain", store, NAME, *more]) == 0
+        told = capsys.readouterr().out
+        assert run(["info", store, "--clip", NAME, *more]) == 0
+        assert capsys.readouterr().out == told
+    assert run(["info", store, "--clip", NAME[:-1]]) == 2
+    assert run(["info", store, "--raw", str(raw)]) == 2
+    assert "--raw goes with --clip" in capsys.readouterr().err

@@ -35,6 +35,7 @@ def store(
     mode: str = "reference",
     frames: int | None = None,
     leave_out: str = "",
+    codec: str = "float32",
 ) -> Store:
     """Write a store of random clips of 1 or 2 bodies and 5 to 30 frames, some rows of body 2 absent.
 
@@ -53,7 +54,7 @@ def store(
         if shape[0] == 2:
             joints[1, :2], state[1, :2] = np.nan if mode == "exact" else 0, MISSING
         clips.append((ClipFacts(name, name[-4:], *_numbers(name)), Clip(joints, state)))
-    header = Header(NTU25, mode, dataset, tuple(sorted({name[-4:] for name in listed})), frames=frames)
+    header = Header(NTU25, mode, dataset, tuple(sorted({name[-4:] for name in listed})), frames=frames, codec=codec)
     write_store(folder, header=header, clips=clips)
     return open_store(folder)
 

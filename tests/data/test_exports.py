@@ -84,7 +84,7 @@ def test_frames_pad_further_and_never_cut(ntu60: Store, tmp_path: Path) -> None:
         export(ntu60, tmp_path / "b.npz", format="ctrgcn", protocol="xsub", frames=3)
 
 
-def test_exact_and_resampled_stores_are_refused_unless_asked(tmp_path: Path) -> None:
+def test_exact_resampled_and_rounded_stores_are_refused_unless_asked(tmp_path: Path) -> None:
     exact = imported.store(tmp_path / "exact.zarr", mode="exact")
     with pytest.raises(DataError, match=r"cleaned in exact mode.*--anyway"):
         export(exact, tmp_path / "a.npz", format="ctrgcn", protocol="xsub")
@@ -95,6 +95,9 @@ def test_exact_and_resampled_stores_are_refused_unless_asked(tmp_path: Path) -> 
     resampled = imported.store(tmp_path / "resampled.zarr", frames=64)
     with pytest.raises(DataError, match="resampled to 64 frames"):
         export(resampled, tmp_path / "b.npz", format="ctrgcn", protocol="xsub")
+    rounded = imported.store(tmp_path / "rounded.zarr", codec="int16")
+    with pytest.raises(DataError, match="joints are rounded: it was prepared with --codec int16"):
+        export(rounded, tmp_path / "b.npz", format="ctrgcn", protocol="xsub")
 
 
 def test_the_same_store_gives_the_same_bytes_in_little_memory(

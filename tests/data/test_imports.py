@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
-import struct
 from pathlib import Path
 
 import h5py
@@ -17,9 +15,9 @@ from smae.data.preparing.prepare import prepare
 from smae.data.sources import SOURCES
 from smae.data.sources.arrays import told_apart
 from smae.data.sources.matfile import read_array
-from smae.data.sources.plain_pickle import load_plain, plain
 from smae.data.storage.store import Store, open_store
-from smae.errors import BadRecording, DataError
+from smae.errors import BadRecording, ConfigError, DataError
+from tests import corpora
 from tests.data import imported
 
 
@@ -87,72 +85,101 @@ def test_pyskl_comes_back_within_its_half_precision(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
-def test_pyskl_of_others_is_centred(protocol: int, tmp_path: Path) -> None:
+def test_pyskl_of_others_comes_back_bit_for_bit(protocol: int, tmp_path: Path) -> None:
     raw = imported.write_pickle(tmp_path / "theirs.pkl", protocol=protocol)
     store = prepared(raw, tmp_path / "s.zarr", "pyskl")
-    content = pickle.loads(raw.read_bytes())
-    for note in content["annotations"]:
-        joints = note["keypoint"].astype(np.float32)
-        clip = store.clip(store.index_of(note["frame_dir"]))
-        assert np.array_equal(clip, joints - joints[0, 0, 1])
     assert store.protocols()["ntu60-xsub"] == (3, 3)
+    export(store, tmp_path / "back.pkl", format="pyskl")
+    want, got = (pickle.loads(path.read_bytes()) for path in (raw, tmp_path / "back.pkl"))
+    theirs = {note["frame_dir"]: note for note in want["annotations"]}
+    assert len(got["annotations"]) == len(theirs) == 6
+    for note in got["annotations"]:
+        old = theirs[note["frame_dir"]]
+        assert (note["label"], note["total_frames"]) == (old["label"], old["total_frames"])
+        assert note["keypoint"].dtype == old["keypoint"].dtype == np.float16
+        assert note["keypoint"].tobytes() == old["keypoint"].tobytes()
+    assert {name: got["split"][name] for name in want["split"]} == want["split"]
 
 
-class _Bomb:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.system, (f"touch {self.path}",)
+def test_exact_mode_is_not_claimed_for_data_that_were_cleaned_before(tmp_path: Path) -> None:
+    raw = imported.write_pickle(tmp_path / "a.pkl")
+    with pytest.raises(ConfigError, match="'pyskl' were cleaned before: leave --mode exact out"):
+        prepare(raw, tmp_path / "s.zarr", source="pyskl", mode="exact", executor="inline")
 
 
-def test_pickles_that_ask_for_anything_else_are_refused_by_name(tmp_path: Path) -> None:
-    hit, bad = tmp_path / "hit", tmp_path / "bad.pkl"
-    for protocol in range(6):
-        bad.write_bytes(pickle.dumps({"annotations": [_Bomb(hit)]}, protocol=protocol))
-        with pytest.raises(DataError, match=r"asks for '(posix|nt)\.system'.*nothing was executed"):
-            load_plain(bad)
-    assert not hit.exists()
-    bad.write_bytes(pickle.dumps([np.array([{}, 1], dtype=object)]))
-    with pytest.raises(DataError, match=r"arrays of Python objects|only numbers and texts"):
-        load_plain(bad)
-
-
-@pytest.mark.parametrize(
-    "stream",
-    [
-        b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"x.",
-        b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"x.",
-        b"\x80\x04\x95" + struct.pack("<Q", 2**40) + b"N.",
-        b"\x80\x04N\x94r" + struct.pack("<I", 2**32 - 1) + b"0.",
-        b"\x80\x04" + b"]" * 3 + b"0" * 9 + b".",
-        b"cos\nsystem\n(S'true'\ntR.",
-        b"(S'true'\nios\nsystem\n.",
-        b"\x82\x01.",
-        b"",
-        b"\x80\x04" + b"(" * 2000,
-    ],
-)
-def test_hostile_pickles_are_one_line_errors(stream: bytes, tmp_path: Path) -> None:
-    (tmp_path / "bad.pkl").write_bytes(stream)
-    with pytest.raises(DataError, match=r"bad\.pkl"):
-        load_plain(tmp_path / "bad.pkl")
-
-
-def test_plain_data_of_every_kind_are_read(tmp_path: Path) -> None:
-    array = np.arange(12, dtype=">i2").reshape(3, 4, order="F")
-    value = {
-        "a": [1, 2.5, None, True, "é"],
-        "b": (np.int64(7), np.float32(0.5)),
-        "c": array,
-        "d": np.array(["x", "yz"]),
+def test_class_numbers_with_gaps_come_back_as_they_were(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    notes = [
+        {"frame_dir": f"clip{label}", "label": label, "total_frames": 4, "keypoint": imported.bodies(rng, 4)}
+        for label in (1, 4, 9)
+    ]
+    split = {"mine_train": ["clip1", "clip9"], "mine_val": ["clip4"]}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"split": split, "annotations": notes}))
+    store = prepared(tmp_path / "a.pkl", tmp_path / "pyskl.zarr", "pyskl")
+    export(store, tmp_path / "b.pkl", format="pyskl")
+    back = pickle.loads((tmp_path / "b.pkl").read_bytes())
+    assert [note["label"] for note in back["annotations"]] == [1, 4, 9]
+    assert back["split"] == split
+    x = {
+        f"x_{half}": imported.bodies(rng, 6, count=2).reshape(2, 6, 75).repeat(2, axis=2) for half in ("train", "test")
     }
-    for protocol in range(6):
-        (tmp_path / "good.pkl").write_bytes(pickle.dumps(value, protocol=protocol))
-        got = load_plain(tmp_path / "good.pkl")
-        assert (got["a"], got["b"]) == (value["a"], (7, 0.5))
-        assert np.array_equal(plain(got["c"]), array)
-        assert plain(got["d"]).tolist() == ["x", "yz"]
+    y = {"y_train": np.eye(10)[[1, 9]], "y_test": np.eye(10)[[4, 9]]}
+    np.savez(tmp_path / "a.npz", **x, **y)
+    store = prepared(tmp_path / "a.npz", tmp_path / "npz.zarr", "ctrgcn-npz")
+    export(store, tmp_path / "b.npz", format="ctrgcn", protocol="npz")
+    with np.load(tmp_path / "b.npz") as got:
+        assert {name: got[name].tobytes() for name in got} == {name: array.tobytes() for name, array in (x | y).items()}
+
+
+@pytest.mark.parametrize(("dataset", "protocol"), [("ntu60", "xsub"), ("ntu60", "xview"), ("ntu120", "xset")])
+def test_reference_arrays_of_hard_recordings_come_back_bit_for_bit(dataset: str, protocol: str, tmp_path: Path) -> None:
+    sizes = {"ntu60": (17, 60, 40), "ntu120": (32, 120, 106)}[dataset]
+    names = imported.names(2 * len(corpora.KINDS), setups=sizes[0], actions=sizes[1], subjects=sizes[2])
+    raw = corpora.write_raw(tmp_path / "raw", names, seed=51)
+    prepare(raw, tmp_path / "first.zarr", executor="inline", missing_list=False)
+    first = open_store(tmp_path / "first.zarr")
+    names_of = {"xsub": "CS", "xview": "CV", "xset": "CSet"}
+    there = tmp_path / f"{dataset.upper()}_{names_of[protocol]}.npz"
+    export(first, there, format="ctrgcn", protocol=protocol)
+    second = prepared(there, tmp_path / "second.zarr", "ctrgcn-npz")
+    assert second.protocols() == {f"{dataset}-{protocol}": first.protocols()[f"{dataset}-{protocol}"]}
+    export(second, tmp_path / "back.npz", format="ctrgcn", protocol=protocol)
+    with np.load(there) as want, np.load(tmp_path / "back.npz") as got:
+        for name in want:
+            assert got[name].tobytes() == want[name].tobytes(), name
+    for form, ending in (("hdf5", "h5"), ("pyskl", "pkl")):
+        there = tmp_path / f"first.{ending}"
+        export(first, there, format=form)
+        export(prepared(there, tmp_path / f"{form}.zarr", form), tmp_path / f"second.{ending}", format=form)
+        if form == "pyskl":
+            assert (tmp_path / "second.pkl").read_bytes() == there.read_bytes()
+            continue
+        with h5py.File(there) as want, h5py.File(tmp_path / "second.h5") as got:
+            for name in ("joints", "state", "clips/name", "clips/label", f"splits/{dataset}-{protocol}"):
+                assert got[name][()].tobytes() == want[name][()].tobytes(), name
+
+
+def test_flat_skeletons_are_refused_with_the_reason(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for joints, whose in ((17, "17 joints are COCO's"), (18, "18 joints are OpenPose's")):
+        note = {"frame_dir": "v_1", "label": 0, "total_frames": 4, "keypoint": rng.random((1, 4, joints, 2))}
+        (tmp_path / "flat.pkl").write_bytes(pickle.dumps({"split": {}, "annotations": [note]}))
+        with pytest.raises(DataError, match=rf"{joints} joints of 2 coordinates \({whose}.*take the file of 3D"):
+            SOURCES.get("pyskl")().discover(tmp_path / "flat.pkl")
+    np.save(tmp_path / "train_data.npy", np.ones((2, 3, 4, 18, 2), np.float32))
+    np.save(tmp_path / "train_label.npy", np.zeros(2, np.int64))
+    with pytest.raises(DataError, match="OpenPose's, pixels and a score, as in Kinetics-Skeleton"):
+        SOURCES.get("stgcn-npy")().discover(tmp_path)
+
+
+def test_one_annotation_of_another_layout_is_quarantined(tmp_path: Path) -> None:
+    raw = imported.write_pickle(tmp_path / "a.pkl")
+    content = pickle.loads(raw.read_bytes())
+    content["annotations"][2]["keypoint"] = content["annotations"][2]["keypoint"][:, :, :20]
+    raw.write_bytes(pickle.dumps(content))
+    summary = prepare(raw, tmp_path / "s.zarr", source="pyskl", executor="inline")
+    assert [bad.code for bad in summary.quarantined] == ["layout"]
+    assert summary.ok == 5
 
 
 def test_npz_that_is_not_one_is_refused_before_anything_is_written(tmp_path: Path) -> None:
@@ -163,7 +190,7 @@ def test_npz_that_is_not_one_is_refused_before_anything_is_written(tmp_path: Pat
         "not one-hot": {"y_train": arrays["y_train"] * 0.5},
         r"expected \[4, classes\]": {"y_train": arrays["y_train"][:2]},
         "expected float": {"x_test": arrays["x_test"].astype(np.int64)},
-        "joints: expected 25 or 20": {"x_train": arrays["x_train"][..., :60]},
+        "10 joints of 3 coordinates: expected 25": {"x_train": arrays["x_train"][..., :60]},
         "of Python objects": {"y_test": np.array([{}, {}, {}], dtype=object)},
     }
     for message, change in cases.items():
@@ -237,5 +264,5 @@ def test_pickle_without_clips_is_refused(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     pickle.Pickler(buffer, protocol=5).dump({"annotations": [], "split": {}})
     (tmp_path / "a.pkl").write_bytes(buffer.getvalue())
-    with pytest.raises(DataError, match="0 joints"):
+    with pytest.raises(DataError, match="holds no annotation"):
         SOURCES.get("pyskl")().discover(tmp_path)

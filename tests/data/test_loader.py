@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,7 @@ def test_both_bodies_share_crop_and_rotation() -> None:
 def test_a_body_that_is_absent_all_through_the_window_is_not_an_item(mode: str, gap: float) -> None:
     def clip(first: slice, second: slice) -> np.ndarray:
         joints = np.ones((2, 100, 25, 3), np.float32)
+        joints[:, :, 1] = 0
         joints[0, first], joints[1, second] = gap, gap
         return joints
 
@@ -192,7 +194,7 @@ def test_a_clip_in_which_nobody_is_seen_keeps_its_first_body(gap: float) -> None
 def test_valid_frames_are_a_count_taken_from_the_start() -> None:
     # Frames 2 and 3 of 6 are empty: four are valid, so the reference takes frames 0 to 3, the empty ones among them.
     joints = np.arange(1, 7, dtype=np.float32)[None, :, None, None] * np.ones((1, 6, 25, 3), np.float32)
-    joints[0, 2:4] = 0
+    joints[0, 2:4], joints[:, :, 1] = 0, 0
     augment = Augment(frames=4, test_crop=1.0)
     reference = next(loader(FakeStore([joints]), augment=augment, train=False).epoch(0))
     assert reference.x[0, :, 0, 0].tolist() == [1, 2, 0, 0]
@@ -380,3 +382,19 @@ def test_a_gpu_gives_what_the_cpu_gives(store: FakeStore, mode: str) -> None:
         assert b.x.is_cuda
         torch.testing.assert_close(a.x, b.x.cpu(), rtol=1e-5, atol=1e-5)
         assert torch.equal(a.index, b.index.cpu())
+
+
+@pytest.mark.parametrize("mode", ["reference", "exact"])
+def test_clips_that_others_left_uncentred_are_centred_when_loaded(mode: str) -> None:
+    # In steps of 1/256 m, moving by whole metres and back is exact.
+    store = FakeStore([np.rint(clip * 256) / 256 for clip in FakeStore.random(clips=12, seed=5, mode=mode).joints])
+    store.mode = mode
+    away, rng = replace(store), np.random.default_rng(0)
+    moved = []
+    for clip in store.joints:
+        there = (np.nan_to_num(clip) != 0).any(axis=(2, 3), keepdims=True)
+        moved.append(np.where(there, clip + rng.integers(1, 5, 3), clip).astype(np.float32))
+    away._rows = np.concatenate([clip.reshape(-1, *clip.shape[2:]) for clip in moved])
+    for want, got in zip(loader(store, train=False).epoch(0), loader(away, train=False).epoch(0), strict=True):
+        assert torch.equal(want.x, got.x)
+        assert torch.equal(want.body, got.body)

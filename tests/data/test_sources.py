@@ -34,7 +34,7 @@ def test_samples_are_found_by_name_at_any_depth_and_in_zips(tmp_path: Path) -> N
     )
     assert (found.refused, found.ignored) == ((), 3)
     with_reader = NtuSource().reader(raw)
-    assert [with_reader.read(sample) for sample in found.samples] == [b"a", b"bb", b"ccc"]
+    assert [bytes(with_reader.read(sample)) for sample in found.samples] == [b"a", b"bb", b"ccc"]
     with_reader.close()
 
 

@@ -1,9 +1,11 @@
 """The reference pipeline, steps 1 to 6, as plain loops: slow, obvious, and written from its description alone.
 
-Nothing here is shared with smae: what cleaning and export give must equal this, bit for bit.
+Nothing here is shared with smae: what reading, cleaning and export give must equal this, bit for bit.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
@@ -25,7 +27,40 @@ ALL_IDS = {
 
 
 class ReferenceStops(Exception):
-    """The reference ends with an error on this recording."""
+    """The reference ends with an error on this recording, and no rule says what stands for it."""
+
+
+def arrays(folder: Path, dataset: str, protocols: list[str]):
+    """Return {protocol: {x_train, y_train, x_test, y_test}} of a folder of `.skeleton` files."""
+    names, sequences = [], []
+    for path in sorted(folder.glob("*.skeleton")):
+        try:
+            sequences.append(reference(*read(path.read_text("ascii"))))
+        except ReferenceStops:
+            continue
+        names.append(path.stem)
+    x = aligned(sequences, dataset)
+    y = np.zeros((len(names), {"ntu60": 60, "ntu120": 120}[dataset]))
+    for number, name in enumerate(names):
+        y[number, int(name[-3:]) - 1] = 1
+    out = {}
+    for protocol in protocols:
+        train, test = (row_order(names, dataset, protocol, half) for half in ("train", "test"))
+        out[protocol] = {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
+    return out
+
+
+def read(text):
+    """Return (0-based frame, id as text, [25, 3] float32) of each row, as three arrays."""
+    lines = iter(text.splitlines())
+    frames, ids, rows = [], [], []
+    for frame in range(int(next(lines))):
+        for _ in range(int(next(lines))):
+            frames.append(frame)
+            ids.append(next(lines).split()[0])
+            joints = [next(lines).split() for _ in range(int(next(lines)))]
+            rows.append([[float(number) for number in joint[:3]] for joint in joints])
+    return np.array(frames), np.array(ids), np.array(rows, np.float32)
 
 
 def reference(frames, body, xyz):
@@ -65,7 +100,8 @@ def denoise(bodies):
     """Step 2: the bodies left, largest motion first."""
     kept = {name: one for name, one in bodies.items() if len(one["joints"]) > 11}
     if not kept:
-        raise ReferenceStops("all bodies are short")
+        # The reference ends with an error here; the body that moves most stands for the recording.
+        return sorted(bodies.values(), key=lambda one: -float(one["motion"]))[:1]
     if len(kept) == 1:
         return list(kept.values())
     for name, one in list(kept.items()):
@@ -124,8 +160,7 @@ def translate(rows, joints):
     origin = rows[first, 3:6].copy()
     moved = rows.copy()
     for number, row in enumerate(rows):
-        for joint in range(len(row) // 3):
-            moved[number, 3 * joint : 3 * joint + 3] = row[3 * joint : 3 * joint + 3] - origin
+        moved[number] = (row.reshape(-1, 3) - origin).ravel()
         if len(row) == 2 * half:
             for side in (slice(0, half), slice(half, None)):
                 if np.sum(row[side]) == 0:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from smae.errors import ConfigError, DataError, EnvironmentFault
+from smae.skeleton import KINECT20, NTU25
 from smae.train.build import build_objective, pick_device
 from smae.train.judge import judge, load_objective, seen_in_training
 from smae.train.log import Log, read_log
 from smae.train.pretrain import pretrain
-from smae.train.run import Run
+from smae.train.run import Run, write_json
 from tests.fakes import FakeStore
 from tests.train.small import CPU, small_config
 
@@ -136,3 +141,45 @@ def test_a_log_cut_short_by_a_crash_is_read_up_to_there(tmp_path):
 
 def test_a_missing_log_is_empty(tmp_path):
     assert read_log(tmp_path / "none") == []
+
+
+def other_layout():
+    rng = np.random.default_rng(0)
+    clips = [rng.normal(size=(1, 16, 20, 3)).astype(np.float32) for _ in range(12)]
+    return FakeStore(clips, layout=KINECT20, path=Path("ucla.zarr"))
+
+
+def test_a_store_of_another_layout_is_refused_with_what_differs(trained):
+    with pytest.raises(DataError, match=r"was trained on layout ntu25, ucla\.zarr holds kinect20") as refused:
+        load_objective(trained.run, other_layout(), say=lambda line: None)
+    assert refused.value.exit_code == 4
+    with pytest.raises(DataError, match="was trained on layout ntu25"):
+        judge(
+            trained.run, other_layout(), step=None, protocol="all", modes=["knn"], sets=(), device="cpu",
+            say=lambda line: None, tell=lambda *now: None,
+        )  # fmt: skip
+
+
+def test_a_checkpoint_of_another_layout_is_refused_even_where_its_shapes_would_fit(trained, tmp_path):
+    shutil.copytree(trained.run.path, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    about = run.describe()
+    about["store"]["layout"] = "kinect20"
+    write_json(run.path / "run.json", about)
+    alien = replace(NTU25, name="kinect20")
+    with pytest.raises(DataError, match=r"step-00000008 was trained on layout ntu25, the run on kinect20"):
+        load_objective(run, FakeStore(STORE.joints, layout=alien), say=lambda line: None)
+
+
+def test_the_mode_of_the_store_is_in_the_run_and_in_every_result(trained):
+    assert trained.run.describe()["store"]["mode"] == "reference"
+    said: list[str] = []
+    exact = FakeStore(STORE.joints, STORE.labels, mode="exact")
+    how = {"step": None, "protocol": None, "modes": ["knn"], "sets": (), "device": "cpu", "tell": lambda *now: None}
+    result = judge(trained.run, exact, say=said.append, **how)
+    told = json.loads((trained.run.results / "all-knn.json").read_text())
+    assert (told["store_mode"], told["layout"], result.store_mode) == ("exact", "ntu25", "exact")
+    assert "careful: trained on a store in reference mode, judged on one in exact mode" in said
+    assert any(line.startswith("all, exact mode: ") for line in said)
+    assert judge(trained.run, STORE, say=said.append, **how).store_mode == "reference"
+    assert json.loads((trained.run.results / "all-knn.json").read_text())["store_mode"] == "reference"

@@ -106,7 +106,7 @@ def remove_noise(bodies: list[Body], *, notes: dict[str, int]) -> list[Body]:
     kept = [body for body in bodies if len(body.rows) > SHORTEST]
     for body in bodies:
         if len(body.rows) <= SHORTEST:
-            body.fate = f"removed: {len(body.rows)} rows, and a person has more than {SHORTEST}"
+            body.fate = f"removed: too short, a person has more than {SHORTEST} rows"
     if not kept:
         kept = [max(bodies, key=attrgetter("motion"))]
         notes["kept-despite-length"] = 1
@@ -126,7 +126,8 @@ def _remove_wide(bodies: list[Body], *, notes: dict[str, int]) -> list[Body]:
         body.noisy = mark_noisy(body.xyz, noisy)
         if body.noisy / len(noisy) >= NOISY_SHARE:
             left.remove(body)
-            body.fate = f"removed: wider than a person in {body.noisy} of its {len(noisy)} rows"
+            share = body.noisy / len(noisy)
+            body.fate = f"removed: wider than a person in {body.noisy} rows ({share:.0%}; from {NOISY_SHARE:.0%} on)"
         elif body.noisy:
             body.motion = min(body.motion, float(motion(body.xyz[~noisy])))
     count(notes, "removed-spread", len(bodies) - len(left))
@@ -151,7 +152,8 @@ def cast(bodies: list[Body], *, notes: dict[str, int]) -> list[Body]:
                 taken = max(taken, actor + 1)
                 break
         else:
-            body.fate = "left out: there at the same time as both actors, with less motion"
+            taken_by = " and ".join(f"actor {actor + 1} ({start} to {end})" for actor, (start, end) in enumerate(spans))
+            body.fate = f"left out: less motion than {taken_by}, and there at the same time"
             count(notes, "dropped-bodies", 1)
     actors = [body for body in bodies if body.actor >= 0]
     count(notes, "moved-bodies", sum(body.moved for body in actors))

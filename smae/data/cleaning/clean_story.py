@@ -29,20 +29,19 @@ def tell(
         shape: the clip's (M, T, V, C).
         notes: what cleaning counted.
     """
-    lines = [
-        f"{recording.frames} frames, {notes.get('empty-frames', 0)} of them without anybody; body ids: {len(bodies)}"
-    ]
+    empty = notes.get("empty-frames", 0)
+    lines = [f"{recording.frames} frames{f', {empty} of them without anybody' if empty else ''}; bodies: {len(bodies)}"]
     lines += [_about(body, recording, several=len(bodies) > 1) for body in bodies]
     told = {
-        "held-joints": "missing joints were given a neighbouring position",
-        "kept-despite-length": "body was kept though short: no other was longer",
-        "moved-bodies": "bodies left and came back: their rows were packed, away from their true frames",
-        "dropped-frames": "frames with a body are not in the clip",
-        "empty-actor": "second actor is written as zeros: everybody was merged into actor 1",
+        "held-joints": "missing joints, given a neighbouring position: {}",
+        "kept-despite-length": "all bodies are short: the one that moves most was kept",
+        "moved-bodies": "bodies that left and came back, their rows packed away from their true frames: {}",
+        "dropped-frames": "frames dropped, since they show a body but no actor: {}",
+        "empty-actor": "everybody was merged into actor 1: the second actor is written as zeros, as the reference does",
     }
-    lines += [f"{notes[slug]} {words}" for slug, words in told.items() if slug in notes]
+    lines += [words.format(notes[slug]) for slug, words in told.items() if slug in notes]
     place = ", ".join(f"{value:.3f}" for value in origin)
-    lines.append(f"origin: {layout.joints[layout.centre]} of actor 1 when first seen, ({place}) m from the camera")
+    lines.append(f"origin: {layout.joints[layout.centre]} of actor 1 when first seen, ({place}) m in camera space")
     lines.append(f"clip: bodies {shape[0]}, frames {shape[1]}, joints {shape[2]}")
     return tuple(lines)
 
@@ -52,6 +51,8 @@ def _about(body: Body, recording: Recording, *, several: bool) -> str:
     words = f"body {body.id}: frames {seen[0]} to {seen[-1]}, {len(seen)} rows"
     if several:
         words += f", motion {body.motion:.6f} m²"
-    if body.noisy > 0:
-        words += f", {body.noisy} rows wider than a person"
+    if body.noisy > 0 and not body.fate.startswith("removed"):
+        words += f", {body.noisy} of the rows wider than a person"
+    if body.actor >= 0 and (body.start, body.end) != (seen[0], seen[-1]):
+        words += f", put at frames {body.start} to {body.end}"
     return f"{words}; {body.fate}"

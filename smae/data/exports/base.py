@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae.data.protocols import NTU_PROTOCOLS
+from smae.data.sources.arrays import IMPORTED
 from smae.data.storage.atomic import PARTIAL, disk, sync_file, sync_folder
+from smae.data.storage.codecs import FLOAT32
 from smae.data.storage.store import Store
 from smae.errors import ConfigError, DataError, EnvironmentFault
 from smae.registry import Registry
@@ -129,9 +131,11 @@ def check_reference(store: Store, *, form: str, anyway: bool) -> tuple[str, ...]
     """Return notes on how the store differs from what the form's readers expect; refuse it unless ``anyway``.
 
     Raises:
-        DataError: cleaned in ``exact`` mode, or resampled.
+        DataError: cleaned in ``exact`` mode, resampled, or kept with rounding.
     """
     reasons = []
+    if store.attributes.codec is not FLOAT32:
+        reasons.append(f"its joints are rounded: it was prepared with --codec {store.attributes.codec.name}")
     if store.mode == "exact":
         reasons.append("it was cleaned in exact mode: bodies stand at other frames, and gaps are marked, not zeros")
     if store.attributes.frames is not None:
@@ -139,7 +143,7 @@ def check_reference(store: Store, *, form: str, anyway: bool) -> tuple[str, ...]
     if reasons and not anyway:
         raise DataError(
             f"{store.path} does not hold what code for '{form}' files was measured on: {'; '.join(reasons)}. "
-            "Prepare a store in reference mode without --frames, or add --anyway"
+            "Prepare a store in reference mode without --frames and --codec, or add --anyway"
         )
     return tuple(f"unlike the published data: {reason}" for reason in reasons)
 
@@ -147,9 +151,10 @@ def check_reference(store: Store, *, form: str, anyway: bool) -> tuple[str, ...]
 def class_numbers(store: Store) -> NDArray[np.int64]:
     """Return int64 [classes], the 0-based number that others give each class: NTU's action number - 1, else its place.
 
-    A store counts only the classes it holds; other people's files count all of the data set's.
+    A store counts only the classes it holds; other people's files count all of the data set's. Data that came in such
+    a file keep its numbers.
     """
-    if store.dataset in NTU_PROTOCOLS:
+    if store.dataset in (*NTU_PROTOCOLS, *IMPORTED):
         return np.array([int(name[1:]) - 1 for name in store.classes], np.int64)
     return np.arange(len(store.classes))
 

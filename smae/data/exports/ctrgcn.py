@@ -89,7 +89,7 @@ def _form(store: Store, split: Split, *, frames: int | None) -> _Form:
     if frames is not None and frames < longest:
         raise ConfigError(f"--frames {frames}: the longest clip has {longest} frames; give as many, or leave it out")
     column = class_numbers(store)
-    columns = _COLUMNS.get(subset, len(store.classes))
+    columns = _COLUMNS.get(subset, int(column.max()) + 1)
     highest = int(column[store.clips.label[np.concatenate([split.train, split.test])]].max())
     if highest >= columns:
         raise DataError(f"{name}: class {highest + 1} has no place among the {columns} columns of this form")

@@ -1,7 +1,7 @@
 """The pickle that pyskl and MMAction2 read: splits by name, and an annotation with a half-precision array a clip.
 
-Plain types and NumPy arrays only. Unlike the files those projects hand out, the joints are centred, since a store's
-are; both projects centre on loading, so training sees the same up to half precision.
+Plain types and NumPy arrays only. Unlike the files those projects hand out, the joints of a store that was cleaned
+here are centred; both projects centre on loading, so training sees the same up to half precision.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], t
     with open(path, "wb") as file:
         _Pickler(file).dump({"split": split, "annotations": annotations})
     contents = {f"split {name}": f"{len(members)} clips" for name, members in split.items()}
-    notes = ("joints are centred already, and rounded to float16",)
+    notes = ("joints as the store holds them, rounded to float16",)
     return contents | {"annotations": f"{len(annotations)} clips"}, notes
 
 

@@ -32,6 +32,43 @@ def survey(rows: Floats, present: Bytes) -> bool:
     return gaps
 
 
+CENTRED = 0.05
+"""Metres within which a clip counts as centred already."""
+
+
+@njit("void(float32[:, :, ::1], uint8[::1], int64[::1], int64[::1], int64[::1], int64)")
+def centre(rows: Floats, present: Bytes, start: Ints, frames: Ints, bodies: Ints, joint: int) -> None:
+    """Move each clip in place so that ``joint`` of its first body, when first seen, is the origin; leave centred ones.
+
+    A clip is centred where that joint comes within 5 cm of 0: resampling moves it off by some millimetres, and from a
+    camera it is half a metre away at least. Rows in which nobody is present stay as they are.
+
+    Args:
+        rows: float32 [R, V, 3]; NaN is missing.
+        present: uint8 [R], whether a row shows somebody.
+        start: int64 [B], first row of each clip.
+        frames: int64 [B], rows of each of its bodies.
+        bodies: int64 [B], its bodies, which lie one after another.
+        joint: number of the joint.
+    """
+    for b in range(start.shape[0]):
+        first = -1
+        for r in range(start[b], start[b] + frames[b]):
+            x, y, z = rows[r, joint]
+            if not present[r] or np.isnan(x + y + z):
+                continue
+            first = r if first < 0 else first
+            if x * x + y * y + z * z < CENTRED * CENTRED:
+                first = -1
+                break
+        if first < 0:
+            continue
+        origin = rows[first, joint].copy()
+        for r in range(start[b], start[b] + frames[b] * bodies[b]):
+            if present[r]:
+                rows[r] -= origin
+
+
 @njit("void(float32[:, :, ::1], int64[::1], int64[::1])")
 def hold(rows: Floats, start: Ints, count: Ints) -> None:
     """Fill NaN in place, joint by joint: the nearest frame that has the joint (the earlier of two), or 0 if none has.

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.loading.augment_fast import hold, spans, survey
+from smae.data.loading.augment_fast import centre, hold, spans, survey
 from smae.data.loading.memory import in_words
 from smae.data.loading.order import block_of
 from smae.errors import EnvironmentFault
@@ -136,7 +136,10 @@ class Shelf:
         for source, goal, rows in zip((offset - first).tolist(), start.tolist(), count.tolist(), strict=True):
             self.rows[goal : goal + rows] = raw[source : source + rows]
         frames, bodies = chosen.frames[clips], chosen.bodies[clips]
-        if survey(self.rows[at:stop], self.present[at:stop]):
+        gaps = survey(self.rows[at:stop], self.present[at:stop])
+        # What was cleaned here is centred; what others cleaned may lie anywhere.
+        centre(self.rows, self.present, start, frames, bodies, chosen.store.layout.centre)
+        if gaps:
             track = np.repeat(frames, bodies)
             hold(self.rows, at + np.cumsum(track) - track, track)
         # Frames of an exact store keep their time, so counting frames would cut off the end of a clip with a pause.

@@ -17,7 +17,8 @@ from smae.data.preparing.journal import Workplace
 from smae.data.preparing.plan import Plan
 from smae.data.preparing.summary import PrepareSummary, Progress, Tally
 from smae.data.preparing.transform import TaskResult, Transform
-from smae.data.storage.writer import Header, finish_store, offsets
+from smae.data.storage.shards import offsets
+from smae.data.storage.writer import Header, finish_store
 from smae.errors import DataError
 
 ALWAYS_TOLERATED = 3

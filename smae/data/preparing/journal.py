@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 from blake3 import blake3
@@ -89,7 +90,7 @@ class Workplace:
         """
         for shard in result.shards:
             shard.settle(self.place)
-        self._files.write(_done(result.task), json.dumps(result.to_json()).encode("ascii"))
+        self._files.write(_done(result.task), json.dumps(result.to_json(), default=asdict).encode("ascii"))
 
     def show_quarantine(self, lines: bytes) -> str:
         """Write the list of bad files where no store is published, and return where it is."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from smae.data.sources import Refused
@@ -34,12 +33,8 @@ class Outcome(NamedTuple):
         """Rows of its clip in the store."""
         return self.frames * self.bodies
 
-    def to_json(self) -> list[Any]:
-        """Return the outcome as JSON values."""
-        return [*self[:-1], asdict(self.refused) if self.refused else None]
-
     @classmethod
     def from_json(cls, values: list[Any]) -> Outcome:
-        """Return what ``to_json`` gave."""
-        *others, refused = values
-        return cls(*others, refused=Refused(**refused) if refused else None)
+        """Return the outcome of its values, ``refused`` as a dictionary."""
+        refused = values[-1]
+        return cls(*values)._replace(refused=Refused(**refused) if refused else None)

@@ -19,7 +19,7 @@ from smae._version import __version__
 from smae.data.clip_table import ClipFacts
 from smae.data.sources import SOURCES, Inventory, Refused, Sample, Source
 from smae.data.storage.manifest import STORE_VERSION
-from smae.errors import BadRecording, DataError
+from smae.errors import BadRecording, ConfigError, DataError
 from smae.skeleton import Layout
 
 TASK_BYTES = 88 * 2**20
@@ -162,11 +162,13 @@ def make_plan(raw: Path, settings: Settings) -> Plan:
     Reads nothing but samples that occur twice, to see whether their bytes are the same.
 
     Raises:
-        ConfigError: ``raw`` is missing or cannot be listed.
+        ConfigError: ``raw`` is missing or cannot be listed, or its data were cleaned in another mode.
         UnknownNameError: no such source.
         DataError: no sample at all, a damaged archive, or one name with two different contents.
     """
     source = SOURCES.get(settings.source)()
+    if source.cleaned == "reference" and settings.mode != "reference":
+        raise ConfigError(f"data of source '{settings.source}' were cleaned before: leave --mode {settings.mode} out")
     inventory = source.discover(raw, strict_names=settings.strict_names)
     if not inventory.samples:
         raise DataError(

@@ -13,7 +13,7 @@ from smae.data.preparing.outcome import Outcome
 from smae.data.preparing.plan import Plan
 from smae.data.preparing.transform import TaskResult
 from smae.data.sources import Refused
-from smae.data.storage.writer import Shard
+from smae.data.storage.shards import Shard
 from smae.errors import EXIT_DONE, EXIT_QUARANTINED
 
 

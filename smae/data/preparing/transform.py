@@ -15,7 +15,7 @@ from smae.data.preparing.plan import Settings, Task
 from smae.data.recording import MISSING, Clip
 from smae.data.sources import SOURCES, Refused, Sample
 from smae.data.storage.places import Place
-from smae.data.storage.writer import Shard, ShardWriter
+from smae.data.storage.shards import Shard, ShardWriter
 from smae.errors import BadRecording, NoBody
 from smae.skeleton import Layout
 
@@ -40,12 +40,8 @@ class TaskResult:
     size: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return the result as JSON values."""
-        return {
-            "shards": [shard.to_json() for shard in self.shards],
-            "outcomes": [outcome.to_json() for outcome in self.outcomes],
-            "size": self.size,
-        }
+        """Return the result as JSON values, but for the dataclasses in the outcomes."""
+        return {"shards": [shard.to_json() for shard in self.shards], "outcomes": self.outcomes, "size": self.size}
 
     @classmethod
     def from_json(cls, task: int, values: dict[str, Any]) -> TaskResult:
@@ -71,11 +67,13 @@ class Transform:
     def __init__(self, raw: Path, place: Place, settings: Settings, layout: Layout) -> None:
         # Imported where the work is done: a process that only hands out tasks needs no compiled kernels.
         from smae.data.cleaning.clean import clean
+        from smae.data.preparing.usual import usual_way
 
         self._settings, self._layout, self._clean = settings, layout, clean
         self._source = SOURCES.get(settings.source)()
         self._reader = self._source.reader(raw)
         self._writer = ShardWriter(place, layout=layout, codec=settings.codec)
+        self._usual = usual_way(self._source, settings, layout)
 
     def __call__(self, task: Task) -> TaskResult:
         """Write the task's shard and return the outcomes; a bad sample is an outcome, never an error.
@@ -95,6 +93,12 @@ class Transform:
         data: bytes | memoryview | None = None
         try:
             data = self._reader.read(sample)
+            if self._usual is not None:
+                rows, frames = self._usual(data, *self._writer.room())
+                if rows:
+                    self._writer.filled(rows)
+                    notes = {"empty-frames": frames - rows} if frames > rows else None
+                    return Outcome(sample.name, _blake3(data), frames=rows, bodies=1, notes=notes)
             clip, notes = self._clip(data)
             if problem := self._writer.unfit(clip):
                 raise BadRecording(*problem)
@@ -108,7 +112,8 @@ class Transform:
 
     def _clip(self, data: bytes | memoryview) -> tuple[Clip, dict[str, int] | None]:
         settings = self._settings
-        parsed = self._source.parse(data, strict=settings.strict, max_range=settings.max_range)
+        # Each source parses what its own reader gives.
+        parsed = self._source.parse(cast("bytes", data), strict=settings.strict, max_range=settings.max_range)
         if isinstance(parsed, Clip):
             clip = parsed
         else:

@@ -46,7 +46,7 @@ def _leading_digits(digits: np.uint64) -> np.uint64:
 
 @inlined
 def usual_number(text: NDArray[np.uint8], at: np.uint64, end: np.uint64) -> tuple[float, bool]:
-    """Read the number from ``at`` to ``end``: 1 digit and up to 14 after a dot, or 1 to 7 and up to 8; and if that is sure.
+    """Read the number from ``at`` to ``end``, of 1 + up to 14 or 7 + up to 8 digits; return it and whether it is sure.
 
     The digits form a whole number below 2^53 and the power of ten is below 10^23: both are exact doubles, so that one
     division rounds correctly (Clinger, "How to read floating point numbers accurately", PLDI 1990).

@@ -6,6 +6,7 @@ import sys
 import threading
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smae.data.reading.skeleton_kernels import PAD, fill, outline, scan
 from smae.data.reading.skeleton_text import FLOAT32_MAX, JOINTS, MAX_BYTES, read_plain
@@ -49,6 +50,34 @@ def read_skeleton(data: bytes | memoryview, *, strict: bool = False, max_range: 
 
 def read_sure(data: bytes | memoryview, *, max_range: float = 20.0) -> Recording | None:
     """Read a file of the usual spelling, or return None when not sure that it is valid."""
+    laid = lay_out(data)
+    if laid is None:
+        return None
+    text, ends, spaces = laid
+    lines = scan(text, len(data), ends, spaces)
+    if lines < 1:
+        return None
+    frames, rows, crowded = map(int, outline(text, ends, lines))
+    if frames < 1:
+        return None
+    recording = Recording(
+        frames=frames,
+        frame=np.empty(rows, np.int32),
+        body=np.empty(rows, np.uint64),
+        xyz=np.empty((rows, JOINTS, 3), np.float32),
+        state=np.empty((rows, JOINTS), np.uint8),
+        notes={"many-bodies": crowded} if crowded else {},
+    )
+    limit = min(max_range, FLOAT32_MAX)
+    arrays = (recording.frame, recording.body, recording.xyz, recording.state)
+    return recording if fill(text, ends, spaces, limit, frames, *arrays) else None
+
+
+def lay_out(data: bytes | memoryview) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]] | None:
+    """Return a file's text followed by ``PAD``, and room for its lines' ends and spaces; None for what no kernel takes.
+
+    They are this thread's, and good until its next call.
+    """
     size = len(data)
     if not 0 < size <= MAX_BYTES or sys.byteorder != "little":
         return None
@@ -62,21 +91,4 @@ def read_sure(data: bytes | memoryview, *, max_range: float = 20.0) -> Recording
         text[:size] = np.frombuffer(data, np.uint8)
     pad = PAD[1:] if data[size - 1] == _LF else PAD
     text[size : size + len(pad)] = pad
-
-    lines = scan(text, size, space.ends, space.spaces)
-    if lines < 1:
-        return None
-    frames, rows, crowded = map(int, outline(text, space.ends, lines))
-    if frames < 1:
-        return None
-    recording = Recording(
-        frames=frames,
-        frame=np.empty(rows, np.int32),
-        body=np.empty(rows, np.uint64),
-        xyz=np.empty((rows, JOINTS, 3), np.float32),
-        state=np.empty((rows, JOINTS), np.uint8),
-        notes={"many-bodies": crowded} if crowded else {},
-    )
-    limit = min(max_range, FLOAT32_MAX)
-    arrays = (recording.frame, recording.body, recording.xyz, recording.state)
-    return recording if fill(text, space.ends, space.spaces, limit, frames, *arrays) else None
+    return text, space.ends, space.spaces

@@ -165,7 +165,7 @@ def fill(
     ends: NDArray[np.int32],
     spaces: NDArray[np.int32],
     limit: float,
-    frames: int,
+    frames: int | np.int64,
     frame: NDArray[np.int32],
     body: NDArray[np.uint64],
     xyz: NDArray[np.float32],
@@ -184,11 +184,13 @@ def fill(
                 return False
             frame[row] = number
             line += 2
-            for joint in range(JOINTS):
-                at, stop = _line(text, ends, line)
+            before = _U(line - 1)
+            at = _U(ends[before]) + _ONE
+            for joint in range(_ZERO, _U(JOINTS)):
+                stop = _U(ends[before + _ONE])
                 # Numbers are found by the spaces after them, so that none waits until the one before it is read.
                 start, gaps = at, mask(text, at, _SPACE, _SPACE)
-                for axis in range(3):
+                for axis in range(_ZERO, _U(3)):
                     end = start + trailing_zeros(gaps)
                     gaps &= gaps - _ONE
                     value, sure = usual_number(text, at, end)
@@ -196,12 +198,14 @@ def fill(
                         value, sure = rare_number(text, at, end)
                     if not (sure and abs(value) <= limit):
                         return False
-                    xyz[row, joint, axis] = value
+                    xyz[_U(row), joint, axis] = value
                     at = end + _ONE
-                tracked = _tracking_state(text, stop)
-                if tracked < 0 or spaces[line] - spaces[line - 1] != JOINT_FIELDS - 1:
+                at = stop + _ONE
+                tracked = _tracking_state(text, stop - _U(text[stop - _ONE] == _CR))
+                if tracked < 0 or spaces[before + _ONE] - spaces[before] != JOINT_FIELDS - 1:
                     return False
-                state[row, joint] = tracked
-                line += 1
+                state[_U(row), joint] = tracked
+                before += _ONE
+            line += JOINTS
             row += 1
     return True

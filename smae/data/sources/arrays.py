@@ -21,12 +21,19 @@ from smae.data.recording import MISSING, Clip
 from smae.data.sources.base import MAX_BYTES, Sample
 from smae.data.sources.ntu import NtuSource
 from smae.errors import BadRecording, ConfigError, DataError, NoBody
-from smae.skeleton import LAYOUTS, Layout
+from smae.skeleton import BUILT_IN, Layout
 
 TRACKED = 2
 MAX_NAME = 200
 MAX_CLIPS = 1_000_000
 """Most clips in one array file; NTU-120 has 113,945."""
+MAX_CLASSES = 100_000
+IMPORTED = ("ctrgcn", "pyskl", "stgcn")
+"""Data sets called after the form they came in, since it names none: their action ids are its class numbers + 1."""
+_FLAT = {
+    17: "17 joints are COCO's, pixels that a pose estimator found in video",
+    18: "18 joints are OpenPose's, pixels and a score, as in Kinetics-Skeleton",
+}
 
 
 def only_file(raw: Path, suffixes: Sequence[str], *, form: str) -> Path:
@@ -44,17 +51,24 @@ def only_file(raw: Path, suffixes: Sequence[str], *, form: str) -> Path:
     raise DataError(f"{raw}: expected one {form} file, found {listed}: give the file itself as --raw")
 
 
-def layout_of(joints: int, *, where: object) -> Layout:
-    """Return the layout with so many joints.
+def layout_of(joints: int, coordinates: int = 3, *, where: object) -> Layout:
+    """Return the built-in layout with so many joints, in 3D: arrays of others do not say which theirs is.
 
     Raises:
-        DataError: none has.
+        DataError: none has, or the joints are flat.
     """
-    for layout in LAYOUTS.values():
-        if len(layout) == joints:
+    for layout in BUILT_IN:
+        if (len(layout), 3) == (joints, coordinates):
             return layout
-    known = " or ".join(str(len(layout)) for layout in LAYOUTS.values())
-    raise DataError(f"{where}: {joints} joints: expected {known}, with three coordinates each")
+    known = " or ".join(f"{len(layout)} ({layout.name})" for layout in BUILT_IN)
+    found = f"{joints} joints of {coordinates} coordinates"
+    reason = f" ({_FLAT[joints]}: take the file of 3D skeletons)" if joints in _FLAT else ""
+    raise DataError(f"{where}: {found}{reason}: expected {known} joints of 3 coordinates, metres")
+
+
+def is_label(value: object) -> bool:
+    """Return whether a value is a class number, 0-based."""
+    return type(value) is int and 0 <= value < MAX_CLASSES
 
 
 def facts_of(name: str, label: int) -> ClipFacts:
@@ -169,19 +183,6 @@ def told_apart(rows: NDArray[np.float32], *, doubled: bool) -> NDArray[np.float3
     return np.ascontiguousarray(rows[:, : 1 if single else 2].swapaxes(0, 1))
 
 
-def centred(joints: NDArray[np.float32], *, centre: int) -> NDArray[np.float32]:
-    """Return joints [M, T, V, 3] seen from the centre joint of body 1's first shown frame; rows of zeros stay so.
-
-    Where that joint is at exactly 0 in some frame, the clip was centred before and stays as it is.
-    """
-    shown: NDArray[np.bool_] = np.logical_or.reduce(joints, axis=(2, 3))
-    if not shown[0].any() or (~joints[0, shown[0], centre].any(axis=1)).any():
-        return joints
-    moved: NDArray[np.float32] = joints - joints[0, int(shown[0].argmax()), centre]
-    moved[~shown] = 0
-    return moved
-
-
 class CleanedSource:
     """What the sources of cleaned clips share: facts, splits and layout as ``discover`` found them."""
 
@@ -193,7 +194,7 @@ class CleanedSource:
         self._facts: dict[str, ClipFacts] = {}
         self._splits: dict[str, dict[str, int]] = {}
 
-    def parse(self, data: bytes | memoryview, *, strict: bool, max_range: float) -> Clip:
+    def parse(self, data: bytes, *, strict: bool, max_range: float) -> Clip:
         """Return the clip of one sample; see ``Source.parse``."""
         return unpack(data, max_range=max_range, gaps=self.cleaned == "exact")
 

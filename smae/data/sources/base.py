@@ -145,8 +145,8 @@ class Source(Protocol):
         """Return a reader of the samples under ``raw``."""
         ...
 
-    def parse(self, data: bytes | memoryview, *, strict: bool, max_range: float) -> Recording | Clip:
-        """Return what one sample holds; a clip where it was cleaned before.
+    def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording | Clip:
+        """Return what one sample holds, of what ``reader`` gave; a clip where it was cleaned before.
 
         Raises:
             BadRecording: it breaks the format.

@@ -64,7 +64,9 @@ class CtrgcnNpzSource(CleanedSource):
             for half, role in _HALVES.items():
                 rows = Rows(file, archive, f"x_{half}")
                 rows.close()
-                self.layout = layout_of(rows.shape[2] // 6 if rows.shape[2] % 6 == 0 else 0, where=file)
+                if rows.shape[2] % 6:
+                    raise DataError(f"{file}: {rows.shape[2]} numbers a frame: expected 2 x joints x 3, such as 150")
+                self.layout = layout_of(rows.shape[2] // 6, where=file)
                 labels, columns = _labels(file, archive, f"y_{half}", count=rows.shape[0])
                 self._dataset = _DATASETS.get(columns, self.other_dataset)
                 for row, label in enumerate(labels.tolist()):

@@ -9,7 +9,7 @@ import struct
 import zipfile
 from pathlib import Path
 
-from isal import isal_zlib  # type: ignore[import-not-found]
+from isal import isal_zlib
 
 from smae.data.sources.base import MAX_BYTES, Packed, Sample
 from smae.data.text_memory import TextMemory
@@ -29,9 +29,11 @@ class FileReader:
 
     Args:
         raw: the folder, or the zip itself (samples then have the zip's own name as their path).
+        views: give views of ``TextMemory``, each valid until the next read, where a file needs no unpacking.
     """
 
-    def __init__(self, raw: Path) -> None:
+    def __init__(self, raw: Path, *, views: bool = False) -> None:
+        self._views = views
         self.root = raw.parent if raw.is_file() else raw
         self._prefix = os.path.join(os.fspath(self.root), "")
         self._archives: dict[str, int] = {}
@@ -47,7 +49,7 @@ class FileReader:
             raise BadRecording("io", f"cannot be read: {error.strerror or error}") from error
         if len(data) != sample.size:
             raise BadRecording("io", f"changed while running: it had {sample.size} bytes, now it has {len(data)}")
-        return data
+        return data if self._views else bytes(data)
 
     def close(self) -> None:
         """Close the archives that are open."""
@@ -59,8 +61,7 @@ class FileReader:
         handle = os.open(self._prefix + sample.path, _FLAGS)
         try:
             _check_regular(handle)
-            # One byte more than there was tells whether it has grown.
-            return self._read(handle, sample.size + 1)
+            return self._read(handle, sample.size)
         finally:
             os.close(handle)
 
@@ -73,18 +74,18 @@ class FileReader:
         if len(header) < _LOCAL_HEADER.size or not header.startswith(_LOCAL_MAGIC):
             raise BadRecording("zip-damaged", "cannot be unpacked: no member begins where the zip's directory says")
         _, name, extra = _LOCAL_HEADER.unpack(header)
-        data = self._read(handle, packed.size, packed.offset + _LOCAL_HEADER.size + name + extra)
+        data = self._read(handle, packed.size, packed.offset + _LOCAL_HEADER.size + name + extra)[: packed.size]
         unpacked = _inflate(data, sample.size) if packed.deflated else bytes(data)
         if isal_zlib.crc32(unpacked) != packed.crc:
             raise BadRecording("zip-damaged", "cannot be unpacked: its CRC-32 is not the one in the zip's directory")
         return unpacked
 
-    def _read(self, handle: int, most: int, start: int = 0) -> memoryview:
-        """Return up to ``most`` bytes of a file."""
-        if most > self._memory.room:
-            self._memory = TextMemory(most)
+    def _read(self, handle: int, size: int, start: int = 0) -> memoryview:
+        """Return ``size`` bytes of a file, one more where it goes on, fewer where it ends before."""
+        if size + 1 > self._memory.room:
+            self._memory = TextMemory(size + 1)
         view, at = memoryview(self._memory), 0
-        while at < most and (got := os.preadv(handle, [view[at:most]], start + at)):
+        while at < size and (got := os.preadv(handle, [view[at : size + 1]], start + at)):
             at += got
         return view[:at]
 
@@ -99,7 +100,7 @@ def _inflate(data: memoryview, size: int) -> bytes:
     stream = isal_zlib.decompressobj(wbits=-15)
     try:
         unpacked: bytes = stream.decompress(data, max_length=size + 1)
-    except isal_zlib.error as error:
+    except isal_zlib.error as error:  # type: ignore[misc]
         raise BadRecording("zip-damaged", f"cannot be unpacked: {ascii(str(error))[1:-1]}") from error
     if len(unpacked) != size or not stream.eof:
         raise BadRecording("zip-damaged", f"cannot be unpacked: the zip's directory says {size} bytes, found others")

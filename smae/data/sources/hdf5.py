@@ -48,9 +48,9 @@ class Hdf5Source(CleanedSource):
     def _read(self, content: Any, file: Path) -> Inventory:
         _check_own(content)
         about = dict(content.attrs)
-        if int(about["version"]) != VERSION or about["layout"] not in LAYOUTS or about["mode"] not in MODES:
-            raise ValueError("version, layout or mode is unknown")
-        self.layout, self.cleaned = LAYOUTS[about["layout"]], str(about["mode"])
+        if int(about["version"]) != VERSION or about["mode"] not in MODES:
+            raise ValueError("version or mode is unknown")
+        self.layout, self.cleaned = LAYOUTS.get(str(about["layout"])), str(about["mode"])
         self._dataset = str(about["dataset"])
         classes = [name.decode("ascii") for name in about["classes"].tolist()]
         clips = {name: content[f"clips/{name}"][:] for name in ("offset", "frames", "bodies", "label", *_COLUMNS)}

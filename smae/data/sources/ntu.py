@@ -38,7 +38,7 @@ class NtuSource:
 
     def reader(self, raw: Path) -> FileReader:
         """Return a reader of the samples under ``raw``."""
-        return FileReader(raw)
+        return FileReader(raw, views=True)
 
     def parse(self, data: bytes | memoryview, *, strict: bool, max_range: float) -> Recording:
         """Return what one ``.skeleton`` file holds; see ``Source.parse``."""

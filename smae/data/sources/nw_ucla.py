@@ -52,10 +52,10 @@ class NwUclaSource:
         """Return a reader of the samples under ``raw``."""
         return FileReader(raw)
 
-    def parse(self, data: bytes | memoryview, *, strict: bool, max_range: float) -> Recording:
+    def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
         """Return what one file holds; see ``Source.parse``."""
         try:
-            content = json.loads(bytes(data))
+            content = json.loads(data)
             xyz = np.array(content["skeletons"], np.float64)
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
             message = f"expected a JSON object with 'skeletons' of numbers ({type(error).__name__}: {str(error)[:80]})"

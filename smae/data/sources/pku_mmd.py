@@ -82,7 +82,7 @@ class PkuMmdSource:
         """Return a reader of the stretches."""
         return PkuReader(raw)
 
-    def parse(self, data: bytes | memoryview, *, strict: bool, max_range: float) -> Recording:
+    def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
         """Return what the lines of one action hold; a body is there where its numbers are not all 0."""
         try:
             numbers = np.array([line.split() for line in data.splitlines()], np.float64)

@@ -1,13 +1,14 @@
 """Reads pickles of plain data without executing anything: numbers, texts, lists, dicts and NumPy arrays, nothing else.
 
-Whatever a pickle asks for by name is looked up in a short table of stand-ins of ours, never imported; sizes are checked
-against the file before memory is taken. The standard library's unpickler in Python does the rest, since the one in C
-takes memory for what a file merely declares.
+Whatever a pickle asks for by name is looked up in a short table of stand-ins of ours, never imported, and nothing but
+stand-ins of arrays and types can be given a state; sizes are checked against the file before memory is taken. The
+standard library's unpickler in Python does the rest: the one in C takes memory for what a file merely declares.
 """
 
 from __future__ import annotations
 
 import pickle
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from smae.errors import DataError
 
-_CODES = {"b", "i", "u", "f", "U", "S"}
+_CODE = re.compile(r"[biufUS][0-9]{1,6}")
 _Pure: Any = vars(pickle)["_Unpickler"]
 
 
@@ -30,7 +31,8 @@ def load_plain(path: Path) -> Any:
     """
     try:
         with open(path, "rb") as file:
-            return _Unpickler(_Bounded(file, path.stat().st_size)).load()
+            size = path.stat().st_size
+            return _Unpickler(_Bounded(file, size), size=size).load()
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except OSError as error:
@@ -65,7 +67,7 @@ class _DType:
         self.order = str(state[1])
 
     def made(self) -> np.dtype[Any]:
-        if self.code[:1] not in _CODES or len(self.code) > 8 or self.order not in "<>|=":
+        if not _CODE.fullmatch(self.code) or self.order not in ("<", ">", "|", "="):
             raise DataError(f"an array of type {ascii(self.code)[:40]}: only numbers and texts are read")
         return np.dtype(self.code).newbyteorder(">" if self.order == ">" else "<")
 
@@ -78,13 +80,13 @@ class _Array:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, data = state
-        self.array = _frombuffer(data.encode("latin1") if isinstance(data, str) else data, dtype, shape, "CF"[fortran])
+        self.array = _frombuffer(data, dtype, shape, "CF"[fortran])
 
 
 def _frombuffer(data: bytes, dtype: _DType, shape: tuple[int, ...], order: str) -> NDArray[Any]:
     if not isinstance(dtype, _DType) or not isinstance(data, (bytes, bytearray)):
         raise DataError("an array without plain bytes: arrays of Python objects are not read")
-    flat = np.frombuffer(bytes(data), dtype.made())
+    flat = np.frombuffer(data, dtype.made())
     return flat.reshape(tuple(int(length) for length in shape), order="F" if order == "F" else "C")
 
 
@@ -93,13 +95,7 @@ def _scalar(dtype: _DType, data: bytes | str) -> Any:
     return _frombuffer(raw, dtype, (1,), "C")[0].item()
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise DataError(f"a text in {ascii(encoding)[:20]}: expected latin1")
-    return text.encode("latin1")
-
-
-_STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {("_codecs", "encode"): _encode}
+_STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {}
 for _module in ("numpy.core", "numpy._core"):
     _STAND_INS[f"{_module}.multiarray", "_reconstruct"] = _Array
     _STAND_INS[f"{_module}.multiarray", "scalar"] = _scalar
@@ -113,10 +109,13 @@ class _Unpickler(_Pure):  # type: ignore[misc]
 
     dispatch: ClassVar[dict[int, Any]] = dict(_Pure.dispatch)
 
-    def __init__(self, file: _Bounded) -> None:
+    def __init__(self, file: _Bounded, *, size: int) -> None:
         super().__init__(file, encoding="latin1")
+        self._to_encode = size
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return self._encode
         if (module, name) not in _STAND_INS:
             raise DataError(
                 f"it asks for {ascii(f'{module}.{name}')[:80]}: only plain types and NumPy arrays are read, and "
@@ -124,17 +123,62 @@ class _Unpickler(_Pure):  # type: ignore[misc]
             )
         return _STAND_INS[module, name]
 
+    def _encode(self, text: str, encoding: str = "latin1") -> bytes:
+        """Return the bytes that a text stands for, as NumPy's arrays do in old pickles.
+
+        No text is encoded twice in a pickle that NumPy wrote; so a small file cannot fill the memory with copies.
+        """
+        if encoding != "latin1":
+            raise DataError(f"a text in {ascii(encoding)[:20]}: expected latin1")
+        self._to_encode -= len(text)
+        if self._to_encode < 0:
+            raise DataError("it makes more bytes of its texts than it has")
+        return text.encode("latin1")
+
+    def load_build(self) -> None:
+        state, made = self.stack[-1], self.stack[-2]
+        if type(made) not in (_DType, _Array):
+            raise DataError(f"it gives a state to a {type(made).__name__}: only NumPy arrays and types have one")
+        if type(made) is _Array and isinstance(state, tuple) and len(state) == 5 and isinstance(state[4], str):
+            self.stack[-1] = (*state[:4], self._encode(state[4]))
+        super().load_build()
+
     def load_bytearray8(self) -> None:
         # The one place where the standard unpickler takes memory for a declared size before reading.
         (count,) = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(count)))
 
-    def no_extension(self) -> None:
-        raise DataError("it asks for a registered extension: only plain types and NumPy arrays are read")
+    def load_setitem(self) -> None:
+        _check_keys(self.stack[-2:-1])
+        super().load_setitem()
 
+    def load_setitems(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_dict()
+
+    def refuse(self) -> None:
+        raise DataError("it holds sets, or refers to something outside: only plain types and NumPy arrays are read")
+
+    dispatch[pickle.BUILD[0]] = load_build
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
-    for _code in (pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST, pickle.PERSID, pickle.BINPERSID):
-        dispatch[_code[0]] = no_extension
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.DICT[0]] = load_dict
+    for _code in (
+        pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST, pickle.PERSID, pickle.BINPERSID, pickle.EMPTY_SET,
+        pickle.ADDITEMS, pickle.FROZENSET,
+    ):  # fmt: skip
+        dispatch[_code[0]] = refuse
+
+
+def _check_keys(keys: list[Any]) -> None:
+    """Refuse keys that could be made to collide, which would take a dictionary for ever: all but texts and numbers."""
+    if not all(isinstance(key, str) or (isinstance(key, int) and abs(key) < 2**63) for key in keys):
+        raise DataError("a dictionary whose keys are neither texts nor ordinary numbers")
 
 
 def plain(value: Any) -> Any:

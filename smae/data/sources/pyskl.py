@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from smae.data.protocols import TEST, TRAIN
 from smae.data.sources.arrays import (
     CleanedSource,
-    centred,
     checked_names,
     dataset_of,
     facts_of,
+    is_label,
     layout_of,
     need_file,
     only_file,
@@ -26,7 +26,6 @@ from smae.data.sources.arrays import (
 from smae.data.sources.base import SOURCES, Inventory, Sample
 from smae.data.sources.plain_pickle import load_plain, plain
 from smae.errors import BadRecording, DataError
-from smae.skeleton import LAYOUTS
 
 _ROLES = {"train": TRAIN, "val": TEST, "test": TEST}
 _SUFFIXES = (".pkl", ".pickle")
@@ -36,8 +35,8 @@ _SUFFIXES = (".pkl", ".pickle")
 class PysklSource(CleanedSource):
     """One pickle of 3D skeletons; plain types and arrays only, anything else is refused by name and never executed.
 
-    Joints that are not centred, as in the files those projects hand out, are centred like all clips. The whole file
-    stands in the memory of each worker: use few of them for a large one.
+    Joints stay as they are (in the sensor's space, in the files that those projects hand out), so that an export gives
+    them back; loading centres them. The whole file stands in the memory of each worker: use few for a large one.
     """
 
     other_dataset = "pyskl"
@@ -53,8 +52,12 @@ class PysklSource(CleanedSource):
             name, keypoint = note["frame_dir"], note["keypoint"]
             self._facts[name] = facts_of(name, note["label"])
             samples.append(sample_of(file, name, "annotations", keypoint.nbytes))
-        first = annotations[0]["keypoint"].shape if annotations else (0, 0, 0, 0)
-        self.layout = layout_of(first[2] if len(first) == 4 and first[3] == 3 else 0, where=file)
+        if not annotations:
+            raise DataError(f"{file}: it holds no annotation")
+        first = annotations[0]["keypoint"].shape
+        if len(first) != 4:
+            raise DataError(f"{file}: keypoints of shape {list(first)}: expected [M, T, V, 3]")
+        self.layout = layout_of(first[2], first[3], where=file)
         dataset = dataset_of(list(self._facts.values()), otherwise=self.other_dataset)
         for key, names in splits.items():
             short, _, part = key.rpartition("_")
@@ -82,10 +85,7 @@ class PysklReader:
         if sample.name not in self._keypoints:
             raise BadRecording("io", "changed while running: the clip is gone from the file")
         joints = self._keypoints[sample.name].astype(np.float32)
-        layouts = [layout for layout in LAYOUTS.values() if joints.ndim == 4 and len(layout) == joints.shape[2]]
-        if not layouts or joints.shape[3] != 3 or not joints.shape[1]:
-            raise BadRecording("shape", f"expected [M, T, 25 or 20, 3], found {list(joints.shape)}")
-        return pack(centred(joints, centre=layouts[0].centre))
+        return pack(joints)
 
     def close(self) -> None:
         """Let the pickle go."""
@@ -107,10 +107,13 @@ def read_pickle(file: Path) -> tuple[list[dict[str, Any]], dict[str, list[str]]]
     for number, note in enumerate(notes):
         name, label = (note.get(key) if isinstance(note, Mapping) else None for key in ("frame_dir", "label"))
         keypoint = plain(note.get("keypoint")) if isinstance(note, Mapping) else None
-        if not (isinstance(name, str) and type(label) is int and label >= 0 and isinstance(keypoint, np.ndarray)):
+        if not (isinstance(name, str) and is_label(label) and isinstance(keypoint, np.ndarray)):
             raise DataError(f"{file}: annotation {number}: expected frame_dir, label and keypoint, found other types")
         if keypoint.dtype.kind != "f":
             raise DataError(f"{file}: annotation {number}: keypoints of type {keypoint.dtype}: expected floats")
         annotations.append({"frame_dir": name, "label": label, "keypoint": keypoint})
-    splits = {str(key): [str(name) for name in names] for key, names in split.items() if isinstance(names, list)}
-    return annotations, splits
+    for key, names in split.items():
+        listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if not (isinstance(key, str) and listed):
+            raise DataError(f"{file}: split {ascii(key)[:40]}: expected a list of frame_dirs under a name")
+    return annotations, split

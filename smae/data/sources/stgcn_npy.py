@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from smae.data.protocols import TEST, TRAIN
 from smae.data.sources.arrays import (
     CleanedSource,
-    centred,
     checked_names,
     dataset_of,
     facts_of,
+    is_label,
     layout_of,
     need_file,
     pack,
@@ -24,7 +24,6 @@ from smae.data.sources.arrays import (
 from smae.data.sources.base import SOURCES, Inventory, Sample
 from smae.data.sources.plain_pickle import load_plain, plain
 from smae.errors import BadRecording, DataError, NoBody
-from smae.skeleton import LAYOUTS
 
 _HALVES = {"train": TRAIN, "val": TEST, "test": TEST}
 _RULES = ("xsub", "xview", "xset")
@@ -35,7 +34,7 @@ class StgcnNpySource(CleanedSource):
     """One folder; labels as a pickle of (names, labels), of plain types only, or as ``<half>_label.npy``.
 
     Clips keep their names (``S001C002P003R002A013`` of ``....skeleton``). The split is called after the folder
-    (``xsub``, ``xview``, ``xset``), else ``stgcn``. Joints that are not centred are centred like all clips.
+    (``xsub``, ``xview``, ``xset``), else ``stgcn``. Joints stay as they are; loading centres them.
     """
 
     other_dataset = "stgcn"
@@ -80,9 +79,8 @@ class StgcnReader:
             row = np.concatenate([row, np.zeros_like(row)], axis=1)
         if row.shape[1] != 2:
             raise BadRecording("bodies", f"expected 1 or 2 bodies, found {row.shape[1]}")
-        centre = next(layout.centre for layout in LAYOUTS.values() if len(layout) == row.shape[2])
         try:
-            return pack(centred(told_apart(row, doubled=False), centre=centre))
+            return pack(told_apart(row, doubled=False))
         except NoBody:
             return pack(row[:1, :1].swapaxes(0, 1))
 
@@ -128,8 +126,8 @@ def _labels(folder: Path, half: str, *, count: int) -> tuple[list[str], list[int
             raise DataError(f"{saved}: not a NumPy array of numbers ({str(error)[:100]})") from error
     else:
         raise DataError(f"{folder}: expected {pickled.name} or {saved.name} beside the data")
-    names = [str(name).removesuffix(".skeleton") for name in names]
-    labels = np.asarray(labels).tolist()
-    if len(names) != count or len(labels) != count or not all(type(one) is int and one >= 0 for one in labels):
-        raise DataError(f"{folder}: {count} clips of '{half}', {len(names)} names and {len(labels)} labels: one each")
-    return names, labels
+    names, labels = (part.tolist() if isinstance(part, np.ndarray) else part for part in (names, labels))
+    lists = all(isinstance(part, (list, tuple)) and len(part) == count for part in (names, labels))
+    if not (lists and all(isinstance(name, str) for name in names) and all(is_label(label) for label in labels)):
+        raise DataError(f"{folder}: {count} clips of '{half}': expected as many names and class numbers from 0 on")
+    return [name.removesuffix(".skeleton") for name in names], list(labels)

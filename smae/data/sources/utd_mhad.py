@@ -50,7 +50,7 @@ class UtdMhadSource:
         """Return a reader of the samples under ``raw``."""
         return FileReader(raw)
 
-    def parse(self, data: bytes | memoryview, *, strict: bool, max_range: float) -> Recording:
+    def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
         """Return what one file holds; see ``Source.parse``."""
         skeleton = read_array(data, "d_skel")
         if skeleton.ndim == 2:

@@ -7,7 +7,6 @@ the time (measured); it cannot leave out the chunks beyond the last row and keep
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import google_crc32c
@@ -26,47 +25,44 @@ from smae.data.storage.codecs import Codec
 _LEVEL = 5
 
 
-@dataclass(frozen=True)
-class EncodedShard:
-    """One shard, ready to be written.
+class ShardEncoder:
+    """Makes one shard, chunk by chunk; chunks of zeros are kept, chunks beyond the last row are left out.
 
     Attributes:
-        pieces: the file's bytes, end to end.
-        crc32c: checksum of each inner chunk, 8 hex digits each, end to end.
-        error: the largest error that the codec made.
-    """
-
-    pieces: tuple[bytes, ...]
-    crc32c: str
-    error: float
-
-
-def encode_shard(rows: NDArray[Any], codec: Codec) -> EncodedShard:
-    """Return up to ``SHARD_ROWS`` rows as a shard: chunks of zeros are kept, chunks beyond the last row left out.
+        crc32c: checksum of each inner chunk so far, 8 hex digits each, end to end.
+        error: the largest error that the codec made so far.
 
     Args:
-        rows: [R, ...], C-contiguous.
-        codec: how its numbers are kept.
+        codec: how numbers are kept.
     """
-    # With threads, Blosc writes a chunk's blocks in the order in which they are done.
-    blosc.use_threads = False
-    pieces: list[bytes] = []
-    checksums: list[str] = []
-    index = np.full((CHUNKS, 2), ABSENT, "<u8")
-    at, worst = 0, 0.0
-    for number, start in enumerate(range(0, len(rows), CHUNK_ROWS)):
-        kept, error = codec.encode(rows[start : start + CHUNK_ROWS])
+
+    def __init__(self, codec: Codec) -> None:
+        # With threads, Blosc writes a chunk's blocks in the order in which they are done.
+        blosc.use_threads = False
+        self.crc32c, self.error = "", 0.0
+        self._codec = codec
+        self._pieces: list[bytes] = []
+        self._index = np.full((CHUNKS, 2), ABSENT, "<u8")
+        self._chunks = self._at = 0
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """Add the next chunk: ``CHUNK_ROWS`` rows [R, ...], C-contiguous; the last one may have fewer."""
+        kept, error = self._codec.encode(rows)
         if len(kept) < CHUNK_ROWS:
             kept = np.concatenate([kept, np.zeros((CHUNK_ROWS - len(kept), *kept.shape[1:]), kept.dtype)])
         body = blosc.compress(np.ascontiguousarray(kept), b"lz4", _LEVEL, blosc.SHUFFLE)
         checksum = google_crc32c.value(body)
-        pieces += [body, checksum.to_bytes(4, "little")]
-        checksums.append(f"{checksum:08x}")
-        index[number] = at, len(body) + 4
-        at, worst = at + len(body) + 4, max(worst, error)
-    table = index.tobytes()
-    pieces += [table, google_crc32c.value(table).to_bytes(4, "little")]
-    return EncodedShard(tuple(pieces), "".join(checksums), worst)
+        length = len(body) + 4
+        self._pieces += [body, checksum.to_bytes(4, "little")]
+        self._index[self._chunks] = self._at, length
+        self._chunks, self._at = self._chunks + 1, self._at + length
+        self.crc32c += f"{checksum:08x}"
+        self.error = max(self.error, error)
+
+    def finish(self) -> list[bytes]:
+        """Return the file's bytes, in pieces, end to end."""
+        table = self._index.tobytes()
+        return [*self._pieces, table, google_crc32c.value(table).to_bytes(4, "little")]
 
 
 def encode_metadata(

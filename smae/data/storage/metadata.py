@@ -105,15 +105,15 @@ def read_attributes(place: Place) -> Attributes:
         said = content["attributes"]["smae"]
         if said["version"] != STORE_VERSION:
             raise ValueError(f"store version {ascii(said['version'])[:40]} where this smae reads {STORE_VERSION}")
-        if said["layout"] not in LAYOUTS or said["mode"] not in MODES:
-            raise ValueError(f"layout {ascii(said['layout'])[:40]} or mode {ascii(said['mode'])[:40]} is unknown")
+        if said["mode"] not in MODES:
+            raise ValueError(f"mode {ascii(said['mode'])[:40]} is unknown")
         if said["codec"] not in JOINT_CODECS:
             raise ValueError(f"codec {ascii(said['codec'])[:40]} is unknown")
         frames = said["frames"]
         if frames is not None and (type(frames) is not int or frames < 1):
             raise ValueError("'frames' is neither null nor a positive integer")
         return Attributes(
-            layout=LAYOUTS[said["layout"]],
+            layout=LAYOUTS.get(_text(said["layout"])),
             mode=said["mode"],
             codec=JOINT_CODECS[said["codec"]],
             dataset=_text(said["dataset"]),

@@ -1,8 +1,4 @@
-"""Writes one store: clips to shards, then what is known of them, then the manifest.
-
-A shard holds whole clips, in order, and is written by one writer, once: so writers of different shards need not know of
-each other. Which shard has which number is settled when all are there.
-"""
+"""Makes a store of written shards: their numbers, what is known of their clips, and last the manifest."""
 
 from __future__ import annotations
 
@@ -21,16 +17,16 @@ from numpy.typing import NDArray
 from smae.data.clip_table import ClipFacts, ClipTable, build_table
 from smae.data.recording import Clip
 from smae.data.storage.atomic import disk, sync_folder
-from smae.data.storage.chunks import SHARD_ROWS, shard_key
-from smae.data.storage.codecs import UINT8, joint_codec
-from smae.data.storage.encode import encode_metadata, encode_shard
+from smae.data.storage.chunks import shard_key
+from smae.data.storage.codecs import joint_codec
+from smae.data.storage.encode import encode_metadata
 from smae.data.storage.manifest import MANIFEST, QUARANTINE, STORE_VERSION, FileRecord, encode_manifest, record_of
 from smae.data.storage.places import LocalPlace, Place
+from smae.data.storage.shards import DIMENSIONS, Shard, ShardWriter, offsets
 from smae.errors import DataError
 from smae.skeleton import Layout
 
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_DIMENSIONS = {"joints": 3, "state": 2}
 
 
 @dataclass(frozen=True)
@@ -73,145 +69,6 @@ class Header:
                 "counts": dict(self.counts),
             }
         }
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One written shard of both row arrays.
-
-    Attributes:
-        joints, state: the files.
-        clips: how many clips it holds.
-        rows: how many rows they have.
-        error: largest error of a coordinate that the codec made, metres.
-    """
-
-    joints: FileRecord
-    state: FileRecord
-    clips: int
-    rows: int
-    error: float = 0.0
-
-    @property
-    def files(self) -> dict[str, FileRecord]:
-        """Both files by array."""
-        return {"joints": self.joints, "state": self.state}
-
-    def settle(self, place: Place) -> None:
-        """Wait until both files survive a power cut.
-
-        Raises:
-            EnvironmentFault: the disk refused.
-        """
-        for record in self.files.values():
-            place.settle(record.path)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the shard as JSON values."""
-        files = {array: {"path": record.path, **record.entry()} for array, record in self.files.items()}
-        return {**files, "clips": self.clips, "rows": self.rows, "error": self.error}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Shard:
-        """Return what ``to_json`` gave."""
-        files = {array: dict(values[array]) for array in _DIMENSIONS}
-        records = {array: FileRecord.from_entry(entry.pop("path"), entry) for array, entry in files.items()}
-        return cls(**records, clips=values["clips"], rows=values["rows"], error=values["error"])
-
-
-class ShardWriter:
-    """Takes the clips of one task and writes a shard whenever the next clip does not fit.
-
-    The first shard gets the task's number for a key, which it keeps unless an earlier task needed more than one.
-
-    Args:
-        place: where the store is being written.
-        layout: joint layout of the clips.
-        codec: how joints are kept.
-    """
-
-    def __init__(self, place: Place, *, layout: Layout, codec: str) -> None:
-        self._place, self._layout, self._codec = place, layout, joint_codec(codec)
-        # Used again for every task: fresh memory costs more than the rows that are copied into it.
-        self._joints = np.empty((SHARD_ROWS, len(layout), 3), np.float32)
-        self._state = np.empty((SHARD_ROWS, len(layout)), np.uint8)
-        self.begin(0)
-
-    def begin(self, task: int) -> None:
-        """Take what follows as the clips of a task."""
-        self._task, self._clips, self._rows = task, 0, 0
-        self._shards: list[Shard] = []
-
-    def unfit(self, clip: Clip) -> tuple[str, str] | None:
-        """Return why a clip cannot be kept, as a short code and a message; None where it can."""
-        bodies, frames, joints, _ = clip.joints.shape
-        if joints != len(self._layout) or clip.state.shape != clip.joints.shape[:3]:
-            shapes = f"{list(clip.joints.shape)} joints and {list(clip.state.shape)} states"
-            return "layout", f"{shapes} where {len(self._layout)} joints of layout '{self._layout.name}' belong"
-        if bodies * frames > SHARD_ROWS:
-            return "length", f"{bodies} x {frames} rows; at most {SHARD_ROWS} are kept of one clip: cut it into several"
-        reach = self._codec.reach
-        if reach < np.inf and (far := float(np.nanmax(np.abs(clip.joints), initial=0))) > reach:
-            message = (
-                f"a joint {far:.2f} m from the origin; codec '{self._codec.name}' reaches {reach:.2f} m: use float32"
-            )
-            return "range", message
-        return None
-
-    def append(self, clip: Clip) -> None:
-        """Take a clip for which ``unfit`` has nothing to say.
-
-        Raises:
-            EnvironmentFault: the disk refused.
-        """
-        count = clip.joints.shape[0] * clip.joints.shape[1]
-        if self._rows + count > SHARD_ROWS:
-            self._flush()
-        rows = slice(self._rows, self._rows + count)
-        self._joints[rows] = clip.joints.reshape(count, -1, 3)
-        self._state[rows] = clip.state.reshape(count, -1)
-        self._clips, self._rows = self._clips + 1, self._rows + count
-
-    def end(self) -> tuple[Shard, ...]:
-        """Write what is left of the task, and return its shards, which ``Shard.settle`` makes safe.
-
-        Raises:
-            EnvironmentFault: the disk refused.
-        """
-        if self._rows:
-            self._flush()
-        return tuple(self._shards)
-
-    def _flush(self) -> None:
-        state = encode_shard(self._state[: self._rows], UINT8)
-        joints = encode_shard(self._joints[: self._rows], self._codec)
-        files = {"joints": joints, "state": state}
-        records = {}
-        for array, encoded in files.items():
-            key = part_key(array, self._task, len(self._shards))
-            # Whoever notes that the shard is done waits for the disk, while the next one is being made.
-            self._place.write(key, *encoded.pieces, safe=False)
-            records[array] = record_of(key, *encoded.pieces, crc32c=encoded.crc32c)
-        self._shards.append(Shard(records["joints"], records["state"], self._clips, self._rows, joints.error))
-        self._clips, self._rows = 0, 0
-
-
-def part_key(array: str, task: int, part: int) -> str:
-    """Return the key under which a task's shard is written: its likely final one for the first."""
-    return shard_key(array, task, dimensions=_DIMENSIONS[array]) if part == 0 else f"{array}/more/{task}-{part}"
-
-
-def offsets(shards: Sequence[Shard], rows: Sequence[int]) -> NDArray[np.int64]:
-    """Return int64 [B], the first row of each clip, of clips that fill shards in order.
-
-    Args:
-        shards: in the order of their clips.
-        rows: of each clip.
-    """
-    clips, rows_of = ([getattr(shard, what) for shard in shards] for what in ("clips", "rows"))
-    first_row = np.arange(len(shards)) * SHARD_ROWS - (np.cumsum(rows_of) - rows_of)
-    offset: NDArray[np.int64] = np.cumsum(rows) - rows + np.repeat(first_row, clips)
-    return offset
 
 
 def finish_store(
@@ -270,7 +127,7 @@ def _number(place: Place, shards: Sequence[Shard]) -> dict[str, FileRecord]:
     files: dict[str, FileRecord] = {}
     for number, shard in reversed(list(enumerate(shards))):
         for array, record in shard.files.items():
-            key = shard_key(array, number, dimensions=_DIMENSIONS[array])
+            key = shard_key(array, number, dimensions=DIMENSIONS[array])
             if record.path != key:
                 place.move(record.path, key)
             files[key] = FileRecord(key, record.size, record.blake3, record.crc32c)
