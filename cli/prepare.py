@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     help="reference: as published numbers were computed; exact: bodies at their true frames, gaps marked.",
 )
 @click.option(
-    "--frames", type=click.IntRange(min=1), help="Resample every clip to so many frames; kept as they are by default."
+    "--frames",
+    type=click.IntRange(1, 100_000),
+    help="Resample every clip to so many frames; kept as they are by default.",
 )
 @click.option(
     "--codec",
