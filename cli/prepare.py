@@ -42,11 +42,12 @@ if TYPE_CHECKING:
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core by default. Changes no byte.")
 @click.option(
     "--executor",
-    type=click.Choice(["processes", "inline"]),
+    type=click.Choice(["processes", "inline", "dask"]),
     default="processes",
     show_default=True,
-    help="Where the work runs.",
+    help="Where the work runs: processes of this machine, this process, or the workers of a Dask scheduler.",
 )
+@click.option("--scheduler", metavar="ADDRESS", help="The Dask scheduler, for example tcp://10.0.0.1:8786.")
 @click.option("--resume", is_flag=True, help="Go on with interrupted work; start if there is none.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that is there already.")
 @click.option("--strict", is_flag=True, help="Refuse what is merely tolerated, and stop at the first bad file.")

@@ -34,6 +34,7 @@ def prepare(
     frames: int | None = None,
     workers: int | None = None,
     executor: str = "processes",
+    scheduler: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     strict: bool = False,
@@ -56,7 +57,8 @@ def prepare(
         mode: ``reference``, the pipeline that published numbers rest on, or ``exact``.
         frames: resample every clip to so many frames.
         workers: processes; one a usable core when left out. Changes no byte.
-        executor: ``processes`` or ``inline``.
+        executor: ``processes``, ``inline`` or ``dask``.
+        scheduler: address of a Dask scheduler, for ``dask``, whose workers see ``raw`` and ``out`` under these paths.
         resume: go on with unfinished work; with none there, simply start.
         overwrite: replace a store, or throw unfinished work away; the old store stays until the new one is complete.
         strict: refuse what is merely tolerated, and stop at the first bad file.
@@ -78,7 +80,8 @@ def prepare(
     _check_settings(settings, workers=workers, max_bad=max_bad)
     out = Path(os.path.abspath(out))
     _check_places(raw, out)
-    make_executor(executor, workers=workers, tasks=1)  # a wrong name or number fails before any work
+    # A wrong name or number, or a cluster that cannot do it, fails before any work.
+    make_executor(executor, workers=workers, tasks=1, scheduler=scheduler, shared=(raw,))
     began = time.monotonic()
     try:
         with disk(out.parent):
@@ -97,7 +100,7 @@ def prepare(
             if not going_on:
                 work.start(plan)
             job = Job(raw=raw, plan=plan, work=work, finished=finished, began=began, progress=progress)
-            return job.run(executor=executor, workers=workers, max_bad=max_bad)
+            return job.run(executor=executor, workers=workers, scheduler=scheduler, max_bad=max_bad)
     except KeyboardInterrupt as error:
         message = f"stopped; {out.name}.wip keeps what is done: run the same command with --resume"
         raise Interrupted(message, signal_of(error)) from error
