@@ -17,8 +17,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from multiprocessing.forkserver import ensure_running
-
-
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 

@@ -61,7 +61,7 @@ class Job:
         raw = Path(os.path.abspath(self.raw))  # workers may have another current folder
         shared = (raw, self.work.folder)
         pool = make_executor(executor, workers=workers, tasks=max(len(todo), 1), scheduler=scheduler, shared=shared)
-        make = partial(Transform, raw, self.work.place, self.plan.settings, self.plan.layout)
+        make = partial(Transform, raw, self.work.place, self.plan.settings, self.plan.layout, safe=executor == "dask")
         with closing(pool.run(make, todo)) as results:
             for result in results:
                 self._take(result)
