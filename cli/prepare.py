@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Folder of .skeleton files and zips, at any depth, or one zip; other sources: their folder or file.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The store to write, for example ntu.zarr.")
+@click.option("--out", required=True, help="The store to write, for example ntu.zarr or s3://bucket/ntu.zarr.")
 @click.option(
     "--source",
     default="ntu",
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     help="Leave out the samples that published results leave out.",
 )
 @console.json_option
-def command(raw: Path, out: Path, **options: Any) -> int:
+def command(raw: Path, out: str, **options: Any) -> int:
     """Turn raw recordings into a chunked, checksummed Zarr store.
 
     \b

@@ -48,20 +48,19 @@ def check_worker(versions: Mapping[str, str], shared: Sequence[str]) -> None:
     Raises:
         ConfigError: which worker, and what is the matter with it.
     """
-    where = f"the Dask worker on {socket.gethostname()} (process {os.getpid()})"
     found = software()
     other = [
         f"{name} {found[name]} where {versions[name]} is needed" for name in versions if found[name] != versions[name]
     ]
     if other:
         raise ConfigError(
-            f"{where} has {', '.join(other)}: install the same versions everywhere, or the store's bytes would depend "
-            "on who did what"
+            f"{_here()} has {', '.join(other)}: install the same versions everywhere, or the store's bytes would "
+            "depend on who did what"
         )
     for path in shared:
         if not os.path.exists(path):
             raise ConfigError(
-                f"{where} does not see {path}: input and output must lie on a file system that all workers share, "
+                f"{_here()} does not see {path}: input and output must lie on a file system that all workers share, "
                 "under the same path"
             )
 
@@ -109,11 +108,18 @@ def _function(order: Order) -> Any:
         return function
     _close(function)
     check_worker(order.versions, order.shared)
-    # Written by our own client; whoever can send something else here owns the cluster already.
-    function = pickle.loads(order.make)()
+    try:
+        # Written by our own client; whoever can send something else here owns the cluster already.
+        function = pickle.loads(order.make)()
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{_here()} has no module {error.name}: install there what is installed here") from error
     with _lock:
         _held[thread] = (order.run, function)
     return function
+
+
+def _here() -> str:
+    return f"the Dask worker on {socket.gethostname()} (process {os.getpid()})"
 
 
 def _version(name: str) -> str:

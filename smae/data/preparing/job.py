@@ -59,7 +59,7 @@ class Job:
         done = {result.task for result in self.tally.results}
         todo = [task for task in self.plan.tasks() if task.number not in done]
         raw = Path(os.path.abspath(self.raw))  # workers may have another current folder
-        shared = (raw, self.work.folder)
+        shared = (raw, *self.work.shared)
         pool = make_executor(executor, workers=workers, tasks=max(len(todo), 1), scheduler=scheduler, shared=shared)
         make = partial(Transform, raw, self.work.place, self.plan.settings, self.plan.layout, safe=executor == "dask")
         with closing(pool.run(make, todo)) as results:
