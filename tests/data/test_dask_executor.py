@@ -215,3 +215,15 @@ def test_prepare_outlives_a_killed_worker(small_tasks: None, tmp_path: Path, mon
         dask = prepare(raw, tmp_path / "a.zarr", executor="dask", scheduler=made.address, progress=kill)
     assert dask.fingerprint == whole.fingerprint
     assert not victims
+
+
+def test_a_shard_that_was_written_elsewhere_is_missed_before_publishing(small_tasks: None, tmp_path: Path) -> None:
+    raw = raw_folder.write_folder(tmp_path / "raw", raw_folder.files(6))
+    whole = prepare(raw, tmp_path / "whole.zarr", executor="inline")
+
+    def lose(progress: object) -> None:
+        (tmp_path / "a.zarr.wip/store/joints/c/1/0/0").unlink(missing_ok=True)
+
+    with pytest.raises(EnvironmentFault, match=r"joints/c/1/0/0: not there as it was written: do all workers see"):
+        prepare(raw, tmp_path / "a.zarr", executor="inline", progress=lose)
+    assert prepare(raw, tmp_path / "a.zarr", executor="inline", resume=True).fingerprint == whole.fingerprint
