@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 @click.command("info")
-@click.argument("store", required=False, type=click.Path(path_type=Path))
+@click.argument("store", required=False)
 @click.option("--clip", metavar="NAME", help="Tell of one clip instead; the same as smae explain STORE NAME.")
 @click.option(
     "--raw", type=click.Path(path_type=Path), help="With --clip: the raw folder or zip, to tell the whole story."
 )
 @console.json_option
-def command(store: Path | None, clip: str | None, raw: Path | None) -> int:
+def command(store: str | None, clip: str | None, raw: Path | None) -> int:
     """Tell what a STORE holds: counts, classes, lengths, protocols with their train and test sizes.
 
     \b

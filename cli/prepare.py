@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Folder of .skeleton files and zips, at any depth, or one zip; other sources: their folder or file.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The store to write, for example ntu.zarr.")
+@click.option("--out", required=True, help="The store to write, for example ntu.zarr or s3://bucket/ntu.zarr.")
 @click.option(
     "--source",
     default="ntu",
@@ -51,11 +51,12 @@ if TYPE_CHECKING:
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core by default. Changes no byte.")
 @click.option(
     "--executor",
-    type=click.Choice(["processes", "inline"]),
+    type=click.Choice(["processes", "inline", "dask"]),
     default="processes",
     show_default=True,
-    help="Where the work runs.",
+    help="Where the work runs: processes of this machine, this process, or the workers of a Dask scheduler.",
 )
+@click.option("--scheduler", metavar="ADDRESS", help="The Dask scheduler, for example tcp://10.0.0.1:8786.")
 @click.option("--resume", is_flag=True, help="Go on with interrupted work; start if there is none.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that is there already.")
 @click.option("--strict", is_flag=True, help="Refuse what is merely tolerated, and stop at the first bad file.")
@@ -81,7 +82,7 @@ if TYPE_CHECKING:
     help="Leave out the samples that published results leave out.",
 )
 @console.json_option
-def command(raw: Path, out: Path, **options: Any) -> int:
+def command(raw: Path, out: str, **options: Any) -> int:
     """Turn raw recordings into a chunked, checksummed Zarr store.
 
     \b

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("pretrain")
-@click.option("--data", type=click.Path(path_type=Path), help="Store; ntu.zarr, or the only *.zarr here, by default.")
+@click.option("--data", help="Store; ntu.zarr, or the only *.zarr here, by default.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of the run; runs/<objective>-<protocol>-NNN by default."
 )

@@ -47,17 +47,17 @@ def prepare(
     """Turn raw recordings into a store; see ``smae.data.preparing.prepare.prepare`` for the options."""
     from smae.data.preparing.prepare import prepare as run
 
-    return run(Path(raw), Path(out), progress=progress, **options)
+    return run(Path(raw), out, progress=progress, **options)
 
 
-def find_store(path: Path | str | None = None) -> Path:
-    """Return the store at ``path``; without one, ``ntu.zarr`` or the only ``*.zarr`` of the current folder.
+def find_store(path: Path | str | None = None) -> Path | str:
+    """Return ``path``, which can be a URL; without one, ``ntu.zarr`` or the only ``*.zarr`` of the current folder.
 
     Raises:
         DataError: there is none, or several and none called ``ntu.zarr``.
     """
     if path is not None:
-        return Path(path)
+        return path
     if DEFAULT_STORE.exists():
         return DEFAULT_STORE
     found = sorted(Path().glob("*.zarr"))
@@ -99,7 +99,7 @@ def explain(
     """Tell what became of one recording; see ``smae.data.explain.explain`` for the options."""
     from smae.data.explain import explain as tell
 
-    return tell(Path(where), name, raw=Path(raw) if raw is not None else None, **options)
+    return tell(where, name, raw=Path(raw) if raw is not None else None, **options)
 
 
 def export(

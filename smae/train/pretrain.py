@@ -169,7 +169,7 @@ def describe(run: Run, config: RunConfig, store: Store, *, recipe: str, device: 
             "recipe": recipe,
             "config": config.model_dump(mode="json"),
             "store": {
-                "path": str(store.path.absolute()),
+                "path": store.path if isinstance(store.path, str) else str(store.path.absolute()),
                 "fingerprint": store.fingerprint,
                 "dataset": store.dataset,
                 "mode": store.mode,

@@ -65,7 +65,7 @@ class PrepareSummary:
         largest_error: of a coordinate, metres, that the codec made.
     """
 
-    store: Path
+    store: Path | str
     fingerprint: str
     dataset: str
     found: int

@@ -11,7 +11,7 @@ from blake3 import blake3
 from smae.data.recording import MISSING
 from smae.data.storage.chunks import SHARD_ROWS
 from smae.data.storage.manifest import FileRecord, check_files, read_manifest
-from smae.data.storage.places import Place, open_place
+from smae.data.storage.places import Place, locate, open_place
 from smae.data.storage.store import Store, open_store
 from smae.errors import EXIT_DATA, EXIT_DONE, DataError
 
@@ -30,7 +30,7 @@ class VerifyReport:
         problems: one line each, naming the file, chunk or clip; none in a sound store.
     """
 
-    path: Path
+    path: Path | str
     fingerprint: str
     files: int
     bytes: int
@@ -53,9 +53,10 @@ def verify(path: Path | str) -> VerifyReport:
     Damage is reported, never raised.
 
     Raises:
-        ConfigError: nothing at ``path``.
+        ConfigError: a URL that names no object store.
+        EnvironmentFault: an object store does not answer, or does not let us in.
     """
-    path = Path(path)
+    path = locate(path)
     place = open_place(path)
     try:
         fingerprint, files = read_manifest(place)
