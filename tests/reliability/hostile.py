@@ -25,6 +25,7 @@ from numcodecs import blosc
 
 from tests.data.raw_folder import files, skeleton, write_folder
 from tests.reliability.attempts import Ended, answer, smae, warm_up
+from tests.reliability.stores import clear
 
 PEAK = 512 * 10**6
 SECONDS = 5.0
@@ -471,8 +472,7 @@ def try_raw(folder: str, names: list[str]) -> list[str]:
         before = sorted(os.listdir(folder)), sorted(path for path in place.rglob("*") if path.name != "hit")
         ended = smae("prepare", "--raw", raw, "--out", out, "--source", source, "--executor", "inline", "--max-bad", 1)
         problem = _refusal(ended, raw, allowed=(3, 4), lines=(0, 1) if ended.code == 3 else range(1, 7))
-        for left in place.glob("out.zarr*"):
-            shutil.rmtree(left)
+        clear(out)
         after = sorted(os.listdir(folder)), sorted(path for path in place.rglob("*") if path.name != "hit")
         if after != before:
             problem = f"{problem} it left {set(after[1]) ^ set(before[1])}"
