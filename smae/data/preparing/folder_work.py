@@ -1,4 +1,4 @@
-"""Unfinished work on a local store: the folder ``<out>.wip``, whose ``store/`` becomes the output by one rename."""
+"""Unfinished work on a local store: the folder ``<out>.wip``, whose ``store/`` becomes the output in one step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from smae.data.preparing.journal import PLAN, Workplace
 from smae.data.preparing.lock import locked
 from smae.data.preparing.plan import Plan
-from smae.data.storage.atomic import disk, sync_folder
+from smae.data.storage.atomic import disk, exchange, sync_folder
 from smae.data.storage.manifest import MANIFEST
 from smae.data.storage.places import LocalPlace
 
@@ -36,8 +36,8 @@ class FolderWork(Workplace):
 
     @property
     def occupied(self) -> bool:
-        """See ``Workplace``; an empty folder is nothing."""
-        return self.out.exists() and not (self.out.is_dir() and not any(self.out.iterdir()))
+        """See ``Workplace``; an empty folder is nothing, a link that leads nowhere is something."""
+        return os.path.lexists(self.out) and not (self.out.is_dir() and not any(self.out.iterdir()))
 
     @property
     def published(self) -> bool:
@@ -75,11 +75,23 @@ class FolderWork(Workplace):
     def publish(self) -> None:
         """Move the finished store to its place, an old one out of it; see ``Workplace``."""
         with disk(self.out):
-            if self.out.exists() and any(self.out.iterdir()):
-                os.rename(self.out, self._old)
-            os.rename(self._store, self.out)
+            if self.occupied:
+                self._replace()
+            else:
+                os.rename(self._store, self.out)
         sync_folder(self.out.parent)
         self.remove()
+
+    def _replace(self) -> None:
+        """Put the store where an older one is, which stays where the disk refuses."""
+        if exchange(self._store, self.out):
+            return
+        os.rename(self.out, self._old)
+        try:
+            os.rename(self._store, self.out)
+        except OSError:
+            os.rename(self._old, self.out)
+            raise
 
     def remove(self) -> None:
         """See ``Workplace``."""

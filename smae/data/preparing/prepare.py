@@ -95,8 +95,9 @@ def prepare(
             going_on = _check_output(work, resume=resume, overwrite=overwrite)
             warm_up(executor, workers=workers)
             plan = make_plan(raw, settings)
-            if resume and not going_on and work.occupied:
-                done = _already_done(open_store(out), plan, began, replace=overwrite)
+            if resume and work.occupied:
+                # Also where a run was killed between publishing and clearing up.
+                done = _already_done(open_store(out), plan, began, replace=overwrite or going_on)
                 if done is not None:
                     work.remove()
                     return done
@@ -136,7 +137,10 @@ def _check_raw(raw: Path) -> None:
 
 
 def _check_apart(raw: Path, out: Path) -> None:
-    source, target = raw.resolve(), out.resolve()
+    try:
+        source, target = raw.resolve(), out.resolve()
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(f"{out}: a link that leads in circles: choose another --out") from error
     if target == source or source in target.parents:
         raise ConfigError(f"the output {out} lies inside the input {raw}: choose another --out")
     if target in source.parents:
