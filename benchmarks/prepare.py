@@ -131,8 +131,8 @@ def ratios(rows: Sequence[Row]) -> list[Figure]:
 
 def sizes(bench: Bench) -> list[Figure]:
     """Return what is measured once: the store's size with each codec, peak memory, the time to the first files."""
-    if not bench.store.exists():
-        bench.prepare(bench.corpus.folder, bench.store, 2)
+    bench.clear()
+    bench.prepare(bench.corpus.folder, bench.store, 2)
     stored = _stored(bench.store)
     bench.clear()
     subprocess.run(
