@@ -19,6 +19,7 @@ COMMANDS = {
     "prepare": "Turn raw .skeleton files or zips into a Zarr store.",
     "info": "Tell what a store holds.",
     "verify": "Check every byte of a store.",
+    "view": "Draw a clip: a page that plays and turns, a GIF, a strip of frames.",
     "explain": "Tell what became of one recording, step by step.",
     "export": "Write a store in a form that other code reads: CTR-GCN, pyskl, HDF5.",
     "pretrain": "Pre-train an encoder on a store.",

@@ -24,6 +24,7 @@ FLOORS = {
     "smae.models": 3,
     "smae.recipes": 3,
     "smae.config": 2,
+    "smae.drawing": 2,
     "smae.skeleton": 1,
     "smae.registry": 1,
     "smae.errors": 1,

@@ -80,9 +80,16 @@ def imported() -> set[str]:
     return names - set(sys.stdlib_module_names) - {"smae", "smae_cli"}
 
 
+IMPORT_NAMES = {"pil": "pillow"}
+"""Packages that are imported under another name than they are installed by."""
+OPTIONAL = {"rerun"}
+"""What an extra brings, imported only when asked for."""
+
+
 def test_every_import_is_a_declared_dependency_and_the_other_way_round() -> None:
     declared = {canonical(re.split(r"[<>=~!; ]", line)[0]) for line in PROJECT["project"]["dependencies"]}
-    assert {canonical(name) for name in imported()} == declared
+    names = {canonical(name) for name in imported() - OPTIONAL}
+    assert {IMPORT_NAMES.get(name, name) for name in names} == declared
 
 
 def test_pins_name_no_local_build_and_no_index() -> None:
