@@ -25,6 +25,7 @@ COMMANDS = {
     "pretrain": "Pre-train an encoder on a store.",
     "eval": "Judge a pre-trained encoder, beside its baselines.",
     "report": "Write a run's page: curves, results, moving skeletons.",
+    "status": "List runs with their state, and unfinished preparations.",
     "recipes": "List the packaged recipes.",
     "synth": "Write synthetic raw recordings to try things on.",
 }

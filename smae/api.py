@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from smae.data.storage.store import Store
     from smae.data.storage.verify import VerifyReport
     from smae.data.synthetic.synth import SynthSummary
+    from smae.data.unfinished import Unfinished
     from smae.drawing import Scene
     from smae.train.evaluate import Evaluation
     from smae.train.loop import Progress
     from smae.train.pretrain import Outcome
     from smae.train.run import Run
+    from smae.train.status import RunState
 
 Say = Callable[[str], None]
 DEFAULT_STORE = Path("ntu.zarr")
@@ -148,8 +150,10 @@ def pretrain(
         report: takes progress.
 
     Raises:
+        LockedError: another process is training the same run.
         SmaeError: see ``smae.train.pretrain.pretrain``.
     """
+    from smae.data.preparing.lock import locked
     from smae.train import pretrain as training
     from smae.train.build import build_objective, pick_device
     from smae.train.config import build_config, resolve
@@ -186,9 +190,10 @@ def pretrain(
                 raise ConfigError(f"{run.path}: a run is there already: add --resume to continue it, or name another")
             run.path.mkdir(parents=True, exist_ok=True)
     say(f"run {run.path}: {config.objective.name}, recipe {recipe}, {target.type}")
-    return training.pretrain(
-        objective, config, store, run, device=target, recipe=recipe, resume=old is not None, say=say, report=report
-    )
+    with locked(run.lock):
+        return training.pretrain(
+            objective, config, store, run, device=target, recipe=recipe, resume=old is not None, say=say, report=report
+        )
 
 
 def _resumable(out: Path | str | None) -> Run | None:
@@ -263,6 +268,21 @@ def report(
     found = find_run(Path(run) if run is not None else None, root=RUNS)
     store = open_store(data or found.describe()["store"]["path"])
     return write_report(found, store, out=Path(out) if out is not None else found.path / "report.html", say=say)
+
+
+def status(folder: Path | str = ".") -> tuple[list[RunState], list[Unfinished]]:
+    """Return the runs of a folder (its own, and those of its ``runs/``) with their state, and unfinished preparations.
+
+    Raises:
+        ConfigError: no such folder.
+    """
+    from smae.data.unfinished import unfinished
+    from smae.train.status import run_states
+
+    root = Path(folder)
+    if not root.is_dir():
+        raise ConfigError(f"{root}: no folder there: name one that holds runs/ or runs")
+    return run_states(root / RUNS) + run_states(root), unfinished(root)
 
 
 def view(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def pretrain(
         if checkpoint is not None:
             loop.resume(checkpoint)
             say(f"resumed after step {loop.position.step} of {loop.steps}")
-    describe(run, config, store, recipe=recipe, device=device)
+    describe(run, config, store, recipe=recipe, device=device, steps=loop.steps)
     say(f"{split.name}, {store.mode} mode: {len(split.train):,} clips to train on; {loader.residency}")
     if not has_tensorboard():
         say("TensorBoard is not installed: curves go to log.jsonl alone (pip install 'smae[tensorboard]')")
@@ -117,8 +118,8 @@ def _checkpoint(run: Run, *, say: Callable[[str], None]) -> Checkpoint | None:
     return latest(run.checkpoints, note=say)
 
 
-def describe(run: Run, config: RunConfig, store: Store, *, recipe: str, device: torch.device) -> None:
-    """Write ``run.json``: settings, store, versions."""
+def describe(run: Run, config: RunConfig, store: Store, *, recipe: str, device: torch.device, steps: int) -> None:
+    """Write ``run.json``: settings, store, versions, how many steps there are to do, and which process does them."""
     write_json(
         run.path / "run.json",
         {
@@ -135,5 +136,7 @@ def describe(run: Run, config: RunConfig, store: Store, *, recipe: str, device: 
             },
             "versions": {"smae": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
             "device": {"type": device.type, "threads": torch.get_num_threads()},
+            "steps": steps,
+            "process": {"pid": os.getpid(), "host": platform.node()},
         },
     )

@@ -64,6 +64,11 @@ class Run:
         return self.path / "checkpoints"
 
     @property
+    def lock(self) -> Path:
+        """Held by the process that trains the run."""
+        return self.path / ".lock"
+
+    @property
     def results(self) -> Path:
         """Folder of evaluation results."""
         return self.path / "eval"
