@@ -26,8 +26,10 @@ COMMANDS = {
     "eval": "Judge a pre-trained encoder, beside its baselines.",
     "report": "Write a run's page: curves, results, moving skeletons.",
     "status": "List runs with their state, and unfinished preparations.",
+    "doctor": "Look at this machine: versions, GPU, disk, what is missing.",
     "recipes": "List the packaged recipes.",
     "synth": "Write synthetic raw recordings to try things on.",
+    "completion": "Print the script that completes commands in a shell.",
 }
 """Commands, in the order of work; each lives in the module of its name."""
 

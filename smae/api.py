@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from smae.data.storage.verify import VerifyReport
     from smae.data.synthetic.synth import SynthSummary
     from smae.data.unfinished import Unfinished
+    from smae.doctor import Diagnosis
     from smae.drawing import Scene
     from smae.train.evaluate import Evaluation
     from smae.train.loop import Progress
@@ -283,6 +284,19 @@ def status(folder: Path | str = ".") -> tuple[list[RunState], list[Unfinished]]:
     if not root.is_dir():
         raise ConfigError(f"{root}: no folder there: name one that holds runs/ or runs")
     return run_states(root / RUNS) + run_states(root), unfinished(root)
+
+
+def doctor(folder: Path | str = ".") -> Diagnosis:
+    """Look at this machine and environment; ``folder`` is where stores and runs would be written.
+
+    Raises:
+        ConfigError: no such folder.
+    """
+    from smae.doctor import examine
+
+    if not Path(folder).is_dir():
+        raise ConfigError(f"{folder}: no folder there: name the one that stores and runs are to be written to")
+    return examine(Path(folder))
 
 
 def view(

@@ -20,6 +20,7 @@ FLOORS = {
     "smae.api": 5,
     "smae.testing": 5,
     "smae.train": 4,
+    "smae.doctor": 4,
     "smae.data": 3,
     "smae.models": 3,
     "smae.recipes": 3,
