@@ -327,7 +327,7 @@ def view(
         DataError: a bad recording, a damaged store, or an unusable run.
         UnknownNameError: no such clip.
     """
-    from smae.drawing import check_target, write_scene
+    from smae.drawing import check_target, page_name, write_scene
 
     if to is not None:
         check_target(Path(to))
@@ -338,7 +338,7 @@ def view(
         scene = _raw_scene(given, clip=clip, source=source, others={"--index": index, "--raw": raw, "--run": run})
     else:
         scene = _store_scene(given, clip=clip, index=index, raw=raw, run=run, say=say)
-    path = Path(to) if to is not None else Path(f"{scene.name}.html")
+    path = Path(to) if to is not None else Path(page_name(scene))
     if path.exists():
         say(f"{path} was there and is replaced")
     for note in scene.notes:

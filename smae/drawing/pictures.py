@@ -72,8 +72,9 @@ def draw_gif(scene: Scene) -> bytes:
 def draw_strip(scene: Scene) -> bytes:
     """Return frames of the scene as a PNG: time runs to the right, a row a panel."""
     frames = list(scene.spread(POSES))
-    high, camera = 200, scene.cameras[0]
-    wide = round(min(210.0, max(110.0, high * camera.wide / camera.high)))
+    shape = scene.cameras[0].wide / scene.cameras[0].high
+    wide = round(min(170.0, max(110.0, 200 * shape)))
+    high = round(min(200.0, max(120.0, 1.1 * wide / shape)))
     size = (max(wide * len(frames), 420), _HEAD + len(scene.panels) * (high + 22) + _FOOT)
     sheet = _Sheet(size)
     sheet.text((_PAD, 6), scene.title, INK, room=size[0] - 2 * _PAD)

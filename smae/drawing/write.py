@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,11 @@ FORMATS: dict[str, Callable[[Scene, Path], None]] = {".html": _page, ".gif": _gi
 """What is written, by the ending of the file's name."""
 
 
+def page_name(scene: Scene) -> str:
+    """Return the name of a scene's page: after its clip, whose name comes from anywhere and must lead nowhere."""
+    return (re.sub(r"[^A-Za-z0-9._-]+", "_", scene.name).lstrip(".") or "clip") + ".html"
+
+
 def check_target(path: Path) -> None:
     """Refuse a file that cannot be written, before anything is read for it.
 
@@ -53,12 +59,13 @@ def check_target(path: Path) -> None:
         check_rerun()
 
 
-def write_scene(scene: Scene, path: Path) -> None:
+def write_scene(scene: Scene, path: Path | str) -> None:
     """Write ``scene`` to ``path``, whose ending says in which form; folders on the way are made.
 
     Raises:
         ConfigError: see ``check_target``.
     """
+    path = Path(path)
     check_target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     FORMATS[path.suffix.lower()](scene, path)

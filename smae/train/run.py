@@ -1,7 +1,7 @@
 """A run's folder: what it is called, where its parts lie, how it is found again.
 
 ``runs/<name>/`` holds ``run.json`` (settings, store, versions), ``log.jsonl``, ``checkpoints/``, ``tensorboard/``,
-``eval/`` and ``report.html``.
+``eval/`` and ``report.html``; ``.lock`` while it is trained.
 """
 
 from __future__ import annotations

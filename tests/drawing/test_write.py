@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from smae.drawing import FORMATS, check_target, write_scene
+from smae.drawing import FORMATS, check_target, page_name, write_scene
 from smae.errors import ConfigError
 from tests.drawing.scenes import panel, scene
 
@@ -18,6 +20,18 @@ def test_the_ending_says_the_form_and_folders_are_made(ending, tmp_path):
     path = tmp_path / "new" / f"clip{ending.upper() if ending == '.gif' else ending}"
     write_scene(scene(panel(bodies=2, frames=2)), path)
     assert path.read_bytes().startswith(HEADS[ending])
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("S001C001P001R001A001", "S001C001P001R001A001.html"),
+        ("../../.profile", "_.._.profile.html"),
+        ("..", "clip.html"),
+    ],
+)
+def test_a_page_is_named_after_its_clip_and_stays_where_it_belongs(name, file):
+    assert page_name(replace(scene(), name=name)) == file
 
 
 def test_another_ending_is_refused(tmp_path):
