@@ -61,18 +61,19 @@ def result(value: dict[str, Any], text: Callable[[], None]) -> None:
         text()
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Print a table; every column but the first two is aligned to the right."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", left: int = 2) -> None:
+    """Print a table; every column but the first ``left`` ones is aligned to the right."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     grid = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
     for number, column in enumerate(columns):
-        grid.add_column(column, justify="left" if number < 2 else "right")
+        grid.add_column(column, justify="left" if number < left else "right")
     for row in rows:
         grid.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 120).print(grid)
+    # Names such as smae[rerun] are no markup.
+    Console(width=None if sys.stdout.isatty() else 120, markup=False).print(grid)
 
 
 Update = Callable[..., None]

@@ -19,14 +19,18 @@ COMMANDS = {
     "prepare": "Turn raw .skeleton files or zips into a Zarr store.",
     "info": "Tell what a store holds.",
     "verify": "Check every byte of a store.",
+    "view": "Draw a clip: a page that plays and turns, a GIF, a strip of frames.",
     "explain": "Tell what became of one recording, step by step.",
     "export": "Write a store in a form that other code reads: CTR-GCN, pyskl, HDF5.",
     "pretrain": "Pre-train an encoder on a store.",
     "eval": "Judge a pre-trained encoder, beside its baselines.",
     "report": "Write a run's page: curves, results, moving skeletons.",
+    "status": "List runs with their state, and unfinished preparations.",
+    "doctor": "Look at this machine: versions, GPU, disk, what is missing.",
     "recipes": "List the packaged recipes.",
     "bench": "Measure smae against naive code and the machine.",
     "synth": "Write synthetic raw recordings to try things on.",
+    "completion": "Print the script that completes commands in a shell.",
 }
 """Commands, in the order of work; each lives in the module of its name."""
 

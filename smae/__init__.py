@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from smae._version import __version__
 
 if TYPE_CHECKING:
-    from smae.api import evaluate, info, open_store, prepare, pretrain, report, synthesise, verify
+    from smae.api import evaluate, info, open_store, prepare, pretrain, report, synthesise, verify, view
 
 __all__ = [
     "__version__", "evaluate", "info", "open_store", "prepare", "pretrain", "report", "synthesise", "verify",
+    "view",
 ]  # fmt: skip
 
 

@@ -6,12 +6,14 @@ Imports stand inside the functions: preparing needs no torch, and asking for hel
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smae.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from smae.data.actions import ClassCount
     from smae.data.explain import Explanation
     from smae.data.exports import ExportSummary
     from smae.data.preparing.prepare import PrepareSummary
@@ -20,10 +22,14 @@ if TYPE_CHECKING:
     from smae.data.storage.store import Store
     from smae.data.storage.verify import VerifyReport
     from smae.data.synthetic.synth import SynthSummary
+    from smae.data.unfinished import Unfinished
+    from smae.doctor import Diagnosis
+    from smae.drawing import Scene
     from smae.train.evaluate import Evaluation
     from smae.train.pretrain import Outcome
     from smae.train.progress import Progress
     from smae.train.run import Run
+    from smae.train.status import RunState
 
 Say = Callable[[str], None]
 DEFAULT_STORE = Path("ntu.zarr")
@@ -86,6 +92,13 @@ def info(path: Path | str | None = None) -> StoreInfo:
     return describe(open_store(path))
 
 
+def classes(path: Path | str | None = None) -> list[ClassCount]:
+    """Return the classes of a store, with NTU's names where they are NTU's, and the number of clips of each."""
+    from smae.data.actions import count_classes
+
+    return count_classes(open_store(path))
+
+
 def verify(path: Path | str | None = None) -> VerifyReport:
     """Check every byte of a store against its manifest."""
     from smae.data.storage.verify import verify as check
@@ -141,8 +154,10 @@ def pretrain(
         report: takes progress.
 
     Raises:
+        LockedError: another process is training the same run.
         SmaeError: see ``smae.train.pretrain.pretrain``.
     """
+    from smae.data.preparing.lock import locked
     from smae.train import pretrain as training
     from smae.train.build import build_objective, pick_device
     from smae.train.config import build_config, resolve
@@ -181,10 +196,11 @@ def pretrain(
             # The others write nothing, and need no folder.
             run = _begin(out, f"{config.objective.name}-{config.protocol}") if ranks.first else Run(Path(out or RUNS))
         say(f"run {run.path}: {config.objective.name}, recipe {recipe}, {target.type}")
-        return training.pretrain(
-            objective, config, store, run, device=target, recipe=recipe, resume=old is not None, say=say,
-            report=report, ranks=ranks,
-        )  # fmt: skip
+        with locked(run.lock) if ranks.first else nullcontext():
+            return training.pretrain(
+                objective, config, store, run, device=target, recipe=recipe, resume=old is not None, say=say,
+                report=report, ranks=ranks,
+            )  # fmt: skip
 
 
 def _begin(out: Path | str | None, stem: str) -> Run:
@@ -271,3 +287,121 @@ def report(
     found = find_run(Path(run) if run is not None else None, root=RUNS)
     store = open_store(data or found.describe()["store"]["path"])
     return write_report(found, store, out=Path(out) if out is not None else found.path / "report.html", say=say)
+
+
+def status(folder: Path | str = ".") -> tuple[list[RunState], list[Unfinished]]:
+    """Return the runs of a folder (its own, and those of its ``runs/``) with their state, and unfinished preparations.
+
+    Raises:
+        ConfigError: no such folder.
+    """
+    from smae.data.unfinished import unfinished
+    from smae.train.status import run_states
+
+    root = Path(folder)
+    if not root.is_dir():
+        raise ConfigError(f"{root}: no folder there: name one that holds runs/ or runs")
+    return run_states(root / RUNS) + run_states(root), unfinished(root)
+
+
+def doctor(folder: Path | str = ".") -> Diagnosis:
+    """Look at this machine and environment; ``folder`` is where stores and runs would be written.
+
+    Raises:
+        ConfigError: no such folder.
+    """
+    from smae.doctor import examine
+
+    if not Path(folder).is_dir():
+        raise ConfigError(f"{folder}: no folder there: name the one that stores and runs are to be written to")
+    return examine(Path(folder))
+
+
+def view(
+    where: Path | str | None = None,
+    *,
+    clip: str | None = None,
+    index: int | None = None,
+    raw: Path | str | None = None,
+    run: Path | str | None = None,
+    to: Path | str | None = None,
+    source: str = "ntu",
+    say: Say = _silent,
+) -> Path:
+    """Draw one clip, and return the file: a page, GIF, PNG strip or Rerun recording, as its name ends.
+
+    Args:
+        where: a store; or a raw file; or a folder or zip of raw files. The store found here, or ``run``'s, by default.
+        clip: name of the clip; the first one of a store by default.
+        index: number of the clip in the store, instead of a name.
+        raw: with a store: where its raw files lie, to show raw and denoised side by side.
+        run: with a store: a run, to show original, masked and filled in side by side.
+        to: the file to write: ``.html``, ``.gif``, ``.png`` or ``.rrd``; ``<clip>.html`` here by default.
+        source: registered source of raw files.
+        say: takes lines for people.
+
+    Raises:
+        ConfigError: options that do not go together, or another ending.
+        DataError: a bad recording, a damaged store, or an unusable run.
+        UnknownNameError: no such clip.
+    """
+    from smae.drawing import check_target, page_name, write_scene
+
+    if to is not None:
+        check_target(Path(to))
+    given = Path(where) if where is not None else None
+    if given is not None and not given.exists():
+        raise ConfigError(f"nothing at {given}: give a store, a recording, or a folder or zip of recordings")
+    if given is not None and not (given / "zarr.json").is_file() and not given.name.endswith(".zarr"):
+        scene = _raw_scene(given, clip=clip, source=source, others={"--index": index, "--raw": raw, "--run": run})
+    else:
+        scene = _store_scene(given, clip=clip, index=index, raw=raw, run=run, say=say)
+    path = Path(to) if to is not None else Path(page_name(scene))
+    if path.exists():
+        say(f"{path} was there and is replaced")
+    for note in scene.notes:
+        say(note)
+    write_scene(scene, path)
+    return path
+
+
+def _raw_scene(where: Path, *, clip: str | None, source: str, others: dict[str, object]) -> Scene:
+    from smae.data.preparing.plan import Settings
+    from smae.data.scenes import scene_of_raw
+
+    for option, value in others.items():
+        if value is not None:
+            raise ConfigError(f"{option} goes with a store, and {where} is none: leave {option} out")
+    if clip is None and (where.is_dir() or where.suffix.lower() == ".zip"):
+        raise ConfigError(f"{where} holds many recordings: say which with --clip, for example S001C002P003R002A013")
+    return scene_of_raw(where, clip, Settings(source=source))
+
+
+def _store_scene(
+    where: Path | None, *, clip: str | None, index: int | None, raw: Path | str | None, run: Path | str | None, say: Say
+) -> Scene:
+    from smae.data.scenes import find_clip, scene_of_clip
+
+    if clip is not None and index is not None:
+        raise ConfigError("--clip and --index both name a clip: leave one out")
+    if raw is not None and run is not None:
+        raise ConfigError("--raw and --run each fill the page: leave one out")
+    if run is None:
+        found, store = None, open_store(where)
+    else:
+        from smae.train.run import find_run
+
+        found = find_run(Path(run), root=RUNS)
+        store = open_store(where or found.describe()["store"]["path"])
+    if index is not None and not 0 <= index < len(store):
+        raise ConfigError(f"--index {index}: expected 0 to {len(store) - 1}, the clips of {store.path}")
+    if clip is None and index is None:
+        say(f"the first of {len(store):,} clips; name another with --clip or --index")
+    number = find_clip(store, clip) if clip is not None else index or 0
+    if found is None:
+        return scene_of_clip(store, number, raw=Path(raw) if raw is not None else None)
+    from smae.train.judge import load_objective
+    from smae.train.previews import scene_of_preview
+
+    config, objective = load_objective(found, store, say=say)
+    return scene_of_preview(objective, store, config, index=number)

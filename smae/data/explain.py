@@ -11,14 +11,14 @@ from blake3 import blake3
 
 from smae.data.cleaning.clean import Mode, clean
 from smae.data.cleaning.resample import resample
+from smae.data.one_sample import find_sample, settings_of
 from smae.data.preparing.plan import Settings
 from smae.data.recording import MISSING, Clip, Recording
-from smae.data.sources import SOURCES, Inventory, Sample
+from smae.data.sources import SOURCES
 from smae.data.storage.codecs import FLOAT32
 from smae.data.storage.places import locate
 from smae.data.storage.store import Store, open_store
-from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, BadRecording, ConfigError, NoBody, UnknownNameError
-from smae.registry import nearest
+from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, BadRecording, ConfigError, NoBody
 
 _STATES = ("not tracked", "inferred", "tracked")
 _SHOWN = 8
@@ -85,35 +85,24 @@ def explain(
     store = open_store(where)
     assert name is not None
     if name not in store.clips.name and raw is not None:
-        told, _, _ = _from_raw(raw, name, _settings(store, mode))
+        told, _, _ = _from_raw(raw, name, settings_of(store, mode))
         return replace(told, stored=(f"{where} holds no clip of this name",))
     index = store.index_of(name)
     lines = _about_clip(store, index)
     if raw is None:
         hint = "add --raw and where the raw files lie, to be told which bodies they show and which rules removed them"
         return Explanation(name, "stored", stored=(*lines, hint))
-    told, clip, digest = _from_raw(raw, name, _settings(store, mode))
+    told, clip, digest = _from_raw(raw, name, settings_of(store, mode))
     comparison, same = _compare(store, index, clip, digest, own_mode=mode in (None, store.mode))
     return replace(told, stored=lines + comparison, differs=not same)
-
-
-def _settings(store: Store, mode: str | None) -> Settings:
-    """Return the settings that the store was prepared with, as far as it tells."""
-    known = {key: store.attributes.origin[key] for key in Settings.__annotations__ if key in store.attributes.origin}
-    return replace(Settings(**known), mode=mode or store.mode)
 
 
 def _from_raw(raw: Path, name: str | None, settings: Settings) -> tuple[Explanation, Clip | None, str]:
     """Return the story of a raw recording, its clip if it gives one, and its BLAKE3."""
     source = SOURCES.get(settings.source)()
-    lines: list[str] = []
     steps: tuple[str, ...]
-    if name is None:
-        if source.cleaned is not None:
-            raise ConfigError(f"{raw} holds many clips: say which, for example train-000000")
-        sample = Sample(raw.name.partition(".")[0], raw.name, "", raw.stat().st_size)
-    else:
-        sample, lines = _find(source.discover(raw), name, raw)
+    sample, copies = find_sample(source, raw, name)
+    lines = [f"a second copy lies at {where}" for where in copies]
     if sample.name in source.missing():
         lines.append("on the official list of missing skeletons: prepare leaves it out, unless --no-missing-list")
     reader = source.reader(raw)
@@ -143,20 +132,6 @@ def _from_raw(raw: Path, name: str | None, settings: Settings) -> tuple[Explanat
         clip = replace(clip, joints=resample(clip.joints, settings.frames))
         steps = (*steps, f"resampled to {settings.frames} frames, as the store's clips are")
     return Explanation(sample.name, "clip", tuple(lines), steps, notes=notes), clip, digest
-
-
-def _find(found: Inventory, name: str, raw: Path) -> tuple[Sample, list[str]]:
-    copies = [sample for sample in found.samples if sample.name == name]
-    if copies:
-        return copies[0], [f"a second copy lies at {copy.where}" for copy in copies[1:]]
-    for refused in found.refused:
-        if name in refused.path:
-            raise BadRecording(refused.code, f"{ascii(refused.path)[1:-1]} is not read: {refused.message}")
-    close = nearest(name, [sample.name for sample in found.samples])
-    raise UnknownNameError(
-        f"no recording '{name}' in {raw}: expected one of {len(found.samples)} names, "
-        f"from {found.looked_for or 'this source'}{close}"
-    )
 
 
 def _line_ends(data: bytes) -> str:

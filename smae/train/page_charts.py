@@ -13,6 +13,7 @@ Floats = NDArray[np.float64]
 _WIDTH, _HEIGHT = 520, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 30, 34
 _POINTS = 400
+_LABEL = 30
 
 
 def line_chart(title: str, step: Floats, value: Floats, *, smooth: bool = False) -> str:
@@ -123,18 +124,23 @@ def _path(xs: Floats, ys: Floats, name: str) -> str:
     return f'<polyline class="{name}" points="{points}"/>'
 
 
+def _cut(name: str) -> str:
+    return name if len(name) <= _LABEL else name[: _LABEL - 1].rstrip() + "…"
+
+
 def confusion_chart(classes: Sequence[str], matrix: NDArray[np.int64]) -> str:
     """Return an SVG of ``matrix`` int [K, K] (true by predicted), each cell shaded by its share of the row."""
     count = len(classes)
     cell = 30 if count <= 20 else 14
     text = 12 if count <= 20 else 9
-    margin = int(text * 0.58 * max(len(name) for name in classes)) + 14
+    shown = [_cut(name) for name in classes]
+    margin = int(text * 0.58 * max(map(len, shown))) + 14
     side = margin + cell * count
     total = np.maximum(matrix.sum(axis=1), 1)
     cells, labels = [], []
     for row, name in enumerate(classes):
         middle = margin + cell * (row + 0.5)
-        label = escape(name)
+        label = escape(shown[row])
         labels.append(f'<text x="{margin - 6}" y="{middle + text / 3:.1f}" text-anchor="end">{label}</text>')
         labels.append(f'<text transform="translate({middle + text / 3:.1f} {margin - 6}) rotate(-90)">{label}</text>')
         for column in np.flatnonzero(matrix[row]).tolist():

@@ -118,7 +118,7 @@ def pretrain(
     if ranks.world > 1:
         say(f"{ranks.world} processes: each step's {config.train.batch} clips are shared among them")
     if ranks.first:
-        describe(run, config, store, recipe=recipe, device=device)
+        describe(run, config, store, recipe=recipe, device=device, steps=loop.steps)
     say(f"{split.name}, {store.mode} mode: {len(split.train):,} clips to train on; {loader.residency}")
     if not has_tensorboard():
         say("TensorBoard is not installed: curves go to log.jsonl alone (pip install 'smae[tensorboard]')")
@@ -160,8 +160,8 @@ def _checkpoint(run: Run, *, say: Callable[[str], None]) -> Checkpoint | None:
     return latest(run.checkpoints, note=say)
 
 
-def describe(run: Run, config: RunConfig, store: Store, *, recipe: str, device: torch.device) -> None:
-    """Write ``run.json``: settings, store, versions."""
+def describe(run: Run, config: RunConfig, store: Store, *, recipe: str, device: torch.device, steps: int) -> None:
+    """Write ``run.json``: settings, store, versions, how many steps there are to do, and which process does them."""
     write_json(
         run.path / "run.json",
         {
@@ -178,5 +178,7 @@ def describe(run: Run, config: RunConfig, store: Store, *, recipe: str, device: 
             },
             "versions": {"smae": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
             "device": {"type": device.type, "threads": torch.get_num_threads()},
+            "steps": steps,
+            "process": {"pid": os.getpid(), "host": platform.node()},
         },
     )

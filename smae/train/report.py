@@ -7,21 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from smae.data.loading.loader import Loader
+from smae.data.actions import class_name
 from smae.data.storage.store import Store
-from smae.errors import DataError
 from smae.train.config import RunConfig
 from smae.train.evaluate import PRETRAINED
 from smae.train.judge import load_objective
 from smae.train.log import read_log
-from smae.train.objectives import Objective
-from smae.train.page import ClipPicture, ConfusionPicture, Facts, LossPoint, ResultRow, RunPage, render_page
+from smae.train.page import ConfusionPicture, Facts, LossPoint, ResultRow, RunPage, render_page
+from smae.train.previews import previews
 from smae.train.run import Run, read_json
 
 CLIPS = 6
-"""Clips shown, of different classes where the store has as many."""
+"""Clips shown."""
 
 MODE_ORDER = {"finetune": 0, "linear": 1, "knn": 2}
 """The first mode there leads the page and shows its confusions."""
@@ -49,9 +48,9 @@ def write_report(run: Run, store: Store, *, out: Path, say: Callable[[str], None
         facts=_facts(about, store, config),
         losses=_losses(run, say=say),
         results=[_result(row, result, mode=store.mode) for result in results for row in result["rows"]],
-        confusion=_confusion(results),
+        confusion=_confusion(results, dataset=store.dataset),
         confusion_of=f"{results[0]['protocol']}, {results[0]['mode']}, pre-trained encoder." if results else "",
-        clips=_clips(objective, store, config),
+        clips=previews(objective, store, config, clips=_chosen(store, config)),
         clips_note=objective.preview_note,
     )
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -113,39 +112,15 @@ def _result(row: dict[str, Any], result: dict[str, Any], *, mode: str) -> Result
     return ResultRow(result["protocol"], row["mode"], row["what"], row["top1"], row["top5"], "; ".join(notes))
 
 
-def _confusion(results: list[dict[str, Any]]) -> ConfusionPicture | None:
+def _confusion(results: list[dict[str, Any]], *, dataset: str) -> ConfusionPicture | None:
     if not results:
         return None
-    return ConfusionPicture(results[0]["classes"], np.array(results[0]["confusion"], np.int64))
+    names = [class_name(dataset, label) for label in results[0]["classes"]]
+    return ConfusionPicture(names, np.array(results[0]["confusion"], np.int64))
 
 
-def _clips(objective: Objective, store: Store, config: RunConfig) -> list[ClipPicture]:
-    """Return a few test clips as the objective sees, hides and rebuilds them; none for one that rebuilds nothing."""
+def _chosen(store: Store, config: RunConfig) -> NDArray[np.int64]:
+    """Return a few test clips, of different classes where there are as many."""
     test = store.split(config.protocol).test
     _, first = np.unique(store.clips.label[test], return_index=True)
-    chosen = np.sort(test[first[np.linspace(0, len(first) - 1, min(CLIPS, len(first))).round().astype(int)]])
-    loader = Loader(
-        store, chosen, augment=config.augment, batch=len(chosen), seed=config.seed, train=False,
-        device=torch.device("cpu"), workers=0,
-    )  # fmt: skip
-    batch = next(iter(loader.epoch(0)))
-    preview = objective.preview(batch, batch.noise(config.seed))
-    if preview is None:
-        return []
-    if not bool(preview.rebuilt.isfinite().all()):
-        raise DataError("the reconstruction of the shown clips is not finite: the checkpoint is damaged or diverged")
-    pictures = []
-    for number, clip in enumerate(batch.index.tolist()):
-        items = (batch.clip == number).nonzero()[:, 0]
-        label = store.classes[int(store.clips.label[clip])]
-        pictures.append(
-            ClipPicture(
-                title=f"{store.clips.name[clip]} ({label})",
-                original=batch.x[items].numpy(),
-                masked=preview.hidden[items].numpy(),
-                reconstructed=preview.rebuilt[items].numpy(),
-                bones=store.layout.bones,
-                joints=store.layout.joints,
-            )
-        )
-    return pictures
+    return np.sort(test[first[np.linspace(0, len(first) - 1, min(CLIPS, len(first))).round().astype(int)]])

@@ -1,7 +1,7 @@
 """A run's folder: what it is called, where its parts lie, how it is found again.
 
 ``runs/<name>/`` holds ``run.json`` (settings, store, versions), ``log.jsonl``, ``checkpoints/``, ``tensorboard/``,
-``eval/`` and ``report.html``.
+``eval/`` and ``report.html``; ``.lock`` while it is trained.
 """
 
 from __future__ import annotations
@@ -62,6 +62,11 @@ class Run:
     def checkpoints(self) -> Path:
         """Folder of checkpoints, one folder a step."""
         return self.path / "checkpoints"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains the run."""
+        return self.path / ".lock"
 
     @property
     def results(self) -> Path:

@@ -50,6 +50,11 @@ class Store:
     _state: ShardedRows
 
     @property
+    def name(self) -> str:
+        """What people call it: the last part of where it lies."""
+        return self.place.name.rstrip("/").rpartition("/")[2]
+
+    @property
     def layout(self) -> Layout:
         """Joint layout of the rows."""
         return self.attributes.layout

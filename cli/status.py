@@ -1,0 +1,60 @@
+"""``smae status``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from smae import api
+from smae_cli import console
+
+if TYPE_CHECKING:
+    from smae.data.unfinished import Unfinished
+    from smae.train.status import RunState
+
+
+@click.command("status")
+@click.argument("folder", required=False, default=".", type=click.Path(path_type=Path))
+@console.json_option
+def command(folder: Path) -> None:
+    """List the runs of FOLDER (this one by default), and preparations that were not finished.
+
+    \b
+    Examples:
+      smae status
+      smae status ~/experiments --json
+    """
+    runs, unfinished = api.status(folder)
+    value = {
+        "runs": [{**asdict(run), "path": str(run.path)} for run in runs],
+        "unfinished": [{**asdict(work), "out": str(work.out)} for work in unfinished],
+    }
+    console.result(value, lambda: _text(runs, unfinished))
+
+
+def _text(runs: list[RunState], unfinished: list[Unfinished]) -> None:
+    if not runs and not unfinished:
+        click.echo("no runs here, nothing unfinished")
+    if runs:
+        console.table(("run", "state", "step", "loss", "results, top-1 %"), [_row(run) for run in runs])
+    for run in runs:
+        if run.problem:
+            click.echo(f"  {run.problem}")
+    resumable = [run for run in runs if run.resumable]
+    if resumable:
+        click.echo(f"go on: smae pretrain --resume --out {resumable[-1].path}")
+    for work in unfinished:
+        click.echo(f"{work.out}: preparing, {work.state}; {work.done:,} of {work.total:,} samples are safe")
+    if any(work.state == "interrupted" for work in unfinished):
+        click.echo("go on: the same smae prepare, with --resume")
+
+
+def _row(run: RunState) -> tuple[str, ...]:
+    state = f"{run.state}, pid {run.pid} on {run.host}" if run.pid else run.state
+    loss = "-" if run.loss is None else f"{run.loss:.4f}"
+    scores = "\n".join(f"{one.protocol} {one.mode} {console.percent(one.top1)}" for one in run.scores)
+    step = f"{run.step:,} of {run.steps:,}" if run.steps else f"{run.step:,}"
+    return str(run.path), state, step, loss, scores or "-"

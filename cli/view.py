@@ -1,0 +1,46 @@
+"""``smae view``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from smae import api
+from smae_cli import console
+
+
+@click.command("view")
+@click.argument("where", required=False, type=click.Path(path_type=Path))
+@click.option("--clip", metavar="NAME", help="The clip to show; a store's first one by default.")
+@click.option("--index", metavar="I", type=click.IntRange(min=0), help="The clip's number in the store, from 0.")
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path),
+    help="File to write: .html, .gif, .png (strip of frames) or .rrd (Rerun); <clip>.html by default.",
+)
+@click.option(
+    "--raw", type=click.Path(path_type=Path), help="With a store: its raw folder or zip; raw beside denoised."
+)
+@click.option("--run", type=click.Path(path_type=Path), help="With a store: a run; original, masked and filled in.")
+@click.option("--source", default="ntu", show_default=True, help="Kind of raw data.")
+@console.json_option
+def command(where: Path | None, **options: Any) -> None:
+    """Draw one clip as a page that plays and turns, a GIF, a strip of frames or a Rerun recording.
+
+    WHERE is a store (the one here by default), a raw file, or a folder or zip of raw files. A raw file is shown as
+    recorded and denoised, side by side.
+
+    \b
+    Examples:
+      smae view
+      smae view ntu.zarr --clip S001C002P003R002A013 --to drinking.gif
+      smae view ntu.zarr --index 7 --raw ntu/
+      smae view --run runs/skeletonmae-xsub-001 --index 7
+      smae view S001C002P003R002A013.skeleton --to strip.png
+
+    Exit code 4 if the recording is bad.
+    """
+    path = api.view(where, **options, say=console.say)
+    console.result({"file": str(path)}, lambda: click.echo(f"file: {path.absolute()}"))

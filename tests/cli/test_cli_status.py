@@ -1,0 +1,32 @@
+"""``smae status`` from a run and an unfinished preparation to lines and JSON."""
+
+from __future__ import annotations
+
+import json
+
+from smae_cli.main import run
+from tests.data.test_unfinished import begin
+from tests.train.test_status import make_run
+
+
+def test_runs_and_unfinished_work_are_listed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "runs", "first", logged=2, saved=2)
+    begin(tmp_path, tasks=[10, 10], done=[1])
+    assert run(["status", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(one["path"], one["state"]) for one in told["runs"]] == [("runs/first", "interrupted")]
+    assert told["unfinished"] == [{"out": "ntu.zarr", "state": "interrupted", "done": 10, "total": 20}]
+    assert run(["status"]) == 0
+    text = capsys.readouterr().out
+    assert "2 of 3" in text
+    assert "smae pretrain --resume --out runs/first" in text
+    assert "10 of 20 samples are safe" in text
+    assert run(["status", "runs", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"][0]["path"] == "runs/first"
+
+
+def test_nothing_to_tell_and_no_folder(tmp_path, capsys):
+    assert run(["status", str(tmp_path)]) == 0
+    assert "no runs here" in capsys.readouterr().out
+    assert run(["status", str(tmp_path / "nowhere")]) == 2
