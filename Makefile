@@ -7,13 +7,14 @@ STAMP := $(VENV)/.installed
 SMAE := cd demo && ../$(BIN)/smae
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo lint clean
+.PHONY: help test reliability demo lint clean
 
 help:
-	@echo "make test   the default tests; all of them with SLOW=1, or where CI is set"
-	@echo "make demo   synthetic recordings -> store -> pre-training -> evaluation -> page, in demo/"
-	@echo "make lint   ruff and mypy"
-	@echo "make clean  remove .venv and demo/"
+	@echo "make test         the default tests; all of them with SLOW=1, or where CI is set"
+	@echo "make reliability  kills, full disks, damage, hostile files, races: thousands of trials, one table (minutes)"
+	@echo "make demo         synthetic recordings -> store -> pre-training -> evaluation -> page, in demo/"
+	@echo "make lint         ruff and mypy"
+	@echo "make clean        remove .venv and demo/"
 
 # The whole environment is made anew when what it holds is declared anew: no package of an older list stays behind.
 $(STAMP): pyproject.toml constraints.txt
@@ -24,6 +25,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(if $(CI)$(SLOW),,-m "not slow")
+
+# The short forms of these tests are in the default ones already; here each runs with its full count.
+reliability: $(STAMP)
+	$(BIN)/python -m pytest tests/reliability -k "not short"
 
 # Without a visible GPU the recipe runs on the CPU, whose numbers repeat to the last bit.
 demo: export CUDA_VISIBLE_DEVICES :=

@@ -148,7 +148,7 @@ class Report:
         """Return (title, head, lines) of each table."""
         head = ["case", f"{self.item}/s", "MB/s", "s", "CPU s", "spread", self.item]
         lines = [
-            [row.name, f"{row.rate:,.0f}", f"{row.byte_rate / 1e6:,.0f}", f"{row.seconds:.3f}", f"{row.cpu:.3f}",
+            [row.name, _short(row.rate), _short(row.byte_rate / 1e6), f"{row.seconds:.3f}", f"{row.cpu:.3f}",
              f"{row.spread:.0%}", f"{row.items:,}"]
             for row in self.rows
         ]  # fmt: skip
@@ -249,6 +249,10 @@ def _processor() -> str:
 def _cpu_seconds() -> float:
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _number(value: float, unit: str) -> str:

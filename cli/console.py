@@ -12,6 +12,8 @@ from typing import Any
 import click
 
 _json = False
+SPARE = os.environ.get("RANK", "0") != "0"
+"""Whether torchrun started this process beside another one, which does the talking."""
 
 
 def use_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
@@ -51,6 +53,8 @@ def error(message: str, *, kind: str = "", code: int = 1) -> None:
 
 def result(value: dict[str, Any], text: Callable[[], None]) -> None:
     """Print a command's result: ``value`` as JSON, or whatever ``text`` prints."""
+    if SPARE:
+        return
     if _json:
         print(json.dumps(value, indent=1, allow_nan=False))
     else:
@@ -81,6 +85,9 @@ def progress(what: str, *, unit: str) -> Iterator[Update]:
 
     Yields ``update(done, total, note="", what=...)``.
     """
+    if SPARE:
+        yield lambda *now, **about: None
+        return
     if _json or not sys.stderr.isatty():
         yield _plain(what, unit)
         return

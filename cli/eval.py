@@ -21,7 +21,7 @@ from smae_cli import console
     type=click.Path(path_type=Path),
     help="A run's folder or one of its checkpoints; the newest run by default.",
 )
-@click.option("--data", type=click.Path(path_type=Path), help="Store; the one the run was trained on by default.")
+@click.option("--data", help="Store; the one the run was trained on by default.")
 @click.option(
     "--set",
     "sets",

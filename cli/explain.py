@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("explain")
-@click.argument("where", type=click.Path(path_type=Path))
+@click.argument("where")
 @click.argument("name", required=False)
 @click.option(
     "--raw",
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )
 @click.option("--source", default="ntu", show_default=True, help="Kind of raw data.")
 @console.json_option
-def command(where: Path, name: str | None, **options: Any) -> int:
+def command(where: str, name: str | None, **options: Any) -> int:
     """Tell what became of one recording: bodies found, rules that removed them, frames dropped, origin.
 
     WHERE is a raw file, a folder or zip of raw files, or a store; NAME is the recording in it.

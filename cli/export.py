@@ -13,7 +13,7 @@ from smae_cli import console
 
 
 @click.command("export")
-@click.argument("store", required=False, type=click.Path(path_type=Path))
+@click.argument("store", required=False)
 @click.option("--format", "format_", required=True, help="ctrgcn, pyskl or hdf5.")
 @click.option("--to", required=True, type=click.Path(path_type=Path), help="The file to write.")
 @click.option("--protocol", help="Split: needed for ctrgcn; the others write all that fit unless one is named.")
@@ -27,7 +27,7 @@ from smae_cli import console
 )
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
 @console.json_option
-def command(store: Path | None, to: Path, format_: str, **options: Any) -> None:
+def command(store: str | None, to: Path, format_: str, **options: Any) -> None:
     """Write a STORE in a form that other code reads.
 
     \b

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 @click.command("info")
-@click.argument("store", required=False, type=click.Path(path_type=Path))
+@click.argument("store", required=False)
 @click.option("--classes", is_flag=True, help="List the classes instead: label, name, clips.")
 @click.option("--clip", metavar="NAME", help="Tell of one clip instead; the same as smae explain STORE NAME.")
 @click.option(
     "--raw", type=click.Path(path_type=Path), help="With --clip: the raw folder or zip, to tell the whole story."
 )
 @console.json_option
-def command(store: Path | None, classes: bool, clip: str | None, raw: Path | None) -> int:
+def command(store: str | None, classes: bool, clip: str | None, raw: Path | None) -> int:
     """Tell what a STORE holds: counts, classes, lengths, protocols with their train and test sizes.
 
     \b
@@ -62,7 +62,7 @@ def _text(about: StoreInfo) -> None:
         ("cameras", f"{about.cameras}"),
         ("setups", f"{about.setups}"),
         ("layout, mode", f"{about.layout}, {about.mode}"),
-        ("on disk", f"{about.bytes / 1e6:,.1f} MB"),
+        ("on disk", f"{about.bytes / 1e6:,.1f} MB, joints as {about.codec}"),
         ("fingerprint", about.fingerprint),
         *((f"protocol {name}", f"train {train:,} / test {test:,}") for name, (train, test) in about.protocols.items()),
     ]

@@ -28,6 +28,7 @@ COMMANDS = {
     "status": "List runs with their state, and unfinished preparations.",
     "doctor": "Look at this machine: versions, GPU, disk, what is missing.",
     "recipes": "List the packaged recipes.",
+    "bench": "Measure smae against naive code and the machine.",
     "synth": "Write synthetic raw recordings to try things on.",
     "completion": "Print the script that completes commands in a shell.",
 }
@@ -84,7 +85,19 @@ def smae() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    _open_streams()
     sys.exit(run(args))
+
+
+def _open_streams() -> None:
+    """Let standard streams that are closed (``smae ... >&-``) lead nowhere: else files of ours take their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def run(args: list[str] | None = None) -> int:

@@ -11,11 +11,11 @@ from smae import api
 from smae_cli import console
 
 if TYPE_CHECKING:
-    from smae.train.loop import Progress
+    from smae.train.progress import Progress
 
 
 @click.command("pretrain")
-@click.option("--data", type=click.Path(path_type=Path), help="Store; ntu.zarr, or the only *.zarr here, by default.")
+@click.option("--data", help="Store; ntu.zarr, or the only *.zarr here, by default.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of the run; runs/<objective>-<protocol>-NNN by default."
 )

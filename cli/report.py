@@ -13,9 +13,9 @@ from smae_cli import console
 @click.command("report")
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write; <run>/report.html by default.")
-@click.option("--data", type=click.Path(path_type=Path), help="Store; the one the run was trained on by default.")
+@click.option("--data", help="Store; the one the run was trained on by default.")
 @console.json_option
-def command(run: Path | None, out: Path | None, data: Path | None) -> None:
+def command(run: Path | None, out: Path | None, data: str | None) -> None:
     """Write one self-contained HTML page of a RUN (the newest by default).
 
     \b

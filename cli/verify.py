@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
@@ -12,9 +11,9 @@ from smae_cli import console
 
 
 @click.command("verify")
-@click.argument("store", required=False, type=click.Path(path_type=Path))
+@click.argument("store", required=False)
 @console.json_option
-def command(store: Path | None) -> int:
+def command(store: str | None) -> int:
     """Check every byte of a STORE against its manifest, and its values for sense; exit code 4 if anything is wrong.
 
     \b

@@ -6,6 +6,7 @@ Imports stand inside the functions: preparing needs no torch, and asking for hel
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from smae.doctor import Diagnosis
     from smae.drawing import Scene
     from smae.train.evaluate import Evaluation
-    from smae.train.loop import Progress
     from smae.train.pretrain import Outcome
+    from smae.train.progress import Progress
     from smae.train.run import Run
     from smae.train.status import RunState
 
@@ -52,17 +53,17 @@ def prepare(
     """Turn raw recordings into a store; see ``smae.data.preparing.prepare.prepare`` for the options."""
     from smae.data.preparing.prepare import prepare as run
 
-    return run(Path(raw), Path(out), progress=progress, **options)
+    return run(Path(raw), out, progress=progress, **options)
 
 
-def find_store(path: Path | str | None = None) -> Path:
-    """Return the store at ``path``; without one, ``ntu.zarr`` or the only ``*.zarr`` of the current folder.
+def find_store(path: Path | str | None = None) -> Path | str:
+    """Return ``path``, which can be a URL; without one, ``ntu.zarr`` or the only ``*.zarr`` of the current folder.
 
     Raises:
         DataError: there is none, or several and none called ``ntu.zarr``.
     """
     if path is not None:
-        return Path(path)
+        return path
     if DEFAULT_STORE.exists():
         return DEFAULT_STORE
     found = sorted(Path().glob("*.zarr"))
@@ -111,7 +112,7 @@ def explain(
     """Tell what became of one recording; see ``smae.data.explain.explain`` for the options."""
     from smae.data.explain import explain as tell
 
-    return tell(Path(where), name, raw=Path(raw) if raw is not None else None, **options)
+    return tell(where, name, raw=Path(raw) if raw is not None else None, **options)
 
 
 def export(
@@ -139,6 +140,8 @@ def pretrain(
 ) -> Outcome:
     """Pre-train an encoder on the train part of a protocol; write ``runs/<name>``.
 
+    Called by several processes that torchrun started, it trains one encoder among them; the first one writes.
+
     Args:
         data: store; found in the current folder when left out.
         out: the run's folder; ``runs/<objective>-<protocol>-NNN`` when left out.
@@ -158,43 +161,58 @@ def pretrain(
     from smae.train import pretrain as training
     from smae.train.build import build_objective, pick_device
     from smae.train.config import build_config, resolve
-    from smae.train.run import Run, new_run
+    from smae.train.ranks import together
+    from smae.train.run import Run
 
     target = pick_device(device)
     flags: dict[str, Any] = {"train": {"epochs": epochs} if epochs is not None else {}}
     if epochs is not None:
         sets = ("train.max_steps=0", *sets)  # epochs asked for outright are not to be cut short by a recipe's limit
     flags |= {key: value for key, value in (("seed", seed), ("protocol", protocol)) if value is not None}
-    old = _resumable(out) if resume else None
-    if old:
-        from smae.config import merge, overrides
+    with together() as ranks:
+        if not ranks.first:
+            say = report = _silent
+        old = _resumable(out) if resume else None
+        ranks.highest(0)  # all have looked before the first one writes
+        if old:
+            from smae.config import merge, overrides
 
-        about = old.describe()
-        if recipe not in ("auto", about["recipe"]):
-            raise ConfigError(f"{old.path} was begun with --recipe {about['recipe']} and keeps it: leave --recipe out")
-        recipe = about["recipe"]
-        config = build_config(merge(about["config"], overrides(sets), flags))
-        run, store = old, open_store(data or about["store"]["path"])
-        run.check_layout(store)
-        objective = build_objective(config, store.layout)
-    else:
-        recipe = _recipe_for(recipe, target.type, say)
-        config, store = resolve(recipe, sets=sets, flags=flags), open_store(data)
-        # Whatever is wrong with the settings must be found before a folder is made.
-        store.split(config.protocol)
-        objective = build_objective(config, store.layout)
-        if out is None:
-            run = new_run(RUNS, f"{config.objective.name}-{config.protocol}")
+            about = old.describe()
+            if recipe not in ("auto", about["recipe"]):
+                raise ConfigError(
+                    f"{old.path} was begun with --recipe {about['recipe']} and keeps it: leave --recipe out"
+                )
+            recipe = about["recipe"]
+            config = build_config(merge(about["config"], overrides(sets), flags))
+            run, store = old, open_store(data or about["store"]["path"])
+            run.check_layout(store)
+            objective = build_objective(config, store.layout)
         else:
-            run = Run(Path(out))
-            if (run.path / "run.json").exists():
-                raise ConfigError(f"{run.path}: a run is there already: add --resume to continue it, or name another")
-            run.path.mkdir(parents=True, exist_ok=True)
-    say(f"run {run.path}: {config.objective.name}, recipe {recipe}, {target.type}")
-    with locked(run.lock):
-        return training.pretrain(
-            objective, config, store, run, device=target, recipe=recipe, resume=old is not None, say=say, report=report
-        )
+            recipe = _recipe_for(recipe, target.type, say)
+            config, store = resolve(recipe, sets=sets, flags=flags), open_store(data)
+            # Whatever is wrong with the settings must be found before a folder is made.
+            store.split(config.protocol)
+            objective = build_objective(config, store.layout)
+            # The others write nothing, and need no folder.
+            run = _begin(out, f"{config.objective.name}-{config.protocol}") if ranks.first else Run(Path(out or RUNS))
+        say(f"run {run.path}: {config.objective.name}, recipe {recipe}, {target.type}")
+        with locked(run.lock) if ranks.first else nullcontext():
+            return training.pretrain(
+                objective, config, store, run, device=target, recipe=recipe, resume=old is not None, say=say,
+                report=report, ranks=ranks,
+            )  # fmt: skip
+
+
+def _begin(out: Path | str | None, stem: str) -> Run:
+    from smae.train.run import Run, new_run
+
+    if out is None:
+        return new_run(RUNS, stem)
+    run = Run(Path(out))
+    if (run.path / "run.json").exists():
+        raise ConfigError(f"{run.path}: a run is there already: add --resume to continue it, or name another")
+    run.path.mkdir(parents=True, exist_ok=True)
+    return run
 
 
 def _resumable(out: Path | str | None) -> Run | None:
@@ -331,13 +349,11 @@ def view(
 
     if to is not None:
         check_target(Path(to))
-    given = Path(where) if where is not None else None
-    if given is not None and not given.exists():
-        raise ConfigError(f"nothing at {given}: give a store, a recording, or a folder or zip of recordings")
-    if given is not None and not (given / "zarr.json").is_file() and not given.name.endswith(".zarr"):
-        scene = _raw_scene(given, clip=clip, source=source, others={"--index": index, "--raw": raw, "--run": run})
+    if where is None or _is_store(where):
+        scene = _store_scene(where, clip=clip, index=index, raw=raw, run=run, say=say)
     else:
-        scene = _store_scene(given, clip=clip, index=index, raw=raw, run=run, say=say)
+        others: dict[str, object] = {"--index": index, "--raw": raw, "--run": run}
+        scene = _raw_scene(Path(where), clip=clip, source=source, others=others)
     path = Path(to) if to is not None else Path(page_name(scene))
     if path.exists():
         say(f"{path} was there and is replaced")
@@ -347,10 +363,19 @@ def view(
     return path
 
 
+def _is_store(where: Path | str) -> bool:
+    from smae.data.storage.places import locate
+
+    path = locate(where)
+    return isinstance(path, str) or path.suffix == ".zarr" or (path / "zarr.json").is_file()
+
+
 def _raw_scene(where: Path, *, clip: str | None, source: str, others: dict[str, object]) -> Scene:
     from smae.data.preparing.plan import Settings
     from smae.data.scenes import scene_of_raw
 
+    if not where.exists():
+        raise ConfigError(f"nothing at {where}: give a store, a recording, or a folder or zip of recordings")
     for option, value in others.items():
         if value is not None:
             raise ConfigError(f"{option} goes with a store, and {where} is none: leave {option} out")
@@ -360,7 +385,13 @@ def _raw_scene(where: Path, *, clip: str | None, source: str, others: dict[str, 
 
 
 def _store_scene(
-    where: Path | None, *, clip: str | None, index: int | None, raw: Path | str | None, run: Path | str | None, say: Say
+    where: Path | str | None,
+    *,
+    clip: str | None,
+    index: int | None,
+    raw: Path | str | None,
+    run: Path | str | None,
+    say: Say,
 ) -> Scene:
     from smae.data.scenes import find_clip, scene_of_clip
 

@@ -54,6 +54,11 @@ class Noise:
     clip: Any
     body: Any = 0
 
+    @property
+    def item(self) -> Any:
+        """Int64 [N], one number for each clip and body."""
+        return self.clip * 2 + self.body
+
     def uniform(self, stream: str, count: int) -> Any:
         """Return float32 [N, count], uniform on [0, 1) in steps of 2**-24.
 
@@ -73,6 +78,6 @@ class Noise:
         return (words.reshape(len(words), -1)[:, :count] >> 8).astype(numpy.float32) * numpy.float32(2.0**-24)
 
     def _words(self, stream: str, block: Any) -> tuple[Any, Any, Any, Any]:
-        item = (self.clip * 2 + self.body)[:, None]
+        item = self.item[:, None]
         key = (self.seed & _LOW32, (self.seed >> 32) & _LOW32)
         return philox((block + item * 0, item + block * 0, self.epoch, zlib.crc32(stream.encode())), key)

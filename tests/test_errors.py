@@ -51,5 +51,14 @@ def test_a_bad_recording_tells_where_and_crosses_processes():
     assert str(again) == str(error)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in vars(errors).values() if isinstance(kind, type)])
+def test_every_kind_crosses_processes(kind):
+    arguments = ("fields", "what happened") if kind is BadRecording else ("what happened",)
+    again = pickle.loads(pickle.dumps(kind(*arguments)))
+    assert type(again) is kind
+    assert str(again) == str(kind(*arguments))
+    assert again.exit_code == kind(*arguments).exit_code
+
+
 def test_a_bad_recording_without_a_line_names_its_code_alone():
     assert str(BadRecording("empty", "0 bytes")) == "empty: 0 bytes"

@@ -1,12 +1,14 @@
 """The three steps of the public scripts as plain Python: read, denoise, align; one process, all in memory.
 
 Written from the description of the reference pipeline. Numbers are cut out of lines by ``split`` and become arrays
-joint by joint; bodies are dictionaries; all sequences are padded to the longest. The public scripts also pickle
-everything between two steps; this one does not, so it is, if anything, too fast.
+joint by joint; bodies are dictionaries; everything is pickled between two steps; all sequences are padded to the
+longest. The public scripts also print a line and write a file of notes for every recording; this one does not.
 """
 
 from __future__ import annotations
 
+import pickle
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,13 +89,21 @@ def align(sequences: Sequence[Floats]) -> Floats:
 
 def prepare(files: Sequence[Path], out: Path | None = None) -> list[Floats]:
     """Do all steps for the files, write ``out`` (.npz) if named, and return each file's float32 [T, 75 or 150]."""
-    raw = [read(path) for path in files]
-    sequences = [denoise(bodies, frames) for bodies, frames in raw]
+    raw = _pickled([read(path) for path in files])
+    sequences = _pickled([denoise(bodies, frames) for bodies, frames in raw])
     sequences = [translate(rows) for rows in sequences]
     if out is not None:
         label = [int(path.stem[-3:]) for path in files]
         np.savez(out, x=align(sequences), y=np.eye(max(label))[[number - 1 for number in label]])
     return sequences
+
+
+def _pickled(what: Any) -> Any:
+    """Return what comes back from a file on disk, as from one step's script to the next."""
+    with tempfile.TemporaryFile() as file:
+        pickle.dump(what, file, pickle.HIGHEST_PROTOCOL)
+        file.seek(0)
+        return pickle.load(file)  # written a moment ago, by this process
 
 
 def as_clip(rows: Floats) -> Floats:

@@ -16,6 +16,7 @@ from smae.data.preparing.plan import Settings
 from smae.data.recording import MISSING, Clip, Recording
 from smae.data.sources import SOURCES
 from smae.data.storage.codecs import FLOAT32
+from smae.data.storage.places import locate
 from smae.data.storage.store import Store, open_store
 from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, BadRecording, ConfigError, NoBody
 
@@ -54,12 +55,12 @@ class Explanation:
 
 
 def explain(
-    where: Path, name: str | None = None, *, raw: Path | None = None, mode: str | None = None, source: str = "ntu"
+    where: Path | str, name: str | None = None, *, raw: Path | None = None, mode: str | None = None, source: str = "ntu"
 ) -> Explanation:
     """Tell what becomes of one recording.
 
     Args:
-        where: one raw file; or a folder or zip of raw files; or a store.
+        where: one raw file; or a folder or zip of raw files; or a store, which can be a URL.
         name: the sample, such as ``S001C002P003R002A013``; not needed for one raw file.
         raw: with a store: where its raw files lie, to tell the whole story and compare.
         mode: ``reference`` or ``exact``; the store's own, or ``reference``, when left out.
@@ -70,14 +71,15 @@ def explain(
         UnknownNameError: no such sample.
         DataError: a damaged store or archive.
     """
-    if not where.exists():
+    where = locate(where)
+    if isinstance(where, Path) and not where.exists():
         raise ConfigError(f"nothing at {where}: give a recording, a folder or zip of recordings, or a store")
-    is_store = (where / "zarr.json").is_file()
-    if name is None and (is_store or where.is_dir() or where.suffix.lower() == ".zip"):
+    is_store = isinstance(where, str) or (where / "zarr.json").is_file()
+    if name is None and (isinstance(where, str) or where.is_dir() or where.suffix.lower() == ".zip"):
         raise ConfigError(f"{where} holds many recordings: say which, for example S001C002P003R002A013")
     if raw is not None and not is_store:
         raise ConfigError(f"--raw goes with a store, and {where} is none: leave --raw out")
-    if not is_store:
+    if isinstance(where, Path) and not is_store:
         settings = Settings(source=source, mode=mode or "reference")
         return _from_raw(where, name, settings)[0]
     store = open_store(where)

@@ -17,8 +17,9 @@ class TextMemory(mmap.mmap):
     SLACK = 1024
 
     def __new__(cls, size: int) -> TextMemory:
-        """Map anonymous memory."""
-        return super().__new__(cls, -1, size + cls.SLACK)
+        """Map anonymous memory, of this process alone: left to itself, a forked child would write into it too."""
+        private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+        return super().__new__(cls, -1, size + cls.SLACK, **private)
 
     @property
     def room(self) -> int:

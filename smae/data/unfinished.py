@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from smae.data.preparing.journal import Workplace
+from smae.data.preparing.folder_work import FolderWork
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ def is_locked(path: Path) -> bool:
 
 def unfinished(folder: Path) -> list[Unfinished]:
     """Return the unfinished preparations whose store would lie in ``folder``, by name."""
-    return [_describe(wip.with_suffix("")) for wip in sorted(folder.glob("*.wip")) if wip.is_dir()]
+    return [_describe(wip) for wip in sorted(folder.glob("*.wip")) if wip.is_dir()]
 
 
-def _describe(out: Path) -> Unfinished:
+def _describe(wip: Path) -> Unfinished:
+    out = wip.with_suffix("")
     running = is_locked(out.with_name(out.name + ".lock"))
-    work = Workplace(out)
     try:
-        plan = (work.folder / "plan.json").read_bytes() if work.unfinished else b""
+        plan = (wip / "plan.json").read_bytes() if FolderWork(out).unfinished else b""
         sizes = [int(size) for size in json.loads(plan)["tasks"]] if plan else []
-        done = {int(path.stem) for path in (work.folder / "done").glob("*.json")}
+        done = {int(path.stem) for path in (wip / "done").glob("*.json")}
     except (OSError, ValueError, KeyError, TypeError):
         return Unfinished(out, "running" if running else "unreadable")
     safe = sum(size for number, size in enumerate(sizes) if number in done)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from smae.config import Part
-from smae.models.masking import Mask
+from smae.models.mask import Mask
 from smae.models.tokens import Grid, gather
 from smae.models.transformer import Block, Places, init_weights
 from smae.registry import Registry
@@ -68,10 +68,12 @@ class SelfDecoder(_Decoder):
     def forward(self, features: Tensor, mask: Mask) -> Tensor:
         """Return predictions [N, H, P] at the hidden tokens, from features [N, K, D] of the kept ones."""
         x = torch.cat(self.parts(features, mask), 1)
-        # Attention does not mind the order of tokens: hidden ones simply stay last and are cut off again.
-        for block in self.blocks:
-            x = block(x)
-        return self.predict(self.norm(x[:, mask.keep.shape[1] :]))  # type: ignore[no-any-return]
+        # Attention does not mind the order of tokens: hidden ones simply stay last. Nobody asks for the others after
+        # the last block, which only reads them.
+        last = len(self.blocks) - 1
+        for number, block in enumerate(self.blocks):
+            x = block(x, skip=mask.keep.shape[1] if number == last else 0)
+        return self.predict(self.norm(x))  # type: ignore[no-any-return]
 
 
 @decoders.register("cross")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from smae.config import Part
-from smae.models.masking import Mask
+from smae.models.mask import Mask
 from smae.models.tokens import Grid, gather, patchify
 from smae.models.transformer import Block, Places, init_weights
 from smae.registry import Registry

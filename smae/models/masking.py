@@ -6,7 +6,6 @@ Polarity: ``keep`` holds what is visible, ``hide`` what must be reconstructed. R
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -15,34 +14,14 @@ from torch import Tensor
 
 from smae.config import Part
 from smae.errors import ConfigError
+from smae.models.kernels import Choice, wanted
+from smae.models.mask import Mask, kept_count, mask_from_kept, mask_from_scores
 from smae.models.tokens import Grid
 from smae.noise import Noise
 from smae.registry import Registry
 from smae.skeleton import Layout
 
-
-@dataclass(frozen=True)
-class Mask:
-    """Token indices of a batch; each row of ``keep`` and ``hide`` ascends, and together they are all tokens.
-
-    Attributes:
-        keep: int64 [N, K], visible tokens.
-        hide: int64 [N, L - K], hidden tokens.
-    """
-
-    keep: Tensor
-    hide: Tensor
-
-    @property
-    def restore(self) -> Tensor:
-        """int64 [N, L]: where each token of the clip stands in ``cat(keep, hide)``."""
-        return torch.cat([self.keep, self.hide], 1).argsort(1)
-
-    @property
-    def hidden(self) -> Tensor:
-        """Bool [N, L]: true where a token is hidden."""
-        flags = self.keep.new_ones(self.keep.shape[0], self.keep.shape[1] + self.hide.shape[1], dtype=torch.bool)
-        return flags.scatter_(1, self.keep, False)
+__all__ = ["Mask", "Masking", "kept_count", "mask_from_kept", "mask_from_scores", "maskings"]
 
 
 class Masking(Protocol):
@@ -57,28 +36,31 @@ maskings: Registry[Callable[[Any, Grid, Layout], Masking]] = Registry("masking")
 """Name -> class with a ``Config`` (a ``Part``), built as ``cls(config, grid, layout)``."""
 
 
-def kept_count(ratio: float, total: int, *, setting: str) -> int:
-    """Return how many of ``total`` a kept ``ratio`` is, at least one.
+class _Config(Part):
+    """What all built-in maskings share."""
 
-    Raises:
-        ConfigError: ratio outside (0, 1].
-    """
-    if not 0 < ratio <= 1:
-        raise ConfigError(f"{setting}: expected a share in (0, 1], found {ratio}")
-    return max(1, round(ratio * total))
+    kernel: Choice = Field(
+        "torch",
+        description="auto: a fused kernel on a GPU that has Triton; the same masks, and not yet measured to be faster",
+    )
 
 
-def mask_from_scores(scores: Tensor, keep: int) -> Mask:
-    """Return the mask that keeps the ``keep`` lowest of scores [N, L]; equal scores keep the lower index."""
-    order = scores.argsort(dim=1, stable=True)
-    return Mask(order[:, :keep].sort(1).values, order[:, keep:].sort(1).values)
+class _Built:
+    """Base of the built-in maskings: the same mask from torch, or from one kernel."""
 
+    kernel: Choice
 
-def mask_from_kept(keep: Tensor, grid: Grid) -> Mask:
-    """Return the mask of ascending kept indices [N, K]; everything else in the grid is hidden."""
-    flags = torch.zeros(len(keep), grid.tokens, dtype=torch.bool, device=keep.device).scatter_(1, keep, True)
-    # A stable sort of the flags lists the hidden tokens first without the synchronisation that nonzero needs.
-    return Mask(keep, flags.to(torch.uint8).argsort(dim=1, stable=True)[:, : grid.tokens - keep.shape[1]])
+    def __call__(self, tokens: Tensor, noise: Noise) -> Mask:
+        """Return the mask of tokens [N, L, P]."""
+        return Mask(*self.fused(tokens, noise)) if wanted(self.kernel, tokens) else self.plain(tokens, noise)
+
+    def plain(self, tokens: Tensor, noise: Noise) -> Mask:
+        """Return the mask, by torch."""
+        raise NotImplementedError
+
+    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``keep``, ``hide`` and ``restore``, by a kernel."""
+        raise NotImplementedError
 
 
 def _stretches(length: int, grid: Grid) -> int:
@@ -94,82 +76,114 @@ def _some_hidden(keep: int, total: int, what: str) -> int:
 
 
 @maskings.register("spatial-temporal")
-class SpatialTemporal:
+class SpatialTemporal(_Built):
     """Joint-level and frame-level masking at once: visible = kept time patches x kept joints, drawn per body.
 
     SkeletonMAE (arXiv 2209.02399) names the two levels; the product form and the shares are this project's choice.
     ``keep_frames = 1`` is joint-level masking alone, ``keep_joints = 1`` frame-level masking alone.
     """
 
-    class Config(Part):
+    class Config(_Config):
         """Shares that stay visible."""
 
         keep_frames: float = Field(1 / 3, gt=0, le=1, description="share of time patches kept (10 of 30)")
         keep_joints: float = Field(0.32, gt=0, le=1, description="share of joints kept (8 of 25)")
 
     def __init__(self, config: Config, grid: Grid, layout: Layout) -> None:
-        self.grid = grid
+        self.grid, self.kernel = grid, config.kernel
         self.times = kept_count(config.keep_frames, grid.times, setting="masking.keep_frames")
         self.joints = kept_count(config.keep_joints, grid.joints, setting="masking.keep_joints")
         _some_hidden(self.times * self.joints, grid.tokens, "masking spatial-temporal")
 
-    def __call__(self, tokens: Tensor, noise: Noise) -> Mask:
-        """Return the mask of tokens [N, L, P]."""
+    def plain(self, tokens: Tensor, noise: Noise) -> Mask:
+        """Return the mask, by torch."""
         times = mask_from_scores(noise.uniform("mask-frames", self.grid.times), self.times).keep
         joints = mask_from_scores(noise.uniform("mask-joints", self.grid.joints), self.joints).keep
         keep = (times[:, :, None] * self.grid.joints + joints[:, None, :]).flatten(1)
         return mask_from_kept(keep, self.grid)
 
+    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``keep``, ``hide`` and ``restore``, by a kernel."""
+        from smae.models.kernels import masking as kernels
+
+        return kernels.product(
+            noise,
+            ("mask-frames", "mask-joints"),
+            times=self.grid.times,
+            joints=self.grid.joints,
+            keep_times=self.times,
+            keep_joints=self.joints,
+        )
+
 
 @maskings.register("random")
-class Uniform:
+class Uniform(_Built):
     """Every token alike: the lowest noise is kept (MAE, arXiv 2111.06377, section 3)."""
 
-    class Config(Part):
+    class Config(_Config):
         """Share that stays visible."""
 
         keep: float = Field(0.1, gt=0, lt=1, description="share of tokens kept")
 
     def __init__(self, config: Config, grid: Grid, layout: Layout) -> None:
-        self.tokens = grid.tokens
+        self.tokens, self.kernel = grid.tokens, config.kernel
         self.keep = _some_hidden(kept_count(config.keep, grid.tokens, setting="masking.keep"), grid.tokens, "random")
 
-    def __call__(self, tokens: Tensor, noise: Noise) -> Mask:
-        """Return the mask of tokens [N, L, P]."""
+    def plain(self, tokens: Tensor, noise: Noise) -> Mask:
+        """Return the mask, by torch."""
         return mask_from_scores(noise.uniform("mask", self.tokens), self.keep)
+
+    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``keep``, ``hide`` and ``restore``, by a kernel."""
+        from smae.models.kernels import masking as kernels
+
+        return kernels.lowest(noise, "mask", tokens=self.tokens, keep=self.keep)
 
 
 @maskings.register("tube")
-class Tube:
+class Tube(_Built):
     """Whole stretches of a joint: each joint's time is cut into tubes, kept or hidden in one piece."""
 
-    class Config(Part):
+    class Config(_Config):
         """Share that stays visible and the tubes' length."""
 
         keep: float = Field(0.1, gt=0, lt=1, description="share of tubes kept")
         length: int = Field(5, ge=1, description="time patches in a tube; must divide the clip's")
 
     def __init__(self, config: Config, grid: Grid, layout: Layout) -> None:
-        self.grid, self.length = grid, config.length
+        self.grid, self.length, self.kernel = grid, config.length, config.kernel
         self.tubes = _stretches(config.length, grid) * grid.joints
         self.keep = _some_hidden(kept_count(config.keep, self.tubes, setting="masking.keep"), self.tubes, "tube")
 
-    def __call__(self, tokens: Tensor, noise: Noise) -> Mask:
-        """Return the mask of tokens [N, L, P]."""
+    def plain(self, tokens: Tensor, noise: Noise) -> Mask:
+        """Return the mask, by torch."""
         tubes = noise.uniform("mask", self.tubes).reshape(-1, self.grid.times // self.length, self.grid.joints)
         # Every token of a tube bears the tube's score, so a stable sort keeps or hides tubes whole.
         scores = tubes.repeat_interleave(self.length, 1).flatten(1)
         return mask_from_scores(scores, self.keep * self.length)
 
+    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``keep``, ``hide`` and ``restore``, by a kernel."""
+        from smae.models.kernels import masking as kernels
+
+        return kernels.tubes(
+            noise,
+            "mask",
+            times=self.grid.times,
+            joints=self.grid.joints,
+            length=self.length,
+            keep=self.keep * self.length,
+        )
+
 
 @maskings.register("body-part")
-class BodyPart:
+class BodyPart(_Built):
     """Whole body parts over stretches of time: arms, legs and torso stay or go in one piece.
 
     Parts differ in size, but every clip must keep equally many tokens: the last part kept may be cut.
     """
 
-    class Config(Part):
+    class Config(_Config):
         """How many joints stay visible and for how long."""
 
         keep: float = Field(0.2, gt=0, lt=1, description="share of joints kept in each stretch")
@@ -177,32 +191,52 @@ class BodyPart:
 
     def __init__(self, config: Config, grid: Grid, layout: Layout) -> None:
         self.stretches = _stretches(config.length, grid)
-        self.grid, self.length = grid, config.length
+        self.grid, self.length, self.kernel = grid, config.length, config.kernel
         self.keep = _some_hidden(kept_count(config.keep, grid.joints, setting="masking.keep"), grid.joints, "body-part")
         part_of = {joint: number for number, joints in enumerate(layout.parts.values()) for joint in joints}
-        self.part_of = [part_of[joint] for joint in range(grid.joints)]
+        self.part_of = torch.tensor([part_of[joint] for joint in range(grid.joints)], dtype=torch.int32)
+        self.parts = max(part_of.values()) + 1
 
-    def __call__(self, tokens: Tensor, noise: Noise) -> Mask:
-        """Return the mask of tokens [N, L, P]."""
-        parts, joints = max(self.part_of) + 1, self.grid.joints
-        rank = noise.uniform("mask-parts", self.stretches * parts).reshape(-1, self.stretches, parts)
+    def plain(self, tokens: Tensor, noise: Noise) -> Mask:
+        """Return the mask, by torch."""
+        joints = self.grid.joints
+        rank = noise.uniform("mask-parts", self.stretches * self.parts).reshape(-1, self.stretches, self.parts)
         within = noise.uniform("mask", self.stretches * joints).reshape(-1, self.stretches, joints)
-        # Double precision keeps the part's rank apart from the joint's, which only breaks ties within the part.
-        scores = rank[:, :, self.part_of].double() + within.double() * 2.0**-30
+        # Two 24-bit numbers in one: the joint's rank only breaks ties within the part.
+        scores = (rank.index_select(2, self._part_on(rank.device)) * 2.0**24).long() * 2**24 + (within * 2.0**24).long()
         kept = scores.argsort(dim=2, stable=True)[:, :, : self.keep].sort(2).values
         time = torch.arange(self.grid.times, device=kept.device)
         return mask_from_kept((time[:, None] * joints + kept.repeat_interleave(self.length, 1)).flatten(1), self.grid)
 
+    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``keep``, ``hide`` and ``restore``, by a kernel."""
+        from smae.models.kernels import masking as kernels
+
+        return kernels.body_parts(
+            noise,
+            ("mask-parts", "mask"),
+            self._part_on(tokens.device),
+            parts=self.parts,
+            times=self.grid.times,
+            length=self.length,
+            keep=self.keep,
+        )
+
+    def _part_on(self, device: torch.device) -> Tensor:
+        # Sent once, not at every step.
+        self.part_of = self.part_of.to(device)
+        return self.part_of
+
 
 @maskings.register("motion-aware")
-class MotionAware:
+class MotionAware(_Built):
     """Moving tokens are hidden more often (MAMP, ICCV 2023, section 3.3).
 
     m = |patch_t - patch_(t-1)| averaged over a token's numbers (the first copies the second);
     p = softmax(m / (max over the clip * tau)); Gumbel noise is added to log p and the lowest are kept.
     """
 
-    class Config(Part):
+    class Config(_Config):
         """Share that stays visible and the temperature."""
 
         keep: float = Field(0.1, gt=0, lt=1, description="share of tokens kept")
@@ -211,19 +245,25 @@ class MotionAware:
     def __init__(self, config: Config, grid: Grid, layout: Layout) -> None:
         if grid.times < 2:
             raise ConfigError("masking motion-aware needs two time patches or more: lower encoder.patch")
-        self.grid, self.tau = grid, config.tau
+        self.grid, self.tau, self.kernel = grid, config.tau, config.kernel
         self.keep = _some_hidden(kept_count(config.keep, grid.tokens, setting="masking.keep"), grid.tokens, "motion")
 
-    def __call__(self, tokens: Tensor, noise: Noise) -> Mask:
-        """Return the mask of tokens [N, L, P]."""
-        log_p = self.log_probability(tokens)
-        uniform = noise.uniform("mask", self.grid.tokens).clamp_min(2.0**-25)
-        return mask_from_scores(log_p - torch.log(-torch.log(uniform)), self.keep)
+    def plain(self, tokens: Tensor, noise: Noise) -> Mask:
+        """Return the mask, by torch."""
+        uniform = noise.uniform("mask", self.grid.tokens).double().clamp_min(2.0**-25)
+        # Softmax subtracts one number from all of a clip's rates, which changes no order. In double precision and
+        # rounded at the end, so that two devices' logarithms give one score.
+        return mask_from_scores((self.rate(tokens) - torch.log(-torch.log(uniform))).float(), self.keep)
 
-    def log_probability(self, tokens: Tensor) -> Tensor:
-        """Return log p [N, L] of being hidden first."""
-        cut = tokens.reshape(-1, self.grid.times, self.grid.joints, self.grid.values)
-        motion = (cut[:, 1:] - cut[:, :-1]).abs().mean(-1)
+    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``keep``, ``hide`` and ``restore``, by a kernel."""
+        from smae.models.kernels import masking as kernels
+
+        return kernels.motion_aware(noise, "mask", tokens, joints=self.grid.joints, tau=self.tau, keep=self.keep)
+
+    def rate(self, tokens: Tensor) -> Tensor:
+        """Return m / (max over the clip * tau), float64 [N, L]; its softmax is p, of being hidden first."""
+        cut = tokens.float().reshape(-1, self.grid.times, self.grid.joints, self.grid.values)
+        motion = (cut[:, 1:] - cut[:, :-1]).abs().double().mean(-1)
         motion = torch.cat([motion[:, :1], motion], 1).flatten(1)
-        largest = motion.amax(1, keepdim=True).clamp_min(1e-12)
-        return torch.log_softmax(motion / (largest * self.tau), 1)
+        return motion / (motion.amax(1, keepdim=True).clamp_min(0.5**40) * self.tau)

@@ -25,7 +25,9 @@ class Attention(nn.Module):
         """Return [N, L, D]: what x [N, L, D] gathers from source [N, S, D]."""
         n, length, dim = x.shape
         q = self.query(x).view(n, length, self.heads, -1).transpose(1, 2)
-        k, v = self.key_value(source).view(n, source.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        # Two halves, not one permuted tensor: so their gradients are joined by a single copy.
+        halves = self.key_value(source).chunk(2, -1)
+        k, v = (half.view(n, source.shape[1], self.heads, -1).transpose(1, 2) for half in halves)
         mixed = functional.scaled_dot_product_attention(q, k, v)
         return self.out(mixed.transpose(1, 2).reshape(n, length, dim))  # type: ignore[no-any-return]
 
@@ -57,11 +59,14 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, int(dim * mlp)), nn.GELU(), nn.Linear(int(dim * mlp), dim))
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, source: Tensor | None = None) -> Tensor:
-        """Return [N, L, D] of x [N, L, D] and, for cross-attention, source [N, S, D]."""
+    def forward(self, x: Tensor, source: Tensor | None = None, *, skip: int = 0) -> Tensor:
+        """Return [N, L - skip, D] of x [N, L, D] and, for cross-attention, source [N, S, D].
+
+        The first ``skip`` tokens are read by the others and not computed further, for a last block that needs no more.
+        """
         query = self.norm_attention(x)
         key = query if self.norm_source is None or source is None else self.norm_source(source)
-        x = x + self.drop_path(self.attention(query, key))
+        x = x[:, skip:] + self.drop_path(self.attention(query[:, skip:], key))
         return x + self.drop_path(self.mlp(self.norm_mlp(x)))  # type: ignore[no-any-return]
 
 

@@ -1,7 +1,8 @@
 """Checkpoints: a folder a step, safetensors and JSON only, published in one rename, checked before use.
 
-``checkpoints/step-00001234/`` holds ``model.safetensors``, ``optimizer.safetensors``, ``state.json`` and
-``manifest.json`` (SHA-256 and size of the others, written last).
+``checkpoints/step-00001234/`` holds ``model.safetensors``, ``optimizer.safetensors``, ``state.json``, where a moving
+average of the weights is kept ``average.safetensors``, and ``manifest.json`` (SHA-256 and size of the others, written
+last).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ KEEP = 2
 VERSION = 1
 _POSITION = ("step", "epoch", "consumed", "steps")
 _FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
+_AVERAGE = "average.safetensors"
 _REMEDY = "this checkpoint cannot be used; name another with --checkpoint, or train again"
 
 
@@ -41,30 +43,39 @@ class Checkpoint:
         model: the objective's weights by name.
         optimizer: the optimiser's tensors, ``<parameter number>.<what>``.
         state: position and identity (epoch, step, consumed clips, ...).
+        average: the moving average of the weights, by name; empty where none is kept.
     """
 
     path: Path
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
+    average: dict[str, Tensor]
 
 
-def save_checkpoint(folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Path:
+def save_checkpoint(
+    folder: Path,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    average: nn.Module | None = None,
+) -> Path:
     """Write ``folder/step-NNNNNNNN`` and return it; older ones beyond ``KEEP`` go.
 
     Raises:
         NonFiniteError: a weight or one of the optimiser's numbers is NaN or infinite; nothing is written.
     """
-    # Copies, because safetensors refuses tensors that share memory, as tied weights do.
-    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    moments = pack_optimizer(optimizer)
-    bad = _not_finite(weights) or [f"optimizer {name}" for name in _not_finite(moments)]
+    weights, moments = _weights(model), pack_optimizer(optimizer)
+    averaged = _weights(average) if average is not None else {}
+    bad = _not_finite(weights) or _not_finite(averaged) or [f"optimizer {name}" for name in _not_finite(moments)]
     if bad:
         raise NonFiniteError(f"{', '.join(bad[:3])}: not finite, so no checkpoint was written; the last one is sound")
     contents = {
         "model.safetensors": save(weights),
         "optimizer.safetensors": save(moments),
         "state.json": json.dumps(state, indent=1, allow_nan=False).encode(),
+        **({_AVERAGE: save(averaged)} if averaged else {}),
     }
     final = folder / f"step-{state['step']:08d}"
     for stale in folder.glob(".step-*.partial"):
@@ -87,6 +98,11 @@ def save_checkpoint(folder: Path, *, model: nn.Module, optimizer: torch.optim.Op
     for old in sorted(folder.glob("step-*"))[:-KEEP]:
         shutil.rmtree(old)
     return final
+
+
+def _weights(module: nn.Module) -> dict[str, Tensor]:
+    # Copies, because safetensors refuses tensors that share memory, as tied weights do.
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
 
 
 def _not_finite(tensors: dict[str, Tensor]) -> list[str]:
@@ -112,20 +128,21 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     version, entries = manifest.get("version"), manifest.get("files")
     if version != VERSION:
         raise DataError(f"{folder}: checkpoint format {version!r}, this smae reads {VERSION}: use the one it came from")
-    if not isinstance(entries, dict) or set(entries) != set(_FILES):
+    if not isinstance(entries, dict) or set(entries) - {_AVERAGE} != set(_FILES):
         raise DataError(f"{folder}: its manifest should name {', '.join(_FILES)}: {_REMEDY}")
-    data = {name: _read_checked(folder / name, entries[name]) for name in _FILES}
+    data = {name: _read_checked(folder / name, entry) for name, entry in entries.items()}
     try:
         model, optimizer = load(data["model.safetensors"]), load(data["optimizer.safetensors"])
+        average = load(data[_AVERAGE]) if _AVERAGE in data else {}
         state = json.loads(data["state.json"])
     except (SafetensorError, ValueError, RecursionError) as error:
         raise DataError(f"{folder}: {error}: {_REMEDY}") from None
-    bad = _not_finite(model) or [f"optimizer {name}" for name in _not_finite(optimizer)]
+    bad = _not_finite(model) or _not_finite(average) or [f"optimizer {name}" for name in _not_finite(optimizer)]
     if bad:
         raise DataError(f"{folder}: {', '.join(bad[:3])}: not finite: {_REMEDY}")
     if not isinstance(state, dict) or not all(type(state.get(key)) is int for key in _POSITION):
         raise DataError(f"{folder / 'state.json'}: expected whole numbers {', '.join(_POSITION)}: {_REMEDY}")
-    return Checkpoint(folder, model, optimizer, state)
+    return Checkpoint(folder, model, optimizer, state, average)
 
 
 def _read_checked(path: Path, entry: Any) -> bytes:

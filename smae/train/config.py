@@ -41,9 +41,15 @@ class Train(Section):
 
     epochs: int = Field(400, ge=1)
     max_steps: int = Field(0, ge=0, description="stop after so many steps even if epochs are left; 0: no limit")
-    batch: int = Field(128, ge=1, description="clips in a step")
+    batch: int = Field(128, ge=1, description="clips in a step, of all ranks together")
     accumulate: int = Field(1, ge=1, description="portions a step's batch is cut into, to save memory")
     precision: Literal["auto", "float32", "bf16"] = Field("auto", description="auto: bf16 on CUDA, float32 elsewhere")
+    compile: bool | Literal["auto"] = Field(
+        False, description="compile transformer blocks: minutes at the start, other rounding; auto: on CUDA"
+    )
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="moving average of the weights: share of it that stays at a step; 0: none is kept"
+    )
     workers: int = Field(1, ge=0, description="threads that prepare batches; changes speed alone")
     save_seconds: float = Field(60, ge=0, description="a checkpoint at the first epoch's end after so many seconds")
     log_every: int = Field(10, ge=1, description="steps between progress reports")

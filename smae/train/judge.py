@@ -96,9 +96,13 @@ def load_objective(
             f"{checkpoint.path} was trained on layout {trained}, the run on {store.layout.name}: it is another run's"
         )
     objective = build_objective(config, store.layout)
-    load_weights(objective, checkpoint.model, where=str(checkpoint.path))
+    load_weights(objective, checkpoint.average or checkpoint.model, where=str(checkpoint.path))
     objective.eval()
-    say(f"{run.path}: {config.objective.name} after step {checkpoint.state['step']} of {checkpoint.state['steps']}")
+    weights = ", moving average of its weights" if checkpoint.average else ""
+    say(
+        f"{run.path}: {config.objective.name} after step {checkpoint.state['step']} of {checkpoint.state['steps']}"
+        f"{weights}"
+    )
     return config, objective
 
 

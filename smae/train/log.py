@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -13,6 +14,8 @@ from typing import Any
 class Log:
     """Writes ``log.jsonl`` and, if wanted, TensorBoard events. A context manager.
 
+    Without a path nothing is written, and the last loss is known all the same.
+
     A resumed run first cuts off the lines of steps that its checkpoint does not hold, so that each step stands there
     once.
 
@@ -20,13 +23,9 @@ class Log:
         last_loss: of the last step written, NaN before the first.
     """
 
-    def __init__(self, path: Path, *, tensorboard: Path | None, from_step: int = 0) -> None:
-        kept = [line for line in read_log(path) if line["step"] <= from_step] if from_step else []
-        # In one piece: a crash here must not cost the lines that the checkpoint stands for.
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        partial.replace(path)
-        self._out = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  (closed in __exit__)
+    def __init__(self, path: Path | None, *, tensorboard: Path | None = None, from_step: int = 0) -> None:
+        kept = _cut(path, from_step=from_step) if path is not None else []
+        self._out = open(path or os.devnull, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  (closed in __exit__)
         self.last_loss = float(kept[-1]["loss"]) if kept else float("nan")
         self._begun = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
         self._writer = _tensorboard(tensorboard, from_step) if tensorboard else None
@@ -50,6 +49,16 @@ class Log:
         if self._writer:
             for name in ("loss", "lr", *(metrics or {})):
                 self._writer.add_scalar(name, line[name], step)
+
+
+def _cut(path: Path, *, from_step: int) -> list[dict[str, Any]]:
+    """Leave the lines up to ``from_step`` in the file and return them."""
+    kept = [line for line in read_log(path) if line["step"] <= from_step] if from_step else []
+    # In one piece: a crash here must not cost the lines that the checkpoint stands for.
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    partial.replace(path)
+    return kept
 
 
 def _tensorboard(folder: Path, from_step: int) -> Any:

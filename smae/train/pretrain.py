@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +14,20 @@ import torch
 from smae._version import __version__
 from smae.data.loading.loader import Loader
 from smae.data.storage.store import Store
+from smae.train.build import compile_blocks, fast_bf16
 from smae.train.checkpoint import Checkpoint, latest
 from smae.train.config import RunConfig
 from smae.train.log import Log, has_tensorboard
-from smae.train.loop import Loop, Progress
+from smae.train.loop import Loop
 from smae.train.objectives import Objective
+from smae.train.progress import Progress
+from smae.train.ranks import ALONE, Ranks
 from smae.train.run import VERSION, Run, write_json
 from smae.train.signals import StopFlag
 
 FREE_SETTINGS: Any = {
     "linear": True, "knn": True, "finetune": True, "train": {"workers", "save_seconds", "log_every"},
+    "masking": {"kernel"},
 }  # fmt: skip
 """What may differ when a run is resumed: it changes no weight."""
 
@@ -68,8 +73,9 @@ def pretrain(
     resume: bool,
     say: Callable[[str], None],
     report: Callable[[Progress], None],
+    ranks: Ranks = ALONE,
 ) -> Outcome:
-    """Train an objective, built from ``config``, on the train part of its protocol.
+    """Train an objective, built from ``config``, on the train part of its protocol; every rank calls this alike.
 
     Raises:
         DataError: the split does not fit the store, or a resumed run's identity differs.
@@ -78,6 +84,10 @@ def pretrain(
     """
     split = store.split(config.protocol)
     objective = objective.to(device)
+    if config.train.compile is True or (config.train.compile == "auto" and device.type == "cuda"):
+        compile_blocks(objective)
+    if config.train.precision == "bf16" and not fast_bf16(device):
+        say("this processor has no bf16 arithmetic: train.precision=bf16 will be far slower than float32")
     loader = Loader(
         store,
         split.train,
@@ -87,6 +97,8 @@ def pretrain(
         train=True,
         device=device,
         workers=config.train.workers,
+        rank=ranks.rank,
+        world=ranks.world,
     )
     loop = Loop(
         objective,
@@ -96,19 +108,49 @@ def pretrain(
         seed=config.seed,
         run=run,
         identity=identity(config, store),
+        ranks=ranks,
     )
     if resume:
         checkpoint = _checkpoint(run, say=say)
         if checkpoint is not None:
             loop.resume(checkpoint)
             say(f"resumed after step {loop.position.step} of {loop.steps}")
-    describe(run, config, store, recipe=recipe, device=device, steps=loop.steps)
+    if ranks.world > 1:
+        say(f"{ranks.world} processes: each step's {config.train.batch} clips are shared among them")
+    if ranks.first:
+        describe(run, config, store, recipe=recipe, device=device, steps=loop.steps)
     say(f"{split.name}, {store.mode} mode: {len(split.train):,} clips to train on; {loader.residency}")
     if not has_tensorboard():
         say("TensorBoard is not installed: curves go to log.jsonl alone (pip install 'smae[tensorboard]')")
-    with StopFlag() as stop, Log(run.log, tensorboard=run.path / "tensorboard", from_step=loop.position.step) as log:
+    with StopFlag() as stop, log_of(run, ranks, step=loop.position.step) as log, repeatable(device):
         loop.train(log=log, report=report, stop=stop)
     return Outcome(run, loop.position.step, log.last_loss)
+
+
+def log_of(run: Run, ranks: Ranks, *, step: int) -> Log:
+    """Return the run's log from ``step`` on; only the first rank writes it."""
+    if not ranks.first:
+        return Log(None, from_step=step)
+    return Log(run.log, tensorboard=run.path / "tensorboard", from_step=step)
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """On a GPU, choose kernels that give the same bits every time; on the CPU all of ours do."""
+    if device.type != "cuda":
+        yield
+        return
+    memory: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    # cuBLAS promises the same bits with a workspace of its own per stream, which it reads when it is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    memory.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        memory.fill_uninitialized_memory = before[1]
 
 
 def _checkpoint(run: Run, *, say: Callable[[str], None]) -> Checkpoint | None:
@@ -127,7 +169,7 @@ def describe(run: Run, config: RunConfig, store: Store, *, recipe: str, device: 
             "recipe": recipe,
             "config": config.model_dump(mode="json"),
             "store": {
-                "path": str(store.path.absolute()),
+                "path": store.path if isinstance(store.path, str) else str(store.path.absolute()),
                 "fingerprint": store.fingerprint,
                 "dataset": store.dataset,
                 "mode": store.mode,

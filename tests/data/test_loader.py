@@ -331,6 +331,30 @@ def test_wrong_arguments_are_refused(store: FakeStore, index: Any, changes: Any,
         loader(store, index, **changes)
 
 
+@pytest.mark.parametrize("mode", ["resident", "streaming"])
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_get_disjoint_parts_of_each_batch_that_are_the_whole_of_it(
+    store: FakeStore, world: int, mode: str
+) -> None:
+    whole = list(loader(store, mode=mode).epoch(2, skip=8))
+    parts = [list(loader(store, mode=mode, rank=rank, world=world).epoch(2, skip=8)) for rank in range(world)]
+    assert {len(part) for part in parts} == {len(whole)}
+    for batch, *shares in zip(whole, *parts, strict=True):
+        assert sorted(torch.cat([share.index for share in shares]).tolist()) == sorted(batch.index.tolist())
+        for share in shares:
+            for number, clip in enumerate(share.index.tolist()):
+                same = batch.index.tolist().index(clip)
+                assert torch.equal(share.x[share.clip == number], batch.x[batch.clip == same])
+
+
+def test_a_step_with_fewer_clips_than_ranks_is_refused(store: FakeStore) -> None:
+    with pytest.raises(ConfigError, match=r"5 ranks cannot share a step of 4 clips \(60 clips in batches of 8\)"):
+        loader(store, world=5)
+    with pytest.raises(ConfigError, match="9 ranks cannot share a step of 8 clips"):
+        loader(store, drop_last=True, world=9)
+    assert len(loader(store, drop_last=True, rank=4, world=5)) == 7
+
+
 @pytest.mark.parametrize("skip", [-1, 61])
 def test_a_skip_beyond_the_clips_is_refused(store: FakeStore, skip: int) -> None:
     with pytest.raises(ConfigError, match="between 0 and the 60 clips"):

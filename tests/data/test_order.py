@@ -70,3 +70,12 @@ def test_steps_cover_the_order_and_skip_what_was_consumed() -> None:
     assert [step.tolist() for step in steps_of(np.arange(10), batch=4, skip=4)] == [[4, 5, 6, 7], [8, 9]]
     assert [step.tolist() for step in steps_of(np.arange(10), batch=4, skip=4, drop_last=True)] == [[4, 5, 6, 7]]
     assert steps_of(np.arange(10), batch=4, skip=10) == []
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_ranks_take_turns_within_each_step(world: int) -> None:
+    whole = steps_of(np.arange(10), batch=4, skip=1)
+    parts = [steps_of(np.arange(10), batch=4, skip=1, rank=rank, world=world) for rank in range(world)]
+    for step, *shares in zip(whole, *parts, strict=True):
+        assert sorted(np.concatenate(shares).tolist()) == step.tolist()
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1

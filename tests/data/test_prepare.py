@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smae.data.preparing import folder_work
 from smae.data.preparing import plan as plans
 from smae.data.preparing.prepare import PrepareSummary, Progress, prepare
 from smae.data.preparing.transform import _resampled
@@ -335,8 +336,9 @@ def test_a_disk_that_fills_at_any_moment_is_told_and_resumed_from(
         assert result == fingerprint
 
 
+@pytest.mark.parametrize("in_one_step", [True, False])
 def test_a_replaced_store_stays_until_the_new_one_is_there(
-    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_one_step: bool
 ) -> None:
     out = tmp_path / "out.zarr"
     old = run(raw, out).fingerprint
@@ -347,10 +349,17 @@ def test_a_replaced_store_stays_until_the_new_one_is_there(
             raise OSError(errno.EIO, "Input/output error")
         original(source, target)
 
+    def exchange(one: Path, other: Path) -> bool:
+        if in_one_step:
+            raise OSError(errno.EIO, "Input/output error")
+        return False
+
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", refuse)
+        patch.setattr(folder_work, "exchange", exchange)
         with pytest.raises(EnvironmentFault):
             run(raw, out, overwrite=True, frames=5)
+    assert open_store(out).fingerprint == old
     with pytest.raises(ConfigError, match="is there already"):
         run(raw, out, frames=5)
     assert open_store(out).fingerprint == old

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from smae.data.preparing.journal import Workplace
+from smae.data.preparing.folder_work import FolderWork
 from smae.data.preparing.lock import locked
 from smae.data.preparing.prepare import prepare
 from smae.data.unfinished import Unfinished, unfinished
@@ -48,7 +48,7 @@ def test_a_real_interrupted_preparation_is_found(tmp_path, monkeypatch):
     def full(self):
         raise EnvironmentFault("no space")
 
-    monkeypatch.setattr(Workplace, "publish", full)
+    monkeypatch.setattr(FolderWork, "publish", full)
     with pytest.raises(EnvironmentFault):
         prepare(raw, tmp_path / "ntu.zarr", executor="inline")
     assert unfinished(tmp_path) == [Unfinished(tmp_path / "ntu.zarr", "interrupted", 3, 3)]

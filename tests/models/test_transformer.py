@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import profile
 
 from smae.errors import ConfigError
 from smae.models.transformer import Attention, Block, DropPath, Places
@@ -27,6 +29,27 @@ def test_a_block_is_the_naive_loop(dim, heads, cross):
     for item in range(2):
         expected = np.stack(oracle.block(layer, rows(x[item]), rows(source[item]) if cross else None))
         assert np.abs(oracle.f64(out[item]) - expected).max() < 1e-12
+
+
+@pytest.mark.parametrize("cross", [False, True])
+def test_tokens_that_are_only_read_change_nothing_for_the_others(cross):
+    torch.manual_seed(0)
+    layer, x, source = Block(12, 3, cross=cross), torch.randn(2, 7, 12), torch.randn(2, 5, 12)
+    given = (x, source) if cross else (x,)
+    assert torch.allclose(layer(*given, skip=4), layer(*given)[:, 4:], atol=1e-6)
+
+
+@pytest.mark.parametrize("cross", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_takes_the_fused_kernel_forwards_and_backwards(cross, dtype):
+    layer = Attention(16, 4).to(dtype)
+    x = torch.randn(2, 50, 16, dtype=dtype)
+    source = torch.randn(2, 9, 16, dtype=dtype) if cross else x
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION), profile() as told:  # raises where it cannot be taken
+        layer(x, source).sum().backward()
+    names = {event.key for event in told.key_averages()}
+    assert {name for name in names if "flash_attention" in name and "backward" in name}
+    assert not {"aten::bmm", "aten::baddbmm", "aten::_softmax"} & names
 
 
 def test_a_width_that_the_heads_do_not_share_is_refused():

@@ -14,6 +14,7 @@ from smae.train.log import Log, read_log
 from smae.train.loop import Loop
 from smae.train.pretrain import identity
 from smae.train.probes import Exam
+from smae.train.ranks import ALONE, Ranks
 from smae.train.run import Run
 from smae.train.signals import StopFlag
 from tests.fakes import FakeStore
@@ -37,17 +38,17 @@ def small_config(**sections: Any) -> RunConfig:
     return build_config(merge(SETTINGS, sections))
 
 
-def small_loop(store: FakeStore, run: Run, config: RunConfig) -> Loop:
+def small_loop(store: FakeStore, run: Run, config: RunConfig, *, ranks: Ranks = ALONE) -> Loop:
     """Return a fresh loop over the store's train clips, as ``smae.train.pretrain`` makes it."""
     loader = Loader(
         store, store.split("all").train, augment=config.augment, batch=config.train.batch, seed=config.seed,
-        train=True, device=CPU, workers=config.train.workers,
+        train=True, device=CPU, workers=config.train.workers, rank=ranks.rank, world=ranks.world,
     )  # fmt: skip
     objective = build_objective(config, store.layout)
     run.path.mkdir(parents=True, exist_ok=True)
     return Loop(
         objective, loader, optim=config.optim, train=config.train, seed=config.seed, run=run,
-        identity=identity(config, store),
+        identity=identity(config, store), ranks=ranks,
     )  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def run_through(loop: Loop, *, stop_at: int = 0) -> list[int]:
             stop.signal = 2
 
     try:
-        with Log(loop.run.log, tensorboard=None, from_step=loop.position.step) as log:
+        with Log(loop.run.log if loop.ranks.first else None, from_step=loop.position.step) as log:
             loop.train(log=log, report=report, stop=stop)
     finally:
         hook.remove()

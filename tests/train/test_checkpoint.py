@@ -79,6 +79,26 @@ def test_it_holds_safetensors_and_json_alone(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["step-00000001"]
 
 
+def test_a_moving_average_lies_beside_the_weights_and_is_checked_like_them(tmp_path):
+    net, optimizer = trained()
+    average, _ = trained(seed=3)
+    path = save_checkpoint(tmp_path, model=net, optimizer=optimizer, average=average, state=state(1))
+    assert sorted(entry.name for entry in path.iterdir()) == sorted([*FILES, "average.safetensors"])
+    found = load_checkpoint(path)
+    assert all(torch.equal(tensor, found.average[name]) for name, tensor in average.state_dict().items())
+    flip(path / "average.safetensors", random.Random(0))
+    with pytest.raises(DataError, match=r"average\.safetensors"):
+        load_checkpoint(path)
+    with torch.no_grad():
+        average[2].bias[1] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"2\.bias: not finite, so no checkpoint was written"):
+        save_checkpoint(tmp_path, model=net, optimizer=optimizer, average=average, state=state(2))
+
+
+def test_without_a_moving_average_none_is_loaded(tmp_path):
+    assert load_checkpoint(write(tmp_path)).average == {}
+
+
 def test_tied_weights_can_be_saved(tmp_path):
     net, optimizer = trained()
     net.register_module("again", net[2])

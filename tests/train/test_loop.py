@@ -10,13 +10,16 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from smae.config import merge
+from smae.data.loading.batch import Batch
 from smae.errors import DataError, Interrupted, NonFiniteError
 from smae.skeleton import NTU25
 from smae.testing.samples import small_batch
 from smae.train.checkpoint import latest, load_checkpoint, pack_optimizer
 from smae.train.log import Log
-from smae.train.loop import portions
+from smae.train.loop import Loop
 from smae.train.objectives import StepOutput
+from smae.train.portions import portions
 from smae.train.run import Run
 from smae.train.signals import StopFlag
 from tests.fakes import FakeStore
@@ -181,17 +184,19 @@ def spoiled_at(loop, step, *, how):
         loop.objective.encoder.norm.weight.register_hook(spoil_gradient)
 
 
+@pytest.mark.parametrize("late", [0, 2])
 @pytest.mark.parametrize("how", ["loss", "gradient"])
-def test_a_step_that_is_not_finite_is_not_taken(tmp_path, how):
+def test_neither_a_step_that_is_not_finite_nor_any_after_it_is_taken(tmp_path, how, late):
     loop = small_loop(STORE, Run(tmp_path), small_config(train={"save_seconds": 0}))
+    loop.late = late
     spoiled_at(loop, 6, how=how)
     kept = []
     loop.optimizer.register_step_post_hook(lambda *_: kept.append(copy.deepcopy(state_of(loop))))
     with pytest.raises(NonFiniteError, match=r"step 6 \(epoch 1\): .* the step was not taken") as caught:
         run_through(loop)
     assert caught.value.exit_code == 7
-    assert len(kept) == 5
-    assert_equal_bits(state_of(loop), kept[-1])
+    assert len(kept) == 6 + late
+    assert_equal_bits(state_of(loop), kept[4])
     assert [line["step"] for line in log_of(loop.run)] == [1, 2, 3, 4, 5]
     assert [path.name for path in loop.run.checkpoints.iterdir()] == ["step-00000004"]
 
@@ -227,6 +232,90 @@ def test_another_store_is_refused(tmp_path):
     other = FakeStore(STORE.joints, fingerprint="cd" * 32)
     with pytest.raises(DataError, match=r"store: 'abab.* there, 'cdcd"):
         small_loop(other, run, small_config()).resume(latest(run.checkpoints))
+
+
+@pytest.mark.parametrize("late", [1, 3, 50])
+@pytest.mark.parametrize("stop_at", [0, 2, 8])
+def test_losses_read_late_change_nothing_that_is_logged_or_saved(tmp_path, undisturbed, late, stop_at):
+    run, config = Run(tmp_path), small_config(**DROPPING)
+    first = small_loop(STORE, run, config)
+    first.late = late
+    with pytest.raises(Interrupted) if stop_at and late < 50 else nullcontext():
+        run_through(first, stop_at=stop_at)
+    reached = first.position.step
+    assert [line["step"] for line in log_of(run)] == list(range(1, reached + 1))
+    second = small_loop(STORE, run, config)
+    second.late = late
+    second.resume(latest(run.checkpoints))
+    run_through(second)
+    assert log_of(run) == log_of(undisturbed[0].run)
+    assert_equal_bits(state_of(second), state_of(undisturbed[0]))
+    assert reached == (min(12, stop_at + late) if stop_at else 12)
+
+
+def test_a_moving_average_is_the_loop_of_its_definition_and_resumes_to_the_bit(tmp_path):
+    config = small_config(**merge(DROPPING, {"train": {"ema": 0.75}}))
+    whole = small_loop(STORE, Run(tmp_path / "whole"), config)
+    expected: dict[str, torch.Tensor] = {}
+
+    def follow(*_):
+        for name, weight in whole.objective.named_parameters():
+            before = expected.get(name, weight.detach().double())
+            expected[name] = 0.75 * before + 0.25 * weight.detach().double()
+
+    whole.optimizer.register_step_post_hook(follow)
+    run_through(whole)
+    averaged = latest(whole.run.checkpoints).average
+    assert averaged.keys() == expected.keys()
+    for name, weight in expected.items():
+        assert torch.allclose(averaged[name].double(), weight, atol=1e-6), name
+        assert not torch.equal(averaged[name], whole.objective.state_dict()[name]), name
+
+    run = Run(tmp_path / "cut")
+    with pytest.raises(Interrupted):
+        run_through(small_loop(STORE, run, config), stop_at=5)
+    second = small_loop(STORE, run, config)
+    second.resume(latest(run.checkpoints))
+    run_through(second)
+    assert_equal_bits(state_of(second), state_of(whole))
+    assert_equal_bits([second.average.module.state_dict()], [whole.average.module.state_dict()])
+
+
+def test_a_moving_average_changes_nothing_else(tmp_path, undisturbed):
+    loop = small_loop(STORE, Run(tmp_path), small_config(**merge(DROPPING, {"train": {"ema": 0.9}})))
+    run_through(loop)
+    assert_equal_bits(state_of(loop), state_of(undisturbed[0]))
+
+
+def test_bfloat16_trains_alike(tmp_path):
+    losses = {}
+    for precision in ("float32", "bf16", "auto"):
+        loop = small_loop(STORE, Run(tmp_path / precision), small_config(train={"precision": precision}))
+        run_through(loop)
+        assert all(weight.dtype == torch.float32 for weight in loop.objective.parameters())
+        losses[precision] = [line["loss"] for line in log_of(loop.run)]
+    assert losses["auto"] == losses["float32"]
+    assert losses["bf16"] != losses["float32"]
+    assert losses["bf16"] == pytest.approx(losses["float32"], rel=0.03)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU to wait for")
+def test_steps_do_not_make_the_host_wait_for_the_gpu(tmp_path):
+    config = small_config()
+    loop = small_loop(STORE, Run(tmp_path), config)
+    batch = next(loop.loader.epoch(0))
+    on_gpu = Batch(*(getattr(batch, name).cuda() for name in ("x", "clip", "body", "index", "label")), epoch=0)
+    loop = Loop(
+        loop.objective.cuda(), loop.loader, optim=config.optim, train=config.train, seed=0, run=loop.run, identity={}
+    )
+    loop.objective.train()
+    loop.step(on_gpu)  # the first one may allocate, and look things up
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        steps = [loop.step(on_gpu) for _ in range(3)]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(math.isfinite(number) for step in steps for number in step.numbers.read())
 
 
 def test_the_largest_seed_trains(tmp_path):

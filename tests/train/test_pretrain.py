@@ -14,6 +14,7 @@ import torch
 from smae.errors import ConfigError, DataError, EnvironmentFault
 from smae.skeleton import KINECT20, NTU25
 from smae.train.build import build_objective, pick_device
+from smae.train.checkpoint import latest
 from smae.train.judge import judge, load_objective, seen_in_training
 from smae.train.log import Log, read_log
 from smae.train.pretrain import pretrain
@@ -105,6 +106,23 @@ def test_a_trained_objective_comes_back_with_its_weights(trained):
     assert torch.equal(objective.encoder.embed.weight, older.encoder.embed.weight)
     with pytest.raises(DataError, match="weights do not fit this model"):
         load_objective(trained.run, STORE, sets=["encoder.dim=8"], say=lambda line: None)
+
+
+def test_the_moving_average_is_what_is_judged(tmp_path):
+    outcome, said = train(tmp_path, config=small_config(train={"epochs": 2, "ema": 0.9})), []
+    _, objective = load_objective(outcome.run, STORE, say=said.append)
+    found = latest(outcome.run.checkpoints)
+    for name, weight in objective.state_dict().items():
+        assert torch.equal(weight, found.average[name]), name
+    assert not torch.equal(found.average["encoder.embed.weight"], found.model["encoder.embed.weight"])
+    assert any("moving average of its weights" in line for line in said)
+
+
+def test_slow_bfloat16_is_told(tmp_path, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr("smae.train.pretrain.fast_bf16", lambda device: False)
+    train(tmp_path, config=small_config(train={"max_steps": 1, "precision": "bf16"}), said=said)
+    assert any("no bf16 arithmetic" in line for line in said)
 
 
 @pytest.mark.parametrize(

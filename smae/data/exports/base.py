@@ -105,7 +105,7 @@ def export(
     """
     write = EXPORTS.get(format)
     to = Path(os.path.abspath(to))
-    if store.path.resolve() in (to.resolve(), *to.resolve().parents):
+    if isinstance(store.path, Path) and store.path.resolve() in (to.resolve(), *to.resolve().parents):
         raise ConfigError(f"the output {to} lies inside the store: choose another --to")
     if to.is_dir():
         raise ConfigError(f"expected a file to write, found the folder {to}: add a file's name to --to")

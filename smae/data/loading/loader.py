@@ -29,7 +29,8 @@ class Loader:
     """Batches of a store's clips, epoch by epoch.
 
     What a batch holds depends on the store, the clips, ``augment``, ``batch``, ``window``, ``seed`` and the epoch, and
-    on nothing else: resident or streaming, with any number of workers, batches are equal bit for bit.
+    on nothing else: resident or streaming, with any number of workers, batches are equal bit for bit. Among several
+    ranks, each gets its own part of every batch.
 
     Attributes:
         index: int64 [n], the clips, ascending.
@@ -52,6 +53,8 @@ class Loader:
         mode: Literal["auto", "resident", "streaming"] = "auto",
         augmented: bool | None = None,
         block_rows: int = BLOCK_ROWS,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         """Plan the loading; nothing is read yet.
 
@@ -59,7 +62,7 @@ class Loader:
             store: where the clips are.
             index: clip numbers, in any order, each once; taken in store order.
             augment: how clips are cropped, resized and varied.
-            batch: clips in a batch.
+            batch: clips in a batch, of all ranks together.
             seed: the run's seed, 0 <= seed < 2**64.
             train: shuffle, or keep store order.
             device: where batches go.
@@ -69,15 +72,24 @@ class Loader:
             mode: keep the rows in RAM, stream them, or decide by the free memory.
             augmented: vary the clips at random, or take their centre as in testing; like ``train`` unless said.
             block_rows: rows of a block.
+            rank, world: which of how many processes this is.
 
         Raises:
-            ConfigError: an empty index, numbers outside the store or given twice, or a size below its least value.
+            ConfigError: an empty index, numbers outside the store or given twice, a size below its least value, or a
+                batch with fewer clips than ranks.
         """
         self.index = _checked(index, clips=len(store))
         for name, value, least in (("batch", batch, 1), ("workers", workers, 0), ("window", window, 1)):
             if value < least:
                 raise ConfigError(f"loader: {name} must be at least {least}, found {value}")
+        last = len(self.index) % batch if not drop_last else 0
+        if min(batch, last or batch) < world:
+            raise ConfigError(
+                f"loader: {world} ranks cannot share a step of {min(batch, last or batch)} clips ({len(self.index):,} "
+                f"clips in batches of {batch}): choose another train.batch, or fewer processes"
+            )
         self.augment = augment
+        self._rank, self._world = rank, world
         self._store, self._batch, self._seed, self._device = store, batch, seed, device
         self._train, self._augmented = train, train if augmented is None else augmented
         self._workers, self._window, self._drop_last = workers, window, drop_last
@@ -113,7 +125,14 @@ class Loader:
         """
         if not 0 <= skip <= len(self.index):
             raise ConfigError(f"loader: skip must be between 0 and the {len(self.index)} clips there are, found {skip}")
-        steps = steps_of(self._positions(epoch), batch=self._batch, skip=skip, drop_last=self._drop_last)
+        steps = steps_of(
+            self._positions(epoch),
+            batch=self._batch,
+            skip=skip,
+            drop_last=self._drop_last,
+            rank=self._rank,
+            world=self._world,
+        )
         made = self._make(steps, epoch)
         return self._hand_over(ahead(made, depth=AHEAD) if self._workers else made)
 

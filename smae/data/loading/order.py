@@ -56,8 +56,13 @@ def _draw(key: int, epoch: int, number: Ints, *, stream: str) -> NDArray[np.floa
     return both
 
 
-def steps_of(order: Ints, *, batch: int, skip: int = 0, drop_last: bool = False) -> list[Ints]:
-    """Cut an order into batches, leaving out its first ``skip`` clips (those of the steps already finished)."""
+def steps_of(
+    order: Ints, *, batch: int, skip: int = 0, drop_last: bool = False, rank: int = 0, world: int = 1
+) -> list[Ints]:
+    """Cut an order into batches, leaving out its first ``skip`` clips (those of the steps already finished).
+
+    With ``world`` processes, each takes every ``world``-th clip of a batch: together they take what one would alone.
+    """
     rest = order[skip:]
     stop = len(rest) // batch * batch if drop_last else len(rest)
-    return [rest[start : start + batch] for start in range(0, stop, batch)]
+    return [rest[start : min(start + batch, stop)][rank::world] for start in range(0, stop, batch)]

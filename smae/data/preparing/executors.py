@@ -12,11 +12,12 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from multiprocessing.forkserver import ensure_running
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from smae.errors import ConfigError, EnvironmentFault, UnknownNameError
@@ -85,23 +86,31 @@ class ProcessExecutor:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def make_executor(name: str, *, workers: int | None, tasks: int) -> Executor:
+def make_executor(
+    name: str, *, workers: int | None, tasks: int, scheduler: str | None = None, shared: Sequence[Path] = ()
+) -> Executor:
     """Return the executor called ``name``.
 
     Args:
-        name: ``processes`` or ``inline``.
+        name: ``processes``, ``inline`` or ``dask``.
         workers: processes; None for one a usable core.
         tasks: how many tasks there will be; one worker, or one task, needs no pool.
+        scheduler: address of the Dask scheduler, for ``dask``.
+        shared: paths that all machines must see, for ``dask``.
 
     Raises:
-        UnknownNameError: neither of the two.
-        ConfigError: fewer than one worker.
+        UnknownNameError: none of the three.
+        ConfigError: fewer than one worker, or no fit scheduler and workers at that address.
     """
-    known = ("processes", "inline")
+    known = ("processes", "inline", "dask")
     if name not in known:
         raise UnknownNameError(f"unknown executor '{name}': expected one of {', '.join(known)}{nearest(name, known)}")
     if workers is not None and workers < 1:
         raise ConfigError(f"--workers {workers}: expected at least 1")
+    if name == "dask":
+        return _dask(scheduler, workers=workers, shared=shared)
+    if scheduler is not None:
+        raise ConfigError(f"--scheduler {scheduler}: only for --executor dask")
     count = min(workers or usable_cores(), tasks)
     return ProcessExecutor(count) if name == "processes" and count > 1 else InlineExecutor()
 
@@ -111,6 +120,18 @@ def warm_up(name: str, *, workers: int | None) -> None:
     if name == "processes" and sys.platform == "linux" and (workers or usable_cores()) > 1:
         _context()
         ensure_running()
+
+
+def _dask(scheduler: str | None, *, workers: int | None, shared: Sequence[Path]) -> Executor:
+    if scheduler is None:
+        raise ConfigError("--executor dask needs the address of its scheduler: --scheduler tcp://HOST:PORT")
+    if workers is not None:
+        raise ConfigError(f"--workers {workers}: with --executor dask, the workers are those of the scheduler")
+    try:
+        from smae.data.preparing.dask_executor import DaskExecutor
+    except ImportError as error:
+        raise ConfigError(f"--executor dask needs Dask ({error}): pip install 'smae[dask]'") from error
+    return DaskExecutor(scheduler, shared=shared)
 
 
 def usable_cores() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -53,12 +54,14 @@ class Job:
             self.tally.add(result)
         self._earlier, self._earlier_bytes = self.tally.samples, self.tally.read
 
-    def run(self, *, executor: str, workers: int | None, max_bad: float) -> PrepareSummary:
+    def run(self, *, executor: str, workers: int | None, scheduler: str | None, max_bad: float) -> PrepareSummary:
         """Do what is left and publish."""
         done = {result.task for result in self.tally.results}
         todo = [task for task in self.plan.tasks() if task.number not in done]
-        pool = make_executor(executor, workers=workers, tasks=max(len(todo), 1))
-        make = partial(Transform, self.raw, self.work.place, self.plan.settings, self.plan.layout)
+        raw = Path(os.path.abspath(self.raw))  # workers may have another current folder
+        shared = (raw, *self.work.shared)
+        pool = make_executor(executor, workers=workers, tasks=max(len(todo), 1), scheduler=scheduler, shared=shared)
+        make = partial(Transform, raw, self.work.place, self.plan.settings, self.plan.layout, safe=executor == "dask")
         with closing(pool.run(make, todo)) as results:
             for result in results:
                 self._take(result)

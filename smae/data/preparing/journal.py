@@ -1,14 +1,14 @@
-"""The folder ``<out>.wip`` of an unfinished preparation: the plan, what is done of it, and the store so far.
+"""What an unfinished preparation keeps: the plan, what is done of it, and the store so far.
 
-Everything in it can be lost at any moment but for what ``done/`` names, and a task is named there only when its shard
-is safe on disk. ``store/`` becomes the output by one rename.
+Everything can be lost at any moment but for what ``done/`` names, where a task is named only when its shard is safe.
+Where all this lies, and how the finished store gets to its place, is said by ``folder_work.py`` and ``object_work.py``.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,50 +16,74 @@ from blake3 import blake3
 
 from smae.data.preparing.plan import Plan, differences
 from smae.data.preparing.transform import TaskResult
-from smae.data.storage.atomic import disk, sync_folder
 from smae.data.storage.manifest import FileRecord, read_json
-from smae.data.storage.places import LocalPlace
+from smae.data.storage.places import Place
 from smae.errors import DataError
 
-_PLAN, _QUARANTINE = "plan.json", "quarantine.jsonl"
+PLAN, QUARANTINE_SHOWN = "plan.json", "quarantine.jsonl"
 
 
-class Workplace:
+class Workplace(ABC):
     """The unfinished work on one output.
 
     Attributes:
-        place: where the store is being written.
-
-    Args:
         out: where the store will appear.
+        files: where plan and journal are; named like the output, with ``.wip`` behind.
+        place: where the store is being written.
     """
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.folder = out.with_name(out.name + ".wip")
-        self._files = LocalPlace(self.folder)
-        self.place = LocalPlace(self.folder / "store")
-        self._old = self.folder / "old"
+    out: Path | str
+    files: Place
+    place: Place
 
     @property
+    @abstractmethod
     def unfinished(self) -> bool:
         """Whether there is work that ``resume`` can go on with."""
-        return (self.folder / _PLAN).exists() and self.place.folder.exists()
 
+    @property
+    @abstractmethod
+    def occupied(self) -> bool:
+        """Whether something is at the output that is no unfinished work."""
+
+    @property
+    @abstractmethod
+    def published(self) -> bool:
+        """Whether a complete store is at the output."""
+
+    @property
+    @abstractmethod
+    def shared(self) -> tuple[Path, ...]:
+        """Paths that every machine at work must see."""
+
+    @abstractmethod
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep all others from this output during the block.
+
+        Raises:
+            LockedError: another process is at work on it.
+            EnvironmentFault: the disk or the object store refused.
+        """
+
+    @abstractmethod
     def put_back(self) -> None:
-        """Undo a replacement that was cut off between moving the old store away and the new one in."""
-        if self._old.exists() and not self.out.exists():
-            with disk(self.out):
-                os.rename(self._old, self.out)
-            sync_folder(self.out.parent)
+        """Undo a publication that was cut off half-way."""
 
+    @abstractmethod
     def start(self, plan: Plan) -> None:
-        """Throw away what is there and begin: the plan is written last, so half a beginning counts as none."""
-        self.remove()
-        with disk(self.place.folder):
-            self.place.folder.mkdir(parents=True)
-        self._files.write(_PLAN, plan.encode())
-        sync_folder(self.folder.parent)
+        """Throw away what is there and begin."""
+
+    @abstractmethod
+    def publish(self) -> None:
+        """Make the finished store appear, and leave nothing else behind.
+
+        Raises:
+            EnvironmentFault: the disk or the object store refused; the same command with ``resume`` puts it right.
+        """
+
+    @abstractmethod
+    def remove(self) -> None:
+        """Remove plan and journal, and whatever else is no store."""
 
     def resume(self, plan: Plan) -> list[TaskResult]:
         """Return the tasks that are done, and remove everything else from the store so far.
@@ -67,19 +91,21 @@ class Workplace:
         Raises:
             DataError: the work was planned otherwise; the message lists each difference.
         """
-        changed = differences(read_json(self._files, _PLAN), json.loads(plan.encode()))
+        changed = differences(read_json(self.files, PLAN), json.loads(plan.encode()))
         if changed:
             raise DataError(
-                f"{self.folder} was begun with other inputs or settings, so it cannot be resumed:\n  "
+                f"{self.files.name} was begun with other inputs or settings, so it cannot be resumed:\n  "
                 + "\n  ".join(changed)
                 + "\nuse the same ones, or begin again with --overwrite"
             )
-        done = [result for task in plan.tasks() if (result := self._read(task.number)) is not None]
+        present = self.files.sizes()
+        todo = (task.number for task in plan.tasks() if _done(task.number) in present)
+        done = [result for number in todo if (result := self._read(number)) is not None]
         kept = {record.path for result in done for shard in result.shards for record in shard.files.values()}
         for key in self.place.sizes():
             if key not in kept:
                 self.place.remove(key)
-        self._files.remove(_QUARANTINE)
+        self.files.remove(QUARANTINE_SHOWN)
         return done
 
     def record(self, result: TaskResult) -> None:
@@ -90,38 +116,17 @@ class Workplace:
         """
         for shard in result.shards:
             shard.settle(self.place)
-        self._files.write(_done(result.task), json.dumps(result.to_json(), default=asdict).encode("ascii"))
+        self.files.write(_done(result.task), json.dumps(result.to_json(), default=asdict).encode("ascii"))
 
     def show_quarantine(self, lines: bytes) -> str:
         """Write the list of bad files where no store is published, and return where it is."""
-        self._files.write(_QUARANTINE, lines)
-        return f"{self._files.name}/{_QUARANTINE}"
-
-    def publish(self) -> None:
-        """Move the finished store to its place, an old one out of it, and leave nothing else behind.
-
-        Raises:
-            EnvironmentFault: the disk refused; the old store, if there was one, is back in its place at the next start.
-        """
-        with disk(self.out):
-            if self.out.exists() and any(self.out.iterdir()):
-                os.rename(self.out, self._old)
-            os.rename(self.place.folder, self.out)
-        sync_folder(self.out.parent)
-        self.remove()
-
-    def remove(self) -> None:
-        """Remove the folder and all that is in it."""
-        if self.folder.exists():
-            with disk(self.folder):
-                shutil.rmtree(self.folder)
+        self.files.write(QUARANTINE_SHOWN, lines)
+        return f"{self.files.name}/{QUARANTINE_SHOWN}"
 
     def _read(self, task: int) -> TaskResult | None:
         """Return a task's result if it is written down and its shards are as they were."""
-        if not (self.folder / _done(task)).is_file():
-            return None
         try:
-            result = TaskResult.from_json(task, read_json(self._files, _done(task)))
+            result = TaskResult.from_json(task, read_json(self.files, _done(task)))
         except (DataError, ValueError, KeyError, TypeError):
             return None  # damaged: the task is done again
         records = [record for shard in result.shards for record in shard.files.values()]

@@ -9,16 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from smae.data.preparing.executors import make_executor, warm_up
+from smae.data.preparing.folder_work import FolderWork
 from smae.data.preparing.job import Job
 from smae.data.preparing.journal import Workplace
-from smae.data.preparing.lock import locked
+from smae.data.preparing.object_work import ObjectWork
 from smae.data.preparing.plan import Plan, Settings, make_plan
 from smae.data.preparing.stop import signal_of, sigterm_interrupts
 from smae.data.preparing.summary import PrepareSummary, Progress, decode_refused
-from smae.data.storage.atomic import disk
 from smae.data.storage.codecs import joint_codec
-from smae.data.storage.manifest import MANIFEST, QUARANTINE, read_checked
+from smae.data.storage.manifest import QUARANTINE, read_checked
 from smae.data.storage.metadata import MODES
+from smae.data.storage.places import locate
 from smae.data.storage.store import Store, open_store
 from smae.errors import ConfigError, DataError, EnvironmentFault, Interrupted
 
@@ -27,13 +28,14 @@ __all__ = ["PrepareSummary", "Progress", "prepare"]
 
 def prepare(
     raw: Path,
-    out: Path,
+    out: Path | str,
     *,
     source: str = "ntu",
     mode: str = "reference",
     frames: int | None = None,
     workers: int | None = None,
     executor: str = "processes",
+    scheduler: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     strict: bool = False,
@@ -51,14 +53,17 @@ def prepare(
 
     Args:
         raw: folder with recordings and zips of recordings in it, at any depth, or one zip.
-        out: the store's folder; appears when it is complete. Its neighbour ``<out>.wip`` holds unfinished work.
+        out: the store's folder, or its URL in an object store; appears when it is complete. Its neighbour
+            ``<out>.wip`` holds unfinished work.
         source: registered source that knows the raw data.
         mode: ``reference``, the pipeline that published numbers rest on, or ``exact``.
         frames: resample every clip to so many frames.
         workers: processes; one a usable core when left out. Changes no byte.
-        executor: ``processes`` or ``inline``.
+        executor: ``processes``, ``inline`` or ``dask``.
+        scheduler: address of a Dask scheduler, for ``dask``, whose workers see ``raw`` and ``out`` under these paths.
         resume: go on with unfinished work; with none there, simply start.
-        overwrite: replace a store, or throw unfinished work away; the old store stays until the new one is complete.
+        overwrite: replace a store, or throw unfinished work away; in a folder, the old store stays until the new one
+            is complete.
         strict: refuse what is merely tolerated, and stop at the first bad file.
         strict_names: ``.skeleton`` files with other names than NTU's are bad, not ignored.
         max_bad: largest share of bad files with which a store is published; 3 bad files always pass, unless it is 0.
@@ -76,20 +81,23 @@ def prepare(
     """
     settings = Settings(source, mode, frames, strict, strict_names, float(max_range), missing_list, codec)
     _check_settings(settings, workers=workers, max_bad=max_bad)
-    out = Path(os.path.abspath(out))
-    _check_places(raw, out)
-    make_executor(executor, workers=workers, tasks=1)  # a wrong name or number fails before any work
+    out = locate(out)
+    _check_raw(raw)
+    if isinstance(out, Path):
+        out = Path(os.path.abspath(out))
+        _check_apart(raw, out)
+    # A wrong name or number, or a cluster that cannot do it, fails before any work.
+    make_executor(executor, workers=workers, tasks=1, scheduler=scheduler, shared=(raw,))
     began = time.monotonic()
+    work = FolderWork(out) if isinstance(out, Path) else ObjectWork(out)
     try:
-        with disk(out.parent):
-            out.parent.mkdir(parents=True, exist_ok=True)
-        with sigterm_interrupts(), locked(out.with_name(out.name + ".lock")):
-            work = Workplace(out)
+        with sigterm_interrupts(), work.lock():
             going_on = _check_output(work, resume=resume, overwrite=overwrite)
             warm_up(executor, workers=workers)
             plan = make_plan(raw, settings)
-            if resume and not going_on and _holds_anything(out):
-                done = _already_done(open_store(out), plan, began, replace=overwrite)
+            if resume and work.occupied:
+                # Also where a run was killed between publishing and clearing up.
+                done = _already_done(open_store(out), plan, began, replace=overwrite or going_on)
                 if done is not None:
                     work.remove()
                     return done
@@ -97,9 +105,11 @@ def prepare(
             if not going_on:
                 work.start(plan)
             job = Job(raw=raw, plan=plan, work=work, finished=finished, began=began, progress=progress)
-            return job.run(executor=executor, workers=workers, max_bad=max_bad)
+            return job.run(executor=executor, workers=workers, scheduler=scheduler, max_bad=max_bad)
     except KeyboardInterrupt as error:
-        message = f"stopped; {out.name}.wip keeps what is done: run the same command with --resume"
+        message = (
+            f"stopped; {work.files.name.rpartition('/')[2]} keeps what is done: run the same command with --resume"
+        )
         raise Interrupted(message, signal_of(error)) from error
     except MemoryError as error:
         raise EnvironmentFault("out of memory: use fewer --workers, and run again with --resume") from error
@@ -119,34 +129,38 @@ def _check_settings(settings: Settings, *, workers: int | None, max_bad: float) 
             raise ConfigError(message)
 
 
-def _check_places(raw: Path, out: Path) -> None:
+def _check_raw(raw: Path) -> None:
     if not raw.exists():
         raise ConfigError(f"no input at {raw}: give a folder or zip of recordings")
-    source, target = raw.resolve(), out.resolve()
+    if raw.is_dir() and not any(raw.iterdir()):
+        raise ConfigError(f"the input folder {raw} is empty")
+
+
+def _check_apart(raw: Path, out: Path) -> None:
+    try:
+        source, target = raw.resolve(), out.resolve()
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(f"{out}: a link that leads in circles: choose another --out") from error
     if target == source or source in target.parents:
         raise ConfigError(f"the output {out} lies inside the input {raw}: choose another --out")
     if target in source.parents:
         raise ConfigError(f"the input {raw} lies inside the output {out}: choose another --out")
-    if raw.is_dir() and not any(raw.iterdir()):
-        raise ConfigError(f"the input folder {raw} is empty")
 
 
 def _check_output(work: Workplace, *, resume: bool, overwrite: bool) -> bool:
     """Return whether there is work to go on with; refuse where something is in the way."""
     work.put_back()
     going_on = resume and work.unfinished
-    if _holds_anything(work.out):
+    if work.occupied:
         if not resume and not overwrite:
             raise ConfigError(f"{work.out} is there already: add --overwrite to replace it, or choose another --out")
-        if not (work.out / MANIFEST).is_file():
+        if not work.published:
             raise ConfigError(f"{work.out} is not a store, so it is not replaced: remove it, or choose another --out")
     if work.unfinished and not resume and not overwrite:
-        raise ConfigError(f"{work.folder} holds unfinished work: add --resume to go on, or --overwrite to begin again")
+        raise ConfigError(
+            f"{work.files.name} holds unfinished work: add --resume to go on, or --overwrite to begin again"
+        )
     return going_on
-
-
-def _holds_anything(path: Path) -> bool:
-    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
 
 
 def _already_done(store: Store, plan: Plan, began: float, *, replace: bool) -> PrepareSummary | None:

@@ -13,8 +13,9 @@ from smae.data.preparing.outcome import Outcome
 from smae.data.preparing.plan import Plan
 from smae.data.preparing.transform import TaskResult
 from smae.data.sources import Refused
+from smae.data.storage.manifest import QUARANTINE
 from smae.data.storage.shards import Shard
-from smae.errors import EXIT_DONE, EXIT_QUARANTINED
+from smae.errors import EXIT_DONE, EXIT_QUARANTINED, DataError
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class PrepareSummary:
         largest_error: of a coordinate, metres, that the codec made.
     """
 
-    store: Path
+    store: Path | str
     fingerprint: str
     dataset: str
     found: int
@@ -163,5 +164,14 @@ def encode_refused(refused: Refused) -> bytes:
 
 
 def decode_refused(lines: bytes) -> tuple[Refused, ...]:
-    """Return what ``quarantine.jsonl`` holds."""
-    return tuple(Refused(**json.loads(line)) for line in lines.splitlines())
+    """Return what ``quarantine.jsonl`` holds.
+
+    Raises:
+        DataError: lines that are no records of bad files.
+    """
+    try:
+        return tuple(Refused(**json.loads(line)) for line in lines.splitlines())
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"{QUARANTINE}: not a list of bad files ({str(error)[:80]}): prepare the store again"
+        ) from error

@@ -62,9 +62,10 @@ class Transform:
         place: where the store is being written.
         settings: what to do.
         layout: joint layout of the samples.
+        safe: wait until each shard survives a power cut: on another machine, whoever notes that it is done cannot.
     """
 
-    def __init__(self, raw: Path, place: Place, settings: Settings, layout: Layout) -> None:
+    def __init__(self, raw: Path, place: Place, settings: Settings, layout: Layout, *, safe: bool = False) -> None:
         # Imported where the work is done: a process that only hands out tasks needs no compiled kernels.
         from smae.data.cleaning.clean import clean
         from smae.data.preparing.usual import usual_way
@@ -72,7 +73,7 @@ class Transform:
         self._settings, self._layout, self._clean = settings, layout, clean
         self._source = SOURCES.get(settings.source)()
         self._reader = self._source.reader(raw)
-        self._writer = ShardWriter(place, layout=layout, codec=settings.codec)
+        self._writer = ShardWriter(place, layout=layout, codec=settings.codec, safe=safe)
         self._usual = usual_way(self._source, settings, layout)
 
     def __call__(self, task: Task) -> TaskResult:

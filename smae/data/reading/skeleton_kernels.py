@@ -190,6 +190,8 @@ def fill(
                 stop = _U(ends[before + _ONE])
                 # Numbers are found by the spaces after them, so that none waits until the one before it is read.
                 start, gaps = at, mask(text, at, _SPACE, _SPACE)
+                if popcount(gaps) < _U(3):
+                    return False
                 for axis in range(_ZERO, _U(3)):
                     end = start + trailing_zeros(gaps)
                     gaps &= gaps - _ONE

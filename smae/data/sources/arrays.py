@@ -1,7 +1,7 @@
 """Clips that others cleaned, on their way from an array file to a store: packed as bytes, checked, slots told apart.
 
 Every such source reads a sample as the bytes of one ``.npy`` (joints float32 [M, T, V, 3]), followed by a second one
-(state uint8 [M, T, V]) where the data know it; these bytes are what a clip's SHA-256 is of.
+(state uint8 [M, T, V]) where the data know it; these bytes are what a clip's BLAKE3 is of.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ _SPLITS = {
     "xset": "xset",
 }
 _LOCAL_HEADER = struct.Struct("<26xHH")
-MAX_LABEL_BYTES = 256 * 2**20
+_LABEL_BLOCK = 2**20
+"""Bytes of labels that are looked at together, if a row is not larger."""
 
 
 @SOURCES.register("ctrgcn-npz")
@@ -202,7 +203,8 @@ def read_header(member: IO[bytes], *, where: object) -> tuple[tuple[int, ...], n
         version = np.lib.format.read_magic(member)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(member)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:
+        # NumPy reads the header as Python's literals, and stumbles over hostile ones in many ways.
         raise DataError(f"{where}: not a NumPy array ({str(error)[:100]})") from error
     if fortran or dtype.hasobject:
         raise DataError(f"{where}: an array in Fortran order or of Python objects: save it again as plain floats")
@@ -217,23 +219,36 @@ def _header_of(file: Path, archive: zipfile.ZipFile, name: str) -> tuple[tuple[i
 def _labels(file: Path, archive: zipfile.ZipFile, name: str, *, count: int) -> tuple[NDArray[np.int64], int]:
     """Return 0-based labels [count], and the number of columns (0 where y holds class numbers)."""
     info, where = member_info(file, archive, name), f"{file}!{name}"
-    if info.file_size > MAX_LABEL_BYTES:
-        raise DataError(f"{where}: {info.file_size:,} bytes of labels; at most {MAX_LABEL_BYTES:,} are read")
     with archive.open(info) as member:
         shape, dtype = read_header(member, where=where)
-        try:
-            y = np.frombuffer(member.read(), dtype).reshape(shape)
-        except (ValueError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(f"{where}: damaged: {error}") from error
-    if len(shape) not in (1, 2) or shape[0] != count or dtype.kind not in "fiu":
-        raise DataError(
-            f"{where}: expected [{count}, classes] one-hot or [{count}] numbers, found {dtype} {list(shape)}"
-        )
-    if len(shape) == 1:
-        if count and (y.min() < 0 or (y != y.astype(np.int64)).any()):
-            raise DataError(f"{where}: expected class numbers from 0")
-        return y.astype(np.int64), 0
-    if not ((y == 0) | (y == 1)).all() or not (y.sum(axis=1) == 1).all():
-        row = int((((y != 0) & (y != 1)).any(axis=1) | (y.sum(axis=1) != 1)).argmax())
-        raise DataError(f"{where}: row {row} is not one-hot: one 1 and zeros expected")
-    return y.argmax(axis=1), shape[1]
+        wide = shape[1] if len(shape) == 2 else 1
+        if len(shape) not in (1, 2) or shape[0] != count or dtype.kind not in "fiu" or not 0 < wide <= MAX_CLIPS:
+            raise DataError(
+                f"{where}: expected [{count}, classes] one-hot or [{count}] numbers, found {dtype} {list(shape)}"
+            )
+        labels = np.empty(count, np.int64)
+        # Some rows at a time: one-hot labels of doubles take a thousand times the memory of what they say.
+        step = max(1, _LABEL_BLOCK // (wide * dtype.itemsize))
+        for start in range(0, count, step):
+            rows = min(step, count - start)
+            try:
+                data = member.read(rows * wide * dtype.itemsize)
+                y = np.frombuffer(data, dtype).reshape(rows, *shape[1:])
+            except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                raise DataError(f"{where}: damaged: {error}") from error
+            labels[start : start + rows] = _one_hot(y, start, where) if len(shape) == 2 else _numbers(y, where)
+    return labels, shape[1] if len(shape) == 2 else 0
+
+
+def _one_hot(y: NDArray[Any], start: int, where: str) -> NDArray[np.int64]:
+    wrong = ((y != 0) & (y != 1)).any(axis=1) | (y.sum(axis=1) != 1)
+    if wrong.any():
+        raise DataError(f"{where}: row {start + int(wrong.argmax())} is not one-hot: one 1 and zeros expected")
+    return np.asarray(y.argmax(axis=1), np.int64)
+
+
+def _numbers(y: NDArray[Any], where: str) -> NDArray[np.int64]:
+    labels = y.astype(np.int64)
+    if (labels < 0).any() or (y != labels).any():
+        raise DataError(f"{where}: expected class numbers from 0")
+    return labels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -127,6 +128,7 @@ def _inside(link: Path, root: Path) -> str | None:
 def _list_zip(file: Path, path: str, finds: _Finds) -> None:
     with open_archive(file) as archive:
         last = {info.filename: info for info in archive.infolist()}
+        shared = _overlapping(archive.infolist())
         for info in archive.infolist():
             if info.is_dir():
                 continue
@@ -137,8 +139,21 @@ def _list_zip(file: Path, path: str, finds: _Finds) -> None:
             refusal = refuse_member(info)
             if refusal is None and last[info.filename] is not info:
                 refusal = "zip-name", "the zip holds this name twice; the later member is read"
+            if refusal is None and info.header_offset in shared:
+                refusal = "zip-overlap", "its bytes are another member's too: no ordinary zip is so packed"
             if refusal is not None:
                 finds.refused.append(Refused(where, *refusal, info.file_size))
             else:
                 packed = packed_member(info)
                 finds.samples.append(Sample(name, path, info.filename, info.file_size, packed))
+
+
+def _overlapping(members: list[zipfile.ZipInfo]) -> set[int]:
+    """Return the offsets of members that begin before the one in front of them ends: what zip bombs are made of."""
+    found: set[int] = set()
+    before, end = -1, 0
+    for info in sorted(members, key=attrgetter("header_offset")):
+        if info.header_offset < end:
+            found |= {before, info.header_offset}
+        before, end = info.header_offset, max(end, info.header_offset + info.compress_size)
+    return found

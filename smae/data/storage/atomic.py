@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +13,8 @@ from pathlib import Path
 from smae.errors import EnvironmentFault
 
 PARTIAL = ".partial"
+_HERE, _EXCHANGE = -100, 2
+"""AT_FDCWD and RENAME_EXCHANGE of Linux."""
 
 
 @contextmanager
@@ -49,6 +54,23 @@ def place(path: Path, *pieces: bytes, safe: bool = True) -> None:
         os.replace(partial, path)
         if safe:
             sync_folder(path.parent)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step, so that neither is ever missing; False where the system cannot.
+
+    Raises:
+        OSError: it can, and failed.
+    """
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
+    if call is None:
+        return False
+    if call(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), str(other))
 
 
 def sync_folder(folder: Path) -> None:

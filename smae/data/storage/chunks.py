@@ -9,7 +9,7 @@ header (``nbytes`` at 4, ``cbytes`` at 12).
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,33 +117,55 @@ class ShardedRows:
         if not 0 <= start <= stop <= self.rows:
             raise IndexError(f"rows {start} to {stop} of {self.rows} in {self.place.name}/{self.array}")
         out = np.empty((stop - start, *self.row_shape), self.dtype)
-        for base in range(start // CHUNK_ROWS * CHUNK_ROWS, stop, CHUNK_ROWS):
-            low, high = max(start, base), min(stop, base + CHUNK_ROWS)
-            self._read_chunk(base, low - base, high - base, out[low - start : high - start])
+        for shard in range(start // SHARD_ROWS, -(-stop // SHARD_ROWS)):
+            base = shard * SHARD_ROWS
+            low, high = max(start, base), min(stop, base + SHARD_ROWS)
+            self._read_shard(shard, low - base, high - base, out[low - start : high - start])
         return out
 
-    def _read_chunk(self, base: int, start: int, stop: int, out: NDArray[Any]) -> None:
-        """Read rows of the chunk that begins at row ``base``."""
-        shard, chunk = base // SHARD_ROWS, base % SHARD_ROWS // CHUNK_ROWS
-        if chunk >= len(self.checksums[shard]):
-            out[:] = 0
+    def _read_shard(self, shard: int, start: int, stop: int, out: NDArray[Any]) -> None:
+        """Read rows ``start`` to ``stop`` of a shard, by one request where their chunks lie end to end."""
+        filled = len(self.checksums[shard]) * CHUNK_ROWS
+        if stop > filled:
+            out[max(filled - start, 0) :] = 0
+            stop = max(filled, start)
+        chunks = range(start // CHUNK_ROWS, -(-stop // CHUNK_ROWS))
+        if not chunks:
             return
-        plain = self.codec.dtype == self.dtype
-        whole = plain and stop - start == CHUNK_ROWS
-        kept = out if whole else np.empty((CHUNK_ROWS, *self.row_shape), self.codec.dtype)
         key = shard_key(self.array, shard, dimensions=1 + len(self.row_shape))
-        where = f"{self.place.name}/{key} chunk {chunk}"
+        places = self._index(shard, key)[chunks.start : chunks.stop]
+        if (lost := np.flatnonzero(places[:, 0] == ABSENT)).size:
+            where = f"{self.place.name}/{key} chunk {chunks.start + int(lost[0])}"
+            raise DataError(f"{where}: missing from its shard: the store is damaged, prepare it again")
+        for chunk, data in zip(chunks, self._read_places(key, places.astype(np.int64)), strict=True):
+            base = chunk * CHUNK_ROWS
+            low, high = max(start, base), min(stop, base + CHUNK_ROWS)
+            where, expected = f"{self.place.name}/{key} chunk {chunk}", self.checksums[shard][chunk]
+            target = out[low - start : high - start]
+            if len(target) == CHUNK_ROWS and self.codec.dtype == self.dtype:
+                decode(data, out=target, where=where, expected=expected)
+                continue
+            kept = np.empty((CHUNK_ROWS, *self.row_shape), self.codec.dtype)
+            decode(data, out=kept, where=where, expected=expected)
+            self.codec.decode(kept[low - base : high - base], target)
+
+    def _index(self, shard: int, key: str) -> NDArray[np.uint64]:
         if shard not in self._places:
             size = self.sizes[shard]
             index = self.place.read_part(key, max(size - INDEX_BYTES, 0), INDEX_BYTES)
             self._places[shard] = chunk_places(index, size=size, where=f"{self.place.name}/{key}")
-        offset, length = (int(value) for value in self._places[shard][chunk])
-        if offset == ABSENT:
-            raise DataError(f"{where}: missing from its shard: the store is damaged, prepare it again")
-        data = self.place.read_part(key, offset, length)
-        decode(data, out=kept, where=where, expected=self.checksums[shard][chunk])
-        if not whole:
-            self.codec.decode(kept[start:stop], out)
+        return self._places[shard]
+
+    def _read_places(self, key: str, places: NDArray[np.int64]) -> Iterator[bytes]:
+        """Yield the bytes at each (offset, length)."""
+        offset, length = places[:, 0], places[:, 1]
+        if (offset[1:] == offset[:-1] + length[:-1]).all():
+            data = self.place.read_part(key, int(offset[0]), int(length.sum()))
+            for begin, end in zip(offset - offset[0], offset - offset[0] + length, strict=True):
+                yield data[begin:end]
+        else:
+            for begin, size in places.tolist():
+                yield self.place.read_part(key, begin, size)
 
 
 def shard_key(array: str, shard: int, *, dimensions: int) -> str:

@@ -50,7 +50,7 @@ class StoreInfo:
         bytes: on disk, manifest included.
     """
 
-    path: Path
+    path: Path | str
     fingerprint: str
     dataset: str
     mode: str

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from smae.data.storage.atomic import disk, place, sync_file, sync_folder
-from smae.errors import DataError
+from smae.errors import ConfigError, DataError
 
 IRREGULAR = -1
 """The size of what is no regular file (a link, a FIFO, a device)."""
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 class Place(Protocol):
@@ -159,6 +163,26 @@ def _pread(handle: int, start: int, length: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+def locate(where: str | Path) -> str | Path:
+    """Return the URL of an object store as it is, anything else as a path (``file://`` URLs too)."""
+    if isinstance(where, Path) or not _URL.match(where):
+        return Path(where)
+    if where.startswith("file://"):
+        return Path(url2pathname(urlsplit(where).path))
+    return where.rstrip("/")
+
+
 def open_place(where: str | Path) -> Place:
-    """Return the place that a path names."""
-    return LocalPlace(Path(where))
+    """Return the place that a path or a URL names.
+
+    Raises:
+        ConfigError: a URL that names no object store, or obstore is not installed.
+    """
+    where = locate(where)
+    if isinstance(where, Path):
+        return LocalPlace(where)
+    try:
+        from smae.data.storage.object_place import ObjectPlace
+    except ImportError as error:
+        raise ConfigError(f"object stores need obstore ({error}): pip install 'smae[objects]'") from error
+    return ObjectPlace(where)

@@ -78,9 +78,11 @@ class ShardWriter:
         place: where the store is being written.
         layout: joint layout of the clips.
         codec: how joints are kept.
+        safe: wait until each shard survives a power cut, which otherwise ``Shard.settle`` does.
     """
 
-    def __init__(self, place: Place, *, layout: Layout, codec: str) -> None:
+    def __init__(self, place: Place, *, layout: Layout, codec: str, safe: bool = False) -> None:
+        self._safe = safe
         self._place, self._layout, self._codec = place, layout, joint_codec(codec)
         # Rows wait here for their chunk to be full, and are packed while the processor still has them in its cache; of
         # the room for the largest clip, hardly anything is ever touched.
@@ -166,7 +168,7 @@ class ShardWriter:
         for array, encoder in self._encoders.items():
             key, pieces = part_key(array, self._task, len(self._shards)), encoder.finish()
             # Whoever notes that the shard is done waits for the disk, while the next one is being made.
-            self._place.write(key, *pieces, safe=False)
+            self._place.write(key, *pieces, safe=self._safe)
             files[array] = record_of(key, *pieces, crc32c=encoder.crc32c)
         error = self._encoders["joints"].error
         self._shards.append(Shard(**files, clips=self._clips, rows=self._rows, error=error))

@@ -17,7 +17,7 @@ from smae.data.storage.chunks import CHUNK_ROWS, SHARD_ROWS, ShardedRows, decode
 from smae.data.storage.codecs import UINT8, Codec
 from smae.data.storage.manifest import FileRecord, check_files, read_checked, read_json, read_manifest
 from smae.data.storage.metadata import ArrayMetadata, Attributes, column_metadata, read_attributes, rows_metadata
-from smae.data.storage.places import LocalPlace, Place, open_place
+from smae.data.storage.places import LocalPlace, Place, locate, open_place
 from smae.errors import DataError, UnknownNameError
 from smae.registry import nearest
 from smae.skeleton import Layout
@@ -30,7 +30,7 @@ class Store:
     Cheap to pickle: what travels is the path and the fingerprint, and the other side opens it again.
 
     Attributes:
-        path: its folder.
+        path: its folder, or its URL.
         fingerprint: SHA-256, hex, of its manifest.
         attributes: what the store says of itself.
         clips: NumPy columns, one entry a clip.
@@ -39,7 +39,7 @@ class Store:
         place: where the files are.
     """
 
-    path: Path
+    path: Path | str
     fingerprint: str
     attributes: Attributes
     clips: ClipTable
@@ -149,6 +149,7 @@ def open_store(path: Path | str) -> Store:
 
     Raises:
         DataError: nothing at ``path``, or not a complete, undamaged store; the message names the file.
+        EnvironmentFault: an object store does not answer, or does not let us in.
     """
     place = open_place(path)
     if isinstance(place, LocalPlace) and not place.folder.is_dir():
@@ -171,10 +172,10 @@ def open_store(path: Path | str) -> Store:
     for name, role in splits.items():
         if role.max(initial=0) > protocols.TEST:
             raise DataError(f"{place.name}: split '{name}' holds {role.max()} where 0, 1 or 2 belong; prepare it again")
-    return Store(Path(path), fingerprint, attributes, clips, files, splits, place, joints, state)
+    return Store(locate(path), fingerprint, attributes, clips, files, splits, place, joints, state)
 
 
-def _reopen(path: Path, fingerprint: str) -> Store:
+def _reopen(path: Path | str, fingerprint: str) -> Store:
     store = open_store(path)
     if store.fingerprint != fingerprint:
         raise DataError(f"{path}: the store was replaced while it was in use; start again with the new one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from blake3 import blake3
 
 from smae.data.recording import MISSING
 from smae.data.storage.chunks import SHARD_ROWS
-from smae.data.storage.manifest import FileRecord, check_files, read_manifest
-from smae.data.storage.places import Place, open_place
+from smae.data.storage.manifest import QUARANTINE, FileRecord, check_files, read_checked, read_manifest
+from smae.data.storage.places import Place, locate, open_place
 from smae.data.storage.store import Store, open_store
 from smae.errors import EXIT_DATA, EXIT_DONE, DataError
 
@@ -30,7 +31,7 @@ class VerifyReport:
         problems: one line each, naming the file, chunk or clip; none in a sound store.
     """
 
-    path: Path
+    path: Path | str
     fingerprint: str
     files: int
     bytes: int
@@ -53,9 +54,10 @@ def verify(path: Path | str) -> VerifyReport:
     Damage is reported, never raised.
 
     Raises:
-        ConfigError: nothing at ``path``.
+        ConfigError: a URL that names no object store.
+        EnvironmentFault: an object store does not answer, or does not let us in.
     """
-    path = Path(path)
+    path = locate(path)
     place = open_place(path)
     try:
         fingerprint, files = read_manifest(place)
@@ -63,18 +65,24 @@ def verify(path: Path | str) -> VerifyReport:
         return VerifyReport(path, "", 0, 0, (str(error),))
     problems = check_files(place, files)
     broken = {problem.split(":")[0] for problem in problems}
-    sound = [record for record in files.values() if record.path not in broken]
+    sound = [record for record in files.values() if _shown(record) not in broken]
     problems += [
-        f"{record.path}: its BLAKE3 is not the manifest's"
+        f"{_shown(record)}: its BLAKE3 is not the manifest's"
         for record in sound
         if _digest(place, record) != record.blake3
     ]
     if not problems:
         try:
-            problems += _check_values(open_store(path))
+            store = open_store(path)
+            problems += _check_values(store) + _check_quarantine(store)
         except DataError as error:
             problems.append(str(error))
     return VerifyReport(path, fingerprint, len(sound), sum(record.size for record in sound), tuple(problems))
+
+
+def _shown(record: FileRecord) -> str:
+    """Return a file's name as ``check_files`` prints it."""
+    return ascii(record.path)[1:-1]
 
 
 def _digest(place: Place, record: FileRecord) -> str:
@@ -105,3 +113,13 @@ def _check_values(store: Store) -> list[str]:
             clip = int(np.searchsorted(store.clips.offset, row, side="right")) - 1
             problems.append(f"clip {store.clips.name[clip]}: row {row} holds a number that no joint or state can have")
     return problems
+
+
+def _check_quarantine(store: Store) -> list[str]:
+    """Return a line if the list of bad files is none."""
+    lines = read_checked(store.place, store.files[QUARANTINE]).splitlines()
+    try:
+        sound = all(isinstance(json.loads(line), dict) for line in lines)
+    except (ValueError, RecursionError):
+        sound = False
+    return [] if sound else [f"{QUARANTINE}: not a list of bad files, one JSON object a line"]

@@ -23,7 +23,7 @@ from smae.data.storage.encode import encode_metadata
 from smae.data.storage.manifest import MANIFEST, QUARANTINE, STORE_VERSION, FileRecord, encode_manifest, record_of
 from smae.data.storage.places import LocalPlace, Place
 from smae.data.storage.shards import DIMENSIONS, Shard, ShardWriter, offsets
-from smae.errors import DataError
+from smae.errors import DataError, EnvironmentFault
 from smae.skeleton import Layout
 
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -92,7 +92,7 @@ def finish_store(
 
     Raises:
         DataError: a split's name cannot be a file's.
-        EnvironmentFault: the disk refused.
+        EnvironmentFault: the disk refused, or a shard that was written is not there.
     """
     splits = splits or {}
     for name in splits:
@@ -108,7 +108,14 @@ def finish_store(
     for key, data in others.items():
         place.write(key, data)
         files[key] = record_of(key, data)
-    for key in place.sizes():
+    present = place.sizes()
+    for key, record in files.items():
+        if present.get(key) != record.size:
+            raise EnvironmentFault(
+                f"{place.name}/{key}: not there as it was written: do all workers see this place? Put it right and run "
+                "the same command with --resume"
+            )
+    for key in present:
         if key not in files:
             place.remove(key)
     if isinstance(place, LocalPlace):

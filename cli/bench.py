@@ -1,0 +1,75 @@
+"""``smae bench``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import click
+
+import smae
+from smae.errors import EnvironmentFault
+
+BENCHMARKS = {
+    "prepare": "Raw files to a store, against naive scripts and reading alone.",
+    "loader": "Batches from a store, against a naive loader and a copy.",
+    "masking": "Masks, against naive ones and a copy.",
+    "step": "The pre-training step, against a naive one and matrix products.",
+}
+"""Benchmarks, in the order of work; each is the module of its name in the checkout's ``benchmarks/``."""
+
+
+def _load(name: str) -> click.Command:
+    # They are measured where they are developed: a checkout holds them, an installed package does not.
+    checkout = Path(smae.__file__).resolve().parents[1]
+    if not (checkout / "benchmarks" / "harness.py").is_file():
+        raise EnvironmentFault(
+            f"{checkout}: no benchmarks/ there, which the installed package leaves out: run `smae bench` from a "
+            "checkout of the repository, installed with pip install --editable"
+        )
+    if str(checkout) not in sys.path:
+        sys.path.insert(0, str(checkout))
+    main: click.Command = importlib.import_module(f"benchmarks.{name}").main
+    return main
+
+
+class Benchmarks(click.Group):
+    """A group that imports a benchmark only when it runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the benchmarks, and ``all``."""
+        return [*BENCHMARKS, "all"]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Return a benchmark, imported now."""
+        return _all if name == "all" else _load(name) if name in BENCHMARKS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the benchmarks from the table above, importing none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([*BENCHMARKS.items(), ("all", "All of them, one after the other.")])
+
+
+@click.command("all")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a benchmark.")
+@click.option("--write", is_flag=True, help="Write benchmarks/results/.")
+def _all(as_json: bool, write: bool) -> None:
+    """Run all benchmarks, one after the other, at their full size."""
+    options = [*(["--json"] if as_json else []), *(["--write"] if write else [])]
+    for name in BENCHMARKS:
+        _load(name).main(options, prog_name=f"smae bench {name}", standalone_mode=False)
+
+
+@click.group("bench", cls=Benchmarks)
+def command() -> None:
+    """Measure smae against naive code and against what the machine can do.
+
+    \b
+    Examples:
+      smae bench step
+      smae bench masking --json
+      smae bench all --write
+
+    Each prints the ratios of one run; `smae bench step --help` tells its options.
+    """

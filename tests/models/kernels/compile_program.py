@@ -1,0 +1,35 @@
+"""What tests/models/kernels/test_compile.py runs: compile the masking kernels for a GPU that need not be here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from smae.models.kernels import masking
+
+LISTS = dict.fromkeys(("item_ptr", "keep_ptr", "hide_ptr", "restore_ptr"), "*i64") | {"seed": "i64"}
+STREAM = 0xDEADBEEF
+"""A stream's code is up to 2**32 - 1, more than a signed word holds."""
+SHAPES = {"stream": STREAM, "BLOCK": 1024}
+TABLE = {"TIMES": 32, "JOINTS": 32, "joint_stream": STREAM}
+
+
+def compile_for_hopper(kernel: Any, types: dict[str, str], constants: dict[str, Any]) -> None:
+    """Compile down to machine code; every argument that is not named is a 32-bit whole number."""
+    signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in kernel.arg_names}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32))
+    print(kernel.__name__, len(made.asm["cubin"]))
+
+
+if __name__ == "__main__":
+    compile_for_hopper(masking._flat, LISTS, {**SHAPES, "TUBES": False})
+    compile_for_hopper(masking._flat, LISTS, {**SHAPES, "TUBES": True})
+    compile_for_hopper(
+        masking._motion_aware, {**LISTS, "tokens_ptr": "*fp32", "tau_bits": "i64"}, {**SHAPES, "VALUES": 12}
+    )
+    compile_for_hopper(masking._product, LISTS, {**TABLE, "time_stream": STREAM})
+    compile_for_hopper(masking._body_part, {**LISTS, "part_ptr": "*i32"}, {**TABLE, "part_stream": STREAM})

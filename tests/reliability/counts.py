@@ -1,0 +1,17 @@
+"""How often a row's trials are made: a few in the default run, all of them in `make reliability`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+def counts(*, short: Any, full: Any) -> list[Any]:
+    """Return the two parameters of a test: ``short`` by default, ``full`` where slow tests run too.
+
+    `make reliability` leaves the short ones out by their id.
+    """
+    marks = [pytest.mark.slow, pytest.mark.timeout(1800)]
+    few, all_ = (values if isinstance(values, tuple) else (values,) for values in (short, full))
+    return [pytest.param(*few, id="short"), pytest.param(*all_, id="full", marks=marks)]

@@ -1,0 +1,49 @@
+"""What each process of tests/train/test_ranks.py runs: a small run on a store in memory, and what it saw of it.
+
+    torchrun ... rank_program.py FOLDER STOP_AT RESUME
+"""  # fmt: skip
+
+from __future__ import annotations
+
+import json
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+from smae.errors import Interrupted
+from smae.train.checkpoint import latest
+from smae.train.loop import Loop
+from smae.train.ranks import Ranks, together
+from smae.train.run import Run
+from tests.fakes import FakeStore
+from tests.train.small import run_through, small_config, small_loop
+
+STORE = FakeStore.random(clips=21, seed=0, frames=(16, 30))
+SETTINGS = {"train": {"accumulate": 2, "ema": 0.5}}
+
+
+def train(folder: Path, ranks: Ranks, *, stop_at: int, resume: bool) -> Loop:
+    """Run to the end, or until one rank, the last, is told to stop in a step; leave what was seen in the folder."""
+    loop = small_loop(STORE, Run(folder), small_config(**SETTINGS), ranks=ranks)
+    if resume:
+        loop.resume(latest(loop.run.checkpoints))
+    begun, seen = loop.position.step, list[Any]()
+    loop.objective.register_forward_pre_hook(
+        lambda module, args: seen.append((loop.position.step, args[0].index.tolist()))
+    )
+    try:
+        run_through(loop, stop_at=stop_at if ranks.rank == ranks.world - 1 else 0)
+    except Interrupted as stopped:
+        print(stopped)
+    weights = sha256(save({name: value.contiguous() for name, value in loop.objective.state_dict().items()}))
+    told = {"seen": seen, "weights": weights.hexdigest(), "step": loop.position.step}
+    (folder / f"from-{begun}-rank-{ranks.rank}.json").write_text(json.dumps(told))
+    return loop
+
+
+if __name__ == "__main__":
+    with together() as together_now:
+        train(Path(sys.argv[1]), together_now, stop_at=int(sys.argv[2]), resume=sys.argv[3] == "resume")
