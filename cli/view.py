@@ -12,7 +12,7 @@ from smae_cli import console
 
 
 @click.command("view")
-@click.argument("where", required=False, type=click.Path(path_type=Path))
+@click.argument("where", required=False)
 @click.option("--clip", metavar="NAME", help="The clip to show; a store's first one by default.")
 @click.option("--index", metavar="I", type=click.IntRange(min=0), help="The clip's number in the store, from 0.")
 @click.option(
@@ -26,7 +26,7 @@ from smae_cli import console
 @click.option("--run", type=click.Path(path_type=Path), help="With a store: a run; original, masked and filled in.")
 @click.option("--source", default="ntu", show_default=True, help="Kind of raw data.")
 @console.json_option
-def command(where: Path | None, **options: Any) -> None:
+def command(where: str | None, **options: Any) -> None:
     """Draw one clip as a page that plays and turns, a GIF, a strip of frames or a Rerun recording.
 
     WHERE is a store (the one here by default), a raw file, or a folder or zip of raw files. A raw file is shown as

@@ -349,13 +349,11 @@ def view(
 
     if to is not None:
         check_target(Path(to))
-    given = Path(where) if where is not None else None
-    if given is not None and not given.exists():
-        raise ConfigError(f"nothing at {given}: give a store, a recording, or a folder or zip of recordings")
-    if given is not None and not (given / "zarr.json").is_file() and not given.name.endswith(".zarr"):
-        scene = _raw_scene(given, clip=clip, source=source, others={"--index": index, "--raw": raw, "--run": run})
+    if where is None or _is_store(where):
+        scene = _store_scene(where, clip=clip, index=index, raw=raw, run=run, say=say)
     else:
-        scene = _store_scene(given, clip=clip, index=index, raw=raw, run=run, say=say)
+        others: dict[str, object] = {"--index": index, "--raw": raw, "--run": run}
+        scene = _raw_scene(Path(where), clip=clip, source=source, others=others)
     path = Path(to) if to is not None else Path(page_name(scene))
     if path.exists():
         say(f"{path} was there and is replaced")
@@ -365,10 +363,19 @@ def view(
     return path
 
 
+def _is_store(where: Path | str) -> bool:
+    from smae.data.storage.places import locate
+
+    path = locate(where)
+    return isinstance(path, str) or path.suffix == ".zarr" or (path / "zarr.json").is_file()
+
+
 def _raw_scene(where: Path, *, clip: str | None, source: str, others: dict[str, object]) -> Scene:
     from smae.data.preparing.plan import Settings
     from smae.data.scenes import scene_of_raw
 
+    if not where.exists():
+        raise ConfigError(f"nothing at {where}: give a store, a recording, or a folder or zip of recordings")
     for option, value in others.items():
         if value is not None:
             raise ConfigError(f"{option} goes with a store, and {where} is none: leave {option} out")
@@ -378,7 +385,13 @@ def _raw_scene(where: Path, *, clip: str | None, source: str, others: dict[str, 
 
 
 def _store_scene(
-    where: Path | None, *, clip: str | None, index: int | None, raw: Path | str | None, run: Path | str | None, say: Say
+    where: Path | str | None,
+    *,
+    clip: str | None,
+    index: int | None,
+    raw: Path | str | None,
+    run: Path | str | None,
+    say: Say,
 ) -> Scene:
     from smae.data.scenes import find_clip, scene_of_clip
 

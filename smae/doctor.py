@@ -19,7 +19,9 @@ from smae._version import __version__
 from smae.errors import EXIT_DONE, EXIT_ENVIRONMENT
 
 PACKAGES = ("numpy", "numba", "zarr", "safetensors", "pydantic")
-EXTRAS = {"tensorboard": "tensorboard", "rerun": "rerun"}
+EXTRAS = {
+    "dask": "distributed", "objects": "obstore", "rerun": "rerun", "tensorboard": "tensorboard", "triton": "triton",
+}  # fmt: skip
 """Extras of smae, and what each lets be imported."""
 
 _OLDEST = (3, 11)

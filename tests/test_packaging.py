@@ -80,18 +80,17 @@ def imported() -> set[str]:
     return names - set(sys.stdlib_module_names) - {"smae", "smae_cli"}
 
 
-IMPORT_NAMES = {"pil": "pillow"}
+IMPORT_NAMES = {"pil": "pillow", "rerun": "rerun-sdk"}
 """Packages that are imported under another name than they are installed by."""
-OPTIONAL = {"distributed": "dask", "obstore": "objects", "rerun": "rerun", "triton": "triton"}
-"""What extras bring, imported only when asked for, and the extra that brings it."""
 
 
 def test_every_import_is_a_declared_dependency_and_the_other_way_round() -> None:
     declared = {canonical(re.split(r"[<>=~!; ]", line)[0]) for line in PROJECT["project"]["dependencies"]}
+    optional = {"distributed": "dask", "obstore": "objects", "rerun": "rerun", "triton": "triton"}
     extras = PROJECT["project"]["optional-dependencies"]
-    for name, extra in OPTIONAL.items():
-        assert any(line.startswith(name) for line in extras[extra])
-    names = {canonical(name) for name in imported() - set(OPTIONAL)}
+    for name, extra in optional.items():
+        assert IMPORT_NAMES.get(name, name) in {re.split(r"[<>=~!; ]", line)[0] for line in extras[extra]}
+    names = {canonical(name) for name in imported()} - set(optional)
     assert {IMPORT_NAMES.get(name, name) for name in names} == declared
 
 

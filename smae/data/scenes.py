@@ -82,7 +82,7 @@ def scene_of_clip(store: Store, index: int, *, raw: Path | None = None) -> Scene
             notes.append("The raw file is NOT the one this clip was made of: their BLAKE3 differ.")
     numbers = [(key, int(getattr(clips, key)[index])) for key in ("subject", "camera", "setup", "replication")]
     facts = (
-        ("store", f"{store.name} ({store.dataset}, {store.mode} mode), clip {index} of {len(store)}"),
+        ("store", place_of(store, index)),
         *_facts_of(panels),
         *((key, str(number)) for key, number in numbers if number >= 0),
     )
@@ -92,6 +92,12 @@ def scene_of_clip(store: Store, index: int, *, raw: Path | None = None) -> Scene
 def clip_title(store: Store, index: int) -> str:
     """Return a clip's name and class, as people read them."""
     return f"{store.clips.name[index]} · {class_name(store.dataset, store.classes[int(store.clips.label[index])])}"
+
+
+def place_of(store: Store, index: int) -> str:
+    """Return where a clip is, as people say it."""
+    name = str(store.path).rstrip("/").rpartition("/")[2]
+    return f"{name} ({store.dataset}, {store.mode} mode), clip {index} of {len(store)}"
 
 
 def find_clip(store: Store, name: str) -> int:

@@ -47,10 +47,11 @@ def is_locked(path: Path) -> bool:
 
 def unfinished(folder: Path) -> list[Unfinished]:
     """Return the unfinished preparations whose store would lie in ``folder``, by name."""
-    return [_describe(wip.with_suffix("")) for wip in sorted(folder.glob("*.wip")) if wip.is_dir()]
+    return [_describe(wip) for wip in sorted(folder.glob("*.wip")) if wip.is_dir()]
 
 
-def _describe(out: Path) -> Unfinished:
+def _describe(wip: Path) -> Unfinished:
+    out = wip.with_suffix("")
     running = is_locked(out.with_name(out.name + ".lock"))
     work = FolderWork(out)
     try:

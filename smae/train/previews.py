@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from smae.data.loading.loader import Loader
-from smae.data.scenes import clip_title
+from smae.data.scenes import clip_title, place_of
 from smae.data.storage.store import Store
 from smae.drawing import Panel, Scene
 from smae.drawing.scene import ABSENT, HIDDEN, REBUILT, TRACKED
@@ -71,7 +71,7 @@ def scene_of_preview(objective: Objective, store: Store, config: RunConfig, *, i
         Panel("filled in", picture.reconstructed, np.where(hidden, np.uint8(REBUILT), original), ghost=0),
     )
     facts = (
-        ("store", f"{store.name} ({store.dataset}, {store.mode} mode), clip {index} of {len(store)}"),
+        ("store", place_of(store, index)),
         ("objective", config.objective.name),
         ("masking", config.masking.name),
         ("hidden", f"{hidden.sum() / max(1, seen.sum()):.0%} of the joints"),
