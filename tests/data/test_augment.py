@@ -26,8 +26,9 @@ def noise(clips: int, *, seed: int = 3) -> Noise:
 @pytest.mark.parametrize("settings", [Augment(), Augment(crop=(0.2, 0.4), min_frames=5), Augment(min_frames=1)])
 def test_training_windows_equal_the_naive_ones(settings: Augment) -> None:
     valid = np.arange(1, 401)
-    start, length = windows(valid, noise(400), augment=settings)
-    draws = noise(400).uniform("crop", 2).astype(np.float64)
+    crop = noise(400).uniform("crop", 2)
+    start, length = windows(valid, crop, augment=settings)
+    draws = crop.astype(np.float64)
     expected = [oracle.window(int(n), tuple(draw), settings) for n, draw in zip(valid, draws, strict=True)]
     np.testing.assert_array_equal(np.stack([start, length], 1), expected)
     assert (start >= 0).all()
@@ -36,7 +37,7 @@ def test_training_windows_equal_the_naive_ones(settings: Augment) -> None:
 
 
 def test_training_windows_reach_both_ends_and_all_lengths() -> None:
-    start, length = windows(np.full(20_000, 200), noise(20_000), augment=Augment())
+    start, length = windows(np.full(20_000, 200), noise(20_000).uniform("crop", 2), augment=Augment())
     assert start.min() == 0
     assert (start + length).max() == 200
     assert length.min() == 100

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from smae.data.loading.ahead import ahead
 from smae.data.loading.assemble import Assemble, Fused, Staged
-from smae.data.loading.augment import Augment, add_noise, maps, to_stream, windows
+from smae.data.loading.augment import Augment, Variation, add_noise, to_stream, vary, windows
 from smae.data.loading.augment_fast import list_items
 from smae.data.loading.batch import Batch
 from smae.data.loading.memory import choose
@@ -23,6 +23,9 @@ from smae.noise import Noise
 
 AHEAD = 2
 """Batches prepared ahead of the one in use."""
+
+DRAWN = 4096
+"""Clips whose variations are drawn together: for a batch's few, most of the time would go into starting to."""
 
 
 class Loader:
@@ -157,11 +160,23 @@ class Loader:
             Fused(frames=frames) if self._device.type == "cpu" else Staged(frames=frames, device=self._device)
         )
         with closing(self._source.serve(steps)) as held:
-            for step in steps:
+            for step, variation in self._variations(steps, epoch):
                 with torch.cuda.stream(side) if side else nullcontext(), torch.no_grad():
-                    batch = self._compose(next(held), step, epoch, assemble)
+                    batch = self._compose(next(held), step, epoch, variation, assemble)
                     done = side.record_event() if side else None
                 yield batch, done
+
+    def _variations(self, steps: list[Ints], epoch: int) -> Iterator[tuple[Ints, Variation]]:
+        """Yield each step with its clips' variations, drawn for many steps at once."""
+        group = max(1, DRAWN // self._batch)
+        for first in range(0, len(steps), group):
+            some = steps[first : first + group]
+            clips = self.index[np.concatenate(some)]
+            noise = Noise(self._seed, epoch, clips) if self._augmented else None
+            drawn, at = vary(noise, len(clips), augment=self.augment), 0
+            for step in some:
+                yield step, drawn.part(at, at + len(step))
+                at += len(step)
 
     def _hand_over(self, made: Generator[tuple[Batch, torch.cuda.Event | None], None, None]) -> Iterator[Batch]:
         """Make the consumer's stream wait for each batch, and keep its memory from being reused too early."""
@@ -174,19 +189,17 @@ class Loader:
                         tensor.record_stream(stream)
                 yield batch
 
-    def _compose(self, held: Held, step: Ints, epoch: int, assemble: Assemble) -> Batch:
+    def _compose(self, held: Held, step: Ints, epoch: int, variation: Variation, assemble: Assemble) -> Batch:
         """Return the batch of the clips at the positions of a step."""
-        noise = Noise(self._seed, epoch, self.index[step]) if self._augmented else None
-        start, length = windows(held.valid, noise, augment=self.augment)
+        start, length = windows(held.valid, variation.crop, augment=self.augment)
         frames, bodies = self._chosen.frames[step], self._chosen.bodies[step]
         clip, body, first = list_items(held.present, held.start, frames, bodies, held.begin + start, length)
-        space, mirrored = _identity(len(step)) if noise is None else maps(noise, augment=self.augment)
-        joint = self._joint[mirrored.astype(np.int64)]
-        x = assemble(held.rows, first, length[clip], map=space[clip], joint=joint[clip])
+        joint = self._joint[variation.mirrored.astype(np.int64)]
+        x = assemble(held.rows, first, length[clip], map=variation.space[clip], joint=joint[clip])
         columns = (clip, body, self.index[step], self._label[step])
         clip_t, body_t, index_t, label_t = (torch.from_numpy(column).to(self._device) for column in columns)
         batch = Batch(x, clip_t, body_t, index_t, label_t, epoch)
-        if noise is not None and self.augment.noise:
+        if self._augmented and self.augment.noise:
             x = add_noise(x, batch.noise(self._seed), sigma=self.augment.noise)
         x = to_stream(x, stream=self.augment.stream, parent=self._parent)
         return Batch(x, clip_t, body_t, index_t, label_t, epoch)
@@ -205,11 +218,6 @@ def _checked(index: NDArray[np.int64], *, clips: int) -> Ints:
     if count.max() > 1:
         raise ConfigError(f"loader: each clip may be given once, found clip {ordered[count.argmax()]} more often")
     return ordered
-
-
-def _identity(clips: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return the maps of clips that are not varied: float32 [B, 3, 3] and bool [B]."""
-    return np.broadcast_to(np.eye(3, dtype=np.float32), (clips, 3, 3)), np.zeros(clips, np.bool_)
 
 
 def _joint_tables(store: Readable) -> Ints:
