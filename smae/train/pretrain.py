@@ -26,7 +26,7 @@ from smae.train.run import VERSION, Run, write_json
 from smae.train.signals import StopFlag
 
 FREE_SETTINGS: Any = {
-    "linear": True, "knn": True, "finetune": True, "train": {"workers", "save_seconds", "log_every"},
+    "linear": True, "knn": True, "finetune": True, "train": {"workers", "rows", "save_seconds", "log_every"},
     "masking": {"kernel"},
 }  # fmt: skip
 """What may differ when a run is resumed: it changes no weight."""
@@ -97,6 +97,7 @@ def pretrain(
         train=True,
         device=device,
         workers=config.train.workers,
+        mode=config.train.rows,
         rank=ranks.rank,
         world=ranks.world,
     )

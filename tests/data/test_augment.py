@@ -166,11 +166,24 @@ def test_gaps_equal_the_naive_fill_track_by_track() -> None:
 def test_present_means_a_number_other_than_zero() -> None:
     rows = np.zeros((4, 25, 3), np.float32)
     rows[1, 3, 2], rows[2] = -1e-30, np.nan
-    present = np.empty(4, np.uint8)
-    assert augment_fast.survey(rows, present)
-    assert present.tolist() == [0, 1, 0, 0]
+    assert taken(rows, [0], [4])[1:] == ([0, 1, 0, 0], True)
     rows[2] = 0
-    assert not augment_fast.survey(rows, present)
+    assert taken(rows, [0], [4])[1:] == ([0, 1, 0, 0], False)
+
+
+def test_clips_are_taken_over_end_to_end_as_they_are() -> None:
+    rows = np.random.default_rng(0).normal(size=(20, 25, 3)).astype(np.float32)
+    rows[17], rows[3] = np.nan, np.nan
+    got, present, gaps = taken(rows, [16, 0, 9], [4, 2, 1])
+    np.testing.assert_array_equal(got, rows[[16, 17, 18, 19, 0, 1, 9]])
+    assert (present, gaps) == ([1, 0, 1, 1, 1, 1, 1], True)
+    assert not taken(rows, [0, 9], [3, 4])[2]
+
+
+def taken(rows: np.ndarray, first: list[int], count: list[int]) -> tuple[np.ndarray, list[int], bool]:
+    to, present = np.empty((sum(count), *rows.shape[1:]), np.float32), np.empty(sum(count), np.uint8)
+    gaps = augment_fast.take(rows, np.array(first), np.array(count), to, present)
+    return to, present.tolist(), bool(gaps)
 
 
 @pytest.mark.parametrize(("prefix", "expected"), [(True, (0, 3)), (False, (1, 5))])

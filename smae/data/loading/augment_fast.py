@@ -1,4 +1,4 @@
-"""Numba kernels of the loader: look over rows, fill gaps, list present bodies, copy windows, crop-resize-map at once.
+"""Numba kernels of the loader: take over rows, fill gaps, list present bodies, copy windows, crop-resize-map at once.
 
 All release the GIL, run on one thread and read and write only the arrays given.
 """
@@ -15,20 +15,34 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 
-@njit("boolean(float32[:, :, ::1], uint8[::1])")
-def survey(rows: Floats, present: Bytes) -> bool:
-    """Set present [R] to 1 where any coordinate of rows [R, V, 3] is a number other than 0; tell whether any is NaN."""
+@njit("boolean(Array(float32, 3, 'C', readonly=True), int64[::1], int64[::1], float32[:, :, ::1], uint8[::1])")
+def take(raw: Floats, first: Ints, count: Ints, rows: Floats, present: Bytes) -> bool:
+    """Copy clips end to end into rows, and look at each row on the way; tell whether any number is NaN.
+
+    Args:
+        raw: float32 [Q, V, 3], as read.
+        first: int64 [B], each clip's first row there.
+        count: int64 [B], its rows.
+        rows: float32 [R, V, 3], R the sum of ``count``.
+        present: uint8 [R], becomes 1 where any coordinate is a number other than 0.
+    """
     gaps = False
-    bits = rows.reshape(rows.shape[0], rows.shape[1] * rows.shape[2]).view(np.uint32)
-    for r in range(rows.shape[0]):
-        # Without its sign bit, a float's bits order as its size does, and NaN lies above infinity.
-        largest = np.uint32(0)
-        for k in range(bits.shape[1]):
-            largest = max(largest, bits[r, k] & np.uint32(0x7FFFFFFF))
-        present[r] = largest > 0
-        if largest > np.uint32(0x7F800000):
-            gaps = True
-            present[r] = (np.nan_to_num(rows[r]) != 0).any()
+    size = raw.shape[1] * raw.shape[2]
+    bits, goal = raw.reshape(raw.shape[0], size).view(np.uint32), rows.reshape(rows.shape[0], size).view(np.uint32)
+    r = 0
+    for b in range(first.shape[0]):
+        for q in range(first[b], first[b] + count[b]):
+            # Without its sign bit, a float's bits order as its size does, and NaN lies above infinity.
+            largest = np.uint32(0)
+            source, to = bits[q], goal[r]
+            for k in range(size):
+                to[k] = source[k]
+                largest = max(largest, source[k] & np.uint32(0x7FFFFFFF))
+            present[r] = largest > 0
+            if largest > np.uint32(0x7F800000):
+                gaps = True
+                present[r] = (np.nan_to_num(rows[r]) != 0).any()
+            r += 1
     return gaps
 
 

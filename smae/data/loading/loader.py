@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import closing, nullcontext
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from smae.data.loading.ahead import ahead
-from smae.data.loading.assemble import Assemble, Fused, Staged
+from smae.data.loading.assemble import Assemble, Fused, Gathered, Staged
 from smae.data.loading.augment import Augment, Variation, add_noise, to_stream, vary, windows
 from smae.data.loading.augment_fast import list_items
 from smae.data.loading.batch import Batch
-from smae.data.loading.memory import choose
+from smae.data.loading.memory import Mode, choose
 from smae.data.loading.order import BLOCK_ROWS, Ints, shuffled, steps_of
 from smae.data.loading.residence import Chosen, Held, Readable, Resident, Streaming
 from smae.errors import ConfigError
@@ -37,7 +36,7 @@ class Loader:
 
     Attributes:
         index: int64 [n], the clips, ascending.
-        residency: whether rows are kept in RAM or streamed, and why; prints as one line.
+        residency: whether rows are kept on the device, in RAM, or streamed, and why; prints as one line.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class Loader:
         workers: int = 1,
         window: int = 8,
         drop_last: bool = False,
-        mode: Literal["auto", "resident", "streaming"] = "auto",
+        mode: Mode = "auto",
         augmented: bool | None = None,
         block_rows: int = BLOCK_ROWS,
         rank: int = 0,
@@ -72,7 +71,7 @@ class Loader:
             workers: threads that read blocks, beside one that prepares batches; 0 does all in the caller's thread.
             window: blocks shuffled together, and kept in memory when streaming.
             drop_last: leave out a last batch that is not full.
-            mode: keep the rows in RAM, stream them, or decide by the free memory.
+            mode: keep the rows on the device, in RAM, stream them, or decide by the free memory.
             augmented: vary the clips at random, or take their centre as in testing; like ``train`` unless said.
             block_rows: rows of a block.
             rank, world: which of how many processes this is.
@@ -97,12 +96,13 @@ class Loader:
         self._train, self._augmented = train, train if augmented is None else augmented
         self._workers, self._window, self._drop_last = workers, window, drop_last
         self._chosen = Chosen(store, self.index, block_rows=block_rows)
-        self.residency = choose(self._chosen.nbytes, mode=mode)
+        self.residency = choose(self._chosen.nbytes, mode=mode, device=device)
         self._source: Resident | Streaming = (
-            Resident(self._chosen, workers=workers)
-            if self.residency.resident
-            else Streaming(self._chosen, workers=workers, window=window)
+            Streaming(self._chosen, workers=workers, window=window)
+            if self.residency.mode == "streaming"
+            else Resident(self._chosen, workers=workers)
         )
+        self._assemble = self._assembler()
         self._label = np.asarray(store.clips.label)[self.index].astype(np.int64)
         self._joint = _joint_tables(store)
         self._parent = _parents(store).to(device)
@@ -139,6 +139,14 @@ class Loader:
         made = self._make(steps, epoch)
         return self._hand_over(ahead(made, depth=AHEAD) if self._workers else made)
 
+    def _assembler(self) -> Assemble | None:
+        """Return what makes the items of all iterators, where one can."""
+        if self._device.type == "cpu":
+            return Fused(frames=self.augment.frames)
+        if self.residency.mode == "device":
+            return Gathered(frames=self.augment.frames, device=self._device)
+        return None
+
     def _positions(self, epoch: int) -> Ints:
         if not self._train:
             return np.arange(len(self.index))
@@ -155,10 +163,8 @@ class Loader:
         """Yield each step's batch with the event that tells when the device has finished it (None on the CPU)."""
         cuda = self._device.type == "cuda"
         side = torch.cuda.Stream(self._device) if cuda else None  # type: ignore[no-untyped-call]
-        frames = self.augment.frames
-        assemble: Assemble = (
-            Fused(frames=frames) if self._device.type == "cpu" else Staged(frames=frames, device=self._device)
-        )
+        # Staged has buffers that take turns, so each iterator has its own.
+        assemble = self._assemble or Staged(frames=self.augment.frames, device=self._device)
         with closing(self._source.serve(steps)) as held:
             for step, variation in self._variations(steps, epoch):
                 with torch.cuda.stream(side) if side else nullcontext(), torch.no_grad():
