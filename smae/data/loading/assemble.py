@@ -1,4 +1,4 @@
-"""From crop windows to one tensor of items on the device: fused on the CPU, staged for an accelerator, or made there."""
+"""From crop windows to one tensor of items on the device: fused on the CPU, staged for a GPU, or gathered on it."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def copy_windows(rows: Floats, first: Ints, length: Ints, out: Floats) -> None:
 
 @inlined
 def _turn(line: Floats, map: Floats, to: Floats) -> None:
-    """Write x' = A x of each joint of line, x y z x y z ..., into to; nine numbers in registers, whole lines at once."""
+    """Write x' = A x of each joint of line, x y z x y z ..., into to; the nine numbers of A stay in registers."""
     xx, xy, xz, yx, yy, yz, zx, zy, zz = (
         map[0, 0], map[0, 1], map[0, 2], map[1, 0], map[1, 1], map[1, 2], map[2, 0], map[2, 1], map[2, 2],
     )  # fmt: skip
