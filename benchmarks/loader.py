@@ -25,6 +25,7 @@ MODES: tuple[Literal["resident", "streaming"], ...] = ("resident", "streaming")
 WORKERS = (0, 1, 2)
 NAIVE, COPY = "naive, in the caller's process", "copy of the batches"
 FRAMES = 120
+GOAL, SHARE = {"goal": 25.0}, {"goal": 1 / 3, "stretch": 1 / 2}
 _POOL = 128 * 2**20
 
 
@@ -57,8 +58,10 @@ def ratios(rows: Sequence[Row]) -> list[Figure]:
     for mode in MODES:
         for workers in WORKERS:
             row = by[_name(mode, workers)]
-            figures.append(Figure(f"{row.name} / naive (clips)", row.rate / by[NAIVE].rate))
-            figures.append(Figure(f"{row.name} / copy (bytes)", row.byte_rate / by[COPY].byte_rate, "%"))
+            # What is promised is promised of one process with its rows in memory.
+            goals = (GOAL, SHARE) if (mode, workers) == ("resident", 0) else ({}, {})
+            figures.append(Figure(f"{row.name} / naive (clips)", row.rate / by[NAIVE].rate, **goals[0]))
+            figures.append(Figure(f"{row.name} / copy (bytes)", row.byte_rate / by[COPY].byte_rate, "%", **goals[1]))
     return figures
 
 

@@ -5,12 +5,13 @@ Imports stand inside the functions: preparing needs no torch, and asking for hel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smae.errors import ConfigError, DataError
+from smae.data.preparing.stop import signal_of, sigterm_interrupts
+from smae.errors import ConfigError, DataError, Interrupted
 
 if TYPE_CHECKING:
     from smae.data.actions import ClassCount
@@ -38,6 +39,16 @@ RUNS = Path("runs")
 
 def _silent(*args: object) -> None:
     """Take progress and say nothing."""
+
+
+@contextmanager
+def _stoppable(remedy: str) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into ``Interrupted``, wherever in a command they fall."""
+    try:
+        with sigterm_interrupts():
+            yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"interrupted; {remedy}", signal_of(error)) from None
 
 
 def synthesise(out: Path | str, **options: Any) -> SynthSummary:
@@ -124,6 +135,7 @@ def export(
     return write(open_store(path), Path(to), progress=progress, **options)
 
 
+@_stoppable("--resume continues at the last checkpoint")
 def pretrain(
     *,
     data: Path | str | None = None,
@@ -238,6 +250,7 @@ def _recipe_for(recipe: str, device: str, say: Say) -> str:
     return "cpu"
 
 
+@_stoppable("run it again")
 def evaluate(
     *,
     checkpoint: Path | str | None = None,

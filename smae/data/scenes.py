@@ -96,8 +96,7 @@ def clip_title(store: Store, index: int) -> str:
 
 def place_of(store: Store, index: int) -> str:
     """Return where a clip is, as people say it."""
-    name = str(store.path).rstrip("/").rpartition("/")[2]
-    return f"{name} ({store.dataset}, {store.mode} mode), clip {index} of {len(store)}"
+    return f"{store.name} ({store.dataset}, {store.mode} mode), clip {index} of {len(store)}"
 
 
 def find_clip(store: Store, name: str) -> int:

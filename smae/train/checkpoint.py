@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from smae.data.storage.atomic import disk, sync_folder
 from smae.errors import DataError, NonFiniteError
 from smae.train.run import read_json, write_json
 
@@ -28,6 +29,8 @@ KEEP = 2
 """Checkpoints kept at least, so that a damaged newest one leaves another."""
 
 VERSION = 1
+MOST = 2**33
+"""Bytes of a file of a checkpoint at most, where the model is not known."""
 _POSITION = ("step", "epoch", "consumed", "steps")
 _FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 _AVERAGE = "average.safetensors"
@@ -65,6 +68,7 @@ def save_checkpoint(
 
     Raises:
         NonFiniteError: a weight or one of the optimiser's numbers is NaN or infinite; nothing is written.
+        EnvironmentFault: no space, no permission, or a device error; nothing of it is left, and older ones are.
     """
     weights, moments = _weights(model), pack_optimizer(optimizer)
     averaged = _weights(average) if average is not None else {}
@@ -78,9 +82,26 @@ def save_checkpoint(
         **({_AVERAGE: save(averaged)} if averaged else {}),
     }
     final = folder / f"step-{state['step']:08d}"
-    for stale in folder.glob(".step-*.partial"):
-        shutil.rmtree(stale)
     partial = folder / f".{final.name}.partial"
+    with disk(final, sum(map(len, contents.values()))):
+        for stale in folder.glob(".step-*.partial"):
+            shutil.rmtree(stale)
+        try:
+            _write(partial, contents)
+            if final.exists():
+                shutil.rmtree(final)
+            os.replace(partial, final)
+        except OSError:
+            # What is of no use must not take the space that is missing.
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        sync_folder(folder)
+        for old in sorted(folder.glob("step-*"))[:-KEEP]:
+            shutil.rmtree(old)
+    return final
+
+
+def _write(partial: Path, contents: dict[str, bytes]) -> None:
     partial.mkdir(parents=True)
     for name, data in contents.items():
         with open(partial / name, "wb") as out:
@@ -91,13 +112,6 @@ def save_checkpoint(
         name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()
     }
     write_json(partial / "manifest.json", {"version": VERSION, "files": digests})
-    if final.exists():
-        shutil.rmtree(final)
-    os.replace(partial, final)
-    _sync_folder(folder)
-    for old in sorted(folder.glob("step-*"))[:-KEEP]:
-        shutil.rmtree(old)
-    return final
 
 
 def _weights(module: nn.Module) -> dict[str, Tensor]:
@@ -109,16 +123,17 @@ def _not_finite(tensors: dict[str, Tensor]) -> list[str]:
     return [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def room_for(model: nn.Module) -> int:
+    """Return the bytes that no file of a sound checkpoint of ``model`` exceeds: twice the optimiser's two moments."""
+    return 2**24 + 4 * sum(int(tensor.nbytes) for tensor in model.state_dict().values())
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
+def load_checkpoint(folder: Path, *, at_most: int = MOST) -> Checkpoint:
     """Return a checkpoint, every byte checked against its manifest.
+
+    Args:
+        folder: of one step.
+        at_most: bytes that a file may have (see ``room_for``); a larger one is refused before any memory is taken.
 
     Raises:
         DataError: a file is missing, changed, not a regular file, not safetensors, or holds a non-finite number; or
@@ -130,7 +145,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise DataError(f"{folder}: checkpoint format {version!r}, this smae reads {VERSION}: use the one it came from")
     if not isinstance(entries, dict) or set(entries) - {_AVERAGE} != set(_FILES):
         raise DataError(f"{folder}: its manifest should name {', '.join(_FILES)}: {_REMEDY}")
-    data = {name: _read_checked(folder / name, entry) for name, entry in entries.items()}
+    data = {name: _read_checked(folder / name, entry, at_most=at_most) for name, entry in entries.items()}
     try:
         model, optimizer = load(data["model.safetensors"]), load(data["optimizer.safetensors"])
         average = load(data[_AVERAGE]) if _AVERAGE in data else {}
@@ -145,27 +160,34 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, model, optimizer, state, average)
 
 
-def _read_checked(path: Path, entry: Any) -> bytes:
+def _read_checked(path: Path, entry: Any, *, at_most: int) -> bytes:
     if not path.is_file() or path.is_symlink():
         raise DataError(f"{path}: missing, or not a regular file: {_REMEDY}")
     size = path.stat().st_size
     if not isinstance(entry, dict) or size != entry.get("bytes"):
         raise DataError(f"{path}: {size} bytes, its manifest says otherwise: {_REMEDY}")
+    if size > at_most:
+        raise DataError(f"{path}: {size:,} bytes, where this model has no more than {at_most:,}: {_REMEDY}")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
         raise DataError(f"{path}: contents differ from its manifest's SHA-256: {_REMEDY}")
     return data
 
 
-def latest(folder: Path, *, note: Callable[[str], None] = lambda message: None) -> Checkpoint:
+def latest(folder: Path, *, note: Callable[[str], None] = lambda message: None, at_most: int = MOST) -> Checkpoint:
     """Return the newest checkpoint that verifies; each one passed over is told through ``note``.
+
+    Args:
+        folder: of all checkpoints of a run.
+        note: takes a line for people.
+        at_most: see ``load_checkpoint``.
 
     Raises:
         DataError: there is none.
     """
     for candidate in sorted(folder.glob("step-*"), reverse=True):
         try:
-            return load_checkpoint(candidate)
+            return load_checkpoint(candidate, at_most=at_most)
         except DataError as error:
             note(f"passed over a damaged checkpoint: {error}")
     raise DataError(f"{folder}: no usable checkpoint: train with `smae pretrain` first")

@@ -11,6 +11,7 @@ from pydantic import Field, SerializeAsAny
 
 from smae.config import Part, Section, Settings, check, merge, overrides, read_toml
 from smae.data.loading.augment import Augment
+from smae.data.loading.memory import Mode
 from smae.errors import ConfigError, UnknownNameError
 from smae.models.decoders import decoders
 from smae.models.encoders import encoders
@@ -51,6 +52,9 @@ class Train(Section):
         0.0, ge=0, lt=1, description="moving average of the weights: share of it that stays at a step; 0: none is kept"
     )
     workers: int = Field(1, ge=0, description="threads that prepare batches; changes speed alone")
+    rows: Mode = Field(
+        "auto", description="where clips are kept: device, resident (in RAM), streaming, or auto; changes speed alone"
+    )
     save_seconds: float = Field(60, ge=0, description="a checkpoint at the first epoch's end after so many seconds")
     log_every: int = Field(10, ge=1, description="steps between progress reports")
 

@@ -12,7 +12,7 @@ from smae.config import merge, overrides
 from smae.data.storage.store import Store
 from smae.errors import DataError
 from smae.train.build import build_objective, pick_device
-from smae.train.checkpoint import latest, load_checkpoint, load_weights
+from smae.train.checkpoint import latest, load_checkpoint, load_weights, room_for
 from smae.train.config import RunConfig, build_config
 from smae.train.evaluate import Evaluation, as_json, evaluate
 from smae.train.objectives import Objective
@@ -89,13 +89,17 @@ def load_objective(
     """
     run.check_layout(store)
     config = build_config(merge(run.describe()["config"], overrides(sets)))
-    checkpoint = load_checkpoint(step) if step is not None else latest(run.checkpoints, note=say)
+    objective = build_objective(config, store.layout)
+    room = room_for(objective)
+    if step is not None:
+        checkpoint = load_checkpoint(step, at_most=room)
+    else:
+        checkpoint = latest(run.checkpoints, note=say, at_most=room)
     trained = checkpoint.state.get("identity", {}).get("layout", store.layout.name)
     if trained != store.layout.name:
         raise DataError(
             f"{checkpoint.path} was trained on layout {trained}, the run on {store.layout.name}: it is another run's"
         )
-    objective = build_objective(config, store.layout)
     load_weights(objective, checkpoint.average or checkpoint.model, where=str(checkpoint.path))
     objective.eval()
     weights = ", moving average of its weights" if checkpoint.average else ""

@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from smae.data.storage.atomic import disk
+
 
 class Log:
     """Writes ``log.jsonl`` and, if wanted, TensorBoard events. A context manager.
@@ -25,7 +27,8 @@ class Log:
 
     def __init__(self, path: Path | None, *, tensorboard: Path | None = None, from_step: int = 0) -> None:
         kept = _cut(path, from_step=from_step) if path is not None else []
-        self._out = open(path or os.devnull, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  (closed in __exit__)
+        self._path = path or Path(os.devnull)
+        self._out = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  (closed in __exit__)
         self.last_loss = float(kept[-1]["loss"]) if kept else float("nan")
         self._begun = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
         self._writer = _tensorboard(tensorboard, from_step) if tensorboard else None
@@ -45,7 +48,8 @@ class Log:
         line = {"step": step, "epoch": epoch, "loss": loss, "lr": lr, "clips": clips, **(metrics or {})}
         self.last_loss = loss
         line["seconds"] = round(time.monotonic() - self._begun, 3)
-        self._out.write(json.dumps(line) + "\n")
+        with disk(self._path):
+            self._out.write(json.dumps(line) + "\n")
         if self._writer:
             for name in ("loss", "lr", *(metrics or {})):
                 self._writer.add_scalar(name, line[name], step)
@@ -56,8 +60,9 @@ def _cut(path: Path, *, from_step: int) -> list[dict[str, Any]]:
     kept = [line for line in read_log(path) if line["step"] <= from_step] if from_step else []
     # In one piece: a crash here must not cost the lines that the checkpoint stands for.
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    partial.replace(path)
+    with disk(path):
+        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        partial.replace(path)
     return kept
 
 

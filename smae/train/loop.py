@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -140,11 +140,15 @@ class Loop:
                 f"{checkpoint.path}: cannot resume under other settings:\n  " + "\n  ".join(differences)
                 + "\nresume with the settings of the run, or start another one with --out"
             )  # fmt: skip
+        position = Position(*(checkpoint.state[key] for key in ("step", "epoch", "consumed")))
+        most = Position(self.steps, self.epochs, len(self.loader.index))
+        if not all(0 <= value <= limit for value, limit in zip(astuple(position), astuple(most), strict=True)):
+            raise DataError(f"{checkpoint.path}: stands at {position}, beyond the run's end, {most}: it is damaged")
         load_weights(self.objective, checkpoint.model, where=str(checkpoint.path))
         if self.average is not None:
             load_weights(self.average.module, checkpoint.average, where=f"{checkpoint.path}, average")
         unpack_optimizer(self.optimizer, checkpoint.optimizer, where=str(checkpoint.path))
-        self.position = Position(*(checkpoint.state[key] for key in ("step", "epoch", "consumed")))
+        self.position = position
         resume_schedule(self.schedule, self.position.step)
 
     def train(self, *, log: Log, report: Callable[[Progress], None], stop: StopFlag) -> None:

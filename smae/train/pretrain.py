@@ -15,7 +15,7 @@ from smae._version import __version__
 from smae.data.loading.loader import Loader
 from smae.data.storage.store import Store
 from smae.train.build import compile_blocks, fast_bf16
-from smae.train.checkpoint import Checkpoint, latest
+from smae.train.checkpoint import Checkpoint, latest, room_for
 from smae.train.config import RunConfig
 from smae.train.log import Log, has_tensorboard
 from smae.train.loop import Loop
@@ -26,7 +26,7 @@ from smae.train.run import VERSION, Run, write_json
 from smae.train.signals import StopFlag
 
 FREE_SETTINGS: Any = {
-    "linear": True, "knn": True, "finetune": True, "train": {"workers", "save_seconds", "log_every"},
+    "linear": True, "knn": True, "finetune": True, "train": {"workers", "rows", "save_seconds", "log_every"},
     "masking": {"kernel"},
 }  # fmt: skip
 """What may differ when a run is resumed: it changes no weight."""
@@ -97,6 +97,7 @@ def pretrain(
         train=True,
         device=device,
         workers=config.train.workers,
+        mode=config.train.rows,
         rank=ranks.rank,
         world=ranks.world,
     )
@@ -111,7 +112,7 @@ def pretrain(
         ranks=ranks,
     )
     if resume:
-        checkpoint = _checkpoint(run, say=say)
+        checkpoint = _checkpoint(run, objective, say=say)
         if checkpoint is not None:
             loop.resume(checkpoint)
             say(f"resumed after step {loop.position.step} of {loop.steps}")
@@ -153,11 +154,11 @@ def repeatable(device: torch.device) -> Iterator[None]:
         memory.fill_uninitialized_memory = before[1]
 
 
-def _checkpoint(run: Run, *, say: Callable[[str], None]) -> Checkpoint | None:
+def _checkpoint(run: Run, objective: Objective, *, say: Callable[[str], None]) -> Checkpoint | None:
     if not any(run.checkpoints.glob("step-*")):
         say(f"{run.path}: no checkpoint was written yet: starting from the first step")
         return None
-    return latest(run.checkpoints, note=say)
+    return latest(run.checkpoints, note=say, at_most=room_for(objective))
 
 
 def describe(run: Run, config: RunConfig, store: Store, *, recipe: str, device: torch.device, steps: int) -> None:

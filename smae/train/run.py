@@ -12,22 +12,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smae.data.storage.atomic import disk
 from smae.data.storage.store import Store
 from smae.errors import ConfigError, DataError
 from smae.registry import nearest
 
 VERSION = 1
+MAX_JSON = 2**24
+"""No run, manifest or result is this large in bytes; a larger file is a mistake or an attack."""
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON in one piece: a temporary file, fsync, rename."""
+    """Write JSON in one piece: a temporary file, fsync, rename.
+
+    Raises:
+        EnvironmentFault: no space, no permission, or a device error.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "w", encoding="utf-8") as out:
-        json.dump(value, out, indent=1, allow_nan=False)
-        out.write("\n")
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(partial, path)
+    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    with disk(path, len(text)):
+        with open(partial, "w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(partial, path)
 
 
 def read_json(path: Path, *, what: str, remedy: str) -> dict[str, Any]:
@@ -38,6 +46,8 @@ def read_json(path: Path, *, what: str, remedy: str) -> dict[str, Any]:
     """
     if not path.is_file():
         raise DataError(f"{path}: no {what} there, or not a regular file: {remedy}")
+    if path.stat().st_size > MAX_JSON:
+        raise DataError(f"{path}: {path.stat().st_size:,} bytes, which no {what} has: {remedy}")
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

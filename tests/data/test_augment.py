@@ -26,8 +26,9 @@ def noise(clips: int, *, seed: int = 3) -> Noise:
 @pytest.mark.parametrize("settings", [Augment(), Augment(crop=(0.2, 0.4), min_frames=5), Augment(min_frames=1)])
 def test_training_windows_equal_the_naive_ones(settings: Augment) -> None:
     valid = np.arange(1, 401)
-    start, length = windows(valid, noise(400), augment=settings)
-    draws = noise(400).uniform("crop", 2).astype(np.float64)
+    crop = noise(400).uniform("crop", 2)
+    start, length = windows(valid, crop, augment=settings)
+    draws = crop.astype(np.float64)
     expected = [oracle.window(int(n), tuple(draw), settings) for n, draw in zip(valid, draws, strict=True)]
     np.testing.assert_array_equal(np.stack([start, length], 1), expected)
     assert (start >= 0).all()
@@ -36,7 +37,7 @@ def test_training_windows_equal_the_naive_ones(settings: Augment) -> None:
 
 
 def test_training_windows_reach_both_ends_and_all_lengths() -> None:
-    start, length = windows(np.full(20_000, 200), noise(20_000), augment=Augment())
+    start, length = windows(np.full(20_000, 200), noise(20_000).uniform("crop", 2), augment=Augment())
     assert start.min() == 0
     assert (start + length).max() == 200
     assert length.min() == 100
@@ -165,11 +166,24 @@ def test_gaps_equal_the_naive_fill_track_by_track() -> None:
 def test_present_means_a_number_other_than_zero() -> None:
     rows = np.zeros((4, 25, 3), np.float32)
     rows[1, 3, 2], rows[2] = -1e-30, np.nan
-    present = np.empty(4, np.uint8)
-    assert augment_fast.survey(rows, present)
-    assert present.tolist() == [0, 1, 0, 0]
+    assert taken(rows, [0], [4])[1:] == ([0, 1, 0, 0], True)
     rows[2] = 0
-    assert not augment_fast.survey(rows, present)
+    assert taken(rows, [0], [4])[1:] == ([0, 1, 0, 0], False)
+
+
+def test_clips_are_taken_over_end_to_end_as_they_are() -> None:
+    rows = np.random.default_rng(0).normal(size=(20, 25, 3)).astype(np.float32)
+    rows[17], rows[3] = np.nan, np.nan
+    got, present, gaps = taken(rows, [16, 0, 9], [4, 2, 1])
+    np.testing.assert_array_equal(got, rows[[16, 17, 18, 19, 0, 1, 9]])
+    assert (present, gaps) == ([1, 0, 1, 1, 1, 1, 1], True)
+    assert not taken(rows, [0, 9], [3, 4])[2]
+
+
+def taken(rows: np.ndarray, first: list[int], count: list[int]) -> tuple[np.ndarray, list[int], bool]:
+    to, present = np.empty((sum(count), *rows.shape[1:]), np.float32), np.empty(sum(count), np.uint8)
+    gaps = augment_fast.take(rows, np.array(first), np.array(count), to, present)
+    return to, present.tolist(), bool(gaps)
 
 
 @pytest.mark.parametrize(("prefix", "expected"), [(True, (0, 3)), (False, (1, 5))])

@@ -15,7 +15,7 @@ import torch
 
 from smae.data.loading import memory, residence
 from smae.data.loading.ahead import ahead
-from smae.data.loading.assemble import Staged
+from smae.data.loading.assemble import Fused, Gathered, Staged
 from smae.data.loading.augment import Augment
 from smae.data.loading.batch import Batch
 from smae.data.loading.loader import Loader
@@ -370,16 +370,54 @@ def test_residency_follows_free_memory_and_says_why(store: FakeStore, monkeypatc
     assert str(loader(store, mode="resident").residency).startswith("resident: as asked")
 
 
+def test_on_a_gpu_rows_go_to_its_memory_where_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(memory, "free_memory", lambda: 4000)
+    for there, mode, said in [
+        (4000, "device", "resident on the device: 0.0 MB of rows fit"),
+        (3996, "resident", "resident: 0.0 MB of rows fit in a quarter of the 0.0 MB of free memory, but not of the"),
+    ]:
+        monkeypatch.setattr(memory, "free_on", lambda device, there=there: there)
+        found = memory.choose(1000, mode="auto", device=cuda)
+        assert found.mode == mode
+        assert str(found).startswith(said)
+    assert memory.choose(1001, mode="auto", device=cuda).mode == "streaming"
+    assert str(memory.choose(10**9, mode="device", device=cuda)).startswith("resident on the device: as asked")
+
+
+def test_rows_cannot_be_kept_on_a_device_that_is_not_there(store: FakeStore) -> None:
+    with pytest.raises(ConfigError, match="needs a GPU"):
+        loader(store, mode="device")
+
+
 def test_free_memory_is_some_of_the_machine() -> None:
     assert 10**6 < memory.free_memory() < 10**14
 
 
-def test_the_staged_way_gives_the_same_batches(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", [Staged, Gathered])
+def test_the_ways_of_an_accelerator_give_the_same_batches(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch, way: Any
+) -> None:
     expected = list(loader(store).epoch(0))
-    monkeypatch.setattr("smae.data.loading.loader.Fused", lambda *, frames: Staged(frames=frames, device=CPU))
+    monkeypatch.setattr("smae.data.loading.loader.Fused", lambda *, frames: way(frames=frames, device=CPU))
     for a, b in zip(expected, loader(store).epoch(0), strict=True):
         torch.testing.assert_close(a.x, b.x, rtol=1e-6, atol=2e-6)
         assert torch.equal(a.index, b.index)
+
+
+def test_memory_of_a_batch_is_used_again_once_nobody_holds_it() -> None:
+    fused, rng = Fused(frames=8), np.random.default_rng(0)
+    rows = rng.normal(size=(50, 25, 3)).astype(np.float32)
+    plan = {"map": np.tile(np.eye(3, dtype=np.float32), (4, 1, 1)), "joint": np.tile(np.arange(25), (4, 1))}
+    first, length = np.arange(4), np.full(4, 20)
+    one = fused(rows, first, length, **plan)
+    view, place, kept = one[1:, 2], one.data_ptr(), one.clone()
+    del one
+    other = fused(rows, first + 9, length, **plan)
+    assert other.data_ptr() != place
+    assert torch.equal(view, kept[1:, 2])
+    del view
+    assert fused(rows, first, length, **plan).data_ptr() == place
 
 
 @pytest.mark.parametrize("mode", ["resident", "streaming"])
@@ -397,7 +435,7 @@ def test_a_real_store_gives_what_memory_gives(store: FakeStore, mode: str, tmp_p
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-@pytest.mark.parametrize("mode", ["resident", "streaming"])
+@pytest.mark.parametrize("mode", ["device", "resident", "streaming"])
 def test_a_gpu_gives_what_the_cpu_gives(store: FakeStore, mode: str) -> None:
     augment = Augment(noise=0.01, mirror=True)
     expected = loader(store, augment=augment).epoch(0)

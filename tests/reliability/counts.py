@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+SLOW = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
 
 def counts(*, short: Any, full: Any) -> list[Any]:
     """Return the two parameters of a test: ``short`` by default, ``full`` where slow tests run too.
 
     `make reliability` leaves the short ones out by their id.
     """
-    marks = [pytest.mark.slow, pytest.mark.timeout(1800)]
     few, all_ = (values if isinstance(values, tuple) else (values,) for values in (short, full))
-    return [pytest.param(*few, id="short"), pytest.param(*all_, id="full", marks=marks)]
+    return [pytest.param(*few, id="short"), pytest.param(*all_, id="full", marks=SLOW)]

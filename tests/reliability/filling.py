@@ -20,15 +20,15 @@ from tests.reliability.stores import clear, digest, problem_of
 ALONE = ["unshare", "--user", "--map-root-user", "--mount"]
 
 
-def in_namespace(**job: Any) -> dict[str, Any]:
-    """Run this program where it may mount; skip the test where nobody may."""
+def in_namespace(*, module: str = __name__, **job: Any) -> dict[str, Any]:
+    """Run this program, or another like it, where it may mount; skip the test where nobody may."""
     try:
         probe = subprocess.run([*ALONE, "mount", "-t", "tmpfs", "none", str(job["place"])], capture_output=True)
     except FileNotFoundError as error:
         pytest.skip(f"no unshare or mount here: {error}")
     if probe.returncode:
         pytest.skip(f"no user namespaces to mount a tmpfs in: {probe.stderr.decode(errors='replace').strip()}")
-    command = [*ALONE, sys.executable, "-m", __name__, json.dumps(job, default=str)]
+    command = [*ALONE, sys.executable, "-m", module, json.dumps(job, default=str)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     result: dict[str, Any] = json.loads(done.stdout)
@@ -48,9 +48,9 @@ def trials(raw: str, place: str, count: int, options: list[str]) -> dict[str, An
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", place], check=True)
     out, ballast = Path(place) / "out.zarr", Path(place) / "ballast"
     command = ["prepare", "--raw", raw, "--out", out, *options]
-    before = _free(place)
+    before = free(place)
     assert smae(*command).code == 0
-    expected, needed = digest(out), before - _free(place)
+    expected, needed = digest(out), before - free(place)
     clear(out)
     problems = []
     for number in range(count):
@@ -68,7 +68,8 @@ def trials(raw: str, place: str, count: int, options: list[str]) -> dict[str, An
     return {"problems": problems}
 
 
-def _free(place: str) -> int:
+def free(place: str) -> int:
+    """Return the bytes that are free on the disk at ``place``."""
     status = os.statvfs(place)
     return status.f_bavail * status.f_frsize
 

@@ -9,6 +9,7 @@ not zero", which differs only if a frame's numbers cancel exactly.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -49,7 +50,34 @@ class Augment(Section):
         return self
 
 
-def windows(valid: Ints, noise: Noise | None, *, augment: Augment) -> tuple[Ints, Ints]:
+@dataclass(frozen=True)
+class Variation:
+    """How a run of clips is varied: all that can be known of it before their rows are there.
+
+    Attributes:
+        crop: float32 [B, 2], uniform numbers that choose the window, or None for testing.
+        space: float32 [B, 3, 3], map of space.
+        mirrored: bool [B].
+    """
+
+    crop: Floats | None
+    space: Floats
+    mirrored: NDArray[np.bool_]
+
+    def part(self, start: int, stop: int) -> Variation:
+        """Return the variation of the clips from ``start`` to ``stop``."""
+        crop = None if self.crop is None else self.crop[start:stop]
+        return Variation(crop, self.space[start:stop], self.mirrored[start:stop])
+
+
+def vary(noise: Noise | None, clips: int, *, augment: Augment) -> Variation:
+    """Return the variation of ``clips`` clips by their noise, or, without any, none."""
+    if noise is None:
+        return Variation(None, np.tile(np.eye(3, dtype=np.float32), (clips, 1, 1)), np.zeros(clips, np.bool_))
+    return Variation(noise.uniform("crop", 2), *maps(noise, augment=augment))
+
+
+def windows(valid: Ints, crop: Floats | None, *, augment: Augment) -> tuple[Ints, Ints]:
     """Return the first frame and the number of frames of each clip's crop: two int64 [B].
 
     Training, n valid frames: share p ~ U[crop], length = min(max(floor(n p), min_frames), n), start uniform on
@@ -57,15 +85,15 @@ def windows(valid: Ints, noise: Noise | None, *, augment: Augment) -> tuple[Ints
 
     Args:
         valid: int64 [B], valid frames, at least 1.
-        noise: the clips' random numbers, or None for testing.
+        crop: float32 [B, 2], each clip's two uniform numbers, or None for testing.
         augment: the settings.
     """
-    if noise is None:
+    if crop is None:
         start = np.floor((1 - augment.test_crop) * valid / 2).astype(np.int64)
         # A share so small that the two cuts would meet still leaves the middle frame.
         start = np.minimum(start, (valid - 1) // 2)
         return start, valid - 2 * start
-    share, place = noise.uniform("crop", 2).astype(np.float64).T
+    share, place = crop.astype(np.float64).T
     low, high = augment.crop
     length = np.floor(valid * (low + (high - low) * share)).astype(np.int64)
     length = np.minimum(np.maximum(length, augment.min_frames), valid)

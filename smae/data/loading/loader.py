@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import closing, nullcontext
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from smae.data.loading.ahead import ahead
-from smae.data.loading.assemble import Assemble, Fused, Staged
-from smae.data.loading.augment import Augment, add_noise, maps, to_stream, windows
+from smae.data.loading.assemble import Assemble, Fused, Gathered, Staged
+from smae.data.loading.augment import Augment, Variation, add_noise, to_stream, vary, windows
 from smae.data.loading.augment_fast import list_items
 from smae.data.loading.batch import Batch
-from smae.data.loading.memory import choose
+from smae.data.loading.memory import Mode, choose
 from smae.data.loading.order import BLOCK_ROWS, Ints, shuffled, steps_of
 from smae.data.loading.residence import Chosen, Held, Readable, Resident, Streaming
 from smae.errors import ConfigError
@@ -23,6 +22,9 @@ from smae.noise import Noise
 
 AHEAD = 2
 """Batches prepared ahead of the one in use."""
+
+DRAWN = 4096
+"""Clips whose variations are drawn together: for a batch's few, most of the time would go into starting to."""
 
 
 class Loader:
@@ -34,7 +36,7 @@ class Loader:
 
     Attributes:
         index: int64 [n], the clips, ascending.
-        residency: whether rows are kept in RAM or streamed, and why; prints as one line.
+        residency: whether rows are kept on the device, in RAM, or streamed, and why; prints as one line.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class Loader:
         workers: int = 1,
         window: int = 8,
         drop_last: bool = False,
-        mode: Literal["auto", "resident", "streaming"] = "auto",
+        mode: Mode = "auto",
         augmented: bool | None = None,
         block_rows: int = BLOCK_ROWS,
         rank: int = 0,
@@ -69,7 +71,7 @@ class Loader:
             workers: threads that read blocks, beside one that prepares batches; 0 does all in the caller's thread.
             window: blocks shuffled together, and kept in memory when streaming.
             drop_last: leave out a last batch that is not full.
-            mode: keep the rows in RAM, stream them, or decide by the free memory.
+            mode: keep the rows on the device, in RAM, stream them, or decide by the free memory.
             augmented: vary the clips at random, or take their centre as in testing; like ``train`` unless said.
             block_rows: rows of a block.
             rank, world: which of how many processes this is.
@@ -94,12 +96,13 @@ class Loader:
         self._train, self._augmented = train, train if augmented is None else augmented
         self._workers, self._window, self._drop_last = workers, window, drop_last
         self._chosen = Chosen(store, self.index, block_rows=block_rows)
-        self.residency = choose(self._chosen.nbytes, mode=mode)
+        self.residency = choose(self._chosen.nbytes, mode=mode, device=device)
         self._source: Resident | Streaming = (
-            Resident(self._chosen, workers=workers)
-            if self.residency.resident
-            else Streaming(self._chosen, workers=workers, window=window)
+            Streaming(self._chosen, workers=workers, window=window)
+            if self.residency.mode == "streaming"
+            else Resident(self._chosen, workers=workers)
         )
+        self._assemble = self._assembler()
         self._label = np.asarray(store.clips.label)[self.index].astype(np.int64)
         self._joint = _joint_tables(store)
         self._parent = _parents(store).to(device)
@@ -136,6 +139,14 @@ class Loader:
         made = self._make(steps, epoch)
         return self._hand_over(ahead(made, depth=AHEAD) if self._workers else made)
 
+    def _assembler(self) -> Assemble | None:
+        """Return what makes the items of all iterators, where one can."""
+        if self._device.type == "cpu":
+            return Fused(frames=self.augment.frames)
+        if self.residency.mode == "device":
+            return Gathered(frames=self.augment.frames, device=self._device)
+        return None
+
     def _positions(self, epoch: int) -> Ints:
         if not self._train:
             return np.arange(len(self.index))
@@ -152,16 +163,26 @@ class Loader:
         """Yield each step's batch with the event that tells when the device has finished it (None on the CPU)."""
         cuda = self._device.type == "cuda"
         side = torch.cuda.Stream(self._device) if cuda else None  # type: ignore[no-untyped-call]
-        frames = self.augment.frames
-        assemble: Assemble = (
-            Fused(frames=frames) if self._device.type == "cpu" else Staged(frames=frames, device=self._device)
-        )
+        # Staged has buffers that take turns, so each iterator has its own.
+        assemble = self._assemble or Staged(frames=self.augment.frames, device=self._device)
         with closing(self._source.serve(steps)) as held:
-            for step in steps:
+            for step, variation in self._variations(steps, epoch):
                 with torch.cuda.stream(side) if side else nullcontext(), torch.no_grad():
-                    batch = self._compose(next(held), step, epoch, assemble)
+                    batch = self._compose(next(held), step, epoch, variation, assemble)
                     done = side.record_event() if side else None
                 yield batch, done
+
+    def _variations(self, steps: list[Ints], epoch: int) -> Iterator[tuple[Ints, Variation]]:
+        """Yield each step with its clips' variations, drawn for many steps at once."""
+        group = max(1, DRAWN // self._batch)
+        for first in range(0, len(steps), group):
+            some = steps[first : first + group]
+            clips = self.index[np.concatenate(some)]
+            noise = Noise(self._seed, epoch, clips) if self._augmented else None
+            drawn, at = vary(noise, len(clips), augment=self.augment), 0
+            for step in some:
+                yield step, drawn.part(at, at + len(step))
+                at += len(step)
 
     def _hand_over(self, made: Generator[tuple[Batch, torch.cuda.Event | None], None, None]) -> Iterator[Batch]:
         """Make the consumer's stream wait for each batch, and keep its memory from being reused too early."""
@@ -174,19 +195,17 @@ class Loader:
                         tensor.record_stream(stream)
                 yield batch
 
-    def _compose(self, held: Held, step: Ints, epoch: int, assemble: Assemble) -> Batch:
+    def _compose(self, held: Held, step: Ints, epoch: int, variation: Variation, assemble: Assemble) -> Batch:
         """Return the batch of the clips at the positions of a step."""
-        noise = Noise(self._seed, epoch, self.index[step]) if self._augmented else None
-        start, length = windows(held.valid, noise, augment=self.augment)
+        start, length = windows(held.valid, variation.crop, augment=self.augment)
         frames, bodies = self._chosen.frames[step], self._chosen.bodies[step]
         clip, body, first = list_items(held.present, held.start, frames, bodies, held.begin + start, length)
-        space, mirrored = _identity(len(step)) if noise is None else maps(noise, augment=self.augment)
-        joint = self._joint[mirrored.astype(np.int64)]
-        x = assemble(held.rows, first, length[clip], map=space[clip], joint=joint[clip])
+        joint = self._joint[variation.mirrored.astype(np.int64)]
+        x = assemble(held.rows, first, length[clip], map=variation.space[clip], joint=joint[clip])
         columns = (clip, body, self.index[step], self._label[step])
         clip_t, body_t, index_t, label_t = (torch.from_numpy(column).to(self._device) for column in columns)
         batch = Batch(x, clip_t, body_t, index_t, label_t, epoch)
-        if noise is not None and self.augment.noise:
+        if self._augmented and self.augment.noise:
             x = add_noise(x, batch.noise(self._seed), sigma=self.augment.noise)
         x = to_stream(x, stream=self.augment.stream, parent=self._parent)
         return Batch(x, clip_t, body_t, index_t, label_t, epoch)
@@ -205,11 +224,6 @@ def _checked(index: NDArray[np.int64], *, clips: int) -> Ints:
     if count.max() > 1:
         raise ConfigError(f"loader: each clip may be given once, found clip {ordered[count.argmax()]} more often")
     return ordered
-
-
-def _identity(clips: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return the maps of clips that are not varied: float32 [B, 3, 3] and bool [B]."""
-    return np.broadcast_to(np.eye(3, dtype=np.float32), (clips, 3, 3)), np.zeros(clips, np.bool_)
 
 
 def _joint_tables(store: Readable) -> Ints:

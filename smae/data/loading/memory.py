@@ -5,30 +5,59 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+import torch
+
+from smae.errors import ConfigError
+
+Mode = Literal["auto", "device", "resident", "streaming"]
 
 
 @dataclass(frozen=True)
 class Residency:
-    """What was chosen for a loader's rows, and why; ``str()`` of it is a line for people."""
+    """What was chosen for a loader's rows, and why; ``str()`` of it is a line for people.
 
-    resident: bool
+    Attributes:
+        mode: ``device``: all rows in the accelerator's memory; ``resident``: all in RAM; ``streaming``: a few blocks.
+        why: the sizes that decided, or that it was asked for.
+    """
+
+    mode: Literal["device", "resident", "streaming"]
     why: str
 
     def __str__(self) -> str:
-        return f"{'resident' if self.resident else 'streaming'}: {self.why}"
+        return f"{'resident on the device' if self.mode == 'device' else self.mode}: {self.why}"
 
 
-def choose(need: int, *, mode: str) -> Residency:
-    """Decide where ``need`` bytes of rows live: as ``mode`` says, or with ``"auto"`` resident if they fit.
+def choose(need: int, *, mode: Mode, device: torch.device) -> Residency:
+    """Decide where ``need`` bytes of rows live: as ``mode`` says, or with ``"auto"`` as near to the device as they fit.
 
-    They fit if they take no more than a quarter of the memory that is free now.
+    They fit if they take no more than a quarter of the memory that is free now; those kept on an accelerator are kept
+    in RAM too, where batches are planned.
+
+    Raises:
+        ConfigError: rows asked to be on a device that is the CPU.
     """
+    if mode == "device" and device.type == "cpu":
+        raise ConfigError("loader: train.rows=device needs a GPU, found the CPU: choose auto, resident or streaming")
     if mode != "auto":
-        return Residency(mode == "resident", f"as asked; the rows take {in_words(need)}")
+        return Residency(mode, f"as asked; the rows take {in_words(need)}")
     free = free_memory()
     fits = need <= free // 4
     verb = "fit" if fits else "do not fit"
-    return Residency(fits, f"{in_words(need)} of rows {verb} in a quarter of the {in_words(free)} of free memory")
+    why = f"{in_words(need)} of rows {verb} in a quarter of the {in_words(free)} of free memory"
+    if fits and device.type == "cuda":
+        there = free_on(device)
+        if need <= there // 4:
+            return Residency("device", f"{why}, and of the device's {in_words(there)}")
+        why += f", but not of the device's {in_words(there)}"
+    return Residency("resident" if fits else "streaming", why)
+
+
+def free_on(device: torch.device) -> int:
+    """Return the bytes that are free on a GPU."""
+    return int(torch.cuda.mem_get_info(device)[0])
 
 
 def free_memory() -> int:

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.loading.augment_fast import centre, hold, spans, survey
+from smae.data.loading.augment_fast import centre, hold, spans, take
 from smae.data.loading.memory import in_words
 from smae.data.loading.order import block_of
 from smae.errors import EnvironmentFault
@@ -133,10 +133,8 @@ class Shelf:
         raw = chosen.store.rows(first, int(offset[-1] + count[-1]))
         start = self.start[clips] = at + np.cumsum(count) - count
         stop = int(at + count.sum())
-        for source, goal, rows in zip((offset - first).tolist(), start.tolist(), count.tolist(), strict=True):
-            self.rows[goal : goal + rows] = raw[source : source + rows]
+        gaps = take(raw, offset - first, count, self.rows[at:stop], self.present[at:stop])
         frames, bodies = chosen.frames[clips], chosen.bodies[clips]
-        gaps = survey(self.rows[at:stop], self.present[at:stop])
         # What was cleaned here is centred; what others cleaned may lie anywhere.
         centre(self.rows, self.present, start, frames, bodies, chosen.store.layout.centre)
         if gaps:

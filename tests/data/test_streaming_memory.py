@@ -1,0 +1,67 @@
+"""Streaming a store a hundred times as large takes no more memory, beyond 1 GiB; keeping its rows would."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smae.data.recording import Clip
+from smae.data.storage.writer import ClipFacts, Header, write_store
+from smae.skeleton import NTU25
+
+GIB = 2**30
+CLIPS, FRAMES, TIMES = 150, 320, 100
+"""48,000 rows, or 14 MB; a hundred times that is 1.4 GB."""
+
+PROGRAM = """
+import resource, sys
+import numpy as np, torch
+from smae.data.loading.augment import Augment
+from smae.data.loading.loader import Loader
+from smae.data.storage.store import open_store
+
+store = open_store(sys.argv[1])
+loader = Loader(
+    store, np.arange(len(store)), augment=Augment(frames=12), batch=128, seed=0, train=True,
+    device=torch.device("cpu"), workers=2, mode=sys.argv[2],
+)
+seen = np.concatenate([batch.index.numpy() for batch in loader.epoch(0)])
+assert (np.sort(seen) == np.arange(len(store))).all()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def write(path: Path, *, times: int) -> Path:
+    header = Header(layout=NTU25, mode="reference", dataset="made", classes=("A001",))
+    state = np.full((1, FRAMES, 25), 2, np.uint8)
+
+    def clips() -> Iterator[tuple[ClipFacts, Clip]]:
+        for turn in range(times):
+            for number in range(CLIPS):
+                # The same in every frame, so that little lies on the disk.
+                pose = np.random.default_rng(number).normal(size=(1, 1, 25, 3)).astype(np.float32)
+                joints = np.tile(pose - pose[:, :, NTU25.centre, None], (1, FRAMES, 1, 1))
+                yield ClipFacts(name=f"t{turn:03}n{number:03}", action="A001"), Clip(joints, state)
+
+    write_store(path, header=header, clips=clips())
+    return path
+
+
+def peak(store: Path, mode: str) -> int:
+    """Return the most memory, in bytes, that a process held that loaded an epoch."""
+    command = [sys.executable, "-c", PROGRAM, str(store), mode]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is counted in KiB on Linux alone")
+def test_a_store_repeated_a_hundred_times_streams_in_as_much_memory(tmp_path: Path) -> None:
+    once, often = write(tmp_path / "once.zarr", times=1), write(tmp_path / "often.zarr", times=TIMES)
+    base = peak(once, "streaming")
+    assert peak(often, "streaming") < base + GIB
+    assert peak(often, "resident") > base + GIB
