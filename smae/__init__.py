@@ -10,10 +10,24 @@ from typing import TYPE_CHECKING, Any
 from smae._version import __version__
 
 if TYPE_CHECKING:
-    from smae.api import evaluate, info, open_store, prepare, pretrain, report, synthesise, verify
+    from smae.api import (
+        embed,
+        evaluate,
+        export_encoder,
+        info,
+        load_encoder,
+        open_store,
+        predict,
+        prepare,
+        pretrain,
+        report,
+        synthesise,
+        verify,
+    )
 
 __all__ = [
-    "__version__", "evaluate", "info", "open_store", "prepare", "pretrain", "report", "synthesise", "verify",
+    "__version__", "embed", "evaluate", "export_encoder", "info", "load_encoder", "open_store", "predict", "prepare",
+    "pretrain", "report", "synthesise", "verify",
 ]  # fmt: skip
 
 

@@ -89,6 +89,21 @@ class Finetune(Section):
     hidden: int = Field(2048, ge=1, description="width of the head's hidden layer")
 
 
+class Scratch(Finetune):
+    """Supervised training of the same net without pre-training: the fine-tune recipe, all layers at full rate."""
+
+    layer_decay: float = Field(1.0, gt=0, le=1, description="as in finetune; untrained layers want the full rate")
+
+
+class Selection(Section):
+    """Which epochs of linear, finetune, semi, transfer and scratch are scored beside the last one."""
+
+    also: tuple[Literal["best_val", "best_test"], ...] = Field(
+        (), description="best_val: chosen on subjects carved out of train; best_test: chosen on test, so called"
+    )
+    val_subjects: float = Field(0.1, gt=0, lt=1, description="share of the train subjects kept for validation")
+
+
 class RunConfig(Section):
     """Everything that makes a run what it is."""
 
@@ -104,6 +119,8 @@ class RunConfig(Section):
     linear: Linear = Linear()
     knn: Knn = Knn()
     finetune: Finetune = Finetune()
+    scratch: Scratch = Scratch()
+    selection: Selection = Selection()
 
 
 def build_config(settings: Mapping[str, Any]) -> RunConfig:
@@ -114,9 +131,9 @@ def build_config(settings: Mapping[str, Any]) -> RunConfig:
     """
     values = dict(settings)
     problems = []
-    for family, registry in FAMILIES.items():
+    for family in FAMILIES:
         try:
-            values[family] = _part(family, registry, values.get(family, {}))
+            values[family] = part_of(family, values.get(family, {}))
         except ConfigError as error:
             problems.append(str(error))
             values.pop(family, None)
@@ -135,13 +152,18 @@ def build_config(settings: Mapping[str, Any]) -> RunConfig:
     return check(RunConfig, values, where="")
 
 
-def _part(family: str, registry: Registry[Any], section: Any) -> Part:
+def part_of(family: str, section: Any) -> Part:
+    """Return the settings of a plug-in, by its family and what was written of it.
+
+    Raises:
+        ConfigError: no section, an unknown plug-in, or a wrong setting.
+    """
     if not isinstance(section, Mapping):
         raise ConfigError(f"{family}: expected a section with a name and its settings, found {section!r}")
     name = section.get("name", DEFAULT_NAMES[family])
     if not isinstance(name, str):
         raise ConfigError(f"{family}.name: expected text, found {name!r}")
-    owner: type[Part] = registry.get(name).Config
+    owner: type[Part] = FAMILIES[family].get(name).Config
     return check(owner, {**section, "name": name}, where=family)
 
 
