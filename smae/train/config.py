@@ -12,11 +12,12 @@ from pydantic import Field, SerializeAsAny
 from smae.config import Part, Section, Settings, check, merge, overrides, read_toml
 from smae.data.loading.augment import Augment
 from smae.errors import ConfigError, UnknownNameError
+from smae.models import sttformer  # noqa: F401  (its import files the encoder)
 from smae.models.decoders import decoders
 from smae.models.encoders import encoders
 from smae.models.masking import maskings
 from smae.registry import Registry, nearest
-from smae.train.objectives import objectives, reconstruct  # noqa: F401  (its import files the built-in objectives)
+from smae.train.objectives import jepa, objectives, reconstruct  # noqa: F401  (its import files the built-in objectives)
 
 FAMILIES: dict[str, Registry[Any]] = {
     "objective": objectives, "masking": maskings, "encoder": encoders, "decoder": decoders,
@@ -149,7 +150,13 @@ def build_config(settings: Mapping[str, Any]) -> RunConfig:
                 del values[name]
     if problems:
         raise ConfigError("\n".join(problems))
-    return check(RunConfig, values, where="")
+    config = check(RunConfig, values, where="")
+    if config.augment.stream == "motion" and getattr(config.objective, "target", "") == "motion":
+        raise ConfigError(
+            "objective.target=motion asks for the next frame minus this one, which augment.stream=motion gives the "
+            "encoder already: choose objective.target=coordinates (of the motion stream), or another stream"
+        )
+    return config
 
 
 def part_of(family: str, section: Any) -> Part:
