@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,9 @@ from smae.train.objectives import jepa, objectives, reconstruct  # noqa: F401  (
 FAMILIES: dict[str, Registry[Any]] = {
     "objective": objectives, "masking": maskings, "encoder": encoders, "decoder": decoders,
 }  # fmt: skip
+_TOLD = ("about", "aims", "cost", "ran")
+"""Keys of a recipe that are no settings: see ``Recipe``."""
+
 DEFAULT_NAMES = {"objective": "skeletonmae", "masking": "spatial-temporal", "encoder": "vit", "decoder": "self"}
 
 
@@ -174,11 +178,29 @@ def part_of(family: str, section: Any) -> Part:
     return check(owner, {**section, "name": name}, where=family)
 
 
-def recipes() -> dict[str, str]:
-    """Return the packaged recipes and what each is for."""
+@dataclass(frozen=True)
+class Recipe:
+    """What a packaged recipe says of itself.
+
+    Attributes:
+        about: what it is for.
+        aims: the published figure that it aims at, or nothing.
+        cost: what to expect on one GPU, and whence that is known, or nothing.
+        ran: what came out when this project ran it, with command and machine; "not run here" until it has.
+    """
+
+    about: str = ""
+    aims: str = ""
+    cost: str = ""
+    ran: str = "not run here"
+
+
+def recipes() -> dict[str, Recipe]:
+    """Return the packaged recipes and what each says of itself."""
     folder = files("smae.recipes")
     names = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-    return {name: _recipe_file(name).get("about", "") for name in names}
+    told = {name: _recipe_file(name) for name in names}
+    return {name: Recipe(**{key: own[key] for key in _TOLD if key in own}) for name, own in told.items()}
 
 
 def _recipe_file(name: str) -> Settings:
@@ -204,7 +226,8 @@ def load_recipe(name: str, *, depth: int = 0) -> Settings:
     if depth > 8:
         raise ConfigError(f"recipe '{name}': recipes extend one another in a circle, or more than 8 deep")
     settings = _recipe_file(name)
-    settings.pop("about", None)
+    for key in _TOLD:
+        settings.pop(key, None)
     base = settings.pop("extends", None)
     if base is not None and not isinstance(base, str):
         raise ConfigError(f"recipe '{name}': extends: expected the name of a recipe, found {base!r}")
