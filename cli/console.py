@@ -145,6 +145,13 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def accuracy(row: Any) -> tuple[str, str]:
+    """Return a result's mean accuracy, with its standard deviation over seeds, and its interval, in per cent."""
+    spread = "" if row.std is None else f" ± {percent(row.std)}"
+    between = "-" if row.interval is None else " to ".join(map(percent, row.interval))
+    return f"{percent(row.top1)}{spread}", between
+
+
 def percent(share: float | None) -> str:
     """Return a share as a percentage with one decimal, or a dash."""
     return "-" if share is None else f"{100 * share:.1f}"

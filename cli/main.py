@@ -24,15 +24,19 @@ COMMANDS = {
     "export": "Write a store in a form that other code reads: CTR-GCN, pyskl, HDF5.",
     "pretrain": "Pre-train an encoder on a store.",
     "eval": "Judge a pre-trained encoder, beside its baselines.",
+    "ensemble": "Judge several runs together: joint, bone and motion streams.",
     "report": "Write a run's page: curves, results, moving skeletons.",
     "status": "List runs with their state, and unfinished preparations.",
     "doctor": "Look at this machine: versions, GPU, disk, what is missing.",
     "recipes": "List the packaged recipes.",
+    "export-encoder": "Write a run's encoder as a folder that travels.",
+    "embed": "Write the features of a store's clips.",
+    "predict": "Tell what recordings of your own show.",
     "bench": "Measure smae against naive code and the machine.",
     "synth": "Write synthetic raw recordings to try things on.",
     "completion": "Print the script that completes commands in a shell.",
 }
-"""Commands, in the order of work; each lives in the module of its name."""
+"""Commands, in the order of work; each lives in the module of its name, with _ for -."""
 
 
 class Commands(click.Group):
@@ -46,7 +50,7 @@ class Commands(click.Group):
         """Return a command, imported now."""
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"smae_cli.{name}").command
+        command: click.Command = importlib.import_module(f"smae_cli.{name.replace('-', '_')}").command
         return command
 
     def resolve_command(

@@ -10,11 +10,25 @@ from typing import TYPE_CHECKING, Any
 from smae._version import __version__
 
 if TYPE_CHECKING:
-    from smae.api import evaluate, info, open_store, prepare, pretrain, report, synthesise, verify, view
+    from smae.api import (
+        embed,
+        evaluate,
+        export_encoder,
+        info,
+        load_encoder,
+        open_store,
+        predict,
+        prepare,
+        pretrain,
+        report,
+        synthesise,
+        verify,
+        view,
+    )
 
 __all__ = [
-    "__version__", "evaluate", "info", "open_store", "prepare", "pretrain", "report", "synthesise", "verify",
-    "view",
+    "__version__", "embed", "evaluate", "export_encoder", "info", "load_encoder", "open_store", "predict", "prepare",
+    "pretrain", "report", "synthesise", "verify", "view",
 ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ Imports stand inside the functions: preparing needs no torch, and asking for hel
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
     from smae.data.unfinished import Unfinished
     from smae.doctor import Diagnosis
     from smae.drawing import Scene
+    from smae.models.encoders import Encoder
+    from smae.train.ensemble import Ensemble
     from smae.train.evaluate import Evaluation
+    from smae.train.features import Features
+    from smae.train.predict import Predictions
     from smae.train.pretrain import Outcome
     from smae.train.progress import Progress
     from smae.train.run import Run
@@ -257,6 +262,8 @@ def evaluate(
     data: Path | str | None = None,
     protocol: str | None = None,
     modes: Sequence[str] = ("linear", "knn"),
+    seeds: int = 1,
+    select: Sequence[str] = (),
     sets: Sequence[str] = (),
     device: str = "auto",
     say: Say = _silent,
@@ -268,7 +275,9 @@ def evaluate(
         checkpoint: a run's folder, or one of its checkpoints; the newest run when left out.
         data: store; the one the run was trained on when left out.
         protocol: split; the one the run was trained on when left out.
-        modes: probes.
+        modes: probes; ``semi`` and ``all`` stand for several.
+        seeds: how often each is judged, with the run's seed and those that follow it.
+        select: epochs scored beside the last one: ``best_val``, ``best_test``.
         sets: settings of the probes, in the form ``section.key=value``.
         device: as for ``pretrain``.
         say: takes lines for people.
@@ -277,17 +286,149 @@ def evaluate(
     Raises:
         DataError: no run, no usable checkpoint, or a store of another layout.
         UnknownNameError: a probe or protocol nobody knows.
+        ConfigError: fewer than one seed, or ``transfer`` to the store that was trained on.
     """
     from smae.train.judge import judge
-    from smae.train.run import find_run
 
-    path = Path(checkpoint) if checkpoint is not None else None
-    step = path if path is not None and path.name.startswith("step-") else None
-    run = find_run(step.parent.parent if step is not None else path, root=RUNS)
+    if seeds < 1:
+        raise ConfigError(f"--seeds {seeds}: expected one at least")
+    if select:
+        sets = (*sets, f"selection.also={json.dumps(list(select))}")
+    run, step = _find_checkpoint(checkpoint)
     store = open_store(data or run.describe()["store"]["path"])
     return run, judge(
-        run, store, step=step, protocol=protocol, modes=modes, sets=sets, device=device, say=say, tell=tell
+        run, store, step=step, protocol=protocol, modes=modes, seeds=seeds, sets=sets, device=device, say=say, tell=tell
     )
+
+
+def _find_checkpoint(path: Path | str | None) -> tuple[Run, Path | None]:
+    """Return the run at ``path``, or the newest one, and the checkpoint that ``path`` names, if it names one."""
+    from smae.train.run import find_run
+
+    path = Path(path) if path is not None else None
+    step = path if path is not None and path.name.startswith("step-") else None
+    return find_run(step.parent.parent if step is not None else path, root=RUNS), step
+
+
+def ensemble(
+    runs: Sequence[Path | str], *, protocol: str | None = None, mode: str = "finetune", **options: Any
+) -> Ensemble:
+    """Judge several runs together, by the logits that ``evaluate`` kept; see ``smae.train.ensemble.ensemble``."""
+    from smae.train.ensemble import ensemble as mix
+    from smae.train.run import find_run
+
+    found = [find_run(Path(run), root=RUNS) for run in runs]
+    if protocol is None and found:
+        protocol = str(found[0].describe()["config"]["protocol"])
+    return mix(found, protocol=protocol or "", mode=mode, **options)
+
+
+def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = False, say: Say = _silent) -> Path:
+    """Write a run's encoder as a folder of safetensors, config and model card, and return the folder.
+
+    Args:
+        run: a run's folder, or one of its checkpoints; the newest run when ``None``.
+        to: the folder.
+        overwrite: replace what is there.
+        say: takes lines for people.
+
+    Raises:
+        DataError: no run, or no usable checkpoint.
+        ConfigError: something is at ``to``.
+    """
+    from smae.train.export import export_encoder as write
+
+    found, step = _find_checkpoint(run)
+    return write(found, Path(to), step=step, overwrite=overwrite, say=say)
+
+
+def load_encoder(path: Path | str, *, layout: str | None = None, frames: int | None = None) -> Encoder:
+    """Return the encoder of an exported folder, ready to use; see ``smae.train.travel.load_encoder``."""
+    from smae.train.travel import load_encoder as load
+
+    return load(Path(path), layout=layout, frames=frames)
+
+
+def embed(
+    path: Path | str | None,
+    to: Path | str,
+    *,
+    encoder: Path | str | None = None,
+    run: Path | str | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    say: Say = _silent,
+    tell: Callable[[int, int], None] = _silent,
+) -> Features:
+    """Write the features of a store's clips, one vector each, to an ``.npz`` or ``.zarr``, and return them.
+
+    Args:
+        path: store; found in the current folder when ``None``.
+        to: the file.
+        encoder: an exported folder.
+        run: a run or checkpoint in its place; the newest run when neither is given.
+        device: as for ``pretrain``.
+        overwrite: replace what is there.
+        say: takes lines for people.
+        tell: takes progress.
+
+    Raises:
+        ConfigError: both an encoder and a run, or a file of another kind.
+        DataError: the store's layout is not the encoder's; no usable store, run or folder.
+    """
+    from smae.train.build import pick_device
+    from smae.train.embed import check_target, write_features
+    from smae.train.embed import embed as describe
+    from smae.train.export import encoder_for
+
+    if encoder is not None and run is not None:
+        raise ConfigError("give an exported encoder or a run, not both")
+    to, target = Path(to), pick_device(device)
+    check_target(to, overwrite=overwrite)
+    store = open_store(path)
+    where, step = (Path(encoder), None) if encoder is not None else _find_checkpoint(run)
+    net, augment, origin = encoder_for(where, step, store, say=say)
+    features = describe(net, store, augment=augment, device=target, tell=tell)
+    write_features(features, store, to=to, origin=origin)
+    return features
+
+
+def predict(
+    files: Sequence[Path | str],
+    *,
+    run: Path | str | None = None,
+    head: Path | str | None = None,
+    mode: str | None = None,
+    protocol: str | None = None,
+    source: str | None = None,
+    device: str = "auto",
+) -> Predictions:
+    """Return labels with probabilities for raw recordings of one's own.
+
+    Args:
+        files: raw files, one recording each.
+        run: whose trained head judges, made by ``evaluate``; the newest run when left out.
+        head: a head's folder in its place, such as ``runs/x/heads/ntu60-xsub-finetune``.
+        mode, protocol: which of the run's heads; its own protocol and the fine-tuned one first.
+        source: registered source of the files; the one trained on when left out.
+        device: as for ``pretrain``.
+
+    Raises:
+        SmaeError: see ``smae.train.predict.predict`` and ``find_head``.
+    """
+    from smae.train.build import pick_device
+    from smae.train.predict import find_head
+    from smae.train.predict import predict as classify
+    from smae.train.run import find_run
+    from smae.train.travel import read_weights
+
+    if head is None:
+        found = find_run(Path(run) if run is not None else None, root=RUNS)
+        head = find_head(found, protocol=protocol, mode=mode)
+    elif run is not None or mode is not None or protocol is not None:
+        raise ConfigError("a head's folder says all: leave run, mode and protocol out")
+    model = read_weights(Path(head))
+    return classify([Path(file) for file in files], model, name=str(head), source=source, device=pick_device(device))
 
 
 def report(

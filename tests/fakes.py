@@ -20,6 +20,7 @@ class FakeClips:
     frames: NDArray[np.int32]
     bodies: NDArray[np.uint8]
     label: NDArray[np.int32]
+    subject: NDArray[np.int16]
 
 
 @dataclass
@@ -31,6 +32,7 @@ class FakeStore:
 
     joints: list[NDArray[np.float32]]
     labels: list[int] | None = None
+    subjects: list[int] | None = None
     mode: str = "reference"
     fingerprint: str = "ab" * 32
     layout: Layout = NTU25
@@ -47,6 +49,7 @@ class FakeStore:
             frames=np.array([c.shape[1] for c in self.joints], np.int32),
             bodies=np.array([c.shape[0] for c in self.joints], np.uint8),
             label=np.array(label, np.int32),
+            subject=np.array(self.subjects or [i // 6 % 5 + 1 for i in range(len(self.joints))], np.int16),
         )
         self._rows = np.concatenate([c.reshape(-1, *c.shape[2:]) for c in self.joints])
 

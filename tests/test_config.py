@@ -165,7 +165,7 @@ def test_dumped_settings_build_the_same_run():
 
 @pytest.mark.parametrize("name", recipes())
 def test_every_packaged_recipe_is_whole_and_says_what_it_is_for(name):
-    assert recipes()[name]
+    assert recipes()[name].about
     assert isinstance(resolve(name), RunConfig)
 
 
@@ -173,13 +173,40 @@ def test_packaged_recipes_hold_differences_from_the_defaults_only():
     folder = Path(__file__).parents[1] / "smae" / "recipes"
     for path in folder.glob("*.toml"):
         own = tomllib.loads(path.read_text())
-        own.pop("about")
+        for key in ("about", "aims", "cost", "ran"):
+            own.pop(key, None)
         base = own.pop("extends", None)
         below = resolve(base).model_dump() if base else build_config({}).model_dump()
         for section, values in own.items():
             for key, value in values.items() if isinstance(values, dict) else [(None, values)]:
                 other = below[section] if key is None else below[section].get(key)
                 assert value != other, f"{path.name}: {section}.{key} repeats what lies below"
+
+
+PUBLISHED = {
+    "skeletonmae-ntu60-xsub", "skeletonmae-ntu60-xview", "skeletonmae-ntu120-xsub", "skeletonmae-ntu120-xset",
+    "mamp-ntu60-xsub", "mamp-ntu60-xview", "mamp-ntu120-xsub", "mamp-ntu120-xset", "nw-ucla", "ui-prmd",
+}  # fmt: skip
+
+
+def test_recipes_of_data_sets_say_what_they_aim_at_what_it_costs_and_whether_they_were_run():
+    told = recipes()
+    assert PUBLISHED | {"base", "cpu", "demo", "cpu-demo"} == set(told)
+    for name in PUBLISHED:
+        assert told[name].aims
+        assert told[name].cost
+        assert told[name].ran == "not run here" or "%" in told[name].ran
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED - {"nw-ucla", "ui-prmd"}))
+def test_recipes_are_of_the_protocol_and_method_that_they_are_called_by(name):
+    method, protocol = name.split("-", 1)
+    config = resolve(name)
+    assert (config.objective.name, config.protocol) == (method, protocol)
+    assert config.decoder.depth == (5 if "ntu120" in name else 3)
+    if method == "mamp":
+        assert (config.masking.name, config.masking.tau) == ("motion-aware", 0.75 if "ntu120" in name else 0.8)
+    assert resolve("cpu-demo") == resolve("demo")
 
 
 def test_settings_come_from_recipe_then_set_then_flag(tmp_path):

@@ -40,10 +40,10 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x [N, L, D], items dropped at ``rate`` and the others scaled up to keep the mean."""
+        """Return x [N, ...], items dropped at ``rate`` and the others scaled up to keep the mean."""
         if not self.training or self.rate == 0:
             return x
-        alive = torch.rand(x.shape[0], 1, 1, device=x.device) >= self.rate
+        alive = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) >= self.rate
         return x * alive / (1 - self.rate)
 
 

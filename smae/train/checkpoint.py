@@ -70,9 +70,9 @@ def save_checkpoint(
         NonFiniteError: a weight or one of the optimiser's numbers is NaN or infinite; nothing is written.
         EnvironmentFault: no space, no permission, or a device error; nothing of it is left, and older ones are.
     """
-    weights, moments = _weights(model), pack_optimizer(optimizer)
-    averaged = _weights(average) if average is not None else {}
-    bad = _not_finite(weights) or _not_finite(averaged) or [f"optimizer {name}" for name in _not_finite(moments)]
+    weights, moments = weights_of(model), pack_optimizer(optimizer)
+    averaged = weights_of(average) if average is not None else {}
+    bad = not_finite(weights) or not_finite(averaged) or [f"optimizer {name}" for name in not_finite(moments)]
     if bad:
         raise NonFiniteError(f"{', '.join(bad[:3])}: not finite, so no checkpoint was written; the last one is sound")
     contents = {
@@ -114,12 +114,14 @@ def _write(partial: Path, contents: dict[str, bytes]) -> None:
     write_json(partial / "manifest.json", {"version": VERSION, "files": digests})
 
 
-def _weights(module: nn.Module) -> dict[str, Tensor]:
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's weights and buffers by name, on the CPU."""
     # Copies, because safetensors refuses tensors that share memory, as tied weights do.
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
 
 
-def _not_finite(tensors: dict[str, Tensor]) -> list[str]:
+def not_finite(tensors: dict[str, Tensor]) -> list[str]:
+    """Return the names of tensors that hold NaN or infinity."""
     return [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
 
 
@@ -152,7 +154,7 @@ def load_checkpoint(folder: Path, *, at_most: int = MOST) -> Checkpoint:
         state = json.loads(data["state.json"])
     except (SafetensorError, ValueError, RecursionError) as error:
         raise DataError(f"{folder}: {error}: {_REMEDY}") from None
-    bad = _not_finite(model) or _not_finite(average) or [f"optimizer {name}" for name in _not_finite(optimizer)]
+    bad = not_finite(model) or not_finite(average) or [f"optimizer {name}" for name in not_finite(optimizer)]
     if bad:
         raise DataError(f"{folder}: {', '.join(bad[:3])}: not finite: {_REMEDY}")
     if not isinstance(state, dict) or not all(type(state.get(key)) is int for key in _POSITION):

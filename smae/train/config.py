@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -13,15 +14,19 @@ from smae.config import Part, Section, Settings, check, merge, overrides, read_t
 from smae.data.loading.augment import Augment
 from smae.data.loading.memory import Mode
 from smae.errors import ConfigError, UnknownNameError
+from smae.models import sttformer  # noqa: F401  (its import files the encoder)
 from smae.models.decoders import decoders
 from smae.models.encoders import encoders
 from smae.models.masking import maskings
 from smae.registry import Registry, nearest
-from smae.train.objectives import objectives, reconstruct  # noqa: F401  (its import files the built-in objectives)
+from smae.train.objectives import jepa, objectives, reconstruct  # noqa: F401  (its import files the built-in objectives)
 
 FAMILIES: dict[str, Registry[Any]] = {
     "objective": objectives, "masking": maskings, "encoder": encoders, "decoder": decoders,
 }  # fmt: skip
+_TOLD = ("about", "aims", "cost", "ran")
+"""Keys of a recipe that are no settings: see ``Recipe``."""
+
 DEFAULT_NAMES = {"objective": "skeletonmae", "masking": "spatial-temporal", "encoder": "vit", "decoder": "self"}
 
 
@@ -93,6 +98,21 @@ class Finetune(Section):
     hidden: int = Field(2048, ge=1, description="width of the head's hidden layer")
 
 
+class Scratch(Finetune):
+    """Supervised training of the same net without pre-training: the fine-tune recipe, all layers at full rate."""
+
+    layer_decay: float = Field(1.0, gt=0, le=1, description="as in finetune; untrained layers want the full rate")
+
+
+class Selection(Section):
+    """Which epochs of linear, finetune, semi, transfer and scratch are scored beside the last one."""
+
+    also: tuple[Literal["best_val", "best_test"], ...] = Field(
+        (), description="best_val: chosen on subjects carved out of train; best_test: chosen on test, so called"
+    )
+    val_subjects: float = Field(0.1, gt=0, lt=1, description="share of the train subjects kept for validation")
+
+
 class RunConfig(Section):
     """Everything that makes a run what it is."""
 
@@ -108,6 +128,8 @@ class RunConfig(Section):
     linear: Linear = Linear()
     knn: Knn = Knn()
     finetune: Finetune = Finetune()
+    scratch: Scratch = Scratch()
+    selection: Selection = Selection()
 
 
 def build_config(settings: Mapping[str, Any]) -> RunConfig:
@@ -118,9 +140,9 @@ def build_config(settings: Mapping[str, Any]) -> RunConfig:
     """
     values = dict(settings)
     problems = []
-    for family, registry in FAMILIES.items():
+    for family in FAMILIES:
         try:
-            values[family] = _part(family, registry, values.get(family, {}))
+            values[family] = part_of(family, values.get(family, {}))
         except ConfigError as error:
             problems.append(str(error))
             values.pop(family, None)
@@ -136,24 +158,53 @@ def build_config(settings: Mapping[str, Any]) -> RunConfig:
                 del values[name]
     if problems:
         raise ConfigError("\n".join(problems))
-    return check(RunConfig, values, where="")
+    config = check(RunConfig, values, where="")
+    if config.augment.stream == "motion" and getattr(config.objective, "target", "") == "motion":
+        raise ConfigError(
+            "objective.target=motion asks for the next frame minus this one, which augment.stream=motion gives the "
+            "encoder already: choose objective.target=coordinates (of the motion stream), or another stream"
+        )
+    return config
 
 
-def _part(family: str, registry: Registry[Any], section: Any) -> Part:
+def part_of(family: str, section: Any) -> Part:
+    """Return the settings of a plug-in, by its family and what was written of it.
+
+    Raises:
+        ConfigError: no section, an unknown plug-in, or a wrong setting.
+    """
     if not isinstance(section, Mapping):
         raise ConfigError(f"{family}: expected a section with a name and its settings, found {section!r}")
     name = section.get("name", DEFAULT_NAMES[family])
     if not isinstance(name, str):
         raise ConfigError(f"{family}.name: expected text, found {name!r}")
-    owner: type[Part] = registry.get(name).Config
+    owner: type[Part] = FAMILIES[family].get(name).Config
     return check(owner, {**section, "name": name}, where=family)
 
 
-def recipes() -> dict[str, str]:
-    """Return the packaged recipes and what each is for."""
+@dataclass(frozen=True)
+class Recipe:
+    """What a packaged recipe says of itself.
+
+    Attributes:
+        about: what it is for.
+        aims: the published figure that it aims at, or nothing.
+        cost: what to expect on one GPU, and whence that is known, or nothing.
+        ran: what came out when this project ran it, with command and machine; "not run here" until it has.
+    """
+
+    about: str = ""
+    aims: str = ""
+    cost: str = ""
+    ran: str = "not run here"
+
+
+def recipes() -> dict[str, Recipe]:
+    """Return the packaged recipes and what each says of itself."""
     folder = files("smae.recipes")
     names = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-    return {name: _recipe_file(name).get("about", "") for name in names}
+    told = {name: _recipe_file(name) for name in names}
+    return {name: Recipe(**{key: own[key] for key in _TOLD if key in own}) for name, own in told.items()}
 
 
 def _recipe_file(name: str) -> Settings:
@@ -179,7 +230,8 @@ def load_recipe(name: str, *, depth: int = 0) -> Settings:
     if depth > 8:
         raise ConfigError(f"recipe '{name}': recipes extend one another in a circle, or more than 8 deep")
     settings = _recipe_file(name)
-    settings.pop("about", None)
+    for key in _TOLD:
+        settings.pop(key, None)
     base = settings.pop("extends", None)
     if base is not None and not isinstance(base, str):
         raise ConfigError(f"recipe '{name}': extends: expected the name of a recipe, found {base!r}")

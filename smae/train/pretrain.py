@@ -26,8 +26,8 @@ from smae.train.run import VERSION, Run, write_json
 from smae.train.signals import StopFlag
 
 FREE_SETTINGS: Any = {
-    "linear": True, "knn": True, "finetune": True, "train": {"workers", "rows", "save_seconds", "log_every"},
-    "masking": {"kernel"},
+    "linear": True, "knn": True, "finetune": True, "scratch": True, "selection": True,
+    "train": {"workers", "rows", "save_seconds", "log_every"}, "masking": {"kernel"},
 }  # fmt: skip
 """What may differ when a run is resumed: it changes no weight."""
 

@@ -1,7 +1,7 @@
 """A run's folder: what it is called, where its parts lie, how it is found again.
 
 ``runs/<name>/`` holds ``run.json`` (settings, store, versions), ``log.jsonl``, ``checkpoints/``, ``tensorboard/``,
-``eval/`` and ``report.html``; ``.lock`` while it is trained.
+``eval/``, ``heads/`` and ``report.html``; ``.lock`` while it is trained.
 """
 
 from __future__ import annotations
@@ -82,6 +82,11 @@ class Run:
     def results(self) -> Path:
         """Folder of evaluation results."""
         return self.path / "eval"
+
+    @property
+    def heads(self) -> Path:
+        """Folder of classifiers that evaluation trained, one folder each."""
+        return self.path / "heads"
 
     def describe(self) -> dict[str, Any]:
         """Return ``run.json``.

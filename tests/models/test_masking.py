@@ -144,6 +144,37 @@ def test_motion_aware_probability_is_the_loop_of_its_formula():
     assert torch.allclose(log_p.exp().sum(1), torch.ones(3).double())
 
 
+def test_the_token_hidden_first_is_drawn_by_the_closed_form():
+    # Adding Gumbel noise to log p and taking the highest draws a token with probability p exactly (Gumbel, 1954).
+    grid, items = Grid.cut(8, joints=25, patch=4), 20_000
+    tokens = patchify(bodies(NTU25, items=1, frames=8), grid)
+    mask = make("motion-aware", grid, keep=0.98, tau=0.3)(
+        tokens.expand(items, -1, -1), Noise(0, 0, torch.arange(items))
+    )
+    assert mask.hide.shape == (items, 1)
+    found = np.bincount(mask.hide[:, 0].numpy(), minlength=50)
+    log_p = oracle.motion_log_probability(tokens[0].double().numpy(), times=2, joints=25, tau=0.3)
+    expected = np.exp(log_p) * items
+    assert expected.max() > 5 * expected.min(), "else uniform draws would pass as well"
+    chi_square = ((found - expected) ** 2 / expected).sum()
+    assert chi_square < 49 + 5 * (2 * 49) ** 0.5
+
+
+@pytest.mark.parametrize("name", ["random", "spatial-temporal"])
+def test_pairs_of_tokens_are_seen_together_as_often_as_draws_without_replacement_say(name):
+    grid, items = Grid.cut(20, joints=25, patch=4), 4000
+    settings = {"keep": 0.2} if name == "random" else {"keep_frames": 0.6, "keep_joints": 0.4}
+    visible = as_table(draw(name, items=items, grid=grid, **settings), grid)
+    first = visible[:, 1, 3]
+    for time, joint in ((1, 4), (2, 3), (2, 4), (4, 24)):
+        both = float((first & visible[:, time, joint]).double().mean())
+        if name == "random":
+            expected = 25 / 125 * 24 / 124
+        else:
+            expected = (3 / 5 * (1 if time == 1 else 2 / 4)) * (10 / 25 * (1 if joint == 3 else 9 / 24))
+        assert abs(both - expected) < 5 * (expected * (1 - expected) / items) ** 0.5
+
+
 def test_moving_tokens_are_hidden_more_often():
     grid = Grid.cut(24, joints=25, patch=4)
     x = torch.zeros(500, 24, 25, 3)

@@ -51,6 +51,11 @@ class SkeletonMAE(Objective):
                 f"The target is normalised by {config.normalise}: the decoder predicts shape and movement, while mean "
                 "and scale are taken from the true clip to put its guess back in place."
             )
+        if config.normalise in ("clip", "movement") and workshop.frames < 2:
+            raise ConfigError(
+                f"objective.normalise={config.normalise} takes the spread over time, and augment.frames=1 leaves none: "
+                "choose token, body or none, or more frames"
+            )
         if config.predict < 1 and not isinstance(self.decoder, CrossDecoder):
             raise ConfigError(
                 f"objective.predict={config.predict} needs decoder.name=cross: a decoder whose hidden tokens attend to "
@@ -103,4 +108,12 @@ class MAMP(SkeletonMAE):
     class Config(SkeletonMAE.Config):
         """What is predicted, and on which scale."""
 
-        target: Literal["coordinates", "motion"] = Field("motion", description="joints, or their next-frame motion")
+        target: Literal["coordinates", "motion"] = Field("motion", description="motion: that is what MAMP is")
+
+    def __init__(self, config: Config, workshop: Workshop) -> None:
+        if config.target != "motion":
+            raise ConfigError(
+                f"objective.target={config.target}: mamp is the prediction of motion; for coordinates choose "
+                "objective.name=skeletonmae, with the same masking"
+            )
+        super().__init__(config, workshop)

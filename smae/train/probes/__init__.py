@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from smae.data.loading.loader import Loader
 from smae.data.protocols import Split
@@ -67,6 +67,11 @@ class Exam:
             self.kept[key] = extract(describe, loader, tell=lambda done, of: self.tell(f"{part} features", done, of))
         return self.kept[key]
 
+    def on(self, *, train: NDArray[np.int64], test: NDArray[np.int64] | None = None) -> Exam:
+        """Return the exam that learns from other clips, and with ``test`` is scored on others too."""
+        test = self.split.test if test is None else test
+        return replace(self, split=Split(self.split.name, train=train, test=test), kept={})
+
     @property
     def classes(self) -> int:
         """Number of classes in the store, K."""
@@ -82,12 +87,24 @@ class Scores:
         label: int64 [n], its true class.
         top1: share of test clips whose class came first, in [0, 1].
         top5: share whose class was among the first five; None where the probe ranks nothing.
+        logits: float32 [n, K], what the classes were ranked by; None where the probe ranks nothing.
+        model: the trained classifier, from a ``Batch`` to logits; None where there is none.
+        beside: scores of other epochs than the last, by how the epoch was chosen; see ``selection``.
     """
 
     predicted: NDArray[np.int64]
     label: NDArray[np.int64]
     top1: float
     top5: float | None
+    logits: NDArray[np.float32] | None = field(default=None, repr=False)
+    model: nn.Module | None = field(default=None, repr=False)
+    beside: dict[str, Scores] = field(default_factory=dict)
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Bool [n], whether each test clip's class came first."""
+        right: NDArray[np.bool_] = self.predicted == self.label
+        return right
 
 
 class Probe(Protocol):
@@ -111,4 +128,5 @@ def score(logits: Tensor, label: Tensor) -> Scores:
         float(multiclass_accuracy(logits, label, num_classes=classes, top_k=k, average="micro"))
         for k in (1, min(5, classes))
     ]
-    return Scores(logits.argmax(1).numpy(), label.numpy(), accuracy[0], accuracy[1] if classes > 5 else None)
+    top5 = accuracy[1] if classes > 5 else None
+    return Scores(logits.argmax(1).numpy(), label.numpy(), accuracy[0], top5, logits.numpy())

@@ -11,9 +11,11 @@ from torch.nn.functional import cross_entropy
 from smae.data.loading.batch import Batch
 from smae.models.encoders import Encoder
 from smae.models.transformer import DropPath
+from smae.train.config import Finetune
 from smae.train.features import mean_over_bodies
 from smae.train.optim import adamw, warmup_cosine
 from smae.train.probes import Exam, Scores, probes, score
+from smae.train.probes.selection import Watch, select
 
 
 class Classifier(nn.Module):
@@ -47,10 +49,33 @@ class Classifier(nn.Module):
 
 @probes.register("finetune")
 def finetune(encoder: Encoder, exam: Exam) -> Scores:
-    """Train a copy of the encoder, and a head, on the train labels; the last epoch is what counts."""
-    encoder = copy.deepcopy(encoder)
-    settings, seed = exam.config.finetune, exam.config.seed
-    torch.manual_seed(seed)
+    """Train a copy of the encoder, and a head, on the train labels."""
+    return finetune_on(encoder, exam, exam.config.finetune)
+
+
+@probes.register("transfer")
+def transfer(encoder: Encoder, exam: Exam) -> Scores:
+    """Fine-tune on another store than the one that was pre-trained on: the same recipe, other classes."""
+    return finetune(encoder, exam)
+
+
+@probes.register("scratch")
+def scratch(encoder: Encoder, exam: Exam) -> Scores:
+    """Train the encoder and a head from the start: for an encoder that was not pre-trained, the comparison."""
+    return finetune_on(encoder, exam, exam.config.scratch)
+
+
+def finetune_on(encoder: Encoder, exam: Exam, settings: Finetune) -> Scores:
+    """Return the scores of a copy of the encoder, trained with a head by these settings."""
+
+    def judge(model: nn.Module, judged: Exam) -> Scores:
+        return classify(model, judged, batch=settings.batch)
+
+    return select(lambda learnt, watch: _fit(copy.deepcopy(encoder), learnt, settings, watch), judge, exam)
+
+
+def _fit(encoder: Encoder, exam: Exam, settings: Finetune, watch: Watch) -> Classifier:
+    torch.manual_seed(exam.config.seed)
     model = Classifier(encoder, classes=exam.classes, hidden=settings.hidden, dropout=settings.dropout).to(exam.device)
     set_drop_path(encoder, settings.drop_path)
     loader = exam.loader("train", augmented=True, batch=settings.batch)
@@ -62,8 +87,8 @@ def finetune(encoder: Encoder, exam: Exam) -> Scores:
         warmup=round(settings.warmup * len(loader)),
         floor=min(1.0, settings.min_lr / settings.lr),
     )
-    model.train()
     for epoch in range(settings.epochs):
+        model.train()
         for batch in loader.epoch(epoch):
             if batch.clips < 2:
                 continue  # the head's BatchNorm has no variance of one clip
@@ -72,8 +97,9 @@ def finetune(encoder: Encoder, exam: Exam) -> Scores:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
+        watch(model)
         exam.tell("fine-tuning", epoch + 1, settings.epochs)
-    return classify(model, exam)
+    return model
 
 
 def set_drop_path(encoder: nn.Module, rate: float) -> None:
@@ -84,11 +110,11 @@ def set_drop_path(encoder: nn.Module, rate: float) -> None:
 
 
 @torch.no_grad()
-def classify(model: Classifier, exam: Exam) -> Scores:
+def classify(model: nn.Module, exam: Exam, *, batch: int) -> Scores:
     """Return a classifier's scores on the test part."""
     model.eval()
     logits, labels = [], []
-    for batch in exam.loader("test", batch=exam.config.finetune.batch).epoch(0):
-        logits.append(model(batch).cpu())
-        labels.append(batch.label.cpu())
+    for clips in exam.loader("test", batch=batch).epoch(0):
+        logits.append(model(clips).cpu())
+        labels.append(clips.label.cpu())
     return score(torch.cat(logits), torch.cat(labels))

@@ -27,7 +27,7 @@ def knn_on(describe: Describe, exam: Exam) -> Scores:
     k = min(exam.config.knn.k, len(gallery.x))
     votes = neighbour_votes(query.x, gallery.x, gallery.label, k=k, classes=exam.classes)
     # Classes that nobody voted for stand in no order, so there are no first five.
-    return replace(score(votes, query.label), top5=None)
+    return replace(score(votes, query.label), top5=None, logits=None)
 
 
 def neighbour_votes(query: Tensor, gallery: Tensor, label: Tensor, *, k: int, classes: int) -> Tensor:

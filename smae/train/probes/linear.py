@@ -2,23 +2,62 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from smae.data.loading.batch import Batch
 from smae.models.encoders import Encoder
 from smae.train.features import Describe, Pooled, extract
 from smae.train.probes import ENCODE_BATCH, Exam, Scores, probes, score
+from smae.train.probes.selection import Watch, select
+
+
+class LinearClassifier(nn.Module):
+    """An encoder's mean features, then BatchNorm without affine and one linear map."""
+
+    def __init__(self, encoder: Encoder, *, classes: int) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, linear_head(encoder.dim, classes=classes)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return logits [B, K]."""
+        return self.head(Pooled(self.encoder)(batch))  # type: ignore[no-any-return]
+
+
+def linear_head(width: int, *, classes: int) -> nn.Sequential:
+    """Return an untrained head over features of ``width``."""
+    layer = nn.Linear(width, classes)
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
+    return nn.Sequential(nn.BatchNorm1d(width, affine=False, eps=1e-6), layer)
 
 
 @probes.register("linear")
 def linear(encoder: Encoder, exam: Exam) -> Scores:
     """Judge frozen mean features by a linear map (recipe of MAMP: SGD, cosine to 0)."""
-    return linear_on(Pooled(encoder), exam)
+    scores = linear_on(Pooled(encoder), exam)
+    assert scores.model is not None, "select keeps the head"
+    whole = LinearClassifier(encoder, classes=exam.classes)
+    whole.head.load_state_dict(scores.model.state_dict())
+    return replace(scores, model=whole.eval())
 
 
 def linear_on(describe: Describe, exam: Exam) -> Scores:
     """Judge any describer by a linear map; epoch e learns from augmented view e mod views."""
+
+    def judge(head: nn.Module, judged: Exam) -> Scores:
+        test = judged.plain(describe, "test")
+        head.eval()
+        with torch.no_grad():
+            return score(head(test.x.to(judged.device)), test.label)
+
+    return select(lambda learnt, watch: _fit(describe, learnt, watch), judge, exam)
+
+
+def _fit(describe: Describe, exam: Exam, watch: Watch) -> nn.Sequential:
     settings, seed = exam.config.linear, exam.config.seed
     views = min(settings.views, settings.epochs)
     passes = exam.loader("train", augmented=True, batch=ENCODE_BATCH)
@@ -32,7 +71,11 @@ def linear_on(describe: Describe, exam: Exam) -> Scores:
             kept[view] = (features.x.to(exam.device), features.label.to(exam.device))
         x, label = kept[view]
         if head is None:
-            head, optimizer, schedule = _start(x.shape[1], exam)
+            torch.manual_seed(seed)
+            head = linear_head(x.shape[1], classes=exam.classes).to(exam.device)
+            optimizer = torch.optim.SGD(head.parameters(), lr=settings.lr, momentum=settings.momentum)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs)
+        head.train()
         for rows in torch.split(torch.randperm(len(x), generator=generator), settings.batch):
             if len(rows) < 2:
                 continue  # BatchNorm has no variance of one row; the next epoch draws other leftovers
@@ -43,20 +86,7 @@ def linear_on(describe: Describe, exam: Exam) -> Scores:
         schedule.step()
         if views == settings.epochs:
             del kept[view]  # each view serves one epoch: nothing is gained by keeping it
+        watch(head)
         exam.tell("linear probe", epoch + 1, settings.epochs)
     assert head is not None, "settings.epochs is at least 1"
-    head.eval()
-    test = exam.plain(describe, "test")
-    with torch.no_grad():
-        return score(head(test.x.to(exam.device)), test.label)
-
-
-def _start(width: int, exam: Exam) -> tuple[nn.Sequential, torch.optim.SGD, torch.optim.lr_scheduler.CosineAnnealingLR]:
-    settings = exam.config.linear
-    torch.manual_seed(exam.config.seed)
-    layer = nn.Linear(width, exam.classes)
-    nn.init.normal_(layer.weight, std=0.01)
-    nn.init.zeros_(layer.bias)
-    head = nn.Sequential(nn.BatchNorm1d(width, affine=False, eps=1e-6), layer).to(exam.device)
-    optimizer = torch.optim.SGD(head.parameters(), lr=settings.lr, momentum=settings.momentum)
-    return head, optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs)
+    return head

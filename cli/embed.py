@@ -1,0 +1,37 @@
+"""``smae embed``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from smae import api
+from smae_cli import console
+
+
+@click.command("embed")
+@click.argument("store", required=False)
+@click.option("--to", required=True, type=click.Path(path_type=Path), help="The file to write: .npz or .zarr.")
+@click.option("--encoder", type=click.Path(path_type=Path), help="A folder that smae export-encoder wrote.")
+@click.option("--run", type=click.Path(path_type=Path), help="A run or one of its checkpoints; the newest by default.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+@console.json_option
+def command(store: str | None, to: Path, **options: Any) -> None:
+    """Write one feature vector a clip of a STORE: the encoder's mean over joints, time and bodies.
+
+    The file holds features float32 [clips, width], name, label and classes, in store order.
+
+    \b
+    Examples:
+      smae embed ntu.zarr --to features.npz
+      smae embed mine.zarr --encoder skeletonmae-ntu60-xsub --to mine-features.zarr
+    """
+    with console.progress("embed", unit="batches") as update:
+        features = api.embed(store, to, **options, say=console.say, tell=update)
+    clips, width = features.x.shape
+    console.result(
+        {"path": str(to), "clips": clips, "width": width}, lambda: click.echo(f"{to}: {clips:,} clips x {width}")
+    )

@@ -1,0 +1,35 @@
+"""``smae ensemble``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from smae import api
+from smae_cli import console
+
+
+@click.command("ensemble")
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--protocol", help="Split that all were judged on; the first run's own by default.")
+@click.option("--mode", default="finetune", show_default=True, help="Probe whose results are joined.")
+@click.option("--weight", "weights", type=float, multiple=True, help="One a run, in their order; equal by default.")
+@console.json_option
+def command(runs: tuple[Path, ...], **options: Any) -> None:
+    """Judge several RUNS together: the mean of their class probabilities, from the logits that smae eval kept.
+
+    \b
+    Examples:
+      smae pretrain --out runs/joint
+      smae pretrain --out runs/bone --set augment.stream=bone
+      smae pretrain --out runs/motion --set augment.stream=motion
+      smae ensemble runs/joint runs/bone runs/motion --mode linear
+    """
+    found = api.ensemble(runs, **options)
+    rows = [(row.mode, row.what, *console.accuracy(row)) for row in found.rows]
+    console.result(
+        {"protocol": found.protocol, "mode": found.mode, "rows": [vars(row) for row in found.rows]},
+        lambda: console.table(("mode", "what", "top-1 %", "95 % interval"), rows, title=found.protocol),
+    )

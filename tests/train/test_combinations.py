@@ -1,0 +1,83 @@
+"""Methods from parts: every combination that makes sense is reached by settings, one that does not is refused."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from smae.config import merge
+from smae.errors import EXIT_USAGE, ConfigError
+from smae.skeleton import NTU25
+from smae.testing.samples import small_batch
+from smae.train.build import build_objective
+from smae.train.config import FAMILIES, build_config
+from tests.train.small import SETTINGS
+
+BATCH = small_batch(NTU25, frames=12)
+ENCODERS = {
+    "vit": SETTINGS["encoder"],
+    "sttformer": {"name": "sttformer", "dim": 16, "heads": 2, "patch": 4},
+}
+
+
+def build(**sections):
+    return build_objective(build_config(merge(SETTINGS, sections)), NTU25)
+
+
+def test_all_built_in_encoders_are_tried():
+    assert set(ENCODERS) == set(FAMILIES["encoder"].names())
+
+
+@pytest.mark.parametrize(
+    ("objective", "encoder", "decoder"),
+    list(itertools.product(FAMILIES["objective"].names(), ENCODERS, FAMILIES["decoder"].names())),
+)
+def test_objectives_encoders_and_decoders_go_together(objective, encoder, decoder):
+    made = build(
+        objective={"name": objective}, encoder=ENCODERS[encoder], decoder={**SETTINGS["decoder"], "name": decoder}
+    )
+    loss = made(BATCH, BATCH.noise(0)).loss
+    loss.backward()
+    assert bool(loss.isfinite())
+
+
+@pytest.mark.parametrize("masking", FAMILIES["masking"].names())
+def test_maskings_go_with_tuples(masking):
+    settings = {"name": masking} | ({"length": 3} if masking in ("tube", "body-part") else {})
+    made = build(masking=settings, encoder=ENCODERS["sttformer"])
+    assert bool(made(BATCH, BATCH.noise(0)).loss.isfinite())
+
+
+@pytest.mark.parametrize("normalise", ["token", "clip", "none"])
+@pytest.mark.parametrize("target", ["coordinates", "motion"])
+def test_targets_and_their_scales_go_together(target, normalise):
+    made = build(objective={"target": target, "normalise": normalise})
+    with torch.no_grad():
+        assert bool(made(BATCH, BATCH.noise(0)).loss.isfinite())
+
+
+@pytest.mark.parametrize(
+    ("sections", "reason"),
+    [
+        ({"objective": {"target": "motion"}, "augment": {"stream": "motion"}}, "gives the encoder already"),
+        ({"objective": {"name": "mamp"}, "augment": {"stream": "motion"}}, "gives the encoder already"),
+        ({"objective": {"name": "mamp", "target": "coordinates"}}, "mamp is the prediction of motion"),
+        ({"objective": {"predict": 0.5}, "decoder": {"name": "self"}}, r"needs decoder\.name=cross"),
+        (
+            {"objective": {"normalise": "clip"}, "augment": {"frames": 1, "min_frames": 1}, "encoder": {"patch": 1}},
+            r"augment\.frames=1 leaves none",
+        ),
+        ({"masking": {"name": "motion-aware"}, "encoder": {"patch": 12}}, "needs two time patches"),
+        ({"masking": {"name": "spatial-temporal", "keep_frames": 1, "keep_joints": 1}}, "would hide nothing"),
+        ({"encoder": {"name": "sttformer", "dim": 24}}, r"encoder\.dim: input should be a multiple of 16"),
+        ({"encoder": {"name": "sttformer", "dim": 16, "patch": 5}}, r"encoder\.patch=5"),
+        ({"objective": {"name": "s-jepa", "normalise": "clip"}}, r"objective\.normalise: input should be 'token'"),
+        ({"encoder": {"dim": 18, "heads": 4}}, "choose a multiple of 4"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_a_reason(sections, reason):
+    with pytest.raises(ConfigError, match=reason) as caught:
+        build(**sections)
+    assert caught.value.exit_code == EXIT_USAGE == 2
