@@ -33,6 +33,7 @@ MOST = 2**33
 """Bytes of a file of a checkpoint at most, where the model is not known."""
 _POSITION = ("step", "epoch", "consumed", "steps")
 _FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
+_STEP = "step-"
 _AVERAGE = "average.safetensors"
 _REMEDY = "this checkpoint cannot be used; name another with --checkpoint, or train again"
 
@@ -81,7 +82,7 @@ def save_checkpoint(
         "state.json": json.dumps(state, indent=1, allow_nan=False).encode(),
         **({_AVERAGE: save(averaged)} if averaged else {}),
     }
-    final = folder / f"step-{state['step']:08d}"
+    final = folder / _name(state["step"])
     partial = folder / f".{final.name}.partial"
     with disk(final, sum(map(len, contents.values()))):
         for stale in folder.glob(".step-*.partial"):
@@ -99,6 +100,10 @@ def save_checkpoint(
         for old in sorted(folder.glob("step-*"))[:-KEEP]:
             shutil.rmtree(old)
     return final
+
+
+def _name(step: int) -> str:
+    return f"{_STEP}{step:08d}"
 
 
 def _write(partial: Path, contents: dict[str, bytes]) -> None:
@@ -159,6 +164,8 @@ def load_checkpoint(folder: Path, *, at_most: int = MOST) -> Checkpoint:
         raise DataError(f"{folder}: {', '.join(bad[:3])}: not finite: {_REMEDY}")
     if not isinstance(state, dict) or not all(type(state.get(key)) is int for key in _POSITION):
         raise DataError(f"{folder / 'state.json'}: expected whole numbers {', '.join(_POSITION)}: {_REMEDY}")
+    if folder.name.startswith(_STEP) and folder.name != _name(state["step"]):
+        raise DataError(f"{folder}: holds step {state['step']}, under another's name: {_REMEDY}")
     return Checkpoint(folder, model, optimizer, state, average)
 
 

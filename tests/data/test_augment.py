@@ -229,6 +229,19 @@ def test_streams() -> None:
     assert not motion[:, -1].any()
 
 
+@pytest.mark.parametrize("frames", [1, 2, 7])
+def test_streams_in_place_are_the_same_bits(frames: int) -> None:
+    x = torch.randn(3, frames, 25, 3, generator=torch.Generator().manual_seed(0))
+    parent = torch.arange(25)
+    for child, above in NTU25.bones:
+        parent[child] = above
+    bone, motion = x.clone(), x.clone()
+    augment_fast.to_bones(bone.numpy(), parent.numpy())
+    augment_fast.to_motion(motion.numpy())
+    assert torch.equal(bone, to_stream(x, stream="bone", parent=parent))
+    assert torch.equal(motion, to_stream(x, stream="motion", parent=parent))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"crop": (0.9, 0.5)}, {"crop": (0.0, 1.0)}, {"frames": 0}, {"rotate": -1}, {"stream": "speed"}, {"speed": 1}],

@@ -230,3 +230,28 @@ def resample_and_map(rows: Floats, first: Ints, length: Ints, map: Floats, joint
             for k in range(size):
                 to[k] = below[k] + weight * (above[k] - below[k])
             rest += 2 * length[n]
+
+
+@njit("void(float32[:, :, :, ::1], int64[::1])")
+def to_bones(x: Floats, parent: Ints) -> None:
+    """Turn joints [N, T, V, 3] into bones in place, as ``augment.to_stream`` gives them: joint minus its parent."""
+    line = np.empty(x.shape[2:], np.float32)
+    for n in range(x.shape[0]):
+        for t in range(x.shape[1]):
+            line[:] = x[n, t]
+            for v in range(x.shape[2]):
+                for c in range(3):
+                    x[n, t, v, c] = line[v, c] - line[parent[v], c]
+
+
+@njit("void(float32[:, :, :, ::1])")
+def to_motion(x: Floats) -> None:
+    """Turn joints [N, T, V, 3] into motion in place, as ``augment.to_stream`` gives it: the next frame minus this."""
+    size = x.shape[2] * x.shape[3]
+    lines = x.reshape(x.shape[0], x.shape[1], size)
+    for n in range(x.shape[0]):
+        for t in range(x.shape[1] - 1):
+            this, after = lines[n, t], lines[n, t + 1]
+            for k in range(size):
+                this[k] = after[k] - this[k]
+        lines[n, x.shape[1] - 1] = 0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from smae.data.loading.ahead import ahead
 from smae.data.loading.assemble import Assemble, Fused, Gathered, Staged
 from smae.data.loading.augment import Augment, Variation, add_noise, to_stream, vary, windows
-from smae.data.loading.augment_fast import list_items
+from smae.data.loading.augment_fast import list_items, to_bones, to_motion
 from smae.data.loading.batch import Batch
 from smae.data.loading.memory import Mode, choose
 from smae.data.loading.order import BLOCK_ROWS, Ints, shuffled, steps_of
@@ -207,8 +207,18 @@ class Loader:
         batch = Batch(x, clip_t, body_t, index_t, label_t, epoch)
         if self._augmented and self.augment.noise:
             x = add_noise(x, batch.noise(self._seed), sigma=self.augment.noise)
-        x = to_stream(x, stream=self.augment.stream, parent=self._parent)
+        x = self._streamed(x)
         return Batch(x, clip_t, body_t, index_t, label_t, epoch)
+
+    def _streamed(self, x: torch.Tensor) -> torch.Tensor:
+        """Return x as the stream that is asked for; on the CPU in place, where new memory would cost the most."""
+        if self._device.type != "cpu":
+            return to_stream(x, stream=self.augment.stream, parent=self._parent)
+        if self.augment.stream == "bone":
+            to_bones(x.numpy(), self._parent.numpy())
+        if self.augment.stream == "motion":
+            to_motion(x.numpy())
+        return x
 
 
 def _checked(index: NDArray[np.int64], *, clips: int) -> Ints:
