@@ -69,7 +69,9 @@ class TuplesTransformer(Encoder):
         known = known.scatter(1, mask.keep[..., None].expand_as(seen), seen)
         if not self.leave_out:
             return gather(self._encode(known).flatten(1, 2), mask.keep)
-        visible = (~mask.hidden).view(-1, grid.times, grid.joints).any(2)
+        # By what is kept: a mask that was thinned names only some of its hidden tokens.
+        flags = torch.zeros(known.shape[:2], dtype=torch.bool, device=x.device).scatter_(1, mask.keep, True)
+        visible = flags.view(-1, grid.times, grid.joints).any(2)
         # Items that see fewer tuples than others fill up with tuples of which they see nothing.
         kept = mask_from_scores((~visible).float(), int(visible.sum(1).max())).keep
         tuples = gather(known.view(len(x), grid.times, -1), kept).view(len(x), -1, known.shape[-1])

@@ -18,6 +18,7 @@ from smae.train.judge import load_objective
 from smae.train.log import read_log
 from smae.train.objectives import Objective
 from smae.train.page import ClipPicture, ConfusionPicture, Facts, LossPoint, ResultRow, RunPage, render_page
+from smae.train.probes.selection import LAST
 from smae.train.run import Run, read_json
 
 CLIPS = 6
@@ -50,7 +51,9 @@ def write_report(run: Run, store: Store, *, out: Path, say: Callable[[str], None
         losses=_losses(run, say=say),
         results=[_result(row, result, mode=store.mode) for result in results for row in result["rows"]],
         confusion=_confusion(results),
-        confusion_of=f"{results[0]['protocol']}, {results[0]['mode']}, pre-trained encoder." if results else "",
+        confusion_of=f"{results[0]['protocol']}, {results[0]['mode']}, {results[0]['rows'][0]['what']}."
+        if results
+        else "",
         clips=_clips(objective, store, config),
         clips_note=objective.preview_note,
     )
@@ -110,6 +113,10 @@ def _result(row: dict[str, Any], result: dict[str, Any], *, mode: str) -> Result
         notes.append(f"{seen:,} test clips were seen in pre-training")
     if result.get("store_mode", mode) != mode:
         notes.append(f"on a store in {result['store_mode']} mode")
+    if row.get("selection", LAST) != LAST:
+        notes.append(f"epoch chosen: {row['selection']}")
+    if row.get("std") is not None:
+        notes.append(f"mean of {row['seeds']} seeds, standard deviation {row['std']:.1%}")
     return ResultRow(result["protocol"], row["mode"], row["what"], row["top1"], row["top5"], "; ".join(notes))
 
 

@@ -43,6 +43,13 @@ def test_objectives_encoders_and_decoders_go_together(objective, encoder, decode
     assert bool(loss.isfinite())
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_part_of_the_hidden_tokens_can_be_predicted_with_every_encoder(encoder):
+    made = build(objective={"predict": 0.4}, encoder=ENCODERS[encoder])
+    with torch.no_grad():
+        assert bool(made(BATCH, BATCH.noise(0)).loss.isfinite())
+
+
 @pytest.mark.parametrize("masking", FAMILIES["masking"].names())
 def test_maskings_go_with_tuples(masking):
     settings = {"name": masking} | ({"length": 3} if masking in ("tube", "body-part") else {})
