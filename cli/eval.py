@@ -10,6 +10,8 @@ import click
 from smae import api
 from smae_cli import console
 
+_PLAIN = {"selection": "last", "seeds": 1}
+
 
 @click.command("eval")
 @click.option(
@@ -65,10 +67,11 @@ def command(modes: tuple[str, ...], **options: Any) -> None:
         run, evaluation = api.evaluate(
             **options, **chosen, say=console.say, tell=lambda what, done, total: update(done, total, what=what)
         )
-    chosen_otherwise = any(row.selection != "last" for row in evaluation.rows)
-    columns = ["mode", "what", *["epoch"] * chosen_otherwise, "top-1 %", "95 % interval", "top-5 %"]
+    # Columns that say the same in every row are left out.
+    epochs, seeds = (any(getattr(row, key) != plain for row in evaluation.rows) for key, plain in _PLAIN.items())
+    columns = ["mode", "what", *["epoch"] * epochs, "top-1 %", *["95 % interval"] * seeds, "top-5 %"]
     rows = [
-        [row.mode, row.what, *[row.selection] * chosen_otherwise, *console.accuracy(row), console.percent(row.top5)]
+        [row.mode, row.what, *[row.selection] * epochs, *console.accuracy(row)[: 1 + seeds], console.percent(row.top5)]
         for row in evaluation.rows
     ]
 

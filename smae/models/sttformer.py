@@ -69,7 +69,9 @@ class TuplesTransformer(Encoder):
         known = known.scatter(1, mask.keep[..., None].expand_as(seen), seen)
         if not self.leave_out:
             return gather(self._encode(known).flatten(1, 2), mask.keep)
-        visible = (~mask.hidden).view(-1, grid.times, grid.joints).any(2)
+        # By what is kept: a mask that was thinned names only some of its hidden tokens.
+        flags = torch.zeros(known.shape[:2], dtype=torch.bool, device=x.device).scatter_(1, mask.keep, True)
+        visible = flags.view(-1, grid.times, grid.joints).any(2)
         # Items that see fewer tuples than others fill up with tuples of which they see nothing.
         kept = mask_from_scores((~visible).float(), int(visible.sum(1).max())).keep
         tuples = gather(known.view(len(x), grid.times, -1), kept).view(len(x), -1, known.shape[-1])
@@ -112,7 +114,7 @@ class TuplesBlock(nn.Module):
         super().__init__()
         self.heads, self.numbers = heads, outside // 4
         self.query_key = nn.Conv2d(inside, 2 * heads * self.numbers, 1)
-        self.alpha = nn.Parameter(torch.ones(heads, 1, 1))
+        self.alpha = nn.Parameter(torch.ones(heads))
         self.static = nn.Parameter(torch.full((heads, joints, joints), 1 / joints))
         self.mix = nn.Sequential(nn.Conv2d(heads * inside, outside, (1, 5), padding=(0, 2)), nn.BatchNorm2d(outside))
         self.feed = nn.Sequential(nn.Conv2d(outside, outside, 1), nn.BatchNorm2d(outside))
@@ -129,7 +131,7 @@ class TuplesBlock(nn.Module):
         places: Tensor = self.get_buffer("places")
         halves = self.query_key(x + places.to(x.dtype)).view(n, 2, self.heads, self.numbers * tuples, joints)
         match = halves[:, 0].transpose(2, 3) @ halves[:, 1] / (self.numbers * tuples)
-        attention = match.tanh() * self.alpha + self.static
+        attention = match.tanh() * self.alpha[:, None, None] + self.static
         mixed = (x.flatten(1, 2)[:, None] @ attention.to(x.dtype)).view(n, -1, tuples, joints)
         short = self.shortcut(x)
         y = leaky_relu(self.drop_path(self.mix(mixed)) + short, SLOPE)

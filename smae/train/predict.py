@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -190,7 +190,7 @@ def read_clip(path: Path, *, prepared: Prepared, layout: Layout, source: str | N
     parsed = maker.parse(data, strict=prepared.strict, max_range=prepared.max_range)
     clip = parsed if isinstance(parsed, Clip) else clean(parsed, mode=prepared.mode, layout=layout)
     if prepared.frames is not None:
-        clip = Clip(joints=resample(clip.joints, prepared.frames), state=clip.state[:, :1])
+        clip = replace(clip, joints=resample(clip.joints, prepared.frames))
     return clip
 
 

@@ -17,6 +17,7 @@ from smae.train.judge import load_objective
 from smae.train.log import read_log
 from smae.train.page import ConfusionPicture, Facts, LossPoint, ResultRow, RunPage, render_page
 from smae.train.previews import previews
+from smae.train.probes.selection import LAST
 from smae.train.run import Run, read_json
 
 CLIPS = 6
@@ -49,7 +50,9 @@ def write_report(run: Run, store: Store, *, out: Path, say: Callable[[str], None
         losses=_losses(run, say=say),
         results=[_result(row, result, mode=store.mode) for result in results for row in result["rows"]],
         confusion=_confusion(results, dataset=store.dataset),
-        confusion_of=f"{results[0]['protocol']}, {results[0]['mode']}, pre-trained encoder." if results else "",
+        confusion_of=f"{results[0]['protocol']}, {results[0]['mode']}, {results[0]['rows'][0]['what']}."
+        if results
+        else "",
         clips=previews(objective, store, config, clips=_chosen(store, config)),
         clips_note=objective.preview_note,
     )
@@ -109,6 +112,10 @@ def _result(row: dict[str, Any], result: dict[str, Any], *, mode: str) -> Result
         notes.append(f"{seen:,} test clips were seen in pre-training")
     if result.get("store_mode", mode) != mode:
         notes.append(f"on a store in {result['store_mode']} mode")
+    if row.get("selection", LAST) != LAST:
+        notes.append(f"epoch chosen: {row['selection']}")
+    if row.get("std") is not None:
+        notes.append(f"mean of {row['seeds']} seeds, standard deviation {row['std']:.1%}")
     return ResultRow(result["protocol"], row["mode"], row["what"], row["top1"], row["top5"], "; ".join(notes))
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from smae.models import sttformer
+from smae.models.decoders import thin
 from smae.models.encoders import encoders
 from smae.models.mask import Mask, mask_from_kept
 from smae.skeleton import KINECT20, NTU25, Layout
@@ -59,6 +60,13 @@ def test_features_of_kept_tokens_are_the_naive_loop(leave_out, tuples):
         expected = oracle.encode(encoder, x[item], visible=seen, tuples=tuples[item])
         for place, token in enumerate(seen):
             assert np.abs(oracle.f64(features[item, place]) - expected[token]).max() < 1e-6
+
+
+def test_a_mask_that_names_only_some_hidden_tokens_gives_the_same_features():
+    encoder, x = make(), bodies(SMALL, items=2, frames=8)
+    whole = mask_of(encoder)
+    thinned = thin(whole, torch.rand(2, 12, generator=torch.Generator().manual_seed(0)), 3)
+    assert torch.equal(encoder(x, thinned), encoder(x, whole))
 
 
 def test_tuples_left_out_are_those_of_which_nothing_is_visible():

@@ -64,7 +64,7 @@ def block(layer: nn.Module, x: Array) -> Array:
         for here in range(joints):
             for there in range(joints):
                 match = sum(float(query[time, here, own] @ key[time, there, own]) for time in range(tuples))
-                attention = math.tanh(match / (numbers * tuples)) * alpha[head, 0, 0] + static[head, here, there]
+                attention = math.tanh(match / (numbers * tuples)) * alpha[head] + static[head, here, there]
                 for time in range(tuples):
                     mixed[time, there, head * inside : (head + 1) * inside] += attention * x[time, here]
     short = x if isinstance(layer.shortcut, nn.Identity) else convolve(layer.shortcut, x, axis=1)

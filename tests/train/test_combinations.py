@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from smae.config import merge
-from smae.errors import EXIT_USAGE, ConfigError
+from smae.errors import EXIT_USAGE, ConfigError, Interrupted
 from smae.skeleton import NTU25
 from smae.testing.samples import small_batch
 from smae.train.build import build_objective
+from smae.train.checkpoint import latest
 from smae.train.config import FAMILIES, build_config
-from tests.train.small import SETTINGS
+from smae.train.run import Run
+from tests.fakes import FakeStore
+from tests.train.small import SETTINGS, run_through, small_config, small_loop
 
 BATCH = small_batch(NTU25, frames=12)
 ENCODERS = {
@@ -41,6 +44,13 @@ def test_objectives_encoders_and_decoders_go_together(objective, encoder, decode
     loss = made(BATCH, BATCH.noise(0)).loss
     loss.backward()
     assert bool(loss.isfinite())
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_part_of_the_hidden_tokens_can_be_predicted_with_every_encoder(encoder):
+    made = build(objective={"predict": 0.4}, encoder=ENCODERS[encoder])
+    with torch.no_grad():
+        assert bool(made(BATCH, BATCH.noise(0)).loss.isfinite())
 
 
 @pytest.mark.parametrize("masking", FAMILIES["masking"].names())
@@ -81,3 +91,19 @@ def test_what_makes_no_sense_is_refused_with_a_reason(sections, reason):
     with pytest.raises(ConfigError, match=reason) as caught:
         build(**sections)
     assert caught.value.exit_code == EXIT_USAGE == 2
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_teacher_and_running_statistics_resume_exactly(tmp_path, encoder):
+    config = small_config(objective={"name": "s-jepa"}, encoder=ENCODERS[encoder], train={"epochs": 2, "batch": 4})
+    store = FakeStore.toy(clips=18, classes=3, seed=0)
+    whole = small_loop(store, Run(tmp_path / "whole"), config)
+    run_through(whole)
+    first = small_loop(store, Run(tmp_path / "parts"), config)
+    with pytest.raises(Interrupted):
+        run_through(first, stop_at=2)
+    second = small_loop(store, first.run, config)
+    second.resume(latest(first.run.checkpoints))
+    run_through(second)
+    for name, value in whole.objective.state_dict().items():
+        assert torch.equal(value, second.objective.state_dict()[name]), name

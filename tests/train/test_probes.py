@@ -112,6 +112,18 @@ def test_fine_tuning_beats_chance():
     assert found.top1 > 0.6
 
 
+def test_scratch_follows_its_own_settings_and_transfer_those_of_fine_tuning():
+    settings = {"epochs": 2, "batch": 16, "hidden": 8}
+    exam = small_exam(TOY, finetune={"epochs": 1, "hidden": 16}, scratch=settings)
+    encoder = encoder_of(exam)
+    alike = small_exam(TOY, finetune={**exam.config.scratch.model_dump()})
+    found = {name: probes.get(name)(encoder, exam) for name in ("finetune", "transfer", "scratch")}
+    assert exam.config.scratch.layer_decay == 1
+    assert np.array_equal(found["scratch"].logits, probes.get("finetune")(encoder, alike).logits)
+    assert np.array_equal(found["transfer"].logits, found["finetune"].logits)
+    assert not np.array_equal(found["scratch"].logits, found["finetune"].logits)
+
+
 def test_the_classifiers_layers_learn_by_their_depth():
     config = small_config(encoder={"depth": 2})
     encoder = build_objective(config, TOY.layout).encoder
