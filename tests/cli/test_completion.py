@@ -24,7 +24,8 @@ def test_the_script_of_a_shell_is_printed(shell, words, capsys):
 
 
 @pytest.mark.parametrize(
-    ("typed", "place", "expected"), [("smae pre", 1, {"predict", "prepare", "pretrain"}), ("smae view --cl", 2, {"--clip"})]
+    ("typed", "place", "expected"),
+    [("smae pre", 1, {"predict", "prepare", "pretrain"}), ("smae view --cl", 2, {"--clip"})],
 )
 def test_commands_and_options_are_completed(typed, place, expected):
     asked = {"_SMAE_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(place)}
