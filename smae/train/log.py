@@ -28,31 +28,37 @@ class Log:
     def __init__(self, path: Path | None, *, tensorboard: Path | None = None, from_step: int = 0) -> None:
         kept = _cut(path, from_step=from_step) if path is not None else []
         self._path = path or Path(os.devnull)
-        self._out = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  (closed in __exit__)
         self.last_loss = float(kept[-1]["loss"]) if kept else float("nan")
         self._begun = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
-        self._writer = _tensorboard(tensorboard, from_step) if tensorboard else None
+        with disk(self._path.parent):
+            self._out = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  (closed in __exit__)
+            self._writer = _tensorboard(tensorboard, from_step) if tensorboard else None
 
     def __enter__(self) -> Log:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._out.close()
-        if self._writer:
-            self._writer.close()
+        with disk(self._path.parent):
+            self._out.close()
+            if self._writer:
+                self._writer.close()
 
     def step(
         self, step: int, *, epoch: int, loss: float, lr: float, clips: int, metrics: dict[str, float] | None = None
     ) -> None:
-        """Add one finished step."""
+        """Add one finished step.
+
+        Raises:
+            EnvironmentFault: no space, no permission, or a device error.
+        """
         line = {"step": step, "epoch": epoch, "loss": loss, "lr": lr, "clips": clips, **(metrics or {})}
         self.last_loss = loss
         line["seconds"] = round(time.monotonic() - self._begun, 3)
-        with disk(self._path):
+        with disk(self._path.parent):
             self._out.write(json.dumps(line) + "\n")
-        if self._writer:
-            for name in ("loss", "lr", *(metrics or {})):
-                self._writer.add_scalar(name, line[name], step)
+            if self._writer:
+                for name in ("loss", "lr", *(metrics or {})):
+                    self._writer.add_scalar(name, line[name], step)
 
 
 def _cut(path: Path, *, from_step: int) -> list[dict[str, Any]]:

@@ -28,14 +28,17 @@ def trials(store: str, place: str, count: int) -> dict[str, Any]:
         place: an empty folder to mount the disk at.
         count: how many amounts of free space.
     """
-    warm_up_training()
+    # What is noted for the sake of these trials must not take part in them.
+    notes = Path(store).parent / "notes"
+    notes.mkdir()
+    warm_up_training(notes)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", place], check=True)
     run, ballast = Path(place) / "run", Path(place) / "ballast"
     arguments = command(store, run, epochs=EPOCHS)
     before = filling.free(place)
     whole = smae(*arguments)
     assert whole.code == 0, whole
-    expected, needed = outcome(run), before - filling.free(place)
+    expected, needed = outcome(run, notes), before - filling.free(place)
     clear(run)
     problems = []
     for number in range(count):
@@ -46,9 +49,11 @@ def trials(store: str, place: str, count: int) -> dict[str, Any]:
         problem = _told(full, run) or _unsound(run)
         ballast.unlink()
         resumed = smae(*arguments)
-        problem = problem or ("" if resumed.code == 0 else f"resumed: {resumed}") or difference(run, expected)
+        problem = problem or ("" if resumed.code == 0 else f"resumed: {resumed}") or difference(run, expected, notes)
         problems.append(problem and f"with {room} bytes of room: {problem}")
         clear(run)
+        for note in notes.iterdir():
+            note.unlink()
     return {"problems": problems}
 
 

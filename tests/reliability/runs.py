@@ -42,8 +42,8 @@ def command(store: Path | str, run: Path, *, epochs: int, workers: int = 1) -> l
     return ["pretrain", "--resume", *where, *sets]
 
 
-def warm_up_training() -> None:
-    """Import what training and judging need, so that a forked attempt begins at once; record what runs do."""
+def warm_up_training(notes: Path | None = None) -> None:
+    """Import what training and judging need, so that a forked attempt begins at once; ``record`` what runs do."""
     warm_up()
     import torch
     import torch._dynamo
@@ -53,11 +53,11 @@ def warm_up_training() -> None:
     from smae.train import judge, pretrain  # noqa: F401
 
     torch.set_num_threads(1)
-    record()
+    record(notes)
 
 
-def record() -> None:
-    """From now on, have every run write ``ids.jsonl`` and, at its end, ``generator``."""
+def record(notes: Path | None) -> None:
+    """From now on, have every run write ``ids.jsonl`` and, at its end, ``generator``, to its folder or to ``notes``."""
     import torch
 
     from smae.train.loop import Loop
@@ -65,7 +65,7 @@ def record() -> None:
     read, train = Loop._read, Loop.train
 
     def read_and_note(loop: Loop, step: Any, **how: Any) -> None:
-        with open(loop.run.path / "ids.jsonl", "a", encoding="utf-8") as out:
+        with open((notes or loop.run.path) / "ids.jsonl", "a", encoding="utf-8") as out:
             out.write(json.dumps([step.position.step, step.index.tolist()]) + "\n")
         read(loop, step, **how)
 
@@ -75,26 +75,27 @@ def record() -> None:
         if loop.position.step == begun:
             return
         state = torch.get_rng_state().numpy().tobytes()
-        (loop.run.path / "generator").write_text(hashlib.sha256(state).hexdigest())
+        ((notes or loop.run.path) / "generator").write_text(hashlib.sha256(state).hexdigest())
 
     Loop._read, Loop.train = read_and_note, train_and_note  # type: ignore[method-assign]
 
 
-def outcome(run: Path) -> dict[str, Any]:
+def outcome(run: Path, notes: Path | None = None) -> dict[str, Any]:
     """Return all that a finished run has come to: bytes of its last checkpoint, log, order of clips, generator."""
+    notes = notes or run
     steps = sorted((run / "checkpoints").glob("step-*"))
     came: dict[str, Any] = {f"{path.name}": path.read_bytes() for path in sorted(steps[-1].iterdir())} if steps else {}
     came["last step"] = steps[-1].name if steps else ""
     came["log"] = [{k: v for k, v in line.items() if k != "seconds"} for line in _lines(run / "log.jsonl")]
-    came["order of clips"] = list(dict(map(tuple, _lines(run / "ids.jsonl"))).items())
-    came["generator"] = (run / "generator").read_text() if (run / "generator").exists() else ""
+    came["order of clips"] = list(dict(map(tuple, _lines(notes / "ids.jsonl"))).items())
+    came["generator"] = (notes / "generator").read_text() if (notes / "generator").exists() else ""
     came["left behind"] = sorted(path.name for path in run.rglob("*.partial"))
     return came
 
 
-def difference(run: Path, expected: dict[str, Any]) -> str:
+def difference(run: Path, expected: dict[str, Any], notes: Path | None = None) -> str:
     """Return in what a finished run differs from an undisturbed one; empty if in nothing."""
-    found = outcome(run)
+    found = outcome(run, notes)
     differ = [key for key in {**expected, **found} if found.get(key) != expected.get(key)]
     return f"differs from an undisturbed run: {', '.join(differ)}" if differ else ""
 

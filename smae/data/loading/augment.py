@@ -109,9 +109,10 @@ def maps(noise: Noise, *, augment: Augment) -> tuple[Floats, NDArray[np.bool_]]:
     """
     clips = len(noise.clip)
     x, y, z = _around_zero(noise, "rotate", 3, reach=augment.rotate).T
-    turn = _around_zero(noise, "turn", 1, reach=augment.turn)[:, 0]
     factor = 1 + _around_zero(noise, "scale", 1, reach=augment.scale)
-    turned = rotation(z, axis=2) @ rotation(y, axis=1) @ rotation(x, axis=0) @ rotation(turn, axis=1)
+    turned = rotation(z, axis=2) @ rotation(y, axis=1) @ rotation(x, axis=0)
+    if augment.turn:
+        turned = turned @ rotation(_around_zero(noise, "turn", 1, reach=augment.turn)[:, 0], axis=1)
     mirrored = noise.uniform("mirror", 1)[:, 0] < 0.5 if augment.mirror else np.zeros(clips, np.bool_)
     flip = np.ones((clips, 1, 3))
     flip[mirrored, 0, 0] = -1
