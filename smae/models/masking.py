@@ -5,6 +5,7 @@ Polarity: ``keep`` holds what is visible, ``hide`` what must be reconstructed. R
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -45,7 +46,7 @@ class _Config(Part):
     )
 
 
-class _Built:
+class _Built(ABC):
     """Base of the built-in maskings: the same mask from torch, or from one kernel."""
 
     kernel: Choice
@@ -54,13 +55,13 @@ class _Built:
         """Return the mask of tokens [N, L, P]."""
         return Mask(*self.fused(tokens, noise)) if wanted(self.kernel, tokens) else self.plain(tokens, noise)
 
+    @abstractmethod
     def plain(self, tokens: Tensor, noise: Noise) -> Mask:
         """Return the mask, by torch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
         """Return ``keep``, ``hide`` and ``restore``, by a kernel."""
-        raise NotImplementedError
 
 
 def _stretches(length: int, grid: Grid) -> int:
