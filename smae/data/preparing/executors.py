@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from smae.errors import ConfigError, EnvironmentFault, UnknownNameError
+from smae.interrupts import sheltered
 from smae.registry import nearest
 
 Task = TypeVar("Task")
@@ -48,7 +49,8 @@ class InlineExecutor:
 
     def run(self, make: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]) -> Generator[Result, None, None]:
         """See ``Executor.run``."""
-        work = make()
+        with sheltered():
+            work = make()
         try:
             for task in tasks:
                 yield work(task)

@@ -1,4 +1,4 @@
-"""SIGTERM stops a preparation the way Ctrl-C does: everything is closed in order, and the work can be resumed."""
+"""SIGTERM and Ctrl-C stop a preparation alike: everything is closed in order, and the work can be resumed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+from smae.interrupts import interrupt
 
 
 class Terminated(KeyboardInterrupt):
@@ -15,16 +18,20 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """Raise ``Terminated`` at SIGTERM during the block, unless the program handles that signal itself."""
+    """Raise ``Terminated`` at SIGTERM during the block, and both interrupts only where libraries can bear them.
+
+    Signals that the program handles itself, or ignores, are left to it.
+    """
+    plain: dict[signal.Signals, Any] = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
     mine = threading.current_thread() is threading.main_thread()
-    if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _raise)
+    taken = [number for number, handler in plain.items() if mine and signal.getsignal(number) is handler]
+    for number in taken:
+        signal.signal(number, _raise)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in taken:
+            signal.signal(number, plain[number])
 
 
 def signal_of(error: KeyboardInterrupt) -> int:
@@ -33,4 +40,4 @@ def signal_of(error: KeyboardInterrupt) -> int:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+    interrupt(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())

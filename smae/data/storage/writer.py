@@ -24,6 +24,7 @@ from smae.data.storage.manifest import MANIFEST, QUARANTINE, STORE_VERSION, File
 from smae.data.storage.places import LocalPlace, Place
 from smae.data.storage.shards import DIMENSIONS, Shard, ShardWriter, offsets
 from smae.errors import DataError, EnvironmentFault
+from smae.interrupts import sheltered
 from smae.skeleton import Layout
 
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -104,7 +105,9 @@ def finish_store(
     columns = {f"clips/{name}": array for name, array in clips.arrays().items()}
     columns |= {f"splits/{name}": np.asarray(array, np.uint8) for name, array in splits.items()}
     rows = {"joints": ((end, joints, 3), joint_codec(header.codec).dtype.name), "state": ((end, joints), "uint8")}
-    others = encode_metadata(header.attributes(splits), rows, columns) | {QUARANTINE: quarantine}
+    with sheltered():
+        others = encode_metadata(header.attributes(splits), rows, columns)
+    others[QUARANTINE] = quarantine
     for key, data in others.items():
         place.write(key, data)
         files[key] = record_of(key, data)
