@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from smae.data.preparing.stop import signal_of, sigterm_interrupts
 from smae.errors import ConfigError, DataError, Interrupted
+from smae.interrupts import sheltered
 
 if TYPE_CHECKING:
     from smae.data.actions import ClassCount
@@ -67,9 +68,11 @@ def prepare(
     raw: Path | str, out: Path | str, *, progress: Callable[[PrepareProgress], None] = _silent, **options: Any
 ) -> PrepareSummary:
     """Turn raw recordings into a store; see ``smae.data.preparing.prepare.prepare`` for the options."""
-    from smae.data.preparing.prepare import prepare as run
+    with _stoppable("run the same command again"):
+        with sheltered():
+            from smae.data.preparing.prepare import prepare as run
 
-    return run(Path(raw), out, progress=progress, **options)
+        return run(Path(raw), out, progress=progress, **options)
 
 
 def find_store(path: Path | str | None = None) -> Path | str:
