@@ -6,12 +6,15 @@ import difflib
 import importlib
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 
 import click
 
 from smae._version import __version__
+from smae.api import signal_of, sigterm_interrupts
 from smae.errors import EXIT_BUG, EXIT_ENVIRONMENT, SmaeError
 from smae_cli import console
 
@@ -90,7 +93,11 @@ def smae() -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     _open_streams()
-    sys.exit(run(args))
+    code = run(args)
+    if threading.current_thread() is threading.main_thread():
+        # What was asked for has ended, well or not: a signal that comes now must not say otherwise.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _open_streams() -> None:
@@ -110,15 +117,17 @@ def run(args: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a name or bar that the terminal cannot show must not stop the work
     try:
-        code = smae.main(args=args, prog_name="smae", standalone_mode=False)
+        with sigterm_interrupts():
+            code = smae.main(args=args, prog_name="smae", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
         console.error("interrupted")
-        return 130
+        cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__
+        return 128 + (signal_of(cause) if isinstance(cause, KeyboardInterrupt) else signal.SIGINT)
     except SmaeError as error:
         console.error(str(error), kind=type(error).__name__, code=error.exit_code)
         return error.exit_code

@@ -11,7 +11,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smae.data.preparing.stop import signal_of, sigterm_interrupts
+from smae.data.preparing.stop import signal_of as signal_of
+from smae.data.preparing.stop import sigterm_interrupts as sigterm_interrupts
 from smae.errors import ConfigError, DataError, Interrupted
 from smae.interrupts import sheltered
 
