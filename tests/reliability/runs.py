@@ -1,7 +1,7 @@
 """What trials ask of pre-training: a little store, settings of some thousand weights, and all that a run has come to.
 
-What a run does not write down itself, the clips of each step and the state of torch's generator at the end, is written
-beside its log by functions put around the loop's own, once ``record`` was called.
+What a run does not write down itself, the clips of each step and the state of torch's generator after it, is written
+beside its log by a function put around the loop's own, once ``record`` was called.
 """
 
 from __future__ import annotations
@@ -57,38 +57,33 @@ def warm_up_training(notes: Path | None = None) -> None:
 
 
 def record(notes: Path | None) -> None:
-    """From now on, have every run write ``ids.jsonl`` and, at its end, ``generator``, to its folder or to ``notes``."""
+    """From now on, have every run write ``steps.jsonl`` to its folder or to ``notes``, a line before a step's loss."""
     import torch
 
     from smae.train.loop import Loop
 
-    read, train = Loop._read, Loop.train
+    read = Loop._read
 
-    def read_and_note(loop: Loop, step: Any, **how: Any) -> None:
-        with open((notes or loop.run.path) / "ids.jsonl", "a", encoding="utf-8") as out:
-            out.write(json.dumps([step.position.step, step.index.tolist()]) + "\n")
+    def note_and_read(loop: Loop, step: Any, **how: Any) -> None:
+        # Before the loss is read, hence before any checkpoint of the step: no kill parts the two.
+        generator = hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest()
+        with open((notes or loop.run.path) / "steps.jsonl", "a", encoding="utf-8") as out:
+            out.write(json.dumps([step.position.step, [step.index.tolist(), generator]]) + "\n")
         read(loop, step, **how)
 
-    def train_and_note(loop: Loop, **how: Any) -> None:
-        begun = loop.position.step
-        train(loop, **how)
-        if loop.position.step == begun:
-            return
-        state = torch.get_rng_state().numpy().tobytes()
-        ((notes or loop.run.path) / "generator").write_text(hashlib.sha256(state).hexdigest())
-
-    Loop._read, Loop.train = read_and_note, train_and_note  # type: ignore[method-assign]
+    Loop._read = note_and_read  # type: ignore[method-assign]
 
 
 def outcome(run: Path, notes: Path | None = None) -> dict[str, Any]:
-    """Return all that a finished run has come to: bytes of its last checkpoint, log, order of clips, generator."""
+    """Return all that a finished run has come to: bytes of its last checkpoint, log, order of clips, generators."""
     notes = notes or run
     steps = sorted((run / "checkpoints").glob("step-*"))
     came: dict[str, Any] = {f"{path.name}": path.read_bytes() for path in sorted(steps[-1].iterdir())} if steps else {}
     came["last step"] = steps[-1].name if steps else ""
     came["log"] = [{k: v for k, v in line.items() if k != "seconds"} for line in _lines(run / "log.jsonl")]
-    came["order of clips"] = list(dict(map(tuple, _lines(notes / "ids.jsonl"))).items())
-    came["generator"] = (notes / "generator").read_text() if (notes / "generator").exists() else ""
+    noted = dict(map(tuple, _lines(notes / "steps.jsonl")))
+    came["order of clips"] = [(step, ids) for step, (ids, _) in noted.items()]
+    came["generators"] = [generator for _, generator in noted.values()]
     came["left behind"] = sorted(path.name for path in run.rglob("*.partial"))
     return came
 

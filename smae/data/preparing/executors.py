@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from multiprocessing.forkserver import ensure_running
@@ -70,16 +71,18 @@ class ProcessExecutor:
         Raises:
             EnvironmentFault: a worker was killed, usually for want of memory.
         """
-        pool = ProcessPoolExecutor(self.workers, mp_context=_context(), initializer=_start, initargs=(make,))
+        with sheltered():
+            pool = ProcessPoolExecutor(self.workers, mp_context=_context(), initializer=_start, initargs=(make,))
         waiting: deque[Future[Any]] = deque()
         try:
             for task in tasks:
-                waiting.append(pool.submit(_work, task))
+                with sheltered():
+                    waiting.append(pool.submit(_work, task))
                 # One more than the workers can hold keeps them busy while a result is being written.
                 if len(waiting) > 2 * self.workers:
-                    yield waiting.popleft().result()
+                    yield _result(waiting.popleft())
             while waiting:
-                yield waiting.popleft().result()
+                yield _result(waiting.popleft())
         except (BrokenProcessPool, EOFError, ConnectionError) as error:
             raise EnvironmentFault(
                 "a worker process died, most often for want of memory: use fewer --workers and run again with --resume"
@@ -171,6 +174,14 @@ def _start(make: Callable[[], Callable[[Any], Any]]) -> None:
 def _leave_with(sentinel: int) -> None:
     wait([sentinel])
     os._exit(1)
+
+
+def _result(future: Future[Any]) -> Any:
+    """Wait for a result; an interrupt is raised between two looks at it, never among a condition's locks."""
+    while True:
+        with sheltered():
+            if wait_for([future], timeout=0.1).done:
+                return future.result()
 
 
 def _work(task: Any) -> Any:
