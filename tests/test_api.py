@@ -17,7 +17,9 @@ from tests.fakes import FakeStore
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Return a function that calls ``pretrain`` and returns the settings that training would get."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(api, "open_store", lambda path=None: FakeStore.toy(clips=12, classes=3, seed=0, frames=70))
+    monkeypatch.setattr(
+        "smae.api.training.open_store", lambda path=None: FakeStore.toy(clips=12, classes=3, seed=0, frames=70)
+    )
 
     def get(**arguments: object) -> RunConfig:
         taken: list[RunConfig] = []

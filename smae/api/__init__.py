@@ -1,0 +1,39 @@
+"""What scripts and notebooks call, and what the command line calls for them: one function per command.
+
+Imports stand inside the functions: preparing needs no torch, and asking for help needs neither.
+"""
+
+from __future__ import annotations
+
+from smae.api.around import doctor, status
+from smae.api.drawing import view
+from smae.api.judging import ensemble, evaluate, report
+from smae.api.stores import classes, explain, export, find_store, info, open_store, prepare, synthesise, verify
+from smae.api.training import pretrain
+from smae.api.weights import embed, export_encoder, load_encoder, predict
+from smae.data.preparing.stop import signal_of, sigterm_interrupts
+
+__all__ = [
+    "classes",
+    "doctor",
+    "embed",
+    "ensemble",
+    "evaluate",
+    "explain",
+    "export",
+    "export_encoder",
+    "find_store",
+    "info",
+    "load_encoder",
+    "open_store",
+    "predict",
+    "prepare",
+    "pretrain",
+    "report",
+    "signal_of",
+    "sigterm_interrupts",
+    "status",
+    "synthesise",
+    "verify",
+    "view",
+]

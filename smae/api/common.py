@@ -1,0 +1,40 @@
+"""What the functions of this package share: silence, stopping, and which run is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smae.data.preparing.stop import signal_of, sigterm_interrupts
+from smae.errors import Interrupted
+
+if TYPE_CHECKING:
+    from smae.train.run import Run
+
+Say = Callable[[str], None]
+RUNS = Path("runs")
+
+
+def silent(*args: object) -> None:
+    """Take progress and say nothing."""
+
+
+@contextmanager
+def stoppable(remedy: str) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into ``Interrupted``, wherever in a command they fall."""
+    try:
+        with sigterm_interrupts():
+            yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"interrupted; {remedy}", signal_of(error)) from None
+
+
+def find_checkpoint(path: Path | str | None) -> tuple[Run, Path | None]:
+    """Return the run at ``path``, or the newest one, and the checkpoint that ``path`` names, if it names one."""
+    from smae.train.run import find_run
+
+    path = Path(path) if path is not None else None
+    step = path if path is not None and path.name.startswith("step-") else None
+    return find_run(step.parent.parent if step is not None else path, root=RUNS), step

@@ -1,0 +1,88 @@
+"""A run to its results: probes, ensembles, the page that shows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smae.api.common import RUNS, Say, find_checkpoint, silent, stoppable
+from smae.api.stores import open_store
+from smae.errors import ConfigError
+
+if TYPE_CHECKING:
+    from smae.train.ensemble import Ensemble
+    from smae.train.evaluate import Evaluation
+    from smae.train.run import Run
+
+
+@stoppable("run it again")
+def evaluate(
+    *,
+    checkpoint: Path | str | None = None,
+    data: Path | str | None = None,
+    protocol: str | None = None,
+    modes: Sequence[str] = ("linear", "knn"),
+    seeds: int = 1,
+    select: Sequence[str] = (),
+    sets: Sequence[str] = (),
+    device: str = "auto",
+    say: Say = silent,
+    tell: Callable[[str, int, int], None] = silent,
+) -> tuple[Run, Evaluation]:
+    """Judge a run's encoder; write ``eval/<protocol>-<mode>.json`` and a confusion picture beside each.
+
+    Args:
+        checkpoint: a run's folder, or one of its checkpoints; the newest run when left out.
+        data: store; the one the run was trained on when left out.
+        protocol: split; the one the run was trained on when left out.
+        modes: probes; ``semi`` and ``all`` stand for several.
+        seeds: how often each is judged, with the run's seed and those that follow it.
+        select: epochs scored beside the last one: ``best_val``, ``best_test``.
+        sets: settings of the probes, in the form ``section.key=value``.
+        device: as for ``pretrain``.
+        say: takes lines for people.
+        tell: takes progress.
+
+    Raises:
+        DataError: no run, no usable checkpoint, or a store of another layout.
+        UnknownNameError: a probe or protocol nobody knows.
+        ConfigError: fewer than one seed, or ``transfer`` to the store that was trained on.
+    """
+    from smae.train.judge import judge
+
+    if seeds < 1:
+        raise ConfigError(f"--seeds {seeds}: expected one at least")
+    if select:
+        sets = (*sets, f"selection.also={json.dumps(list(select))}")
+    run, step = find_checkpoint(checkpoint)
+    store = open_store(data or run.describe()["store"]["path"])
+    return run, judge(
+        run, store, step=step, protocol=protocol, modes=modes, seeds=seeds, sets=sets, device=device, say=say, tell=tell
+    )
+
+
+def ensemble(
+    runs: Sequence[Path | str], *, protocol: str | None = None, mode: str = "finetune", **options: Any
+) -> Ensemble:
+    """Judge several runs together, by the logits that ``evaluate`` kept; see ``smae.train.ensemble.ensemble``."""
+    from smae.train.ensemble import ensemble as mix
+    from smae.train.run import find_run
+
+    found = [find_run(Path(run), root=RUNS) for run in runs]
+    if protocol is None and found:
+        protocol = str(found[0].describe()["config"]["protocol"])
+    return mix(found, protocol=protocol or "", mode=mode, **options)
+
+
+def report(
+    run: Path | str | None = None, *, out: Path | str | None = None, data: Path | str | None = None, say: Say = silent
+) -> Path:
+    """Write a run's page, one self-contained HTML file, and return its path (``<run>/report.html`` by default)."""
+    from smae.train.report import write_report
+    from smae.train.run import find_run
+
+    found = find_run(Path(run) if run is not None else None, root=RUNS)
+    store = open_store(data or found.describe()["store"]["path"])
+    return write_report(found, store, out=Path(out) if out is not None else found.path / "report.html", say=say)
