@@ -67,7 +67,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    if title:
+        click.echo(title)  # not the table's own title, which is broken where the table ends: a path could not be copied
+    grid = Table(box=box.SIMPLE_HEAD)
     for number, column in enumerate(columns):
         grid.add_column(column, justify="left" if number < left else "right")
     for row in rows:
