@@ -1,4 +1,4 @@
-"""What MkDocs does beside turning docs/ into pages: files of the checkout become pages too, links into code become text.
+"""What MkDocs does beside turning docs/ into pages: files beside it become pages too, links into code become text.
 
 A hook of mkdocs.yml. On the site a page's links lead to pages only, so that it is complete wherever it is put.
 """
@@ -46,7 +46,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let links lead to where their targets are on the site; those to files that are no pages become the files' names."""
+    """Let links lead to where their targets are on the site; those to files that are no pages become names."""
     origin = {site: path for path, site in BESIDE.items()}.get(page.file.src_uri, _in_checkout(page.file.src_uri))
     parts = _PARTS.split(markdown)
     return "".join(part if part.startswith("```") else _LINK.sub(_leads(origin, page.file), part) for part in parts)

@@ -135,5 +135,3 @@ def shape(line: str) -> str:
     line = re.sub(r"\b[0-9a-f]{16,}\b", "#", line)
     line = re.sub(r"-?\d[\d,]*(\.\d+)?(e[+-]?\d+)?|(?<!\S)-(?!\S)", "#", line)
     return re.sub(r"[─━]+", "─", " ".join(line.split()))
-
-
