@@ -81,6 +81,11 @@ def test_an_unknown_command_gets_a_hint(capsys, typed, meant):
     assert f"No such command '{typed}'. Did you mean '{meant}'?" in capsys.readouterr().err
 
 
+def test_an_unknown_benchmark_gets_a_hint(capsys):
+    assert run(["bench", "lodaer"]) == 2
+    assert "No such command 'lodaer'. Did you mean 'loader'?" in capsys.readouterr().err
+
+
 def test_an_unknown_option_gets_a_hint(capsys):
     assert run(["pretrain", "--epoch", "3"]) == 2
     assert "--epochs" in capsys.readouterr().err
