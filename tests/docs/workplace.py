@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +42,10 @@ BESIDE = {
 
 Everything else of a command is run as it is printed.
 """
+
+
+SHELL = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+"""The environment of a shell in which ``smae`` is the one under test."""
 
 
 def furnish(folder: Path) -> None:
@@ -91,7 +97,7 @@ def run_command(line: str, block: Block) -> str:
     """Run a command line and return what it printed: ``smae`` in this process, everything else in a shell."""
     words = shlex.split(line)
     if words[0] != "smae" or re.search(r"[|<>]|&&", line):
-        done = subprocess.run(["bash", "-ec", line], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(["bash", "-ec", line], env=SHELL, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, f"{block.where}: {line}\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr
     with printing() as output:
