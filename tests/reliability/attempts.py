@@ -77,6 +77,21 @@ def warm_up() -> None:
     resample(clip.joints, 5)
 
 
+AT_MOST = 5.0
+"""Seconds from a signal that asks for a stop to the end of the process, on a machine that is free."""
+
+
+def too_late(seconds: float) -> str:
+    """Return what is wrong if a process ended ``seconds`` after a signal; a busy machine is granted more."""
+    if seconds <= AT_MOST:
+        return ""
+    wall, own = time.perf_counter(), time.process_time()
+    while time.process_time() - own < 0.5:
+        pass
+    busy = (time.perf_counter() - wall) / 0.5
+    return f"{seconds:.1f} s from the signal to the end" if seconds > AT_MOST * busy else ""
+
+
 @dataclass(frozen=True)
 class Ended:
     """What became of an attempt.
