@@ -77,19 +77,19 @@ def warm_up() -> None:
     resample(clip.joints, 5)
 
 
-AT_MOST = 5.0
-"""Seconds from a signal that asks for a stop to the end of the process, on a machine that is free."""
+SECONDS = 5.0
+"""From a signal that asks for a stop to the end of the process, and for refusing what is hostile, on a free machine."""
 
 
-def too_late(seconds: float) -> str:
-    """Return what is wrong if a process ended ``seconds`` after a signal; a busy machine is granted more."""
-    if seconds <= AT_MOST:
+def too_slow(seconds: float) -> str:
+    """Return ``seconds`` as text if they are more than ``SECONDS``; a busy machine is granted more."""
+    if seconds <= SECONDS:
         return ""
     wall, own = time.perf_counter(), time.process_time()
     while time.process_time() - own < 0.5:
         pass
     busy = (time.perf_counter() - wall) / 0.5
-    return f"{seconds:.1f} s from the signal to the end" if seconds > AT_MOST * busy else ""
+    return f"{seconds:.1f} s" if seconds > SECONDS * busy else ""
 
 
 @dataclass(frozen=True)

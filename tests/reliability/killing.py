@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.reliability.attempts import Attempt, answer, smae, too_late, warm_up
+from tests.reliability.attempts import Attempt, answer, smae, too_slow, warm_up
 from tests.reliability.stores import clear, digest, problem_of
 
 
@@ -73,8 +73,8 @@ def _disturb(command: list[str], out: Path, kind: int, dice: random.Random, dura
             clear(out)
         else:
             return str(ended), hit
-        if late := too_late(time.monotonic() - sent):
-            return late, hit
+        if late := too_slow(time.monotonic() - sent):
+            return f"{late} from the signal to the end", hit
         if hit == 2 or (hit and dice.random() < 0.2):
             return "", hit
     return "no attempt was hit", hit

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.reliability.attempts import Attempt, Ended, answer, smae, too_late
+from tests.reliability.attempts import Attempt, Ended, answer, smae, too_slow
 from tests.reliability.hostile_checkpoints import try_checkpoints
 from tests.reliability.runs import command, difference, outcome, warm_up_training
 from tests.reliability.stores import clear
@@ -113,8 +113,8 @@ def _hit(arguments: list[str], kind: signal.Signals, after: float) -> tuple[Ende
     sent = time.monotonic()
     attempt.send(kind)
     ended = attempt.wait()
-    late = too_late(time.monotonic() - sent)
-    return ended, late and f"{kind.name}: {late}"
+    late = too_slow(time.monotonic() - sent)
+    return ended, late and f"{kind.name}: {late} from the signal to the end"
 
 
 def _wrong(ended: Ended, kind: signal.Signals, run: Path) -> str:
