@@ -34,20 +34,6 @@ def home(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def smae(home, monkeypatch, capsys):
-    """Return a function that runs a command with ``--json`` in the folder: (exit code, result, standard error)."""
-    monkeypatch.chdir(home)
-
-    def call(*args):
-        capsys.readouterr()
-        code = run([*map(str, args), "--json"])
-        out, err = capsys.readouterr()
-        return code, json.loads(out), err
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def trained(home):
     assert run(["pretrain", "--data", str(home / "ntu.zarr"), "--out", str(home / "first"), *TINY]) == 0
