@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from smae.data.synthetic.synth import synthesise
 from smae.errors import NonFiniteError
 from smae_cli import console
 from smae_cli.main import COMMANDS, run
@@ -55,6 +58,23 @@ def test_every_command_has_help_of_its_own(name, capsys):
     text = capsys.readouterr().out
     assert f"Usage: smae {name}" in text
     assert "--json" in text
+
+
+def test_the_help_of_synth_tells_its_defaults(capsys):
+    assert run(["synth", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    parameters = inspect.signature(synthesise).parameters
+    for name in ("seed", "actions", "subjects", "cameras", "replications"):
+        assert re.search(rf"--{name} [^;]*; {parameters[name].default} by default", text)
+
+
+def test_the_settings_of_a_recipe_are_told(capsys):
+    assert run(["recipes", "cpu"]) == 0
+    assert '[masking]\nname = "spatial-temporal"' in capsys.readouterr().out
+    assert run(["recipes", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["encoder"]["dim"] == 128
+    assert run(["recipes", "cpo"]) == 2
+    assert "did you mean 'cpu'?" in capsys.readouterr().err
 
 
 def test_the_version_is_told(capsys):
