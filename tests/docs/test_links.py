@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.blocks import DOCS, PAGES, ROOT, name, prose
+from tests.docs.blocks import DOCS, MEASURED, PAGES, ROOT, name, prose
 
 RESULTS = DOCS / "results"
 """Written by the studies; a checkout that holds none yet has no such folder."""
@@ -15,7 +15,7 @@ RESULTS = DOCS / "results"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", [*PAGES, *MEASURED], ids=name)
 def test_relative_links_resolve(page: Path) -> None:
     for target in LINK.findall(prose(page)):
         if "://" in target:
