@@ -135,13 +135,18 @@ def progress(what: str, *, unit: str) -> Iterator[Update]:
 def _plain(what: str, unit: str, *, every: float = 5.0) -> Update:
     import time
 
-    begun, last = time.monotonic(), [float("-inf")]
+    shown, part = float("-inf"), what
+    begun = seen = time.monotonic()
 
     def update(done: int, total: int, *, note: str = "", what: str = what) -> None:
+        nonlocal shown, part, begun, seen
         now = time.monotonic()
-        if now - last[0] < every and done < total:
+        if what != part:
+            part, begun = what, seen  # the time that this part will take does not follow from those before it
+        seen = now
+        if now - shown < every and done < total:
             return
-        last[0] = now
+        shown = now
         left = (now - begun) / max(1, done) * (total - done)
         if _json:
             line: dict[str, Any] = {"progress": what, "done": done, "total": total, "unit": unit, "note": note}
