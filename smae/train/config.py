@@ -14,6 +14,7 @@ from smae.config import Part, Section, Settings, check, merge, overrides, read_t
 from smae.data.loading.augment import Augment
 from smae.data.loading.memory import Mode
 from smae.errors import ConfigError, UnknownNameError
+from smae.kernels import Choice
 from smae.models import sttformer  # noqa: F401  (its import files the encoder)
 from smae.models.decoders import decoders
 from smae.models.encoders import encoders
@@ -59,6 +60,11 @@ class Train(Section):
     workers: int = Field(1, ge=0, description="threads that prepare batches; changes speed alone")
     rows: Mode = Field(
         "auto", description="where clips are kept: device, resident (in RAM), streaming, or auto; changes speed alone"
+    )
+    kernel: Choice = Field(
+        "torch",
+        description="how a GPU makes batches: torch, in several passes; auto or triton: one kernel, the same to "
+        "rounding and not yet measured to be faster; on the CPU it is one kernel anyway",
     )
     save_seconds: float = Field(60, ge=0, description="a checkpoint at the first epoch's end after so many seconds")
     log_every: int = Field(10, ge=1, description="steps between progress reports")

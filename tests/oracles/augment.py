@@ -69,7 +69,7 @@ def turned(point: Array, x: float, y: float, z: float) -> Array:
 def items(
     store: FakeStore, index: int, *, augment: Augment, seed: int, epoch: int, augmented: bool, layout: Layout = NTU25
 ) -> list[tuple[int, Array]]:
-    """Return (body, float64 [frames, V, 3]) of each present body of one clip; all but ``noise``."""
+    """Return (body, float64 [frames, V, 3]) of each present body of one clip."""
     clip = store.clip(index).astype(np.float64)
     noise = Noise(seed, epoch, np.array([index]))
     begin, valid = span(clip, mode=store.mode)
@@ -82,13 +82,19 @@ def items(
         x = resized(filled(clip[body])[cut], augment.frames)
         if augmented:
             x = varied(x, noise, augment, layout)
-        if augment.stream == "bone":
-            parents = dict(layout.bones)
-            x = np.stack([x[:, v] - x[:, parents.get(v, v)] for v in range(x.shape[1])], 1)
-        if augment.stream == "motion":
-            x = np.stack([x[t + 1] - x[t] if t + 1 < len(x) else np.zeros_like(x[t]) for t in range(len(x))])
-        made.append((body, x))
+            x = noisy(x, Noise(seed, epoch, np.array([index]), np.array([body])), augment.noise)
+        made.append((body, streamed(x, augment.stream, layout)))
     return made
+
+
+def streamed(x: Array, stream: str, layout: Layout) -> Array:
+    """Return x [T, V, 3] as it is, as bones (joint minus parent) or as motion (next frame minus this one)."""
+    if stream == "bone":
+        parents = dict(layout.bones)
+        return np.stack([x[:, v] - x[:, parents.get(v, v)] for v in range(x.shape[1])], 1)
+    if stream == "motion":
+        return np.stack([x[t + 1] - x[t] if t + 1 < len(x) else np.zeros_like(x[t]) for t in range(len(x))])
+    return x
 
 
 def varied(x: Array, noise: Noise, augment: Augment, layout: Layout) -> Array:
@@ -107,4 +113,20 @@ def varied(x: Array, noise: Noise, augment: Augment, layout: Layout) -> Array:
     for t in range(x.shape[0]):
         for v in range(x.shape[1]):
             out[t, v] = factor * turned(turned(x[t, v], 0.0, about_y, 0.0), *angles)
+    return out
+
+
+def noisy(x: Array, noise: Noise, sigma: float) -> Array:
+    """Return x [T, V, 3] with Gaussian noise on the numbers of frames that are not empty (Box and Muller, 1958).
+
+    Numbers are counted frame by frame; each even one and the next share two uniform numbers.
+    """
+    out, size = x.copy(), x[0].size
+    uniform = noise.uniform("noise", x.size + x.size % 2)[0].astype(np.float64)
+    for t in range(len(x)):
+        for k in range(size if x[t].any() else 0):
+            element = t * size + k
+            u, v = uniform[element // 2 * 2 : element // 2 * 2 + 2]
+            wave = math.sin if element % 2 else math.cos
+            out[t].flat[k] += sigma * math.sqrt(-2 * math.log(1 - u)) * wave(2 * math.pi * v)
     return out

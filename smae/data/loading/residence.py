@@ -10,9 +10,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.loading.augment_fast import centre, hold, spans, take
 from smae.data.loading.memory import in_words
 from smae.data.loading.order import block_of
+from smae.data.loading.rows_fast import centre, hold, spans, take
 from smae.errors import EnvironmentFault
 from smae.skeleton import Layout
 
