@@ -55,7 +55,9 @@ def write(path: Path, *, times: int) -> Path:
                 # The same in every frame, so that little lies on the disk.
                 pose = np.random.default_rng(number).normal(size=(1, 1, 25, 3)).astype(np.float32)
                 joints = np.tile(pose - pose[:, :, NTU25.centre, None], (1, FRAMES, 1, 1))
-                yield ClipFacts(name=f"t{turn:03}n{number:03}", action="A001", camera=1 if number == 0 else 2), Clip(joints, state)
+                # Camera 1 is tested, the others are trained on.
+                facts = ClipFacts(name=f"t{turn:03}n{number:03}", action="A001", camera=1 if number == 0 else 2)
+                yield facts, Clip(joints, state)
 
     write_store(path, header=header, clips=clips())
     return path
