@@ -61,7 +61,8 @@ class Bench:
         index = np.arange(len(store))
         loaders = {f"{mode}, workers {workers}": self._loader(kind, mode, workers)
                    for mode in MODES for workers in WORKERS}  # fmt: skip
-        loaders |= {f"resident, {name}": self._loader(kind, "resident", 0, augment) for name, augment in VARIED.items()}
+        if kind == next(iter(self.stores)):
+            loaders |= {f"resident, {name}": self._loader(kind, "resident", 0, one) for name, one in VARIED.items()}
         for loader in loaders.values():  # the first epoch brings the rows into RAM, and kernels
             sizes = [item.x.nbytes for item in loader.epoch(1)]
         listed = [
