@@ -120,7 +120,11 @@ def run(bench: Bench, *, rounds: int, picture: Path | None = None) -> Report:
     report = Report("loader", "clips", head, tuple(about), rows, tuple(ratios(rows)))
     if picture is not None:
         limit = max(row.byte_rate for row in rows if row.name.endswith(COPY))
-        bars = [Bar(row.name, row.byte_rate, f"{row.rate:,.0f} clips/s") for row in rows if not row.name.endswith(COPY)]
+        bars = [
+            Bar(row.name, row.byte_rate, f"{row.rate:,.0f} clips/s, {row.byte_rate / 1e9:.1f} GB/s")
+            for row in rows
+            if not row.name.endswith(COPY)
+        ]
         shares(picture, bars, limit=limit, unit="bytes of batches a second", title="Loading, one process")
     return report
 
