@@ -16,6 +16,7 @@ from smae.errors import NonFiniteError
 from smae_cli import console
 from smae_cli.main import COMMANDS, run
 from tests.data import imported
+from tests.reliability.attempts import too_slow
 
 TINY = [
     "--recipe", "cpu", "--device", "cpu", "--epochs", "1", "--set", "augment.frames=12", "--set", "encoder.dim=16",
@@ -31,20 +32,6 @@ def home(tmp_path_factory):
     raw, out = str(folder / "ntu"), str(folder / "ntu.zarr")
     assert run(["prepare", "--raw", raw, "--out", out, "--executor", "inline"]) == 0
     return folder
-
-
-@pytest.fixture
-def smae(home, monkeypatch, capsys):
-    """Return a function that runs a command with ``--json`` in the folder: (exit code, result, standard error)."""
-    monkeypatch.chdir(home)
-
-    def call(*args):
-        capsys.readouterr()
-        code = run([*map(str, args), "--json"])
-        out, err = capsys.readouterr()
-        return code, json.loads(out), err
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +289,7 @@ def test_a_signal_saves_and_exits_within_five_seconds(home, tmp_path, number, co
         sent = time.monotonic()
         err = process.communicate(timeout=60)[1]
         assert process.returncode == code, err
-        assert time.monotonic() - sent < 5
+        assert not too_slow(time.monotonic() - sent)
     assert "--resume continues" in err
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
     assert (tmp_path / "run" / "checkpoints" / f"step-{steps[-1]:08d}").is_dir()

@@ -23,20 +23,6 @@ def home(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def smae(home, monkeypatch, capsys):
-    """Return a function that runs a command with ``--json`` in the folder: (exit code, result, standard error)."""
-    monkeypatch.chdir(home)
-
-    def call(*args):
-        capsys.readouterr()
-        code = run([*map(str, args), "--json"])
-        out, err = capsys.readouterr()
-        return code, json.loads(out), err
-
-    return call
-
-
 def test_without_a_name_the_first_clip_gets_a_page_of_its_name_and_replacing_is_said(smae, home):
     code, result, said = smae("view")
     assert (code, result) == (0, {"file": f"{NAMES[0]}.html"})

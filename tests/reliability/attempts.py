@@ -77,6 +77,21 @@ def warm_up() -> None:
     resample(clip.joints, 5)
 
 
+SECONDS = 5.0
+"""From a signal that asks for a stop to the end of the process, and for refusing what is hostile, on a free machine."""
+
+
+def too_slow(seconds: float) -> str:
+    """Return ``seconds`` as text if they are more than ``SECONDS``; a busy machine is granted more."""
+    if seconds <= SECONDS:
+        return ""
+    wall, own = time.perf_counter(), time.process_time()
+    while time.process_time() - own < 0.5:
+        pass
+    busy = (time.perf_counter() - wall) / 0.5
+    return f"{seconds:.1f} s" if seconds > SECONDS * busy else ""
+
+
 @dataclass(frozen=True)
 class Ended:
     """What became of an attempt.

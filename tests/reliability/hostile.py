@@ -24,11 +24,10 @@ from blake3 import blake3
 from numcodecs import blosc
 
 from tests.data.raw_folder import files, skeleton, write_folder
-from tests.reliability.attempts import Ended, answer, smae, warm_up
+from tests.reliability.attempts import Ended, answer, smae, too_slow, warm_up
 from tests.reliability.stores import clear
 
 PEAK = 512 * 10**6
-SECONDS = 5.0
 GIB = 2**30
 DEEP = b"[" * 20_000 + b"]" * 20_000
 ESCAPES = "\x1b[2J\x1b]0;owned\x07"
@@ -286,7 +285,7 @@ def _refusal(ended: Ended, place: Path, *, allowed: tuple[int, ...], lines: tupl
         f"{ended}": ended.code in allowed and len(ended.told) in lines and "Traceback" not in ended.err,
         "it was executed": not hit_of(place).exists(),
         f"{ended.peak / 1e6:.0f} MB": ended.peak <= PEAK,
-        f"{ended.seconds:.1f} s": ended.seconds <= SECONDS,
+        (slow := too_slow(ended.seconds)): not slow,
         "escape codes reach the terminal": "\x1b" not in ended.out + ended.err,
     }
     return ", ".join(problem for problem, fine in checks.items() if not fine)

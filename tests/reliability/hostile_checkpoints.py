@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.reliability.attempts import Ended, smae
-from tests.reliability.hostile import DEEP, PEAK, SECONDS, Bomb, bomb, hit_of
+from tests.reliability.attempts import Ended, smae, too_slow
+from tests.reliability.hostile import DEEP, PEAK, Bomb, bomb, hit_of
 from tests.reliability.runs import command
 
 FILES = ("model.safetensors", "optimizer.safetensors", "average.safetensors", "state.json")
@@ -189,6 +189,6 @@ def _refusal(ended: Ended, step: Path) -> str:
         return str(ended)
     if not any(line.startswith("smae: ") for line in ended.told):
         return f"nothing is told: {ended}"
-    if ended.seconds > SECONDS:
-        return f"{ended.seconds:.1f} s"
+    if slow := too_slow(ended.seconds):
+        return slow
     return f"{ended.peak / 1e6:.0f} MB" if ended.peak > PEAK else ""

@@ -9,11 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.reliability.attempts import Attempt, answer, smae, warm_up
+from tests.reliability.attempts import Attempt, answer, smae, too_slow, warm_up
 from tests.reliability.stores import clear, digest, problem_of
-
-AT_MOST = 5.0
-"""Seconds from a signal that asks for a stop to the end of the process."""
 
 
 def trials(
@@ -76,8 +73,8 @@ def _disturb(command: list[str], out: Path, kind: int, dice: random.Random, dura
             clear(out)
         else:
             return str(ended), hit
-        if time.monotonic() - sent > AT_MOST:
-            return f"{time.monotonic() - sent:.1f} s from the signal to the end", hit
+        if late := too_slow(time.monotonic() - sent):
+            return f"{late} from the signal to the end", hit
         if hit == 2 or (hit and dice.random() < 0.2):
             return "", hit
     return "no attempt was hit", hit

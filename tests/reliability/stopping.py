@@ -11,13 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.reliability.attempts import Attempt, Ended, answer, smae
+from tests.reliability.attempts import Attempt, Ended, answer, smae, too_slow
 from tests.reliability.hostile_checkpoints import try_checkpoints
 from tests.reliability.runs import command, difference, outcome, warm_up_training
 from tests.reliability.stores import clear
 
-AT_MOST = 5.0
-"""Seconds from a signal that asks for a stop to the end of the process."""
 EPOCHS = 4
 KINDS = {"kill": ["SIGKILL", "SIGKILL", "SIGTERM"], "stop": ["SIGINT", "SIGTERM"]}
 """Signals that a run is hit by; of those that are killed, some are asked to stop in between."""
@@ -115,8 +113,8 @@ def _hit(arguments: list[str], kind: signal.Signals, after: float) -> tuple[Ende
     sent = time.monotonic()
     attempt.send(kind)
     ended = attempt.wait()
-    seconds = time.monotonic() - sent
-    return ended, f"{kind.name}: {seconds:.1f} s from the signal to the end" if seconds > AT_MOST else ""
+    late = too_slow(time.monotonic() - sent)
+    return ended, late and f"{kind.name}: {late} from the signal to the end"
 
 
 def _wrong(ended: Ended, kind: signal.Signals, run: Path) -> str:

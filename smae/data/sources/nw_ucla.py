@@ -5,52 +5,30 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from smae.data.clip_table import ClipFacts
 from smae.data.protocols import TEST, TRAIN
 from smae.data.recording import Recording
-from smae.data.sources.base import SOURCES, Inventory
-from smae.data.sources.files import FileReader
-from smae.data.sources.finding import find_files
+from smae.data.sources.base import SOURCES
+from smae.data.sources.named_files import NamedFiles
 from smae.data.sources.one_body import one_body
 from smae.errors import BadRecording
-from smae.skeleton import KINECT20
 
-_NAME = re.compile(r"a([0-9]{2})_s([0-9]{2})_e([0-9]{2})_v([0-9]{2})")
 TRAIN_VIEWS = (1, 2)
 
 
 @SOURCES.register("nw-ucla")
-class NwUclaSource:
+class NwUclaSource(NamedFiles):
     """The JSON files that CTR-GCN's NW-UCLA experiments read: ``{"skeletons": [T][20][3], "label": 1-10, ...}``.
 
     Action numbers skip 7 and 10, so that the sorted action ids are the ten labels. Cross-view: views 1 and 2 train.
     """
 
-    layout = KINECT20
-    cleaned: str | None = None
-
-    def __init__(self) -> None:
-        self._names: list[str] = []
-
-    def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return the samples under a folder or zip; see ``Source.discover``."""
-        found = find_files(
-            raw,
-            suffix=".json",
-            valid=lambda name: _NAME.fullmatch(name) is not None,
-            strict_names=strict_names,
-            looked_for="files or zip members named like a01_s02_e00_v03.json",
-        )
-        self._names = [sample.name for sample in found.samples]
-        return found
-
-    def reader(self, raw: Path) -> FileReader:
-        """Return a reader of the samples under ``raw``."""
-        return FileReader(raw)
+    form = re.compile(r"a([0-9]{2})_s([0-9]{2})_e([0-9]{2})_v([0-9]{2})")
+    suffix = ".json"
+    example = "a01_s02_e00_v03.json"
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
         """Return what one file holds; see ``Source.parse``."""
@@ -64,23 +42,13 @@ class NwUclaSource:
 
     def facts(self, name: str) -> ClipFacts:
         """Return what a sample's name says; the view is the camera, the episode the replication."""
-        action, subject, episode, view = _numbers(name)
+        action, subject, episode, view = self.numbers(name)
         return ClipFacts(name, f"A{action:03}", subject=subject, camera=view, replication=episode)
 
     def splits(self) -> dict[str, dict[str, int]]:
         """Return ``xview``."""
-        return {"xview": {name: TRAIN if _numbers(name)[3] in TRAIN_VIEWS else TEST for name in self._names}}
+        return {"xview": {name: TRAIN if self.numbers(name)[3] in TRAIN_VIEWS else TEST for name in self.names}}
 
     def dataset(self, facts: Sequence[ClipFacts]) -> str:
         """Return ``nw-ucla``."""
         return "nw-ucla"
-
-    def missing(self) -> frozenset[str]:
-        """Return none."""
-        return frozenset()
-
-
-def _numbers(name: str) -> tuple[int, ...]:
-    match = _NAME.fullmatch(name)
-    assert match is not None, "discover lets only names of this form through"
-    return tuple(int(digits) for digits in match.groups())

@@ -4,51 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from smae.data.clip_table import ClipFacts
 from smae.data.protocols import TEST, TRAIN
 from smae.data.recording import Recording
-from smae.data.sources.base import SOURCES, Inventory
-from smae.data.sources.files import FileReader
-from smae.data.sources.finding import find_files
+from smae.data.sources.base import SOURCES
 from smae.data.sources.matfile import read_array
+from smae.data.sources.named_files import NamedFiles
 from smae.data.sources.one_body import one_body
 from smae.errors import BadRecording
-from smae.skeleton import KINECT20
 
-_NAME = re.compile(r"a([0-9]{1,2})_s([0-9])_t([0-9])")
 _ORDER = np.array([3, 2, 1, 0, *range(4, 20)])
 """The files begin with head, shoulder centre, spine, hip centre; the Kinect's own order is the reverse of these."""
 
 
 @SOURCES.register("utd-mhad")
-class UtdMhadSource:
+class UtdMhadSource(NamedFiles):
     """The skeleton files of UTD-MHAD: ``d_skel`` 20 x 3 x T, metres. Odd subjects train, even ones test."""
 
-    layout = KINECT20
-    cleaned: str | None = None
-
-    def __init__(self) -> None:
-        self._names: list[str] = []
-
-    def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return the samples under a folder or zip; see ``Source.discover``."""
-        found = find_files(
-            raw,
-            suffix="_skeleton.mat",
-            valid=lambda name: _NAME.fullmatch(name) is not None,
-            strict_names=strict_names,
-            looked_for="files or zip members named like a1_s2_t3_skeleton.mat",
-        )
-        self._names = [sample.name for sample in found.samples]
-        return found
-
-    def reader(self, raw: Path) -> FileReader:
-        """Return a reader of the samples under ``raw``."""
-        return FileReader(raw)
+    form = re.compile(r"a([0-9]{1,2})_s([0-9])_t([0-9])")
+    suffix = "_skeleton.mat"
+    example = "a1_s2_t3_skeleton.mat"
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
         """Return what one file holds; see ``Source.parse``."""
@@ -61,23 +39,13 @@ class UtdMhadSource:
 
     def facts(self, name: str) -> ClipFacts:
         """Return what a sample's name says; the trial is the replication."""
-        action, subject, trial = _numbers(name)
+        action, subject, trial = self.numbers(name)
         return ClipFacts(name, f"A{action:03}", subject=subject, replication=trial)
 
     def splits(self) -> dict[str, dict[str, int]]:
         """Return ``xsub``."""
-        return {"xsub": {name: TRAIN if _numbers(name)[1] % 2 else TEST for name in self._names}}
+        return {"xsub": {name: TRAIN if self.numbers(name)[1] % 2 else TEST for name in self.names}}
 
     def dataset(self, facts: Sequence[ClipFacts]) -> str:
         """Return ``utd-mhad``."""
         return "utd-mhad"
-
-    def missing(self) -> frozenset[str]:
-        """Return none."""
-        return frozenset()
-
-
-def _numbers(name: str) -> tuple[int, ...]:
-    match = _NAME.fullmatch(name)
-    assert match is not None, "discover lets only names of this form through"
-    return tuple(int(digits) for digits in match.groups())
