@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 @click.command("info")
 @click.argument("store", required=False)
 @click.option("--classes", is_flag=True, help="List the classes instead: label, name, clips.")
+@click.option("--card", is_flag=True, help="Write a dataset card in Markdown instead, to lie beside the store.")
 @click.option("--clip", metavar="NAME", help="Tell of one clip instead; the same as smae explain STORE NAME.")
 @click.option(
     "--raw", type=click.Path(path_type=Path), help="With --clip: the raw folder or zip, to tell the whole story."
 )
 @console.json_option
-def command(store: str | None, classes: bool, clip: str | None, raw: Path | None) -> int:
+def command(store: str | None, classes: bool, card: bool, clip: str | None, raw: Path | None) -> int:
     """Tell what a STORE holds: counts, classes, lengths, protocols with their train and test sizes.
 
     \b
@@ -31,12 +32,17 @@ def command(store: str | None, classes: bool, clip: str | None, raw: Path | None
       smae info
       smae info ntu.zarr --json
       smae info ntu.zarr --classes
+      smae info ntu.zarr --card > ntu.md
       smae info ntu.zarr --clip S001C002P003R002A013 --raw ntu/
     """
     if clip is not None:
         return explain.show(api.explain(api.find_store(store), clip, raw=raw))
     if raw is not None:
         raise click.UsageError("--raw goes with --clip, and there is none: leave --raw out, or name a clip")
+    if card:
+        text = api.dataset_card(store)
+        console.result({"card": text}, lambda: click.echo(text))
+        return 0
     if classes:
         counted = api.classes(store)
         rows = [(str(one.label), one.name, f"{one.clips:,}") for one in counted]

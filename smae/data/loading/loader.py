@@ -78,7 +78,8 @@ class Loader:
             kernel: what makes items on a GPU: torch in several passes, or one Triton kernel.
             augmented: vary the clips at random, or take their centre as in testing; like ``train`` unless said.
             block_rows: rows of a block.
-            rank, world: which of how many processes this is.
+            rank: which process this is, from 0 on.
+            world: how many there are.
 
         Raises:
             ConfigError: an empty index, numbers outside the store or given twice, a size below its least value, or a
