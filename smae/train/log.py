@@ -12,7 +12,6 @@ from typing import Any
 
 from smae.data.storage.atomic import disk
 
-
 MACHINE = ("seconds", "host_bytes", "device_bytes")
 """Entries of a line that tell of the machine: a repeated run differs in these alone."""
 
