@@ -130,14 +130,14 @@ def _same(scene: Scene, number: int) -> int:
     return -1
 
 
-def legend(scene: Scene) -> str:
-    """Return the HTML of a legend that names what is drawn."""
+def legend(*scenes: Scene) -> str:
+    """Return the HTML of a legend that names what is drawn in any of the scenes."""
+    roles = sorted({role for scene in scenes for role in scene.roles})
+    kinds = sorted({kind for scene in scenes for kind in scene.kinds}, reverse=True)
     hollow = (NOT_TRACKED, HIDDEN)
-    keys = [(ROLES[role], _hex(BODIES[role]), f'body" data-role="{role}') for role in scene.roles]
+    keys = [(ROLES[role], _hex(BODIES[role]), f'body" data-role="{role}') for role in roles]
     keys += [
-        (KIND_WORDS[kind], _hex(KINDS[kind]), "hollow" if kind in hollow else "")
-        for kind in sorted(scene.kinds, reverse=True)
-        if kind != TRACKED
+        (KIND_WORDS[kind], _hex(KINDS[kind]), "hollow" if kind in hollow else "") for kind in kinds if kind != TRACKED
     ]
     return "".join(
         f'<span class="key {look}" style="--of:{colour}">{escape(word)}</span>' for word, colour, look in keys

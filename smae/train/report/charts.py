@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 WIDTH, HEIGHT = 460, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 30, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 20, 30, 34
 _POINTS = 300
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
@@ -14,9 +15,9 @@ from smae.errors import ConfigError
 from smae.train.interval import bootstrap_difference
 from smae.train.report.curves import draw_curves, read_curves
 from smae.train.report.gather import write_page
-from smae.train.report.markup import Section, missing, note, percent, table
+from smae.train.report.markup import Section, missing, note, table
 from smae.train.report.page import render
-from smae.train.report.results import Result, Row, picture, read_results
+from smae.train.report.results import RANDOM, Result, Row, picture, points, read_results
 from smae.train.report.settings import draw_differences
 from smae.train.run import Run
 
@@ -71,12 +72,12 @@ def warn(names: Sequence[str], about: Sequence[Mapping[str, Any]], results: Sequ
     kinds: dict[tuple[str, str], set[tuple[str, bytes]]] = {}
     for result in (result for several in results for result in several):
         kinds.setdefault((result.protocol, result.mode), set()).add(_exam(result))
-    for (protocol, mode), exams in kinds.items():
-        if len(exams) > 1:
-            found.append(
-                f"{protocol} · {mode} was judged on different stores or test clips: those results stand in tables of "
-                "their own and are not compared"
-            )
+    apart = [f"{protocol} · {mode}" for (protocol, mode), exams in kinds.items() if len(exams) > 1]
+    if apart:
+        found.append(
+            f"judged on different stores or test clips: {', '.join(apart)}; those results stand in tables of their own "
+            "and are not compared"
+        )
     return found
 
 
@@ -99,16 +100,29 @@ def draw_alike(names: Sequence[str], results: Sequence[Sequence[Result]], runs: 
         where = f" · store {store[:8]}" if several_stores else ""
         title = f"{protocol} · {mode}{where}"
         rows = [replace(result.lead, what=names[slot], slot=slot) for slot, result in found]
-        shown.append((title, [*rows, *_shared_baselines(found)]))
+        shown.append((title, [*rows, *_baselines(names, found)]))
         tables += f"<h3>{escape(title)}</h3>{_numbers(names, found)}"
-    return picture(shown) + tables + "".join(lacking)
+    told = note(
+        "Difference: share of the same test clips that are recognised, minus that of the table's first run, by the first "
+        "seed of both; in brackets 95 % of a bootstrap that draws the same clips for both."
+    )
+    return picture(shown) + tables + told + "".join(lacking)
 
 
-def _shared_baselines(found: Sequence[tuple[int, Result]]) -> list[Row]:
-    """Return the baselines that all runs of a group have with the very same score: raw coordinates, chance."""
-    first, others = found[0][1], [result for _, result in found[1:]]
-    own = [row for row in first.rows if row is not first.lead]
-    return [row for row in own if all(any(row == other for other in result.rows) for result in others)]
+def _baselines(names: Sequence[str], found: Sequence[tuple[int, Result]]) -> list[Row]:
+    """Return the baselines of a group that know no weights of ours, once; under a run's name where runs differ in them.
+
+    They differ where runs were judged with other seeds, settings of the probe or cuts of the clips.
+    """
+    rows: dict[Row, str] = {}
+    for slot, result in found:
+        for row in result.rows:
+            if row is not result.lead and row.what != RANDOM:
+                rows.setdefault(row, names[slot])
+    several = Counter(row.what for row in rows)
+    return [
+        replace(row, what=f"{row.what} ({name})" if several[row.what] > 1 else row.what) for row, name in rows.items()
+    ]
 
 
 def _numbers(names: Sequence[str], found: Sequence[tuple[int, Result]]) -> str:
@@ -116,16 +130,12 @@ def _numbers(names: Sequence[str], found: Sequence[tuple[int, Result]]) -> str:
     first, rows = found[0][1], []
     for slot, result in found:
         row = result.lead
-        untrained = next((other.top1 for other in result.rows if other.what == "random encoder"), None)
+        untrained = next((other.top1 for other in result.rows if other.what == RANDOM), None)
         spread = f" ± {100 * row.std:.1f}" if row.std is not None else ""
         between = f"{100 * row.interval[0]:.1f} to {100 * row.interval[1]:.1f}" if row.interval else "–"
         gain = "–" if result is first else _gain(first, result)
-        rows.append((names[slot], f"{percent(row.top1)}{spread}", between, percent(untrained), gain, row.note))
-    told = note(
-        f"Difference: share of the same test clips that are recognised, minus that of {names[found[0][0]]}, first "
-        "seed, in per cent; 95 % of a bootstrap that draws the same clips for both."
-    )
-    return table(("run", "top-1", "95 %", "random encoder", "difference", ""), rows) + (told if len(found) > 1 else "")
+        rows.append((names[slot], f"{points(row.top1)}{spread}", between, points(untrained), gain, row.note))
+    return table(("in per cent", "top-1", "95 %", "random encoder", "difference", ""), rows, kind="alike")
 
 
 def _gain(first: Result, second: Result) -> str:

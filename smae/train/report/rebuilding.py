@@ -99,12 +99,12 @@ def mean_errors(made: list[Rebuilt], layout: Layout) -> Errors:
 
 
 def _open_pose(made: list[Rebuilt], layout: Layout) -> Floats:
-    """Return the pose, turned to face us, that is tallest and widest together: joints hide each other least there."""
+    """Return the pose, turned to face us, that is tall and wide: joints hide each other least there."""
     poses = np.concatenate([one.original[0, ::_EVERY][one.seen[0, ::_EVERY].all(1)] for one in made]).astype(np.float64)
     if not len(poses):
         return np.asarray(made[0].original[0, 0], np.float64)
     turned = np.stack([_facing(pose, layout) for pose in poses])
-    best = int((np.ptp(turned[..., 1], axis=1) + np.ptp(turned[..., 0], axis=1)).argmax())
+    best = int((3 * np.ptp(turned[..., 1], axis=1) + np.ptp(turned[..., 0], axis=1)).argmax())
     return np.asarray(turned[best])
 
 
@@ -148,7 +148,7 @@ def draw_rebuilding(found: Rebuilding | None, *, objective: str) -> str:
         f"average, hidden as in training. {escape(found.note)}</p>"
         f'<div class="pair"><div>{skeleton_chart(errors, found.layout)}{chart}</div>'
         f"<div><h3>Error by joint</h3>{listed}</div></div><h3>Clips, hidden and filled in</h3>"
-        f'<p class="legend">{legend(found.scenes[0])} Drag to turn, point at a joint for its name. Grid: 50 cm.</p>'
+        f'<p class="legend">{legend(*found.scenes)} Drag to turn, point at a joint for its name. Grid: 50 cm.</p>'
         f'<div class="clips">{players}</div><noscript><p>The moving skeletons need JavaScript.</p></noscript>'
     )
 
@@ -186,7 +186,7 @@ def skeleton_chart(errors: Errors, layout: Layout) -> str:
 
 def _names(errors: Errors, layout: Layout, worst: list[int], xs: Floats, ys: Floats) -> str:
     """Return the names of the worst joints at the picture's sides, none over another, with a line to each."""
-    lines, lowest = "", {False: 0.0, True: 0.0}
+    lines, lowest = "", {False: 10.0, True: 10.0}  # below the title
     for n in sorted(worst, key=lambda n: float(ys[n])):
         right = bool(xs[n] >= _WIDTH / 2)
         y = lowest[right] = max(float(ys[n]) - 20, lowest[right] + 38)

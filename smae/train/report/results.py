@@ -16,6 +16,7 @@ from smae.train.report.markup import missing, percent
 from smae.train.run import Run, read_json
 
 PRETRAINED = "pre-trained encoder"
+RANDOM = "random encoder"
 SUPERVISED = "supervised from scratch"
 LAST = "last"
 
@@ -193,7 +194,8 @@ def picture(groups: Iterable[tuple[str, Iterable[Row]]]) -> str:
     )
 
 
-def _points(share: float | None) -> str:
+def points(share: float | None) -> str:
+    """Return a share in per cent, without the sign, for tables."""
     return "–" if share is None else f"{100 * share:.1f}"
 
 
@@ -224,7 +226,7 @@ def results_table(results: Iterable[Result]) -> str:
             between = f"{100 * row.interval[0]:.1f} to {100 * row.interval[1]:.1f}" if row.interval else "–"
             body += (
                 f"<tr{own}><td>{escape(row.what)}{small}</td>"
-                f"<td>{_points(row.top1)}{spread}</td><td>{between}</td><td>{_points(row.top5)}</td></tr>"
+                f"<td>{points(row.top1)}{spread}</td><td>{between}</td><td>{points(row.top5)}</td></tr>"
             )
     head = "".join(f'<th scope="col">{name}</th>' for name in ("in per cent", "top-1", "95 %", "top-5"))
     return f'<table class="results"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'

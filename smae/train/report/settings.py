@@ -23,7 +23,7 @@ def _word(value: Any) -> str:
         return {True: "yes", False: "no", None: "–"}[value]
     if isinstance(value, float):
         return f"{value:g}"
-    return ", ".join(map(_word, value)) if isinstance(value, list | tuple) else str(value)
+    return ", ".join(map(_word, value)) or "–" if isinstance(value, list | tuple) else str(value)
 
 
 def draw_settings(about: Mapping[str, Any]) -> str:
