@@ -47,7 +47,14 @@ def command(store: str | None, classes: bool, card: bool, clip: str | None, raw:
         counted = api.classes(store)
         rows = [(str(one.label), one.name, f"{one.clips:,}") for one in counted]
         value = {"classes": [asdict(one) for one in counted]}
-        console.result(value, lambda: console.table(("label", "class", "clips"), rows))
+        note = api.info(store).names_note
+
+        def text() -> None:
+            console.table(("label", "class", "clips"), rows)
+            if note:
+                click.echo(note)
+
+        console.result(value, text)
         return 0
     about = api.info(store)
     console.result({**asdict(about), "path": str(about.path)}, lambda: _text(about))
