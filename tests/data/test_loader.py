@@ -81,6 +81,9 @@ def assert_as_oracle(batches: list[Batch], store: FakeStore, *, augment: Augment
         (Augment(frames=31, crop=(0.1, 0.3), min_frames=4, mirror=True, turn=3.1, scale=0.3), "reference", True),
         (Augment(frames=20, stream="bone"), "reference", True),
         (Augment(frames=20, stream="motion"), "exact", True),
+        (Augment(frames=20, align="heading"), "reference", True),
+        (Augment(frames=20, align="body", mirror=True, turn=3.1), "exact", True),
+        (Augment(frames=20, align="body"), "reference", False),
     ],
 )
 def test_batches_equal_the_naive_ones(augment: Augment, mode: str, train: bool) -> None:

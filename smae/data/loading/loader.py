@@ -14,6 +14,7 @@ from smae.data.loading.assemble import Assemble, Fused, Gathered, Staged
 from smae.data.loading.augment import Augment, Variation, add_noise, to_stream, vary, windows
 from smae.data.loading.augment_fast import list_items, to_bones, to_motion
 from smae.data.loading.batch import Batch
+from smae.data.loading.facing import trunk_of
 from smae.data.loading.memory import Mode, choose
 from smae.data.loading.order import BLOCK_ROWS, Ints, shuffled, steps_of
 from smae.data.loading.residence import Chosen, Held, Readable, Resident, Streaming
@@ -78,7 +79,7 @@ class Loader:
 
         Raises:
             ConfigError: an empty index, numbers outside the store or given twice, a size below its least value, or a
-                batch with fewer clips than ranks.
+                batch with fewer clips than ranks, or a layout without a trunk to align.
         """
         self.index = _checked(index, clips=len(store))
         for name, value, least in (("batch", batch, 1), ("workers", workers, 0), ("window", window, 1)):
@@ -95,7 +96,8 @@ class Loader:
         self._store, self._batch, self._seed, self._device = store, batch, seed, device
         self._train, self._augmented = train, train if augmented is None else augmented
         self._workers, self._window, self._drop_last = workers, window, drop_last
-        self._chosen = Chosen(store, self.index, block_rows=block_rows)
+        trunk = trunk_of(store.layout, align=augment.align)
+        self._chosen = Chosen(store, self.index, block_rows=block_rows, trunk=trunk)
         self.residency = choose(self._chosen.nbytes, mode=mode, device=device)
         self._source: Resident | Streaming = (
             Streaming(self._chosen, workers=workers, window=window)
@@ -201,7 +203,8 @@ class Loader:
         frames, bodies = self._chosen.frames[step], self._chosen.bodies[step]
         clip, body, first = list_items(held.present, held.start, frames, bodies, held.begin + start, length)
         joint = self._joint[variation.mirrored.astype(np.int64)]
-        x = assemble(held.rows, first, length[clip], map=variation.space[clip], joint=joint[clip])
+        space = variation.space if held.axes is None else variation.space @ held.axes
+        x = assemble(held.rows, first, length[clip], map=space[clip], joint=joint[clip])
         columns = (clip, body, self.index[step], self._label[step])
         clip_t, body_t, index_t, label_t = (torch.from_numpy(column).to(self._device) for column in columns)
         batch = Batch(x, clip_t, body_t, index_t, label_t, epoch)
