@@ -40,8 +40,8 @@ def command(store: str | None, classes: bool, card: bool, clip: str | None, raw:
     if raw is not None:
         raise click.UsageError("--raw goes with --clip, and there is none: leave --raw out, or name a clip")
     if card:
-        text = api.dataset_card(store)
-        console.result({"card": text}, lambda: click.echo(text))
+        markdown = api.dataset_card(store)
+        console.result({"card": markdown}, lambda: click.echo(markdown))
         return 0
     if classes:
         counted = api.classes(store)

@@ -26,6 +26,7 @@ def evaluate(
     protocol: str | None = None,
     modes: Sequence[str] = ("linear", "knn"),
     seeds: int = 1,
+    baselines: bool = True,
     select: Sequence[str] = (),
     sets: Sequence[str] = (),
     device: str = "auto",
@@ -40,6 +41,7 @@ def evaluate(
         protocol: split; the one the run was trained on when left out.
         modes: probes; ``semi`` and ``all`` stand for several.
         seeds: how often each is judged, with the run's seed and those that follow it.
+        baselines: judge a random encoder and raw coordinates beside it.
         select: epochs scored beside the last one: ``best_val``, ``best_test``.
         sets: settings of the probes, in the form ``section.key=value``.
         device: as for ``pretrain``.
@@ -60,8 +62,9 @@ def evaluate(
     run, step = find_checkpoint(checkpoint)
     store = open_store(data or run.describe()["store"]["path"])
     return run, judge(
-        run, store, step=step, protocol=protocol, modes=modes, seeds=seeds, sets=sets, device=device, say=say, tell=tell
-    )
+        run, store, step=step, protocol=protocol, modes=modes, seeds=seeds, baselines=baselines, sets=sets,
+        device=device, say=say, tell=tell,
+    )  # fmt: skip
 
 
 def ensemble(
