@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader
 from benchmarks import corpus as corpora
 from benchmarks.harness import Case, Figure, Report, Row, machine, measure, present
 from benchmarks.naive.loader import NaiveClips
+from benchmarks.picture import Bar, shares
 from smae.data.loading.augment import Augment
 from smae.data.loading.loader import Loader
 from smae.data.preparing.prepare import prepare
@@ -24,73 +26,116 @@ from smae.data.storage.store import Store, open_store
 MODES: tuple[Literal["resident", "streaming"], ...] = ("resident", "streaming")
 WORKERS = (0, 1, 2)
 NAIVE, COPY = "naive, in the caller's process", "copy of the batches"
+LENGTHS: dict[str, int | None] = {"clips of 120 frames": 120, "clips as recorded": None}
+"""Stores, by what their clips are; the goals are set for the first."""
 FRAMES = 120
+VARIED = {
+    "noise": Augment(frames=FRAMES, noise=0.01),
+    "bones, mirrored, scaled": Augment(frames=FRAMES, mirror=True, scale=0.1, stream="bone"),
+    "motion": Augment(frames=FRAMES, stream="motion"),
+}
 GOAL, SHARE = {"goal": 25.0}, {"goal": 1 / 3, "stretch": 1 / 2}
 _POOL = 128 * 2**20
 
 
-def cases(store: Store, *, batch: int, sample: int) -> list[Case]:
-    """Return everything that is timed: an epoch each way, the naive loader on ``sample`` clips, and the copy."""
-    index = np.arange(len(store))
-    loaders = {
-        _name(mode, workers): Loader(
-            store, index, augment=Augment(frames=FRAMES), batch=batch, seed=0, train=True,
-            device=torch.device("cpu"), workers=workers, mode=mode,
-        )
-        for mode in MODES for workers in WORKERS
-    }  # fmt: skip
-    for loader in loaders.values():  # the first epoch brings the rows into RAM, and kernels
-        sizes = [item.x.nbytes for item in loader.epoch(1)]
-    listed = [Case(name, partial(_epoch, loader), len(store), sum(sizes)) for name, loader in loaders.items()]
-    some = index[:: max(1, len(index) // sample)][:sample]
-    naive = NaiveClips([store.clip(int(one)) for one in some], store.clips.label[some].tolist(), frames=FRAMES)
-    by_clip = DataLoader(naive, batch_size=batch, shuffle=True)
-    listed.append(Case(NAIVE, partial(_exhaust, by_clip), len(some), len(some) * 2 * FRAMES * 25 * 12))
-    pool, target = torch.ones(max(_POOL, *sizes), dtype=torch.uint8), torch.ones(max(sizes), dtype=torch.uint8)
-    listed.append(Case(COPY, partial(_copy, pool, target, sizes), len(store), sum(sizes)))
-    return listed
+@dataclass(frozen=True)
+class Bench:
+    """What is measured.
+
+    Attributes:
+        stores: by what their clips are.
+        batch: clips in a batch.
+        sample: clips for the naive loader.
+    """
+
+    stores: Mapping[str, Store]
+    batch: int
+    sample: int
+
+    def cases(self) -> list[Case]:
+        """Return everything that is timed: an epoch each way, the naive loader on some clips, and the copy."""
+        return [case for kind in self.stores for case in self._cases_of(kind)]
+
+    def _cases_of(self, kind: str) -> list[Case]:
+        store = self.stores[kind]
+        index = np.arange(len(store))
+        loaders = {f"{mode}, workers {workers}": self._loader(kind, mode, workers)
+                   for mode in MODES for workers in WORKERS}  # fmt: skip
+        if kind == next(iter(self.stores)):
+            loaders |= {f"resident, {name}": self._loader(kind, "resident", 0, one) for name, one in VARIED.items()}
+        for loader in loaders.values():  # the first epoch brings the rows into RAM, and kernels
+            sizes = [item.x.nbytes for item in loader.epoch(1)]
+        listed = [
+            Case(f"{kind}: {name}", partial(_epoch, one), len(store), sum(sizes)) for name, one in loaders.items()
+        ]
+        some = index[:: max(1, len(index) // self.sample)][: self.sample]
+        naive = NaiveClips([store.clip(int(one)) for one in some], store.clips.label[some].tolist(), frames=FRAMES)
+        by_clip = DataLoader(naive, batch_size=self.batch, shuffle=True)
+        padded = len(some) * 2 * FRAMES * len(store.layout) * 12
+        listed.append(Case(f"{kind}: {NAIVE}", partial(_exhaust, by_clip), len(some), padded))
+        pool, target = torch.ones(max(_POOL, *sizes), dtype=torch.uint8), torch.ones(max(sizes), dtype=torch.uint8)
+        listed.append(Case(f"{kind}: {COPY}", partial(_copy, pool, target, sizes), len(store), sum(sizes)))
+        return listed
+
+    def _loader(
+        self, kind: str, mode: Literal["resident", "streaming"], workers: int, augment: Augment | None = None
+    ) -> Loader:
+        store = self.stores[kind]
+        return Loader(
+            store, np.arange(len(store)), augment=augment or Augment(frames=FRAMES), batch=self.batch, seed=0,
+            train=True, device=torch.device("cpu"), workers=workers, mode=mode,
+        )  # fmt: skip
 
 
 def ratios(rows: Sequence[Row]) -> list[Figure]:
-    """Return the ratios of one run's rows."""
-    by = {row.name: row for row in rows}
-    figures = []
-    for mode in MODES:
-        for workers in WORKERS:
-            row = by[_name(mode, workers)]
-            # What is promised is promised of one process with its rows in memory.
-            goals = (GOAL, SHARE) if (mode, workers) == ("resident", 0) else ({}, {})
-            figures.append(Figure(f"{row.name} / naive (clips)", row.rate / by[NAIVE].rate, **goals[0]))
-            figures.append(Figure(f"{row.name} / copy (bytes)", row.byte_rate / by[COPY].byte_rate, "%", **goals[1]))
+    """Return the ratios of one run's rows, each to the naive loader and the copy of the same clips."""
+    by, figures = {row.name: row for row in rows}, []
+    for row in rows:
+        kind, _, way = row.name.partition(": ")
+        if way in (NAIVE, COPY):
+            continue
+        # What is promised is promised of one process with its rows in memory.
+        goals = (GOAL, SHARE) if (kind, way) == (next(iter(LENGTHS)), "resident, workers 0") else ({}, {})
+        naive, copy = by[f"{kind}: {NAIVE}"], by[f"{kind}: {COPY}"]
+        figures.append(Figure(f"{row.name} / naive (clips)", row.rate / naive.rate, **goals[0]))
+        figures.append(Figure(f"{row.name} / copy (bytes)", row.byte_rate / copy.byte_rate, "%", **goals[1]))
     return figures
 
 
-def run(store: Store, *, batch: int, sample: int, rounds: int) -> Report:
-    """Measure everything and return the report."""
+def run(bench: Bench, *, rounds: int, picture: Path | None = None) -> Report:
+    """Measure everything and return the report; draw the picture where one is asked for."""
     head = machine("numpy", "numba", "torch")
-    clips = cases(store, batch=batch, sample=sample)
-    rows = measure(clips, rounds=rounds)
-    size = store.clips.rows.sum() * 300
-    about = (
-        f"an epoch of {len(store):,} clips ({size / 1e6:,.0f} MB of rows) in batches of {batch}: random crop, "
-        f"{FRAMES} frames, random rotation, on the CPU",
-        f"naive: every clip as two bodies of 300 frames in RAM, {clips[-2].items:,} of the clips",
+    cases = bench.cases()
+    rows = measure(cases, rounds=rounds)
+    about = [
+        f"{kind}: {len(store):,} clips, {store.clips.frames.mean():.0f} frames on average, "
+        f"{store.clips.rows.sum() * len(store.layout) * 12 / 1e6:,.0f} MB of rows"
+        for kind, store in bench.stores.items()
+    ]
+    about += [
+        f"an epoch in batches of {bench.batch}: random crop, {FRAMES} frames, random rotation, on the CPU",
+        f"naive: every clip as two bodies of 300 frames in RAM, up to {bench.sample:,} of the clips",
         f"{rounds} rounds, interleaved; medians; torch on one thread; one epoch of each before the first round",
-    )
-    return Report("loader", "clips", head, about, rows, tuple(ratios(rows)))
+    ]
+    report = Report("loader", "clips", head, tuple(about), rows, tuple(ratios(rows)))
+    if picture is not None:
+        limit = max(row.byte_rate for row in rows if row.name.endswith(COPY))
+        bars = [
+            Bar(row.name, row.byte_rate, f"{row.rate:,.0f} clips/s, {row.byte_rate / 1e9:.1f} GB/s")
+            for row in rows
+            if not row.name.endswith(COPY)
+        ]
+        shares(picture, bars, limit=limit, unit="bytes of batches a second", title="Loading, one process")
+    return report
 
 
-def store_of(files: int, *, work: Path) -> Store:
-    """Return a store of ``files`` recordings, made anew so that it is this software's."""
+def store_of(files: int, *, work: Path, frames: int | None = None) -> Store:
+    """Return a store of ``files`` recordings, resampled to ``frames`` if given, made anew by this software."""
     corpus = corpora.build(files, work=work)
-    out = work / f"loader-{files}.zarr"
+    out = work / f"loader-{files}-{frames or 'as-recorded'}.zarr"
     shutil.rmtree(out, ignore_errors=True)
-    prepare(corpus.folder, out, overwrite=True)
+    prepare(corpus.folder, out, frames=frames, overwrite=True)
     return open_store(out)
-
-
-def _name(mode: str, workers: int) -> str:
-    return f"{mode}, workers {workers}"
 
 
 def _epoch(loader: Loader) -> None:
@@ -124,11 +169,15 @@ def _copy(pool: torch.Tensor, target: torch.Tensor, sizes: Sequence[int]) -> Non
     show_default=True,
     help="Folder for corpora and stores.",
 )
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw each case below a copy (.png or .svg).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--write", is_flag=True, help="Write benchmarks/results/loader.md.")
-def main(files: int, sample: int, batch: int, rounds: int, work: Path, as_json: bool, write: bool) -> None:
+def main(
+    files: int, sample: int, batch: int, rounds: int, work: Path, picture: Path | None, as_json: bool, write: bool
+) -> None:
     torch.set_num_threads(1)
-    report = run(store_of(files, work=work), batch=batch, sample=sample, rounds=rounds)
+    stores = {kind: store_of(files, work=work, frames=frames) for kind, frames in LENGTHS.items()}
+    report = run(Bench(stores, batch=batch, sample=sample), rounds=rounds, picture=picture)
     present(report, as_json=as_json, write=write)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks import devices
 from benchmarks.harness import Case, Figure, Report, Row, machine, measure, present
 from benchmarks.naive import masking as naive
-from benchmarks.picture import shares
+from benchmarks.picture import Bar, shares
 from smae.models.masking import maskings
 from smae.models.tokens import Grid, gather, patchify
 from smae.noise import Noise
@@ -88,7 +88,8 @@ class Bench:
         def run() -> tuple[Tensor, Tensor]:
             mask = masking(self.tokens, noise)
             assert mask.restore is not None
-            return gather(self.tokens, mask.keep), mask.keep
+            visible = mask.visible if mask.visible is not None else gather(self.tokens, mask.keep)
+            return visible, mask.keep
 
         return run
 
@@ -159,7 +160,7 @@ def run(bench: Bench, *, rounds: int, picture: Path | None = None) -> Report:
     )
     report = Report("masking", "bodies", head, about, rows, tuple(ratios(rows, ways=bench.ways)))
     if picture is not None:
-        bars = [(row.name, row.byte_rate) for row in rows if row.name != COPY]
+        bars = [Bar(row.name, row.byte_rate) for row in rows if row.name != COPY]
         limit = report.row(COPY).byte_rate
         shares(picture, bars, limit=limit, unit="bytes a second", title=f"Masking, {head['device']}")
     return report

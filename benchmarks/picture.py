@@ -28,6 +28,21 @@ class Point:
     rate: float
 
 
+@dataclass(frozen=True)
+class Bar:
+    """One case beside a limit.
+
+    Attributes:
+        name: the case.
+        rate: in the picture's unit.
+        label: written at its end.
+    """
+
+    name: str
+    rate: float
+    label: str = ""
+
+
 class _Counter(TorchDispatchMode):
     """Adds up the bytes of what each operator reads and writes; views move nothing."""
 
@@ -81,12 +96,12 @@ def roofline(path: Path, points: Sequence[Point], *, peaks: Mapping[str, float],
     pyplot.close(figure)
 
 
-def shares(path: Path, bars: Sequence[tuple[str, float]], *, limit: float, unit: str, title: str) -> None:
+def shares(path: Path, bars: Sequence[Bar], *, limit: float, unit: str, title: str) -> None:
     """Draw each case's rate as a bar, below what the device can do.
 
     Args:
         path: ``.png`` or ``.svg``.
-        bars: (name, rate).
+        bars: the cases.
         limit: the rate of a copy.
         unit: of rates.
         title: above the picture.
@@ -94,9 +109,9 @@ def shares(path: Path, bars: Sequence[tuple[str, float]], *, limit: float, unit:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    names, rates = zip(*bars, strict=True)
     figure, axes = pyplot.subplots(figsize=(8, 1 + 0.3 * len(bars)), layout="constrained")
-    axes.barh(names, rates, label="measured")
+    drawn = axes.barh([bar.name for bar in bars], [bar.rate for bar in bars], label="measured")
+    axes.bar_label(drawn, [bar.label for bar in bars], padding=3, fontsize=8)
     axes.axvline(limit, color="black", label="limit: a copy")
     axes.set(xscale="log", xlabel=unit, title=title)
     axes.invert_yaxis()

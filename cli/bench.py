@@ -15,6 +15,7 @@ from smae_cli import console
 BENCHMARKS = {
     "prepare": "Raw files to a store, against naive scripts and reading alone.",
     "loader": "Batches from a store, against a naive loader and a copy.",
+    "augment": "Crop, resize, map, noise and streams, by torch and by one kernel, against a copy.",
     "masking": "Masks, against naive ones and a copy.",
     "step": "The pre-training step, against a naive one and matrix products.",
 }

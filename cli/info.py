@@ -40,14 +40,21 @@ def command(store: str | None, classes: bool, card: bool, clip: str | None, raw:
     if raw is not None:
         raise click.UsageError("--raw goes with --clip, and there is none: leave --raw out, or name a clip")
     if card:
-        text = api.dataset_card(store)
-        console.result({"card": text}, lambda: click.echo(text))
+        markdown = api.dataset_card(store)
+        console.result({"card": markdown}, lambda: click.echo(markdown))
         return 0
     if classes:
         counted = api.classes(store)
         rows = [(str(one.label), one.name, f"{one.clips:,}") for one in counted]
         value = {"classes": [asdict(one) for one in counted]}
-        console.result(value, lambda: console.table(("label", "class", "clips"), rows))
+        note = api.info(store).names_note
+
+        def text() -> None:
+            console.table(("label", "class", "clips"), rows)
+            if note:
+                click.echo(note)
+
+        console.result(value, text)
         return 0
     about = api.info(store)
     console.result({**asdict(about), "path": str(about.path)}, lambda: _text(about))

@@ -115,7 +115,8 @@ def run(args: list[str] | None = None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
         console.error("interrupted")
-        cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__
+        # What click's Abort came from is its cause, or before click 8.2 its context alone.
+        cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__ or error.__context__
         return 128 + (signal_of(cause) if isinstance(cause, KeyboardInterrupt) else signal.SIGINT)
     except SmaeError as error:
         console.error(str(error), kind=type(error).__name__, code=error.exit_code)

@@ -30,6 +30,7 @@ FLOORS = {
     "smae.registry": 1,
     "smae.errors": 1,
     "smae.noise": 1,
+    "smae.kernels": 1,
     "smae.interrupts": 1,
     "smae._version": 1,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -94,4 +95,4 @@ class CrossDecoder(_Decoder):
 def thin(mask: Mask, scores: Tensor, count: int) -> Mask:
     """Return the mask with only ``count`` of its hidden tokens, those of lowest scores [N, H], ascending."""
     picked = scores.argsort(dim=1, stable=True)[:, :count].sort(1).values
-    return Mask(mask.keep, gather(mask.hide[..., None], picked)[..., 0])
+    return replace(mask, hide=gather(mask.hide[..., None], picked)[..., 0], found=None)

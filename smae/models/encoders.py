@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from smae.config import Part
-from smae.models.mask import Mask
-from smae.models.tokens import Grid, gather, patchify
+from smae.models.mask import Mask, visible_tokens
+from smae.models.tokens import Grid, patchify
 from smae.models.transformer import Block, Places, init_weights
 from smae.registry import Registry
 from smae.skeleton import Layout
@@ -79,11 +79,11 @@ class VisionTransformer(Encoder):
 
     def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
         """Return features [N, K, D] of joints x [N, T, V, C]: all tokens, or those a mask keeps."""
-        tokens, places = patchify(x, self.grid), self.places()
+        places = self.places()
         if mask is None:
-            features = self.embed(tokens) + places
+            features = self.embed(patchify(x, self.grid)) + places
         else:
-            features = self.embed(gather(tokens, mask.keep)) + embedding(mask.keep, places)
+            features = self.embed(visible_tokens(x, mask, self.grid)) + embedding(mask.keep, places)
         for block in self.blocks:
             features = block(features)
         return self.norm(features)  # type: ignore[no-any-return]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from smae.errors import ConfigError
-from smae.models.tokens import Grid
+from smae.models.tokens import Grid, gather, patchify
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,15 @@ class Mask:
         keep: int64 [N, K], visible tokens.
         hide: int64 [N, L - K], hidden tokens.
         found: int64 [N, L], ``restore`` where whoever made the mask knows it already.
+        visible: [N, K, P], the tokens at ``keep`` where whoever made the mask took them along.
+        source: [N, T, V, C], the joints whose mask this is, where that is known: ``visible`` is of no others.
     """
 
     keep: Tensor
     hide: Tensor
     found: Tensor | None = field(default=None, repr=False)
+    visible: Tensor | None = field(default=None, repr=False)
+    source: Tensor | None = field(default=None, repr=False)
 
     @property
     def restore(self) -> Tensor:
@@ -35,6 +39,13 @@ class Mask:
         """Bool [N, L]: true where a token is hidden."""
         flags = self.keep.new_ones(self.keep.shape[0], self.keep.shape[1] + self.hide.shape[1], dtype=torch.bool)
         return flags.scatter_(1, self.keep, False)
+
+
+def visible_tokens(x: Tensor, mask: Mask, grid: Grid) -> Tensor:
+    """Return tokens [N, K, P]: those of joints x [N, T, V, C] that a mask keeps, taken already or now."""
+    if mask.visible is not None and mask.source is x:
+        return mask.visible
+    return gather(patchify(x, grid), mask.keep)
 
 
 def kept_count(ratio: float, total: int, *, setting: str) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -15,14 +16,15 @@ from torch import Tensor
 
 from smae.config import Part
 from smae.errors import ConfigError
-from smae.models.kernels import Choice, wanted
+from smae.kernels import Choice, wanted
+from smae.models.kernels import MOST
 from smae.models.mask import Mask, kept_count, mask_from_kept, mask_from_scores
-from smae.models.tokens import Grid
+from smae.models.tokens import Grid, patchify
 from smae.noise import Noise
 from smae.registry import Registry
 from smae.skeleton import Layout
 
-__all__ = ["Mask", "Masking", "kept_count", "mask_from_kept", "mask_from_scores", "maskings"]
+__all__ = ["Mask", "Masking", "kept_count", "mask_from_kept", "mask_from_scores", "mask_of", "maskings"]
 
 
 class Masking(Protocol):
@@ -53,15 +55,23 @@ class _Built(ABC):
 
     def __call__(self, tokens: Tensor, noise: Noise) -> Mask:
         """Return the mask of tokens [N, L, P]."""
-        return Mask(*self.fused(tokens, noise)) if wanted(self.kernel, tokens) else self.plain(tokens, noise)
+        fits = tokens.shape[1] <= MOST
+        if wanted(self.kernel, on_gpu=tokens.is_cuda, setting="masking.kernel", fits=fits):
+            return Mask(*self.fused(tokens, noise))
+        return self.plain(tokens, noise)
 
     @abstractmethod
     def plain(self, tokens: Tensor, noise: Noise) -> Mask:
         """Return the mask, by torch."""
 
     @abstractmethod
-    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ``keep``, ``hide`` and ``restore``, by a kernel."""
+    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by a kernel."""
+
+
+def mask_of(x: Tensor, noise: Noise, *, masking: Masking, grid: Grid) -> Mask:
+    """Return the mask of joints x [N, T, V, C], which remembers that it is theirs."""
+    return replace(masking(patchify(x, grid), noise), source=x)
 
 
 def _stretches(length: int, grid: Grid) -> int:
@@ -103,13 +113,14 @@ class SpatialTemporal(_Built):
         keep = (times[:, :, None] * self.grid.joints + joints[:, None, :]).flatten(1)
         return mask_from_kept(keep, self.grid)
 
-    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ``keep``, ``hide`` and ``restore``, by a kernel."""
+    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by a kernel."""
         from smae.models.kernels import masking as kernels
 
         return kernels.product(
             noise,
             ("mask-frames", "mask-joints"),
+            tokens,
             times=self.grid.times,
             joints=self.grid.joints,
             keep_times=self.times,
@@ -134,11 +145,11 @@ class Uniform(_Built):
         """Return the mask, by torch."""
         return mask_from_scores(noise.uniform("mask", self.tokens), self.keep)
 
-    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ``keep``, ``hide`` and ``restore``, by a kernel."""
+    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by a kernel."""
         from smae.models.kernels import masking as kernels
 
-        return kernels.lowest(noise, "mask", tokens=self.tokens, keep=self.keep)
+        return kernels.lowest(noise, "mask", tokens, keep=self.keep)
 
 
 @maskings.register("tube")
@@ -163,17 +174,12 @@ class Tube(_Built):
         scores = tubes.repeat_interleave(self.length, 1).flatten(1)
         return mask_from_scores(scores, self.keep * self.length)
 
-    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ``keep``, ``hide`` and ``restore``, by a kernel."""
+    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by a kernel."""
         from smae.models.kernels import masking as kernels
 
         return kernels.tubes(
-            noise,
-            "mask",
-            times=self.grid.times,
-            joints=self.grid.joints,
-            length=self.length,
-            keep=self.keep * self.length,
+            noise, "mask", tokens, joints=self.grid.joints, length=self.length, keep=self.keep * self.length
         )
 
 
@@ -209,14 +215,15 @@ class BodyPart(_Built):
         time = torch.arange(self.grid.times, device=kept.device)
         return mask_from_kept((time[:, None] * joints + kept.repeat_interleave(self.length, 1)).flatten(1), self.grid)
 
-    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ``keep``, ``hide`` and ``restore``, by a kernel."""
+    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by a kernel."""
         from smae.models.kernels import masking as kernels
 
         return kernels.body_parts(
             noise,
             ("mask-parts", "mask"),
-            self._part_on(tokens.device),
+            tokens,
+            part_of=self._part_on(tokens.device),
             parts=self.parts,
             times=self.grid.times,
             length=self.length,
@@ -256,8 +263,8 @@ class MotionAware(_Built):
         # rounded at the end, so that two devices' logarithms give one score.
         return mask_from_scores((self.rate(tokens) - torch.log(-torch.log(uniform))).float(), self.keep)
 
-    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ``keep``, ``hide`` and ``restore``, by a kernel."""
+    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by a kernel."""
         from smae.models.kernels import masking as kernels
 
         return kernels.motion_aware(noise, "mask", tokens, joints=self.grid.joints, tau=self.tau, keep=self.keep)

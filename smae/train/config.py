@@ -14,11 +14,13 @@ from smae.config import Part, Section, Settings, check, merge, overrides, read_t
 from smae.data.loading.augment import Augment
 from smae.data.loading.memory import Mode
 from smae.errors import ConfigError, UnknownNameError
+from smae.kernels import Choice
 from smae.models import sttformer  # noqa: F401  (its import files the encoder)
 from smae.models.decoders import decoders
 from smae.models.encoders import encoders
 from smae.models.masking import maskings
 from smae.registry import Registry, nearest
+from smae.train.features import Pool
 from smae.train.objectives import jepa, objectives, reconstruct  # noqa: F401  (its import files the built-in objectives)
 
 FAMILIES: dict[str, Registry[Any]] = {
@@ -60,6 +62,11 @@ class Train(Section):
     rows: Mode = Field(
         "auto", description="where clips are kept: device, resident (in RAM), streaming, or auto; changes speed alone"
     )
+    kernel: Choice = Field(
+        "torch",
+        description="how a GPU makes batches: torch, in several passes; auto or triton: one kernel, the same to "
+        "rounding and not yet measured to be faster; on the CPU it is one kernel anyway",
+    )
     save_seconds: float = Field(60, ge=0, description="a checkpoint at the first epoch's end after so many seconds")
     log_every: int = Field(10, ge=1, description="steps between progress reports")
 
@@ -74,12 +81,18 @@ class Linear(Section):
     views: int = Field(
         100, ge=0, description="differently augmented passes over the train clips, used in turn; 0: one plain pass"
     )
+    pool: Pool = Field(
+        "mean",
+        description="features: mean over joints and time, as papers have it; joints: mean over time, joints side by "
+        "side; tokens: all side by side",
+    )
 
 
 class Knn(Section):
     """The nearest-neighbour probe: L2-normalised features, cosine."""
 
     k: int = Field(1, ge=1, description="neighbours that vote")
+    pool: Pool = Field("mean", description="features: as in linear")
 
 
 class Finetune(Section):

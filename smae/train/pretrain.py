@@ -98,6 +98,7 @@ def pretrain(
         device=device,
         workers=config.train.workers,
         mode=config.train.rows,
+        kernel=config.train.kernel,
         rank=ranks.rank,
         world=ranks.world,
     )

@@ -126,14 +126,28 @@ def test_prepare_benchmark_measures_whole_commands(work: Path) -> None:
 
 
 def test_loader_benchmark_runs(store: Store, work: Path) -> None:
-    report = loader_bench.run(store, batch=4, sample=6, rounds=1)
+    bench = loader_bench.Bench({"clips of 120 frames": store, "others": store}, batch=4, sample=6)
+    report = loader_bench.run(bench, rounds=1, picture=work / "loader.svg")
 
-    assert len(report.rows) == len(loader_bench.MODES) * len(loader_bench.WORKERS) + 2
-    assert report.row("streaming, workers 2").items == len(store)
+    ways = len(loader_bench.MODES) * len(loader_bench.WORKERS) + 2
+    assert len(report.rows) == 2 * ways + len(loader_bench.VARIED)
+    assert report.row("others: streaming, workers 2").items == len(store)
+    assert [figure.name for figure in report.figures if figure.goal] == [
+        "clips of 120 frames: resident, workers 0 / naive (clips)",
+        "clips of 120 frames: resident, workers 0 / copy (bytes)",
+    ]
+    assert "clips/s" in (work / "loader.svg").read_text(encoding="utf-8")
     assert json.loads(json.dumps(report.to_json()))["name"] == "loader"
     page = report.write(work / "results").read_text(encoding="utf-8")
-    assert "| naive, in the caller's process |" in page
+    assert "| others: naive, in the caller's process |" in page
     assert "usable cores" in page
+
+
+def test_the_loader_benchmark_can_resample_its_clips(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpora, "SHARED", Path("nowhere"))
+    for frames in loader_bench.LENGTHS.values():
+        made = loader_bench.store_of(4, work=work / "lengths", frames=frames)
+        assert set(made.clips.frames) == {120} if frames else len(set(made.clips.frames)) > 1
 
 
 def test_corpus_repeats_recordings_under_other_names(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import augment as augment_bench
 from benchmarks import devices
 from benchmarks import masking as masking_bench
 from benchmarks import step as step_bench
@@ -103,6 +104,14 @@ def test_masking_benchmark_runs(tmp_path: Path) -> None:
     assert len(report.rows) == len(masking_bench.KINDS) + 3
     assert "motion-aware, torch / naive" in {figure.name for figure in report.figures}
     assert (tmp_path / "shares.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_augment_benchmark_runs(tmp_path: Path) -> None:
+    bench = augment_bench.Bench(items=3, clips=5, device=CPU, repeats=1)
+    report = augment_bench.run(bench, rounds=1, picture=tmp_path / "shares.svg")
+    assert [row.name for row in report.rows][:2] == ["joints, torch", "joints, numba"]
+    assert "noise, numba / torch" in {figure.name for figure in report.figures}
+    assert "bodies/s" in (tmp_path / "shares.svg").read_text(encoding="utf-8")
 
 
 def test_limits_do_the_work_they_are_asked_for() -> None:

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from smae.data.loading import augment_fast
+from smae.data.loading import rows_fast
 from smae.data.loading.assemble import Fused, Staged
-from smae.data.loading.augment import Augment, add_noise, maps, resample_and_map, rotation, to_stream, windows
+from smae.data.loading.augment import Augment, maps, rotation, windows
+from smae.data.loading.augment_torch import add_noise, resample_and_map, to_stream
+from smae.data.loading.plan import Plan, Style
 from smae.noise import Noise
 from smae.skeleton import NTU25
 from tests.oracles import augment as oracle
@@ -99,26 +101,51 @@ def test_nothing_asked_for_is_the_identity() -> None:
     assert not mirrored.any()
 
 
-def windows_of(seed: int, *, items: int, longest: int) -> tuple[np.ndarray, ...]:
+def windows_of(seed: int, *, items: int, longest: int, noise: bool = False) -> tuple[np.ndarray, Plan]:
+    """Return rows and a plan of random windows of them; every other item is mirrored, every third row empty."""
     rng = np.random.default_rng(seed)
     length = rng.integers(1, longest, items, endpoint=True)
     rows = rng.normal(size=(longest + 50, 25, 3)).astype(np.float32)
+    rows[::3] = 0
     joint = np.tile(np.arange(25), (items, 1))
     joint[::2] = joint[::2, ::-1]
-    return rows, rng.integers(0, 50, items), length, rng.normal(size=(items, 3, 3)).astype(np.float32), joint
+    space = rng.normal(size=(items, 3, 3)).astype(np.float32)
+    keyed = Noise(2**63 - 1, 2, rng.integers(0, 10**6, items), np.arange(items) % 2) if noise else None
+    return rows, Plan(rng.integers(0, 50, items), length, space, joint, keyed)
+
+
+def style_of(frames: int, *, sigma: float = 0.0, stream: str = "joint") -> Style:
+    parent = np.arange(25)
+    for child, above in NTU25.bones:
+        parent[child] = above
+    return Style(frames, parent, sigma=sigma, stream=stream)
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10_000), frames=st.integers(1, 130), longest=st.integers(1, 310))
-def test_fused_staged_and_naive_agree(seed: int, frames: int, longest: int) -> None:
-    rows, first, length, space, joint = windows_of(seed, items=3, longest=longest)
-    fused = Fused(frames=frames)(rows, first, length, map=space, joint=joint)
-    staged = Staged(frames=frames, device=torch.device("cpu"))(rows, first, length, map=space, joint=joint)
-    torch.testing.assert_close(fused, staged, rtol=1e-6, atol=3e-6)
+@given(
+    seed=st.integers(0, 10_000),
+    frames=st.integers(1, 130),
+    longest=st.integers(1, 310),
+    stream=st.sampled_from(["joint", "bone", "motion"]),
+    noise=st.booleans(),
+)
+def test_fused_staged_and_naive_agree(seed: int, frames: int, longest: int, stream: str, noise: bool) -> None:
+    rows, plan = windows_of(seed, items=3, longest=longest, noise=noise)
+    style = style_of(frames, sigma=0.01 if noise else 0.0, stream=stream)
+    fused = Fused(style)(rows, plan)
+    staged = Staged(style, device=torch.device("cpu"))(rows, plan)
+    torch.testing.assert_close(fused, staged, rtol=1e-6, atol=5e-6)
     for n in range(3):
-        cut = rows[first[n] : first[n] + length[n]].astype(np.float64)
-        naive = oracle.resized(cut, frames)[:, joint[n]] @ space[n].astype(np.float64).T
-        np.testing.assert_allclose(fused[n].numpy(), naive, rtol=1e-5, atol=5e-6)
+        np.testing.assert_allclose(fused[n].numpy(), naive_item(rows, plan, n, style=style), rtol=1e-5, atol=1e-5)
+
+
+def naive_item(rows: np.ndarray, plan: Plan, n: int, *, style: Style) -> np.ndarray:
+    cut = rows[plan.first[n] : plan.first[n] + plan.length[n]].astype(np.float64)
+    x = oracle.resized(cut, style.frames)[:, plan.joint[n]] @ plan.map[n].astype(np.float64).T
+    if plan.noise is not None:
+        one = Noise(plan.noise.seed, plan.noise.epoch, plan.noise.clip[n : n + 1], plan.noise.body[n : n + 1])
+        x = oracle.noisy(x, one, style.sigma)
+    return oracle.streamed(x, style.stream, NTU25)
 
 
 @pytest.mark.parametrize(("length", "frames"), [(300, 120), (64, 120), (1, 120), (120, 120), (119, 7)])
@@ -135,12 +162,11 @@ def test_resizing_equals_pytorch(length: int, frames: int) -> None:
 
 
 def test_staged_buffers_are_used_again_without_mixing_batches() -> None:
-    staged = Staged(frames=10, device=torch.device("cpu"), buffers=2)
-    fused = Fused(frames=10)
+    style = style_of(10)
+    staged, fused = Staged(style, device=torch.device("cpu"), buffers=2), Fused(style)
     for seed in range(6):
-        rows, first, length, space, joint = windows_of(seed, items=4, longest=40)
-        expected = fused(rows, first, length, map=space, joint=joint)
-        torch.testing.assert_close(staged(rows, first, length, map=space, joint=joint), expected, rtol=1e-6, atol=3e-6)
+        rows, plan = windows_of(seed, items=4, longest=40)
+        torch.testing.assert_close(staged(rows, plan), fused(rows, plan), rtol=1e-6, atol=3e-6)
 
 
 def test_gaps_hold_the_nearest_frame() -> None:
@@ -149,7 +175,7 @@ def test_gaps_hold_the_nearest_frame() -> None:
     expected = np.zeros_like(track)
     expected[:, 0] = np.array([1, 1, 1, 4, 4, 4])[:, None]
     np.testing.assert_array_equal(oracle.filled(track.astype(np.float64)), expected)
-    augment_fast.hold(track, np.array([0]), np.array([6]))
+    rows_fast.hold(track, np.array([0]), np.array([6]))
     np.testing.assert_array_equal(track, expected)
 
 
@@ -159,7 +185,7 @@ def test_gaps_equal_the_naive_fill_track_by_track() -> None:
     rows[rng.random((60, 4)) < 0.6] = np.nan
     rows[rng.random((60, 4, 3)) < 0.02] = np.nan  # one coordinate missing is a joint missing
     expected = np.concatenate([oracle.filled(rows[a:b].astype(np.float64)) for a, b in [(0, 25), (25, 26), (26, 60)]])
-    augment_fast.hold(rows, np.array([0, 25, 26]), np.array([25, 1, 34]))
+    rows_fast.hold(rows, np.array([0, 25, 26]), np.array([25, 1, 34]))
     np.testing.assert_array_equal(rows, expected)
 
 
@@ -182,7 +208,7 @@ def test_clips_are_taken_over_end_to_end_as_they_are() -> None:
 
 def taken(rows: np.ndarray, first: list[int], count: list[int]) -> tuple[np.ndarray, list[int], bool]:
     to, present = np.empty((sum(count), *rows.shape[1:]), np.float32), np.empty(sum(count), np.uint8)
-    gaps = augment_fast.take(rows, np.array(first), np.array(count), to, present)
+    gaps = rows_fast.take(rows, np.array(first), np.array(count), to, present)
     return to, present.tolist(), bool(gaps)
 
 
@@ -191,7 +217,7 @@ def test_valid_frames_are_counted_or_spanned(prefix: bool, expected: tuple[int, 
     # One clip of two bodies and six frames: someone is there in frames 1, 4 and 5.
     present = np.array([0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 1, 0], np.uint8)  # body 0, then body 1
     begin, valid = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    augment_fast.spans(present, np.array([0]), np.array([6]), np.array([2]), prefix, begin, valid)
+    rows_fast.spans(present, np.array([0]), np.array([6]), np.array([2]), prefix, begin, valid)
     assert (int(begin[0]), int(valid[0])) == expected
 
 
@@ -229,17 +255,13 @@ def test_streams() -> None:
     assert not motion[:, -1].any()
 
 
+@pytest.mark.parametrize("stream", ["bone", "motion"])
 @pytest.mark.parametrize("frames", [1, 2, 7])
-def test_streams_in_place_are_the_same_bits(frames: int) -> None:
-    x = torch.randn(3, frames, 25, 3, generator=torch.Generator().manual_seed(0))
-    parent = torch.arange(25)
-    for child, above in NTU25.bones:
-        parent[child] = above
-    bone, motion = x.clone(), x.clone()
-    augment_fast.to_bones(bone.numpy(), parent.numpy())
-    augment_fast.to_motion(motion.numpy())
-    assert torch.equal(bone, to_stream(x, stream="bone", parent=parent))
-    assert torch.equal(motion, to_stream(x, stream="motion", parent=parent))
+def test_streams_of_the_fused_kernel_are_differences_of_its_joints(frames: int, stream: str) -> None:
+    rows, plan = windows_of(3, items=3, longest=30, noise=True)
+    joints, other = (Fused(style_of(frames, sigma=0.02, stream=kind))(rows, plan) for kind in ("joint", stream))
+    parent = torch.from_numpy(style_of(frames).parent)
+    assert torch.equal(other, to_stream(joints, stream=stream, parent=parent))
 
 
 @pytest.mark.parametrize(

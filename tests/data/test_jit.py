@@ -25,7 +25,9 @@ if __name__ != "__main__":
 
 def hits(folder: Path, cache: Path, **settings: str) -> int:
     """Import a module with one kernel in a new Python; return how many kernels came from the cache."""
-    (folder / "kernels_to_test.py").write_text(KERNEL)
+    module = folder / "kernels_to_test.py"
+    if not module.exists():
+        module.write_text(KERNEL)  # once: Numba compiles anew what is younger than its cache
     environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT")}
     environment |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", "XDG_CACHE_HOME": str(cache), **settings}
     command = [sys.executable, "-W", "error", "-c", "import kernels_to_test"]

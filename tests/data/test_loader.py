@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from smae.data.loading.assemble import Fused, Gathered, Staged
 from smae.data.loading.augment import Augment
 from smae.data.loading.batch import Batch
 from smae.data.loading.loader import Loader
+from smae.data.loading.plan import Plan, Style
 from smae.data.recording import Clip
 from smae.data.storage.store import open_store
 from smae.data.storage.writer import ClipFacts, Header, write_store
@@ -81,6 +83,13 @@ def assert_as_oracle(batches: list[Batch], store: FakeStore, *, augment: Augment
         (Augment(frames=31, crop=(0.1, 0.3), min_frames=4, mirror=True, turn=3.1, scale=0.3), "reference", True),
         (Augment(frames=20, stream="bone"), "reference", True),
         (Augment(frames=20, stream="motion"), "exact", True),
+        (Augment(frames=21, noise=0.05), "reference", True),
+        (Augment(frames=21, noise=0.05), "reference", False),
+        (Augment(frames=20, noise=0.05, mirror=True, scale=0.2, stream="bone"), "exact", True),
+        (Augment(frames=20, noise=0.05, mirror=True, turn=1.0, stream="motion"), "reference", True),
+        (Augment(frames=20, align="heading"), "reference", True),
+        (Augment(frames=20, align="body", mirror=True, turn=3.1), "exact", True),
+        (Augment(frames=20, align="body"), "reference", False),
     ],
 )
 def test_batches_equal_the_naive_ones(augment: Augment, mode: str, train: bool) -> None:
@@ -101,8 +110,9 @@ def test_tensors_are_what_the_contract_says(store: FakeStore) -> None:
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_workers_and_residency_change_no_bit(store: FakeStore, train: bool) -> None:
-    augment = Augment(frames=24, noise=0.01, mirror=True)
+@pytest.mark.parametrize("stream", ["joint", "bone", "motion"])
+def test_workers_and_residency_change_no_bit(store: FakeStore, train: bool, stream: str) -> None:
+    augment = Augment(frames=24, noise=0.01, mirror=True, scale=0.1, stream=stream)
     expected = list(loader(store, augment=augment, train=train, workers=0, mode="resident").epoch(1))
     for mode in ("resident", "streaming"):
         for workers in (0, 1, 2):
@@ -398,26 +408,27 @@ def test_free_memory_is_some_of_the_machine() -> None:
 def test_the_ways_of_an_accelerator_give_the_same_batches(
     store: FakeStore, monkeypatch: pytest.MonkeyPatch, way: Any
 ) -> None:
-    expected = list(loader(store).epoch(0))
-    monkeypatch.setattr("smae.data.loading.loader.Fused", lambda *, frames: way(frames=frames, device=CPU))
-    for a, b in zip(expected, loader(store).epoch(0), strict=True):
-        torch.testing.assert_close(a.x, b.x, rtol=1e-6, atol=2e-6)
+    augment = Augment(noise=0.01, mirror=True, stream="bone")
+    expected = list(loader(store, augment=augment).epoch(0))
+    monkeypatch.setattr("smae.data.loading.loader.Fused", partial(way, device=CPU))
+    for a, b in zip(expected, loader(store, augment=augment).epoch(0), strict=True):
+        torch.testing.assert_close(a.x, b.x, rtol=1e-6, atol=4e-6)
         assert torch.equal(a.index, b.index)
 
 
 def test_memory_of_a_batch_is_used_again_once_nobody_holds_it() -> None:
-    fused, rng = Fused(frames=8), np.random.default_rng(0)
-    rows = rng.normal(size=(50, 25, 3)).astype(np.float32)
-    plan = {"map": np.tile(np.eye(3, dtype=np.float32), (4, 1, 1)), "joint": np.tile(np.arange(25), (4, 1))}
-    first, length = np.arange(4), np.full(4, 20)
-    one = fused(rows, first, length, **plan)
+    rows = np.random.default_rng(0).normal(size=(50, 25, 3)).astype(np.float32)
+    fused = Fused(Style(8, np.arange(25)))
+    space, joint = np.tile(np.eye(3, dtype=np.float32), (4, 1, 1)), np.tile(np.arange(25), (4, 1))
+    plans = [Plan(np.arange(4) + skip, np.full(4, 20), space, joint) for skip in (0, 9)]
+    one = fused(rows, plans[0])
     view, place, kept = one[1:, 2], one.data_ptr(), one.clone()
     del one
-    other = fused(rows, first + 9, length, **plan)
+    other = fused(rows, plans[1])
     assert other.data_ptr() != place
     assert torch.equal(view, kept[1:, 2])
     del view
-    assert fused(rows, first, length, **plan).data_ptr() == place
+    assert fused(rows, plans[0]).data_ptr() == place
 
 
 @pytest.mark.parametrize("mode", ["resident", "streaming"])
@@ -436,10 +447,11 @@ def test_a_real_store_gives_what_memory_gives(store: FakeStore, mode: str, tmp_p
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("mode", ["device", "resident", "streaming"])
-def test_a_gpu_gives_what_the_cpu_gives(store: FakeStore, mode: str) -> None:
+@pytest.mark.parametrize("kernel", ["torch", "triton"])
+def test_a_gpu_gives_what_the_cpu_gives(store: FakeStore, mode: str, kernel: str) -> None:
     augment = Augment(noise=0.01, mirror=True)
     expected = loader(store, augment=augment).epoch(0)
-    got = loader(store, augment=augment, device=torch.device("cuda"), mode=mode).epoch(0)
+    got = loader(store, augment=augment, device=torch.device("cuda"), mode=mode, kernel=kernel).epoch(0)
     for a, b in zip(expected, got, strict=True):
         assert b.x.is_cuda
         torch.testing.assert_close(a.x, b.x.cpu(), rtol=1e-5, atol=1e-5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from smae.errors import ConfigError
 from smae.models.encoders import Encoder, encoders
 from smae.models.masking import mask_from_scores
+from smae.models.tokens import gather, patchify
 from smae.skeleton import NTU25
 from smae.testing.samples import bodies
 from tests.oracles import models as oracle
@@ -34,6 +37,14 @@ def test_features_of_kept_tokens_are_the_naive_loop(encoder):
     for item in range(2):
         expected = oracle.encode(encoder, x[item], mask.keep[item].tolist())
         assert np.abs(oracle.f64(features[item]) - expected).max() < 1e-12
+
+
+def test_tokens_that_a_mask_took_along_are_seen_only_for_the_joints_that_they_are_of(encoder):
+    x = bodies(NTU25, items=2, frames=12)
+    mask = mask_from_scores(torch.rand(2, encoder.grid.tokens, generator=torch.Generator().manual_seed(1)), 9)
+    taken = replace(mask, visible=gather(patchify(x, encoder.grid), mask.keep) + 1, source=x)
+    assert not torch.allclose(encoder(x, taken), encoder(x, mask))
+    assert torch.equal(encoder(x.clone(), taken), encoder(x, mask))
 
 
 def test_without_a_mask_all_tokens_are_seen(encoder):

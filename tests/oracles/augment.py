@@ -66,29 +66,62 @@ def turned(point: Array, x: float, y: float, z: float) -> Array:
     return np.array([a, b, c])
 
 
+def axes(clip: Array, *, align: str, layout: Layout) -> Array:
+    """Return the turn [3, 3] that ``align`` asks for, by the first row of a clip [M, T, V, 3] with anybody in it."""
+    for body in clip:
+        whole = filled(body)
+        for t in range(len(body)):
+            if not (np.nan_to_num(body[t]) != 0).any():
+                continue
+            across = [0.0, 0.0, 0.0]
+            for left, right in layout.across:
+                across = [across[c] + whole[t, right, c] - whole[t, left, c] for c in range(3)]
+            assert layout.spine is not None
+            low, high = layout.spine
+            up = [whole[t, high, c] - whole[t, low, c] for c in range(3)] if align == "body" else [0.0, 1.0, 0.0]
+            if math.hypot(*up) < 1e-6:
+                return np.eye(3)
+            up = [number / math.hypot(*up) for number in up]
+            along = sum(across[c] * up[c] for c in range(3))
+            across = [across[c] - along * up[c] for c in range(3)]
+            if math.hypot(*across) < 1e-6:
+                return np.eye(3)
+            across = [number / math.hypot(*across) for number in across]
+            return np.array([across, up, np.cross(across, up)])
+    return np.eye(3)
+
+
 def items(
     store: FakeStore, index: int, *, augment: Augment, seed: int, epoch: int, augmented: bool, layout: Layout = NTU25
 ) -> list[tuple[int, Array]]:
-    """Return (body, float64 [frames, V, 3]) of each present body of one clip; all but ``noise``."""
+    """Return (body, float64 [frames, V, 3]) of each present body of one clip."""
     clip = store.clip(index).astype(np.float64)
     noise = Noise(seed, epoch, np.array([index]))
     begin, valid = span(clip, mode=store.mode)
     draws = tuple(noise.uniform("crop", 2)[0].astype(float).tolist()) if augmented else None
     start, length = window(valid, draws, augment)
     cut = slice(begin + start, begin + start + length)
+    turn = np.eye(3) if augment.align == "none" else axes(clip, align=augment.align, layout=layout)
     bodies = [m for m in range(len(clip)) if (np.nan_to_num(clip[m, cut]) != 0).any()] or [0]
     made = []
     for body in bodies:
         x = resized(filled(clip[body])[cut], augment.frames)
+        x = np.array([[turn @ point for point in frame] for frame in x])
         if augmented:
             x = varied(x, noise, augment, layout)
-        if augment.stream == "bone":
-            parents = dict(layout.bones)
-            x = np.stack([x[:, v] - x[:, parents.get(v, v)] for v in range(x.shape[1])], 1)
-        if augment.stream == "motion":
-            x = np.stack([x[t + 1] - x[t] if t + 1 < len(x) else np.zeros_like(x[t]) for t in range(len(x))])
-        made.append((body, x))
+            x = noisy(x, Noise(seed, epoch, np.array([index]), np.array([body])), augment.noise)
+        made.append((body, streamed(x, augment.stream, layout)))
     return made
+
+
+def streamed(x: Array, stream: str, layout: Layout) -> Array:
+    """Return x [T, V, 3] as it is, as bones (joint minus parent) or as motion (next frame minus this one)."""
+    if stream == "bone":
+        parents = dict(layout.bones)
+        return np.stack([x[:, v] - x[:, parents.get(v, v)] for v in range(x.shape[1])], 1)
+    if stream == "motion":
+        return np.stack([x[t + 1] - x[t] if t + 1 < len(x) else np.zeros_like(x[t]) for t in range(len(x))])
+    return x
 
 
 def varied(x: Array, noise: Noise, augment: Augment, layout: Layout) -> Array:
@@ -107,4 +140,20 @@ def varied(x: Array, noise: Noise, augment: Augment, layout: Layout) -> Array:
     for t in range(x.shape[0]):
         for v in range(x.shape[1]):
             out[t, v] = factor * turned(turned(x[t, v], 0.0, about_y, 0.0), *angles)
+    return out
+
+
+def noisy(x: Array, noise: Noise, sigma: float) -> Array:
+    """Return x [T, V, 3] with Gaussian noise on the numbers of frames that are not empty (Box and Muller, 1958).
+
+    Numbers are counted frame by frame; each even one and the next share two uniform numbers.
+    """
+    out, size = x.copy(), x[0].size
+    uniform = noise.uniform("noise", x.size + x.size % 2)[0].astype(np.float64)
+    for t in range(len(x)):
+        for k in range(size if x[t].any() else 0):
+            element = t * size + k
+            u, v = uniform[element // 2 * 2 : element // 2 * 2 + 2]
+            wave = math.sin if element % 2 else math.cos
+            out[t].flat[k] += sigma * math.sqrt(-2 * math.log(1 - u)) * wave(2 * math.pi * v)
     return out

@@ -1,4 +1,4 @@
-"""From crop windows to one tensor of items on the device: fused on the CPU, staged for a GPU, or gathered on it."""
+"""From a batch's plan to one tensor of items on the device: fused on the CPU, staged for a GPU, or gathered on it."""
 
 from __future__ import annotations
 
@@ -6,36 +6,33 @@ import math
 import weakref
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from threading import Lock
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from smae.data.loading import augment_fast
-from smae.data.loading.augment import resample_and_map
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
+from smae.data.loading import items_fast
+from smae.data.loading.augment_torch import make_items
+from smae.data.loading.plan import Floats, Plan, Style
+from smae.data.loading.rows_fast import copy_windows
+from smae.kernels import Choice, wanted
 
 KEPT = 4
 """Batches whose memory is kept for the next: one in use, the others ahead of it."""
 
 
 class Assemble(Protocol):
-    """Crop, resize and map the windows of a batch."""
+    """Crop, resize and vary the items of a batch."""
 
-    def __call__(self, rows: Floats, first: Ints, length: Ints, *, map: Floats, joint: Ints) -> Tensor:
+    def __call__(self, rows: Floats, plan: Plan) -> Tensor:
         """Return float32 [N, frames, V, 3] on the device.
 
         Args:
             rows: float32 [R, V, 3], where the windows lie; free to change once this returns.
-            first: int64 [N], each window's first row.
-            length: int64 [N], each window's rows.
-            map: float32 [N, 3, 3], linear map of space.
-            joint: int64 [N, V], the joint each output joint is taken from.
+            plan: the items.
         """
 
 
@@ -46,18 +43,18 @@ class Fused:
     up to half as much as the work itself.
     """
 
-    def __init__(self, *, frames: int) -> None:
-        self._frames = frames
+    def __init__(self, style: Style) -> None:
+        self._style = style
         self._given_back: deque[Floats] = deque(maxlen=KEPT)
 
-    def __call__(self, rows: Floats, first: Ints, length: Ints, *, map: Floats, joint: Ints) -> Tensor:
+    def __call__(self, rows: Floats, plan: Plan) -> Tensor:
         """Return float32 [N, frames, V, 3]; see ``Assemble``."""
-        shape = (len(first), self._frames, *rows.shape[1:])
+        shape = (len(plan.first), self._style.frames, *rows.shape[1:])
         memory = self._memory(math.prod(shape))
         x = memory[: math.prod(shape)].reshape(shape)
         # The tensor and all its views hold x, and x alone knows when the last of them is gone, in whatever thread.
         weakref.finalize(x, self._given_back.append, memory).atexit = False
-        augment_fast.resample_and_map(rows, first, length, map, joint, x)
+        items_fast.make_items(rows, plan, style=self._style, out=x)
         return torch.from_numpy(x)
 
     def _memory(self, size: int) -> Floats:
@@ -76,20 +73,20 @@ class Staged:
     the current stream of the caller.
     """
 
-    def __init__(self, *, frames: int, device: torch.device, buffers: int = 3) -> None:
-        self._frames, self._device, self._turn = frames, device, 0
+    def __init__(self, style: Style, *, device: torch.device, kernel: Choice = "torch", buffers: int = 3) -> None:
+        self._style, self._device, self._kernel, self._turn = style, device, kernel, 0
         self._buffers = [torch.empty(0)] * buffers
         self._sent: list[torch.cuda.Event | None] = [None] * buffers
 
-    def __call__(self, rows: Floats, first: Ints, length: Ints, *, map: Floats, joint: Ints) -> Tensor:
+    def __call__(self, rows: Floats, plan: Plan) -> Tensor:
         """Return float32 [N, frames, V, 3]; see ``Assemble``."""
-        buffer = self._free_buffer((int(length.sum()), *rows.shape[1:]))
-        augment_fast.copy_windows(rows, first, length, buffer.numpy())
+        buffer = self._free_buffer((int(plan.length.sum()), *rows.shape[1:]))
+        copy_windows(rows, plan.first, plan.length, buffer.numpy())
         ragged = buffer.to(self._device, non_blocking=True)
         if self._device.type == "cuda":
             self._sent[self._turn] = torch.cuda.current_stream(self._device).record_event()
-        place, extent, space, source = _sent(np.cumsum(length) - length, length, map, joint, device=self._device)
-        return resample_and_map(ragged, place, extent, frames=self._frames, map=space, joint=source)
+        here = replace(plan, first=np.cumsum(plan.length) - plan.length)
+        return on_device(ragged, here, style=self._style, kernel=self._kernel)
 
     def _free_buffer(self, shape: tuple[int, ...]) -> Tensor:
         """Return the next buffer, cut to ``shape``, once its last copy is over; make a larger one if need be."""
@@ -111,20 +108,28 @@ class Gathered:
     Whoever uses it gives the same rows every time.
     """
 
-    def __init__(self, *, frames: int, device: torch.device) -> None:
-        self._frames, self._device = frames, device
+    def __init__(self, style: Style, *, device: torch.device, kernel: Choice = "torch") -> None:
+        self._style, self._device, self._kernel = style, device, kernel
         self._rows: Tensor | None = None
         self._sending = Lock()
 
-    def __call__(self, rows: Floats, first: Ints, length: Ints, *, map: Floats, joint: Ints) -> Tensor:
+    def __call__(self, rows: Floats, plan: Plan) -> Tensor:
         """Return float32 [N, frames, V, 3]; see ``Assemble``."""
         with self._sending:
             if self._rows is None:
                 # Not through page-locked memory, so the rows are there on return, for the streams of all iterators.
                 self._rows = torch.from_numpy(rows).to(self._device)
-        place, extent, space, source = _sent(first, length, map, joint, device=self._device)
-        return resample_and_map(self._rows, place, extent, frames=self._frames, map=space, joint=source)
+        return on_device(self._rows, plan, style=self._style, kernel=self._kernel)
 
 
-def _sent(*arrays: NDArray[Any], device: torch.device) -> list[Tensor]:
-    return [torch.from_numpy(array).to(device) for array in arrays]
+def on_device(rows: Tensor, plan: Plan, *, style: Style, kernel: Choice) -> Tensor:
+    """Return float32 [N, frames, V, 3] from rows on a device: by torch, or by one Triton kernel.
+
+    Raises:
+        EnvironmentFault: a Triton kernel is chosen outright, and cannot run here.
+    """
+    if wanted(kernel, on_gpu=rows.is_cuda, setting="train.kernel"):
+        from smae.data.loading import items_triton
+
+        return items_triton.make_items(rows, plan, style=style)
+    return make_items(rows, plan, style=style)

@@ -13,16 +13,13 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from smae.config import Section
+from smae.data.loading.plan import Floats, Ints, Stream
 from smae.noise import Noise
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -38,7 +35,12 @@ class Augment(Section):
     scale: float = Field(0.0, ge=0, lt=1, description="largest relative change of size: factor in [1 - s, 1 + s)")
     mirror: bool = Field(False, description="swap left and right in every other clip, at random")
     turn: float = Field(0.0, ge=0, le=math.pi, description="largest turn about the vertical axis y, in rad")
-    stream: Literal["joint", "bone", "motion"] = Field(
+    align: Literal["none", "heading", "body"] = Field(
+        "none",
+        description="first turn each clip, testing's too, so that hips and shoulders of its first frame run along x "
+        "(heading), and the spine along y as well (body): what a camera's place adds is gone",
+    )
+    stream: Stream = Field(
         "joint",
         description="joint: positions; bone: joint minus its parent; motion: next frame minus this one (metres)",
     )
@@ -136,58 +138,3 @@ def rotation(angle: NDArray[np.float64], *, axis: int) -> NDArray[np.float64]:
     matrix[:, j, i] = np.sin(angle)
     matrix[:, i, j] = -matrix[:, j, i]
     return matrix
-
-
-def resample_and_map(rows: Tensor, first: Tensor, length: Tensor, *, frames: int, map: Tensor, joint: Tensor) -> Tensor:
-    """Return float32 [N, frames, V, 3]: each item's rows resized in time, then mapped in space, all at once.
-
-    Half-pixel centres (``align_corners=False``): output frame i of a window of L frames lies at (i + 1/2) L / frames
-    - 1/2, not below 0; it is computed as a fraction of integers, so its two neighbours and weight are exact.
-
-    Args:
-        rows: float32 [R, V, 3], where the windows lie.
-        first: int64 [N], each window's first row.
-        length: int64 [N], each window's rows, at least 1.
-        frames: frames of the output.
-        map: float32 [N, 3, 3], applied to every joint as a column: x' = A x.
-        joint: int64 [N, V], the joint that each output joint is taken from (identity, or left and right swapped).
-    """
-    place = (2 * torch.arange(frames, device=rows.device) + 1) * length[:, None] - frames
-    place = place.clamp_min(0)
-    low = place // (2 * frames)
-    high = torch.minimum(low + 1, length[:, None] - 1)
-    weight = ((place % (2 * frames)).to(torch.float32) / (2 * frames))[..., None, None]
-    below, above = rows[first[:, None] + low], rows[first[:, None] + high]
-    x = below + weight * (above - below)
-    x = torch.gather(x, 2, joint[:, None, :, None].expand_as(x))
-    # Sums of three products, not matmul: a matmul may run in TF32, which has 10 bits.
-    return (x[..., None, :] * map[:, None, None]).sum(-1)
-
-
-def add_noise(x: Tensor, noise: Noise, *, sigma: float) -> Tensor:
-    """Add Gaussian noise of standard deviation ``sigma`` (metres) to the frames of x [N, T, V, C] that are not empty.
-
-    Box and Muller, 1958: sqrt(-2 ln u) (cos, sin)(2 pi v) of two uniform numbers are two independent normal ones.
-    """
-    size = x[0].numel()
-    half = -(-size // 2)
-    u, v = noise.uniform("noise", 2 * half).split(half, dim=1)
-    radius, angle = torch.sqrt(-2 * torch.log1p(-u)), 2 * math.pi * v
-    normal = torch.cat((radius * torch.cos(angle), radius * torch.sin(angle)), 1)[:, :size].reshape(x.shape)
-    there = (x != 0).flatten(2).any(2)[..., None, None]
-    return torch.where(there, x + sigma * normal, x)
-
-
-def to_stream(x: Tensor, *, stream: str, parent: Tensor) -> Tensor:
-    """Return x [N, T, V, C] as joints, bones (joint minus parent; the root's is 0) or motion (the last frame's is 0).
-
-    Args:
-        x: joint positions, metres.
-        stream: ``"joint"``, ``"bone"`` or ``"motion"``.
-        parent: int64 [V], each joint's parent; the root is its own.
-    """
-    if stream == "bone":
-        return x - x[:, :, parent]
-    if stream == "motion":
-        return torch.cat((x[:, 1:] - x[:, :-1], torch.zeros_like(x[:, :1])), 1)
-    return x

@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 
 from smae.data.loading.ahead import ahead
 from smae.data.loading.assemble import Assemble, Fused, Gathered, Staged
-from smae.data.loading.augment import Augment, Variation, add_noise, to_stream, vary, windows
-from smae.data.loading.augment_fast import list_items, to_bones, to_motion
+from smae.data.loading.augment import Augment, Variation, vary, windows
 from smae.data.loading.batch import Batch
+from smae.data.loading.facing import trunk_of
 from smae.data.loading.memory import Mode, choose
 from smae.data.loading.order import BLOCK_ROWS, Ints, shuffled, steps_of
+from smae.data.loading.plan import Plan, Style
 from smae.data.loading.residence import Chosen, Held, Readable, Resident, Streaming
+from smae.data.loading.rows_fast import list_items
 from smae.errors import ConfigError
+from smae.kernels import Choice
 from smae.noise import Noise
 
 AHEAD = 2
@@ -53,6 +56,7 @@ class Loader:
         window: int = 8,
         drop_last: bool = False,
         mode: Mode = "auto",
+        kernel: Choice = "torch",
         augmented: bool | None = None,
         block_rows: int = BLOCK_ROWS,
         rank: int = 0,
@@ -72,6 +76,7 @@ class Loader:
             window: blocks shuffled together, and kept in memory when streaming.
             drop_last: leave out a last batch that is not full.
             mode: keep the rows on the device, in RAM, stream them, or decide by the free memory.
+            kernel: what makes items on a GPU: torch in several passes, or one Triton kernel.
             augmented: vary the clips at random, or take their centre as in testing; like ``train`` unless said.
             block_rows: rows of a block.
             rank: which process this is, from 0 on.
@@ -79,7 +84,7 @@ class Loader:
 
         Raises:
             ConfigError: an empty index, numbers outside the store or given twice, a size below its least value, or a
-                batch with fewer clips than ranks.
+                batch with fewer clips than ranks, or a layout without a trunk to align.
         """
         self.index = _checked(index, clips=len(store))
         for name, value, least in (("batch", batch, 1), ("workers", workers, 0), ("window", window, 1)):
@@ -96,17 +101,20 @@ class Loader:
         self._store, self._batch, self._seed, self._device = store, batch, seed, device
         self._train, self._augmented = train, train if augmented is None else augmented
         self._workers, self._window, self._drop_last = workers, window, drop_last
-        self._chosen = Chosen(store, self.index, block_rows=block_rows)
+        trunk = trunk_of(store.layout, align=augment.align)
+        self._chosen = Chosen(store, self.index, block_rows=block_rows, trunk=trunk)
         self.residency = choose(self._chosen.nbytes, mode=mode, device=device)
         self._source: Resident | Streaming = (
             Streaming(self._chosen, workers=workers, window=window)
             if self.residency.mode == "streaming"
             else Resident(self._chosen, workers=workers)
         )
+        self._kernel = kernel
+        sigma = augment.noise if self._augmented else 0.0
+        self._style = Style(augment.frames, _parents(store), sigma=sigma, stream=augment.stream)
         self._assemble = self._assembler()
         self._label = np.asarray(store.clips.label)[self.index].astype(np.int64)
         self._joint = _joint_tables(store)
-        self._parent = _parents(store).to(device)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -143,9 +151,9 @@ class Loader:
     def _assembler(self) -> Assemble | None:
         """Return what makes the items of all iterators, where one can."""
         if self._device.type == "cpu":
-            return Fused(frames=self.augment.frames)
+            return Fused(self._style)
         if self.residency.mode == "device":
-            return Gathered(frames=self.augment.frames, device=self._device)
+            return Gathered(self._style, device=self._device, kernel=self._kernel)
         return None
 
     def _positions(self, epoch: int) -> Ints:
@@ -165,7 +173,7 @@ class Loader:
         cuda = self._device.type == "cuda"
         side = torch.cuda.Stream(self._device) if cuda else None  # type: ignore[no-untyped-call]
         # Staged has buffers that take turns, so each iterator has its own.
-        assemble = self._assemble or Staged(frames=self.augment.frames, device=self._device)
+        assemble = self._assemble or Staged(self._style, device=self._device, kernel=self._kernel)
         with closing(self._source.serve(steps)) as held:
             for step, variation in self._variations(steps, epoch):
                 with torch.cuda.stream(side) if side else nullcontext(), torch.no_grad():
@@ -202,24 +210,13 @@ class Loader:
         frames, bodies = self._chosen.frames[step], self._chosen.bodies[step]
         clip, body, first = list_items(held.present, held.start, frames, bodies, held.begin + start, length)
         joint = self._joint[variation.mirrored.astype(np.int64)]
-        x = assemble(held.rows, first, length[clip], map=variation.space[clip], joint=joint[clip])
-        columns = (clip, body, self.index[step], self._label[step])
+        space = variation.space if held.axes is None else variation.space @ held.axes
+        index = self.index[step]
+        noise = Noise(self._seed, epoch, index[clip], body) if self._style.sigma else None
+        x = assemble(held.rows, Plan(first, length[clip], space[clip], joint[clip], noise))
+        columns = (clip, body, index, self._label[step])
         clip_t, body_t, index_t, label_t = (torch.from_numpy(column).to(self._device) for column in columns)
-        batch = Batch(x, clip_t, body_t, index_t, label_t, epoch)
-        if self._augmented and self.augment.noise:
-            x = add_noise(x, batch.noise(self._seed), sigma=self.augment.noise)
-        x = self._streamed(x)
         return Batch(x, clip_t, body_t, index_t, label_t, epoch)
-
-    def _streamed(self, x: torch.Tensor) -> torch.Tensor:
-        """Return x as the stream that is asked for; on the CPU in place, where new memory would cost the most."""
-        if self._device.type != "cpu":
-            return to_stream(x, stream=self.augment.stream, parent=self._parent)
-        if self.augment.stream == "bone":
-            to_bones(x.numpy(), self._parent.numpy())
-        if self.augment.stream == "motion":
-            to_motion(x.numpy())
-        return x
 
 
 def _checked(index: NDArray[np.int64], *, clips: int) -> Ints:
@@ -245,9 +242,9 @@ def _joint_tables(store: Readable) -> Ints:
     return tables
 
 
-def _parents(store: Readable) -> torch.Tensor:
+def _parents(store: Readable) -> Ints:
     """Return int64 [V], each joint's parent; the root is its own."""
-    parents = torch.arange(len(store.layout))
+    parents = np.arange(len(store.layout))
     for child, parent in store.layout.bones:
         parents[child] = parent
     return parents

@@ -1,9 +1,9 @@
-"""Triton kernels of the built-in maskings: noise, selection and index lists of one item in one program, no sort.
+"""Triton kernels of the built-in maskings: noise, selection, lists and visible tokens of an item at once, no sort.
 
 The noise is that of ``smae.noise``, as whole numbers below 2**24, so that what is compared here and in the plain form
 is the same. The ``keep`` lowest are found by the bits of the threshold, highest first, each by counting the row; among
 equals the lower index is kept, as a stable sort would have it. One program writes a row of ``keep``, ``hide`` and
-``restore``.
+``restore``, and copies the tokens that are kept.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from __future__ import annotations
 import struct
 import zlib
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from smae.noise import Noise
 
-Lists = tuple[Tensor, Tensor, Tensor]
-"""``keep`` int64 [N, K], ``hide`` int64 [N, L - K], ``restore`` int64 [N, L]."""
+Made = tuple[Tensor, Tensor, Tensor, Tensor]
+"""``keep`` int64 [N, K], ``hide`` int64 [N, L - K], ``restore`` int64 [N, L], and the visible tokens [N, K, P]."""
 
 
 @triton.jit
@@ -60,8 +61,11 @@ def _lowest(key, there, keep, BITS: tl.constexpr):
 
 
 @triton.jit
-def _write(kept, there, token, row, keep_ptr, hide_ptr, restore_ptr, tokens, keep):
-    """Write a row of the three index lists; all arguments [BLOCK], tokens ascending."""
+def _write(
+    kept, there, token, row, tokens_ptr, keep_ptr, hide_ptr, restore_ptr, visible_ptr, tokens, keep,
+    VALUES: tl.constexpr,
+):  # fmt: skip
+    """Write a row of the three index lists, and its visible tokens; all that are not pointers [BLOCK], ascending."""
     before = tl.cumsum(kept.to(tl.int32), 0)
     place = tl.where(kept, before - 1, token - before)
     hidden = there & (kept == 0)
@@ -70,12 +74,15 @@ def _write(kept, there, token, row, keep_ptr, hide_ptr, restore_ptr, tokens, kee
     tl.store(keep_ptr + row * keep + place, number, mask=kept)
     tl.store(hide_ptr + row * (tokens - keep) + place, number, mask=hidden)
     tl.store(restore_ptr + row * tokens + token, tl.where(kept, place, keep + place).to(tl.int64), mask=there)
+    for value in tl.static_range(VALUES):
+        number = tl.load(tokens_ptr + (row * tokens + token) * VALUES + value, mask=kept)
+        tl.store(visible_ptr + (row * keep + place) * VALUES + value, number, mask=kept)
 
 
 @triton.jit(do_not_specialize=["seed", "epoch"])
 def _flat(
-    item_ptr, keep_ptr, hide_ptr, restore_ptr, seed, epoch, tokens, keep, joints, length, stream: tl.constexpr,
-    TUBES: tl.constexpr, BLOCK: tl.constexpr,
+    item_ptr, tokens_ptr, keep_ptr, hide_ptr, restore_ptr, visible_ptr, seed, epoch, tokens, keep, joints, length,
+    stream: tl.constexpr, TUBES: tl.constexpr, VALUES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0)
     item = tl.load(item_ptr + row)
@@ -86,12 +93,14 @@ def _flat(
         key = _row_of_numbers(seed, item, epoch, stream, BLOCK)
     there = token < tokens
     kept = tl.reshape(_lowest(key[None, :], there[None, :], keep, 24), [BLOCK])
-    _write(kept, there, token, row, keep_ptr, hide_ptr, restore_ptr, tokens, keep)
+    _write(
+        kept, there, token, row, tokens_ptr, keep_ptr, hide_ptr, restore_ptr, visible_ptr, tokens, keep, VALUES
+    )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["seed", "epoch", "tau_bits"])
 def _motion_aware(
-    item_ptr, keep_ptr, hide_ptr, restore_ptr, tokens_ptr, seed, epoch, tau_bits, tokens, keep, joints,
+    item_ptr, tokens_ptr, keep_ptr, hide_ptr, restore_ptr, visible_ptr, seed, epoch, tau_bits, tokens, keep, joints,
     stream: tl.constexpr, VALUES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0)
@@ -116,13 +125,16 @@ def _motion_aware(
     # Floats order as their bits do, those below zero the other way round; the flipped sign bit puts them first.
     key = ((bits ^ ((bits >> 31) & 0x7FFFFFFF)) ^ -0x80000000).to(tl.uint32, bitcast=True)
     kept = tl.reshape(_lowest(key[None, :], there[None, :], keep, 32), [BLOCK])
-    _write(kept, there, token, row, keep_ptr, hide_ptr, restore_ptr, tokens, keep)
+    _write(
+        kept, there, token, row, tokens_ptr, keep_ptr, hide_ptr, restore_ptr, visible_ptr, tokens, keep, VALUES
+    )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["seed", "epoch"])
 def _product(
-    item_ptr, keep_ptr, hide_ptr, restore_ptr, seed, epoch, times, joints, keep_times, keep_joints,
-    time_stream: tl.constexpr, joint_stream: tl.constexpr, TIMES: tl.constexpr, JOINTS: tl.constexpr,
+    item_ptr, tokens_ptr, keep_ptr, hide_ptr, restore_ptr, visible_ptr, seed, epoch, times, joints, keep_times,
+    keep_joints, time_stream: tl.constexpr, joint_stream: tl.constexpr, VALUES: tl.constexpr, TIMES: tl.constexpr,
+    JOINTS: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0)
     item = tl.load(item_ptr + row)
@@ -136,14 +148,15 @@ def _product(
     kept = time_kept[:, None] & joint_kept
     _write(
         tl.reshape(kept, [TIMES * JOINTS]), tl.reshape(there, [TIMES * JOINTS]), tl.reshape(token, [TIMES * JOINTS]),
-        row, keep_ptr, hide_ptr, restore_ptr, times * joints, keep_times * keep_joints,
+        row, tokens_ptr, keep_ptr, hide_ptr, restore_ptr, visible_ptr, times * joints, keep_times * keep_joints, VALUES,
     )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["seed", "epoch"])
 def _body_part(
-    item_ptr, keep_ptr, hide_ptr, restore_ptr, part_ptr, seed, epoch, times, joints, parts, length, keep,
-    part_stream: tl.constexpr, joint_stream: tl.constexpr, TIMES: tl.constexpr, JOINTS: tl.constexpr,
+    item_ptr, tokens_ptr, keep_ptr, hide_ptr, restore_ptr, visible_ptr, part_ptr, seed, epoch, times, joints, parts,
+    length, keep, part_stream: tl.constexpr, joint_stream: tl.constexpr, VALUES: tl.constexpr, TIMES: tl.constexpr,
+    JOINTS: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0)
     item = tl.load(item_ptr + row)
@@ -158,72 +171,75 @@ def _body_part(
     token = time * joints + joint
     _write(
         tl.reshape(kept, [TIMES * JOINTS]), tl.reshape(there, [TIMES * JOINTS]), tl.reshape(token, [TIMES * JOINTS]),
-        row, keep_ptr, hide_ptr, restore_ptr, times * joints, times * keep,
+        row, tokens_ptr, keep_ptr, hide_ptr, restore_ptr, visible_ptr, times * joints, times * keep, VALUES,
     )  # fmt: skip
 
 
-def lowest(noise: Noise, stream: str, *, tokens: int, keep: int) -> Lists:
-    """Return the index lists that keep the ``keep`` of ``tokens`` with the lowest noise."""
-    item, lists = _item(noise), _lists(noise, tokens, keep)
-    _flat[(len(item),)](
-        item, *lists, noise.seed, noise.epoch, tokens, keep, 1, 1,
-        stream=_code(stream), TUBES=False, BLOCK=_block(tokens),
+def lowest(noise: Noise, stream: str, values: Tensor, *, keep: int) -> Made:
+    """Return what keeps the ``keep`` of the tokens ``values`` [N, L, P] with the lowest noise."""
+    tokens, made = values.shape[1], _made(values, keep)
+    _flat[(len(values),)](
+        _item(noise), values.contiguous(), *made, noise.seed, noise.epoch, tokens, keep, 1, 1,
+        stream=_code(stream), TUBES=False, VALUES=values.shape[2], BLOCK=_block(tokens),
     )  # fmt: skip
-    return lists
+    return made
 
 
-def tubes(noise: Noise, stream: str, *, times: int, joints: int, length: int, keep: int) -> Lists:
-    """Return the index lists that keep ``keep`` tokens in tubes of ``length`` time patches, by the tubes' noise."""
-    item, lists = _item(noise), _lists(noise, times * joints, keep)
-    _flat[(len(item),)](
-        item, *lists, noise.seed, noise.epoch, times * joints, keep, joints, length,
-        stream=_code(stream), TUBES=True, BLOCK=_block(times * joints),
+def tubes(noise: Noise, stream: str, values: Tensor, *, joints: int, length: int, keep: int) -> Made:
+    """Return what keeps ``keep`` of the tokens ``values`` in tubes of ``length`` time patches, by the tubes' noise."""
+    tokens, made = values.shape[1], _made(values, keep)
+    _flat[(len(values),)](
+        _item(noise), values.contiguous(), *made, noise.seed, noise.epoch, tokens, keep, joints, length,
+        stream=_code(stream), TUBES=True, VALUES=values.shape[2], BLOCK=_block(tokens),
     )  # fmt: skip
-    return lists
+    return made
 
 
-def motion_aware(noise: Noise, stream: str, values: Tensor, *, joints: int, tau: float, keep: int) -> Lists:
-    """Return the index lists that keep ``keep`` of the tokens ``values`` [N, L, P], moving ones less often."""
-    item, lists = _item(noise), _lists(noise, values.shape[1], keep)
+def motion_aware(noise: Noise, stream: str, values: Tensor, *, joints: int, tau: float, keep: int) -> Made:
+    """Return what keeps ``keep`` of the tokens ``values`` [N, L, P], moving ones less often."""
+    tokens, made = values.shape[1], _made(values, keep)
     bits = struct.unpack("<q", struct.pack("<d", tau))[0]
-    _motion_aware[(len(item),)](
-        item, *lists, values.contiguous(), noise.seed, noise.epoch, bits, values.shape[1], keep, joints,
-        stream=_code(stream), VALUES=values.shape[2], BLOCK=_block(values.shape[1]),
+    _motion_aware[(len(values),)](
+        _item(noise), values.contiguous(), *made, noise.seed, noise.epoch, bits, tokens, keep, joints,
+        stream=_code(stream), VALUES=values.shape[2], BLOCK=_block(tokens),
     )  # fmt: skip
-    return lists
+    return made
 
 
 def product(
-    noise: Noise, streams: tuple[str, str], *, times: int, joints: int, keep_times: int, keep_joints: int
-) -> Lists:
-    """Return the index lists that keep the kept time patches' kept joints, each drawn by its own stream."""
-    item, lists = _item(noise), _lists(noise, times * joints, keep_times * keep_joints)
-    _product[(len(item),)](
-        item, *lists, noise.seed, noise.epoch, times, joints, keep_times, keep_joints,
-        time_stream=_code(streams[0]), joint_stream=_code(streams[1]), TIMES=_block(times), JOINTS=_block(joints),
+    noise: Noise, streams: tuple[str, str], values: Tensor, *, times: int, joints: int, keep_times: int,
+    keep_joints: int,
+) -> Made:  # fmt: skip
+    """Return what keeps the kept time patches' kept joints, each drawn by its own stream."""
+    made = _made(values, keep_times * keep_joints)
+    _product[(len(values),)](
+        _item(noise), values.contiguous(), *made, noise.seed, noise.epoch, times, joints, keep_times, keep_joints,
+        time_stream=_code(streams[0]), joint_stream=_code(streams[1]), VALUES=values.shape[2],
+        TIMES=_block(times), JOINTS=_block(joints),
     )  # fmt: skip
-    return lists
+    return made
 
 
 def body_parts(
-    noise: Noise, streams: tuple[str, str], part_of: Tensor, *, parts: int, times: int, length: int, keep: int
-) -> Lists:
-    """Return the index lists that keep ``keep`` joints in each stretch of ``length`` time patches, part by part.
+    noise: Noise, streams: tuple[str, str], values: Tensor, *, part_of: Tensor, parts: int, times: int, length: int,
+    keep: int,
+) -> Made:  # fmt: skip
+    """Return what keeps ``keep`` joints in each stretch of ``length`` time patches, part by part.
 
     Args:
         noise: of the items.
         streams: of the parts' ranks, and of the joints' within a part.
+        values: the tokens [N, L, P].
         part_of: int32 [V], each joint's part, from 0.
         parts, times, length, keep: see above.
     """
-    joints = len(part_of)
-    item, lists = _item(noise), _lists(noise, times * joints, times * keep)
-    _body_part[(len(item),)](
-        item, *lists, part_of, noise.seed, noise.epoch, times, joints, parts,
-        length, keep, part_stream=_code(streams[0]), joint_stream=_code(streams[1]),
+    joints, made = len(part_of), _made(values, times * keep)
+    _body_part[(len(values),)](
+        _item(noise), values.contiguous(), *made, part_of, noise.seed, noise.epoch, times, joints, parts, length, keep,
+        part_stream=_code(streams[0]), joint_stream=_code(streams[1]), VALUES=values.shape[2],
         TIMES=_block(times), JOINTS=_block(joints),
     )  # fmt: skip
-    return lists
+    return made
 
 
 def _item(noise: Noise) -> Tensor:
@@ -231,10 +247,12 @@ def _item(noise: Noise) -> Tensor:
     return item
 
 
-def _lists(noise: Noise, tokens: int, keep: int) -> Lists:
-    sizes = (keep, tokens - keep, tokens)
-    keeps, hides, restores = (noise.clip.new_empty(len(noise.clip), size) for size in sizes)
-    return keeps, hides, restores
+def _made(values: Tensor, keep: int) -> Made:
+    items, tokens, size = values.shape
+    keeps, hides, restores = (
+        torch.empty(items, count, dtype=torch.int64, device=values.device) for count in (keep, tokens - keep, tokens)
+    )
+    return keeps, hides, restores, values.new_empty(items, keep, size)
 
 
 def _code(stream: str) -> int:

@@ -13,7 +13,8 @@ from torch.nn.functional import layer_norm, smooth_l1_loss
 
 from smae.config import Part
 from smae.data.loading.batch import Batch
-from smae.models.tokens import gather, patchify
+from smae.models.masking import mask_of
+from smae.models.tokens import gather
 from smae.noise import Noise
 from smae.train.objectives import Objective, StepOutput, Workshop, objectives
 
@@ -49,7 +50,7 @@ class SkeletonJEPA(Objective):
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Return the distance between predicted and taught features of a batch's hidden tokens."""
-        mask = self.masking(patchify(batch.x, self.grid), noise)
+        mask = mask_of(batch.x, noise, masking=self.masking, grid=self.grid)
         wanted = gather(self.teach(batch.x), mask.hide)
         guess: Tensor = self.decoder(self.encoder(batch.x, mask), mask)
         loss = smooth_l1_loss(guess.float(), wanted, beta=self.config.beta)

@@ -12,8 +12,8 @@ from smae.config import Part
 from smae.data.loading.batch import Batch
 from smae.errors import ConfigError
 from smae.models.decoders import CrossDecoder, thin
-from smae.models.masking import Mask
-from smae.models.tokens import gather, patchify, unpatchify
+from smae.models.masking import Mask, mask_of
+from smae.models.tokens import gather, unpatchify
 from smae.noise import Noise
 from smae.train.objectives import Objective, Preview, StepOutput, Workshop, objectives
 from smae.train.objectives.targets import Target, make_target, motion
@@ -89,7 +89,7 @@ class SkeletonMAE(Objective):
         return Preview(hidden=hidden, rebuilt=unpatchify(tokens, grid))
 
     def _mask(self, x: Tensor, noise: Noise) -> Mask:
-        return self.masking(patchify(x, self.grid), noise)
+        return mask_of(x, noise, masking=self.masking, grid=self.grid)
 
     def _target(self, x: Tensor) -> Target:
         wanted = motion(x) if self.config.target == "motion" else x

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import astuple
 
 import pytest
 import torch
 
-from smae.errors import EnvironmentFault
-from smae.models import kernels
+from smae.data.loading.batch import Batch
 from smae.models.masking import Mask, maskings
-from smae.models.tokens import Grid, patchify
+from smae.models.tokens import Grid, gather, patchify
 from smae.noise import Noise
 from smae.skeleton import KINECT20, NTU25
 from smae.testing import check_masking
-from smae.testing.samples import bodies
+from smae.testing.samples import bodies, small_batch
+from smae.train.build import build_objective
+from smae.train.config import resolve
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install 'smae[triton]'")
 import triton
@@ -26,6 +28,10 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("no GPU, and Triton was imported without its interpreter", allow_module_level=True)
 
+SMALL = (
+    *("augment.frames=20", "encoder.dim=16", "encoder.depth=1", "encoder.heads=2"),
+    *("decoder.dim=16", "decoder.depth=1", "decoder.heads=2"),
+)
 SETTINGS = [
     ("random", {}),
     ("random", {"keep": 0.5}),
@@ -43,21 +49,27 @@ SETTINGS = [
 ]
 
 
+def tokens_of(layout, *, frames, patch, items, still=False):
+    grid = Grid.cut(frames, joints=len(layout), patch=patch)
+    return grid, patchify(bodies(layout, items=items, frames=frames) * (0 if still else 1), grid).to(DEVICE)
+
+
 def both(name, settings, *, layout=NTU25, frames=120, patch=4, items=4, still=False, seed=2**63 - 1, epoch=7):
-    """Return the masks of the plain form and of the kernel."""
-    grid, cls = Grid.cut(frames, joints=len(layout), patch=patch), maskings.get(name)
-    x = bodies(layout, items=items, frames=frames)
-    tokens = patchify(x * (0 if still else 1), grid).to(DEVICE)
+    """Return the masks of the plain form and of the kernel, and the tokens that they are of."""
+    grid, tokens = tokens_of(layout, frames=frames, patch=patch, items=items, still=still)
+    cls = maskings.get(name)
     number = torch.arange(items, device=DEVICE)
     noise = Noise(seed, epoch, 113_944 - 977 * number, number % 2)
-    return [cls(cls.Config(kernel=kernel, **settings), grid, layout)(tokens, noise) for kernel in ("torch", "triton")]
+    masks = [cls(cls.Config(kernel=kernel, **settings), grid, layout)(tokens, noise) for kernel in ("torch", "triton")]
+    return *masks, tokens
 
 
-def assert_same(plain: Mask, fused: Mask) -> None:
+def assert_same(plain: Mask, fused: Mask, tokens: torch.Tensor) -> None:
     for name in ("keep", "hide", "restore"):
         mine, theirs = getattr(plain, name), getattr(fused, name)
         assert theirs.dtype == torch.int64
         assert torch.equal(mine, theirs), name
+    assert torch.equal(fused.visible, gather(tokens, plain.keep))
 
 
 @pytest.mark.parametrize(("name", "settings"), SETTINGS)
@@ -105,17 +117,23 @@ def test_among_equals_the_lower_index_is_kept(keep, highest):
     assert kept.nonzero()[:, 0].tolist() == key.argsort(stable=True)[:keep].sort().values.tolist()
 
 
-def test_a_kernel_is_taken_on_a_gpu_alone_unless_chosen(monkeypatch):
-    on_cpu, on_gpu = torch.zeros(1, 750, 12), torch.zeros(1, 750, 12, device="meta")
-    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda tensor: tensor.device.type == "meta"))
-    assert [kernels.wanted("auto", on_cpu), kernels.wanted("auto", on_gpu)] == [False, True]
-    assert [kernels.wanted("torch", on_cpu), kernels.wanted("torch", on_gpu)] == [False, False]
-    assert not kernels.wanted("auto", torch.zeros(1, kernels.MOST + 1, 1, device="meta"))
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    assert kernels.wanted("triton", on_gpu)
-    with pytest.raises(EnvironmentFault, match=r"masking\.kernel=triton needs a GPU"):
-        kernels.wanted("triton", on_cpu)
-    monkeypatch.setattr(kernels, "find_spec", lambda name: None)
-    assert not kernels.wanted("auto", on_gpu)
-    with pytest.raises(EnvironmentFault, match=r"needs Triton \(pip install"):
-        kernels.wanted("triton", on_gpu)
+@pytest.mark.parametrize("objective", ["skeletonmae", "s-jepa"])
+def test_a_step_with_the_kernel_is_a_step_without(objective):
+    batch, losses = small_batch(NTU25, frames=20, clips=2), []
+    for kernel in ("torch", "triton"):
+        model = build_objective(
+            resolve("base", sets=[f"objective.name={objective}", f"masking.kernel={kernel}", *SMALL]), NTU25
+        ).to(DEVICE)
+        moved = Batch(*(one.to(DEVICE) for one in astuple(batch)[:-1]), epoch=batch.epoch)
+        losses.append(model(moved, moved.noise(0)).loss)
+    assert torch.equal(*losses)
+
+
+def test_clips_too_long_for_a_kernel_go_without_one(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda tensor: True))
+    monkeypatch.setattr("smae.models.masking.MOST", 100)
+    cls, noise = maskings.get("random"), Noise(0, 0, torch.arange(2, device=DEVICE))
+    for frames, fused in [(12, True), (20, False)]:
+        grid, tokens = tokens_of(NTU25, frames=frames, patch=4, items=2)
+        mask = cls(cls.Config(kernel="auto"), grid, NTU25)(tokens, noise)
+        assert (mask.visible is not None) == fused

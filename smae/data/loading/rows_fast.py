@@ -1,4 +1,4 @@
-"""Numba kernels of the loader: take over rows, fill gaps, list present bodies, copy windows, crop-resize-map at once.
+"""Numba kernels of the loader: take over rows, fill gaps, list present bodies, copy windows.
 
 All release the GIL, run on one thread and read and write only the arrays given.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.jit import inlined, njit
+from smae.data.jit import njit
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -167,91 +167,3 @@ def copy_windows(rows: Floats, first: Ints, length: Ints, out: Floats) -> None:
     for n in range(first.shape[0]):
         out[place : place + length[n]] = rows[first[n] : first[n] + length[n]]
         place += length[n]
-
-
-@inlined
-def _turn(line: Floats, map: Floats, to: Floats) -> None:
-    """Write x' = A x of each joint of line, x y z x y z ..., into to; the nine numbers of A stay in registers."""
-    xx, xy, xz, yx, yy, yz, zx, zy, zz = (
-        map[0, 0], map[0, 1], map[0, 2], map[1, 0], map[1, 1], map[1, 2], map[2, 0], map[2, 1], map[2, 2],
-    )  # fmt: skip
-    for v in range(line.shape[0] // 3):
-        x, y, z = line[3 * v], line[3 * v + 1], line[3 * v + 2]
-        to[3 * v] = xx * x + xy * y + xz * z
-        to[3 * v + 1] = yx * x + yy * y + yz * z
-        to[3 * v + 2] = zx * x + zy * y + zz * z
-
-
-@njit("void(float32[:, :, ::1], int64[::1], int64[::1], float32[:, :, ::1], int64[:, ::1], float32[:, :, :, ::1])")
-def resample_and_map(rows: Floats, first: Ints, length: Ints, map: Floats, joint: Ints, out: Floats) -> None:
-    """Write what ``augment.resample_and_map`` returns into out [N, T, V, 3].
-
-    A window's rows are mapped first, into a scratch that stays in the processor's nearest cache, and the frames laid
-    between them: most windows are shorter than what they are resized to, and each row is then mapped once (two and a
-    half times as fast, measured, as mapping each frame). Of a window longer than twice that, only the rows that frames
-    lie between are mapped.
-    """
-    frames, joints = out.shape[1], out.shape[2]
-    size, steps = 3 * joints, 2 * frames
-    flat, goal = rows.reshape(rows.shape[0] * size), out.reshape(out.shape[0], frames, size)
-    longest = 0
-    for n in range(length.shape[0]):
-        longest = max(longest, min(length[n], steps))
-    scratch = np.empty((2, longest * size), np.float32)
-    for n in range(first.shape[0]):
-        window = flat[first[n] * size : (first[n] + length[n]) * size]
-        dense = length[n] <= steps
-        if dense:
-            _turn(window, map[n], scratch[0])
-        else:
-            for t in range(frames):
-                low = ((2 * t + 1) * length[n] - frames) // steps
-                _turn(window[low * size : (low + 2) * size], map[n], scratch[0, 2 * t * size :])
-        mapped = scratch[0]
-        in_place = True
-        for v in range(joints):
-            in_place &= joint[n, v] == v
-        if not in_place:
-            mapped = scratch[1]
-            for at in range(0, min(length[n], steps) * size, size):
-                for k in range(size):
-                    mapped[at + k] = scratch[0, at + 3 * joint[n, k // 3] + k % 3]
-        # Frame t lies at low + rest / steps, in whole numbers: low = ((2 t + 1) L - T) div 2 T, not below 0.
-        low, rest = 0, length[n] - frames
-        for t in range(frames):
-            if rest >= steps:
-                low, rest = low + rest // steps, rest % steps
-            at = low if dense else 2 * t
-            weight = np.float32(max(rest, 0)) / np.float32(steps)
-            below = mapped[at * size : (at + 1) * size]
-            after = at + 1 if low + 1 < length[n] else at
-            above = mapped[after * size : (after + 1) * size]
-            to = goal[n, t]
-            for k in range(size):
-                to[k] = below[k] + weight * (above[k] - below[k])
-            rest += 2 * length[n]
-
-
-@njit("void(float32[:, :, :, ::1], int64[::1])")
-def to_bones(x: Floats, parent: Ints) -> None:
-    """Turn joints [N, T, V, 3] into bones in place, as ``augment.to_stream`` gives them: joint minus its parent."""
-    line = np.empty(x.shape[2:], np.float32)
-    for n in range(x.shape[0]):
-        for t in range(x.shape[1]):
-            line[:] = x[n, t]
-            for v in range(x.shape[2]):
-                for c in range(3):
-                    x[n, t, v, c] = line[v, c] - line[parent[v], c]
-
-
-@njit("void(float32[:, :, :, ::1])")
-def to_motion(x: Floats) -> None:
-    """Turn joints [N, T, V, 3] into motion in place, as ``augment.to_stream`` gives it: the next frame minus this."""
-    size = x.shape[2] * x.shape[3]
-    lines = x.reshape(x.shape[0], x.shape[1], size)
-    for n in range(x.shape[0]):
-        for t in range(x.shape[1] - 1):
-            this, after = lines[n, t], lines[n, t + 1]
-            for k in range(size):
-                this[k] = after[k] - this[k]
-        lines[n, x.shape[1] - 1] = 0

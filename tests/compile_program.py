@@ -1,20 +1,33 @@
-"""What tests/models/kernels/test_compile.py runs: compile the masking kernels for a GPU that need not be here."""
+"""What tests/test_kernels.py runs: compile all Triton kernels for a GPU that need not be here."""
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from smae.data.loading import items_triton
 from smae.models.kernels import masking
 
-LISTS = dict.fromkeys(("item_ptr", "keep_ptr", "hide_ptr", "restore_ptr"), "*i64") | {"seed": "i64"}
+LISTS = {
+    **dict.fromkeys(("item_ptr", "keep_ptr", "hide_ptr", "restore_ptr"), "*i64"),
+    "seed": "i64",
+    "tokens_ptr": "*fp32",
+    "visible_ptr": "*fp32",
+}
+ITEMS = {
+    **dict.fromkeys(("first_ptr", "length_ptr", "joint_ptr", "parent_ptr", "item_ptr"), "*i64"),
+    **dict.fromkeys(("rows_ptr", "map_ptr", "out_ptr"), "*fp32"),
+    "seed": "i64",
+    "sigma": "fp32",
+}
 STREAM = 0xDEADBEEF
 """A stream's code is up to 2**32 - 1, more than a signed word holds."""
-SHAPES = {"stream": STREAM, "BLOCK": 1024}
-TABLE = {"TIMES": 32, "JOINTS": 32, "joint_stream": STREAM}
+SHAPES = {"stream": STREAM, "BLOCK": 1024, "VALUES": 12}
+TABLE = {"VALUES": 12, "TIMES": 32, "JOINTS": 32, "joint_stream": STREAM}
 
 
 def compile_for_hopper(kernel: Any, types: dict[str, str], constants: dict[str, Any]) -> None:
@@ -28,8 +41,9 @@ def compile_for_hopper(kernel: Any, types: dict[str, str], constants: dict[str, 
 if __name__ == "__main__":
     compile_for_hopper(masking._flat, LISTS, {**SHAPES, "TUBES": False})
     compile_for_hopper(masking._flat, LISTS, {**SHAPES, "TUBES": True})
-    compile_for_hopper(
-        masking._motion_aware, {**LISTS, "tokens_ptr": "*fp32", "tau_bits": "i64"}, {**SHAPES, "VALUES": 12}
-    )
+    compile_for_hopper(masking._motion_aware, {**LISTS, "tau_bits": "i64"}, SHAPES)
     compile_for_hopper(masking._product, LISTS, {**TABLE, "time_stream": STREAM})
     compile_for_hopper(masking._body_part, {**LISTS, "part_ptr": "*i32"}, {**TABLE, "part_stream": STREAM})
+    for noise, bone, motion in product((False, True), repeat=3):
+        style = {"STREAM": STREAM, "NOISE": noise, "BONE": bone, "MOTION": motion, "TIMES": 8, "WIDTH": 128}
+        compile_for_hopper(items_triton._items, ITEMS, style)
