@@ -85,7 +85,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
 
     if title:
         click.echo(title)  # not the table's own title, which is broken where the table ends: a path could not be copied
-    grid = Table(box=box.SIMPLE_HEAD)
+    grid = Table(box=box.SIMPLE_HEAD, show_header=any(columns))
     for number, column in enumerate(columns):
         grid.add_column(column, justify="left" if number < left else "right")
     for row in rows:

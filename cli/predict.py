@@ -45,9 +45,9 @@ def _text(told: Predictions) -> None:
     rows = [
         (
             one.path,
-            one.label,
+            told.names[one.label],
             console.percent(one.probability),
-            ", ".join(f"{name} {console.percent(share)}" for name, share in one.first[1:3]),
+            ", ".join(f"{told.names[label]} {console.percent(share)}" for label, share in one.first[1:3]),
         )
         for one in told.found
     ]

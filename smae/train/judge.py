@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from smae.config import check, merge, overrides
+from smae.data.actions import class_names
 from smae.data.storage.store import Store
 from smae.errors import ConfigError, DataError
 from smae.skeleton import Layout
@@ -126,6 +127,7 @@ def keep_head(run: Run, config: RunConfig, store: Store, result: Evaluation, *, 
         head=Head(
             kind=HEADS[mode],
             classes=store.classes,
+            names=tuple(class_names(store)),
             hidden=config.finetune.hidden if HEADS[mode] == "finetune" else 0,
             pool=config.linear.pool if HEADS[mode] == "linear" else "mean",
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,12 +54,14 @@ class Predictions:
         found: one a good recording, in the order given.
         quarantined: the bad ones, as prepare lists them.
         nobody: recordings in which nobody was seen.
+        names: the head's classes as people read them, by id.
     """
 
     head: str
     found: tuple[Prediction, ...]
     quarantined: tuple[Refused, ...]
     nobody: tuple[str, ...]
+    names: Mapping[str, str]
 
     @property
     def exit_code(self) -> int:
@@ -162,7 +164,8 @@ def predict(
         _prediction(path, clip, row, head.classes)
         for path, clip, row in zip(good, clips, _probabilities(clips, model, device), strict=True)
     ]
-    return Predictions(name, tuple(found), tuple(refused), tuple(nobody))
+    names = dict(zip(head.classes, head.names or head.classes, strict=True))
+    return Predictions(name, tuple(found), tuple(refused), tuple(nobody), names)
 
 
 def read_clip(path: Path, *, prepared: Prepared, layout: Layout, source: str | None = None) -> Clip:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -48,8 +48,15 @@ class Head(Section):
 
     kind: Literal["linear", "finetune"]
     classes: tuple[str, ...] = Field(min_length=1)
+    names: tuple[str, ...] = Field((), description="the classes as people read them; none: their ids alone")
     hidden: int = Field(0, ge=0, description="width of the hidden layer of a finetune head")
     pool: Pool = Field("mean", description="how a linear head's features are pooled")
+
+    @model_validator(mode="after")
+    def _named(self) -> Head:
+        if self.names and len(self.names) != len(self.classes):
+            raise ValueError(f"names: expected one of each of {len(self.classes)} classes, found {len(self.names)}")
+        return self
 
 
 class Prepared(Section):

@@ -164,6 +164,8 @@ def test_transfer_is_to_other_classes_of_the_same_layout(smae, home):
 
 def test_people_get_tables(smae, home, recordings, capsys):
     assert run(["predict", str(recordings[0]), "--run", "joint"]) == 0
-    assert "probability %" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "probability %" in out
+    assert "A001 drink" in out
     assert run(["ensemble", "joint", "bone", "--mode", "linear"]) == 0
     assert "95 % interval" in capsys.readouterr().out
