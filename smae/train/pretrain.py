@@ -27,9 +27,9 @@ from smae.train.signals import StopFlag
 
 FREE_SETTINGS: Any = {
     "linear": True, "knn": True, "finetune": True, "scratch": True, "selection": True,
-    "train": {"workers", "rows", "save_seconds", "log_every"}, "masking": {"kernel"},
+    "train": {"workers", "rows", "kernel", "save_seconds", "log_every"}, "masking": {"kernel"},
 }  # fmt: skip
-"""What may differ when a run is resumed: it changes no weight."""
+"""What may differ when a run is resumed: it changes no weight, or, as another device does, by rounding alone."""
 
 
 @dataclass(frozen=True)
