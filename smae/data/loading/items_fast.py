@@ -53,6 +53,16 @@ def _turn(line: Floats, map: Floats, to: Floats) -> None:
 
 
 @inlined
+def _pick(line: Floats, joint: Ints, to: Floats) -> None:
+    """Write joint[v] of line, x y z x y z ..., as joint v of to."""
+    for v in range(joint.shape[0]):
+        at, source = 3 * v, 3 * joint[v]
+        to[at] = line[source]
+        to[at + 1] = line[source + 1]
+        to[at + 2] = line[source + 2]
+
+
+@inlined
 def _resize(window: Floats, length: int, map: Floats, joint: Ints, scratch: Floats, goal: Floats) -> None:
     """Write a window's rows, mapped and resized, into goal [T, 3 V].
 
@@ -77,8 +87,7 @@ def _resize(window: Floats, length: int, map: Floats, joint: Ints, scratch: Floa
     if not in_place:
         mapped = scratch[1]
         for at in range(0, min(length, steps) * size, size):
-            for k in range(size):
-                mapped[at + k] = scratch[0, at + 3 * joint[k // 3] + k % 3]
+            _pick(scratch[0, at:], joint, mapped[at:])
     # Frame t lies at low + rest / steps, in whole numbers: low = ((2 t + 1) L - T) div 2 T, not below 0.
     low, rest = 0, length - frames
     for t in range(frames):
