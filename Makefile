@@ -7,12 +7,13 @@ STAMP := $(VENV)/.installed
 SMAE := cd demo && ../$(BIN)/smae
 
 .DEFAULT_GOAL := help
-.PHONY: help test reliability demo lint clean
+.PHONY: help test reliability demo docs lint clean
 
 help:
 	@echo "make test         the default tests; all of them with SLOW=1, or where CI is set"
 	@echo "make reliability  kills, full disks, damage, hostile files, races: thousands of trials, one table (minutes)"
 	@echo "make demo         synthetic recordings -> store -> pre-training -> evaluation -> page, in demo/"
+	@echo "make docs         the pages as a site, in build/site"
 	@echo "make lint         ruff and mypy"
 	@echo "make clean        remove .venv and demo/"
 
@@ -40,6 +41,11 @@ demo: $(STAMP)
 	$(SMAE) pretrain --recipe demo
 	$(SMAE) eval --protocol xsub
 	$(SMAE) report
+
+# The variable silences an advertisement.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "$(CURDIR)/build/site/index.html"
 
 # mypy looks for the import name smae_cli, which only the installed package has; a link in build/ stands for it.
 lint: $(STAMP)

@@ -10,6 +10,7 @@ import click
 
 import smae
 from smae.errors import EnvironmentFault
+from smae_cli import console
 
 BENCHMARKS = {
     "prepare": "Raw files to a store, against naive scripts and reading alone.",
@@ -35,7 +36,7 @@ def _load(name: str) -> click.Command:
     return main
 
 
-class Benchmarks(click.Group):
+class Benchmarks(console.Group):
     """A group that imports a benchmark only when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

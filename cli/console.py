@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import sys
@@ -61,13 +62,30 @@ def result(value: dict[str, Any], text: Callable[[], None]) -> None:
         text()
 
 
+class Group(click.Group):
+    """A group of commands that hints at the nearest one when a name is unknown."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Resolve a command, with a hint when the name is unknown."""
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], known, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise click.UsageError(f"No such command '{args[0]}'.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", left: int = 2) -> None:
     """Print a table; every column but the first ``left`` ones is aligned to the right."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    if title:
+        click.echo(title)  # not the table's own title, which is broken where the table ends: a path could not be copied
+    grid = Table(box=box.SIMPLE_HEAD)
     for number, column in enumerate(columns):
         grid.add_column(column, justify="left" if number < left else "right")
     for row in rows:

@@ -25,6 +25,7 @@ def command(runs: tuple[Path, ...], **options: Any) -> None:
       smae pretrain --out runs/joint
       smae pretrain --out runs/bone --set augment.stream=bone
       smae pretrain --out runs/motion --set augment.stream=motion
+      smae eval --checkpoint runs/joint --mode linear     (and so the other two)
       smae ensemble runs/joint runs/bone runs/motion --mode linear
     """
     found = api.ensemble(runs, **options)

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 @click.command("info")
 @click.argument("store", required=False)
 @click.option("--classes", is_flag=True, help="List the classes instead: label, name, clips.")
+@click.option("--card", is_flag=True, help="Write a dataset card in Markdown instead, to lie beside the store.")
 @click.option("--clip", metavar="NAME", help="Tell of one clip instead; the same as smae explain STORE NAME.")
 @click.option(
     "--raw", type=click.Path(path_type=Path), help="With --clip: the raw folder or zip, to tell the whole story."
 )
 @console.json_option
-def command(store: str | None, classes: bool, clip: str | None, raw: Path | None) -> int:
+def command(store: str | None, classes: bool, card: bool, clip: str | None, raw: Path | None) -> int:
     """Tell what a STORE holds: counts, classes, lengths, protocols with their train and test sizes.
 
     \b
@@ -31,17 +32,29 @@ def command(store: str | None, classes: bool, clip: str | None, raw: Path | None
       smae info
       smae info ntu.zarr --json
       smae info ntu.zarr --classes
+      smae info ntu.zarr --card > ntu.md
       smae info ntu.zarr --clip S001C002P003R002A013 --raw ntu/
     """
     if clip is not None:
         return explain.show(api.explain(api.find_store(store), clip, raw=raw))
     if raw is not None:
         raise click.UsageError("--raw goes with --clip, and there is none: leave --raw out, or name a clip")
+    if card:
+        markdown = api.dataset_card(store)
+        console.result({"card": markdown}, lambda: click.echo(markdown))
+        return 0
     if classes:
         counted = api.classes(store)
         rows = [(str(one.label), one.name, f"{one.clips:,}") for one in counted]
         value = {"classes": [asdict(one) for one in counted]}
-        console.result(value, lambda: console.table(("label", "class", "clips"), rows))
+        note = api.info(store).names_note
+
+        def text() -> None:
+            console.table(("label", "class", "clips"), rows)
+            if note:
+                click.echo(note)
+
+        console.result(value, text)
         return 0
     about = api.info(store)
     console.result({**asdict(about), "path": str(about.path)}, lambda: _text(about))

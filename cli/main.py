@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import io
 import os
@@ -42,7 +41,7 @@ COMMANDS = {
 """Commands, in the order of work; each lives in the module of its name, with _ for -."""
 
 
-class Commands(click.Group):
+class Commands(console.Group):
     """A group that imports a command only when it runs, so that help is instant."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -55,16 +54,6 @@ class Commands(click.Group):
             return None
         command: click.Command = importlib.import_module(f"smae_cli.{name.replace('-', '_')}").command
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Resolve a command, with a hint when the name is unknown."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
-            raise click.UsageError(f"No such command '{args[0]}'.{hint}", ctx)
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table above, importing none of them."""

@@ -81,6 +81,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Leave out the samples that published results leave out.",
 )
+@click.option(
+    "--classes",
+    type=click.Path(path_type=Path),
+    help="Text file that names the classes, one name a line or number,name; classes.txt in RAW, if there, by default.",
+)
 @console.json_option
 def command(raw: Path, out: str, **options: Any) -> int:
     """Turn raw recordings into a chunked, checksummed Zarr store.

@@ -35,7 +35,7 @@ def command(where: str | None, **options: Any) -> None:
     \b
     Examples:
       smae view
-      smae view ntu.zarr --clip S001C002P003R002A013 --to drinking.gif
+      smae view ntu.zarr --clip S001C002P003R002A013 --to tearing.gif
       smae view ntu.zarr --index 7 --raw ntu/
       smae view --run runs/skeletonmae-xsub-001 --index 7
       smae view S001C002P003R002A013.skeleton --to strip.png

@@ -22,6 +22,9 @@ class Layout:
         mirror: (left, right) pairs.
         parts: body parts, which together hold every joint once.
         centre: the joint whose place in the first frame becomes the origin (reference pipeline, step 4).
+        across: (left, right) pairs whose lines run straight across the trunk, hips and shoulders; with ``spine`` they
+            tell which way a person faces, for those who ask (``augment.align``).
+        spine: lowest and uppermost joint of the trunk.
     """
 
     name: str
@@ -30,6 +33,8 @@ class Layout:
     mirror: tuple[tuple[int, int], ...]
     parts: dict[str, tuple[int, ...]]
     centre: int
+    across: tuple[tuple[int, int], ...] = ()
+    spine: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.joints)
@@ -61,6 +66,8 @@ NTU25 = Layout(
         "right leg": (16, 17, 18, 19),
     },
     centre=1,
+    across=((12, 16), (4, 8)),
+    spine=(0, 20),
 )  # fmt: skip
 
 KINECT20 = Layout(
@@ -83,6 +90,8 @@ KINECT20 = Layout(
         "right leg": (16, 17, 18, 19),
     },
     centre=1,
+    across=((12, 16), (4, 8)),
+    spine=(0, 2),
 )  # fmt: skip
 
 BUILT_IN = (NTU25, KINECT20)

@@ -28,6 +28,9 @@ def test_layouts_keep_the_contract(table):
         ({"parts": {"all": tuple(range(19))}}, "parts must hold every joint once"),
         ({"mirror": ((4, 8), (4, 9))}, "one mirror pair only"),
         ({"mirror": KINECT20.mirror[1:]}, "mirroring must map bones to bones"),
+        ({"across": ((16, 12),)}, "across the trunk must be mirror pairs, left first"),
+        ({"spine": (0, 20)}, "across and spine must hold joints' numbers"),
+        ({"spine": (2, 2)}, "spine must name two joints"),
         ({"parts": {"left": (*range(8), *range(12, 16)), "right": (*range(8, 12), *range(16, 20))}}, "parts to parts"),
     ],
 )  # fmt: skip

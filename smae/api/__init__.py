@@ -8,13 +8,25 @@ from __future__ import annotations
 from smae.api.around import doctor, status
 from smae.api.drawing import view
 from smae.api.judging import ensemble, evaluate, report
-from smae.api.stores import classes, explain, export, find_store, info, open_store, prepare, synthesise, verify
+from smae.api.stores import (
+    classes,
+    dataset_card,
+    explain,
+    export,
+    find_store,
+    info,
+    open_store,
+    prepare,
+    synthesise,
+    verify,
+)
 from smae.api.training import pretrain
 from smae.api.weights import embed, export_encoder, load_encoder, predict
 from smae.data.preparing.stop import signal_of, sigterm_interrupts
 
 __all__ = [
     "classes",
+    "dataset_card",
     "doctor",
     "embed",
     "ensemble",

@@ -12,6 +12,7 @@ from smae.api.stores import open_store
 from smae.errors import ConfigError
 
 if TYPE_CHECKING:
+    from smae.data.storage.store import Store
     from smae.train.ensemble import Ensemble
     from smae.train.evaluate import Evaluation
     from smae.train.run import Run
@@ -25,6 +26,7 @@ def evaluate(
     protocol: str | None = None,
     modes: Sequence[str] = ("linear", "knn"),
     seeds: int = 1,
+    baselines: bool = True,
     select: Sequence[str] = (),
     sets: Sequence[str] = (),
     device: str = "auto",
@@ -39,6 +41,7 @@ def evaluate(
         protocol: split; the one the run was trained on when left out.
         modes: probes; ``semi`` and ``all`` stand for several.
         seeds: how often each is judged, with the run's seed and those that follow it.
+        baselines: judge a random encoder and raw coordinates beside it.
         select: epochs scored beside the last one: ``best_val``, ``best_test``.
         sets: settings of the probes, in the form ``section.key=value``.
         device: as for ``pretrain``.
@@ -59,8 +62,9 @@ def evaluate(
     run, step = find_checkpoint(checkpoint)
     store = open_store(data or run.describe()["store"]["path"])
     return run, judge(
-        run, store, step=step, protocol=protocol, modes=modes, seeds=seeds, sets=sets, device=device, say=say, tell=tell
-    )
+        run, store, step=step, protocol=protocol, modes=modes, seeds=seeds, baselines=baselines, sets=sets,
+        device=device, say=say, tell=tell,
+    )  # fmt: skip
 
 
 def ensemble(
@@ -76,13 +80,51 @@ def ensemble(
     return mix(found, protocol=protocol or "", mode=mode, **options)
 
 
+@stoppable("run it again")
 def report(
-    run: Path | str | None = None, *, out: Path | str | None = None, data: Path | str | None = None, say: Say = silent
+    *runs: Path | str,
+    out: Path | str | None = None,
+    data: Path | str | None = None,
+    device: str = "auto",
+    say: Say = silent,
+    tell: Callable[[str, int, int], None] = silent,
 ) -> Path:
-    """Write a run's page, one self-contained HTML file, and return its path (``<run>/report.html`` by default)."""
-    from smae.train.report import write_report
+    """Write the page of a run, or one that sets several side by side: one self-contained HTML file; return its path.
+
+    Args:
+        runs: their folders; the newest run when none is named.
+        out: the file; ``<run>/report.html`` by default, ``comparison.html`` here for several.
+        data: store of a single run; the one it was trained on when left out.
+        device: as for ``pretrain``; features are computed there.
+        say: takes lines for people.
+        tell: takes progress.
+
+    Raises:
+        ConfigError: several runs and a store, one run twice, or more runs than colours.
+        DataError: no run, a damaged one, or a store that does not fit.
+    """
+    from smae.train.build import pick_device
+    from smae.train.report.compare import write_comparison
+    from smae.train.report.gather import write_report
     from smae.train.run import find_run
 
-    found = find_run(Path(run) if run is not None else None, root=RUNS)
-    store = open_store(data or found.describe()["store"]["path"])
-    return write_report(found, store, out=Path(out) if out is not None else found.path / "report.html", say=say)
+    found = [find_run(Path(run), root=RUNS) for run in runs] or [find_run(None, root=RUNS)]
+    if len(found) > 1:
+        if data is not None:
+            raise ConfigError("--data goes with one run: a comparison opens no store")
+        return write_comparison(found, out=Path(out or "comparison.html"), say=say)
+    run, target = found[0], pick_device(device)
+    store = _store_of(run, data, say)
+    return write_report(run, store, out=Path(out or run.path / "report.html"), device=target, say=say, tell=tell)
+
+
+def _store_of(run: Run, data: Path | str | None, say: Say) -> Store | None:
+    """Return the store that is named, or the run's own; None where that has gone, which is told."""
+    from smae.data.storage.places import locate
+
+    own = str(run.describe()["store"].get("path", ""))
+    place = locate(own)
+    if data is None and isinstance(place, Path) and not place.exists():
+        say(f"{own}: no store there any more; the page says what it lacks, --data names another place")
+        return None
+    return open_store(data or own)

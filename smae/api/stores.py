@@ -85,6 +85,13 @@ def classes(path: Path | str | None = None) -> list[ClassCount]:
     return count_classes(open_store(path))
 
 
+def dataset_card(path: Path | str | None = None) -> str:
+    """Return a store's card in Markdown: what it holds, what it was made of, what was left out, whose terms hold."""
+    from smae.data.card import dataset_card as card
+
+    return card(open_store(path))
+
+
 def verify(path: Path | str | None = None) -> VerifyReport:
     """Check every byte of a store against its manifest."""
     from smae.data.storage.verify import verify as check

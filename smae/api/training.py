@@ -41,7 +41,9 @@ def pretrain(
         out: the run's folder; ``runs/<objective>-<protocol>-NNN`` when left out.
         recipe: packaged name, ``.toml`` path, or ``auto``: ``base`` on a GPU, ``cpu`` without one.
         sets: settings in the form ``section.key=value``, laid over the recipe.
-        epochs, seed, protocol: the most usual settings, laid over those.
+        epochs: passes over the train clips, laid over those; lifts a recipe's limit of steps.
+        seed: of weights, order, crops and masks, likewise.
+        protocol: split whose train part is used, likewise.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
         resume: continue the run at ``out``, or the newest one; with none there, start.
         say: takes lines for people.

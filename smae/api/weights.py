@@ -102,7 +102,8 @@ def predict(
         files: raw files, one recording each.
         run: whose trained head judges, made by ``evaluate``; the newest run when left out.
         head: a head's folder in its place, such as ``runs/x/heads/ntu60-xsub-finetune``.
-        mode, protocol: which of the run's heads; its own protocol and the fine-tuned one first.
+        mode: which of the run's heads, by the probe that trained it; the fine-tuned one first.
+        protocol: which of them, by the split; the run's own first.
         source: registered source of the files; the one trained on when left out.
         device: as for ``pretrain``.
 

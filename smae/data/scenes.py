@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from smae.data.actions import class_name
-from smae.data.cleaning.clean import Mode, clean
+from smae.data.actions import class_name, class_names
+from smae.data.class_names import find_names, read_names
 from smae.data.names import parse_name
 from smae.data.one_sample import find_sample, settings_of
 from smae.data.preparing.plan import Settings
-from smae.data.preparing.summary import decode_refused
 from smae.data.recording import MISSING, Clip, Recording
 from smae.data.sources import SOURCES, Source
 from smae.data.storage.store import Store
 from smae.drawing import Panel, Scene
 from smae.errors import BadRecording, DataError, NoBody, UnknownNameError
+
+if TYPE_CHECKING:
+    from smae.data.cleaning.clean import Mode
 
 _LIST = "quarantine.jsonl"
 _LIST_BYTES = 64 * 2**20
@@ -41,20 +43,32 @@ def scene_of_raw(raw: Path, name: str | None, settings: Settings) -> Scene:
         NoBody: nobody in any frame.
         ConfigError: no name where one is needed, or an unknown one.
     """
+    # Imported late: it brings compiled kernels, which a stored clip does not need.
+    from smae.data.cleaning.clean import clean
+
     source = SOURCES.get(settings.source)()
     name, parsed, _ = _read(source, raw, name, settings)
     if isinstance(parsed, Clip):
         panels, notes = [_panel_of_clip("clip", parsed)], ["This kind of data was cleaned before."]
     else:
         try:
-            clip = clean(parsed, mode=cast(Mode, settings.mode), layout=source.layout)
+            clip = clean(parsed, mode=cast("Mode", settings.mode), layout=source.layout)
             panels = [_panel_of_recording(parsed, clip), _panel_of_clip(f"denoised ({settings.mode} mode)", clip)]
             notes = []
         except NoBody as error:
             panels, notes = [_panel_of_recording(parsed)], [f"Left out when preparing, no body: {error}."]
-    numbers = parse_name(name) if settings.source == "ntu" else None
-    action = f" · {class_name('ntu120', f'A{numbers.action:03}')}" if numbers is not None else ""
+    action = _action_of(raw, name) if settings.source == "ntu" else ""
     return Scene(name, f"{name}{action}", tuple(panels), source.layout, _facts_of(panels), tuple(notes))
+
+
+def _action_of(raw: Path, name: str) -> str:
+    """Return what a recording named as NTU's shows: as a ``classes.txt`` beside it says, else in NTU's words."""
+    numbers = parse_name(name)
+    if numbers is None:
+        return ""
+    label = f"A{numbers.action:03}"
+    file = find_names(raw if raw.is_dir() else raw.parent, given=None)
+    return f" · {class_name('ntu120', label, read_names(file, [label]) if file is not None else None)}"
 
 
 def scene_of_clip(store: Store, index: int, *, raw: Path | None = None) -> Scene:
@@ -91,7 +105,7 @@ def scene_of_clip(store: Store, index: int, *, raw: Path | None = None) -> Scene
 
 def clip_title(store: Store, index: int) -> str:
     """Return a clip's name and class, as people read them."""
-    return f"{store.clips.name[index]} · {class_name(store.dataset, store.classes[int(store.clips.label[index])])}"
+    return f"{store.clips.name[index]} · {class_names(store)[int(store.clips.label[index])]}"
 
 
 def place_of(store: Store, index: int) -> str:
@@ -109,6 +123,9 @@ def find_clip(store: Store, name: str) -> int:
     try:
         return store.index_of(name)
     except UnknownNameError:
+        # Imported late: it brings zarr, which a known name does not need.
+        from smae.data.preparing.summary import decode_refused
+
         for refused in decode_refused(store.place.read(_LIST, limit=_LIST_BYTES)) if _LIST in store.files else ():
             if Path(refused.path.rpartition("!")[2]).stem == name:
                 raise DataError(f"{refused}; it was quarantined, so {store.path} does not hold it") from None

@@ -33,3 +33,8 @@ def check_layout(layout: Layout) -> None:
     hold(mirrored == set(layout.bones), "mirroring must map bones to bones: is a pair missing, or a bone one-sided?")
     parts = {frozenset(joints) for joints in layout.parts.values()}
     hold({frozenset(other.get(j, j) for j in joints) for joints in parts} == parts, "mirroring must map parts to parts")
+    sides = [joint for pair in layout.across for joint in pair]
+    trunk = [*sides, *(layout.spine or ())]
+    hold(set(trunk) <= set(range(count)), "across and spine must hold joints' numbers")
+    hold(set(layout.across) <= set(layout.mirror), "pairs that run across the trunk must be mirror pairs, left first")
+    hold(layout.spine is None or len(set(layout.spine)) == 2, "spine must name two joints, the lower one first")

@@ -127,7 +127,12 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
 
 def not_finite(tensors: dict[str, Tensor]) -> list[str]:
     """Return the names of tensors that hold NaN or infinity."""
-    return [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    return [name for name, tensor in tensors.items() if tensor.is_floating_point() and not _finite(tensor)]
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Return whether all numbers are finite: NaN and infinity show in the least and greatest, found in one pass."""
+    return not tensor.numel() or all(bool(end.isfinite()) for end in tensor.aminmax())
 
 
 def room_for(model: nn.Module) -> int:

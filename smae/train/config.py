@@ -20,6 +20,7 @@ from smae.models.decoders import decoders
 from smae.models.encoders import encoders
 from smae.models.masking import maskings
 from smae.registry import Registry, nearest
+from smae.train.features import Pool
 from smae.train.objectives import jepa, objectives, reconstruct  # noqa: F401  (its import files the built-in objectives)
 
 FAMILIES: dict[str, Registry[Any]] = {
@@ -80,12 +81,18 @@ class Linear(Section):
     views: int = Field(
         100, ge=0, description="differently augmented passes over the train clips, used in turn; 0: one plain pass"
     )
+    pool: Pool = Field(
+        "mean",
+        description="features: mean over joints and time, as papers have it; joints: mean over time, joints side by "
+        "side; tokens: all side by side",
+    )
 
 
 class Knn(Section):
     """The nearest-neighbour probe: L2-normalised features, cosine."""
 
     k: int = Field(1, ge=1, description="neighbours that vote")
+    pool: Pool = Field("mean", description="features: as in linear")
 
 
 class Finetune(Section):

@@ -90,7 +90,9 @@ def expand(modes: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(one for mode in modes for one in SEVERAL.get(mode, (mode,))))
 
 
-def evaluate(encoder: Encoder, exam: Exam, *, modes: Sequence[str], seeds: int = 1) -> Evaluation:
+def evaluate(
+    encoder: Encoder, exam: Exam, *, modes: Sequence[str], seeds: int = 1, baselines: bool = True
+) -> Evaluation:
     """Judge an encoder by each mode's probe, and each baseline by the same probe.
 
     Args:
@@ -99,6 +101,8 @@ def evaluate(encoder: Encoder, exam: Exam, *, modes: Sequence[str], seeds: int =
         modes: names of probes, ``semi`` or ``all``.
         seeds: how often: with the settings' seed and those that follow it. They draw heads, augmentations, the labelled
             part and the random encoder; the pre-trained encoder is one and the same.
+        baselines: judge the random encoder and raw coordinates too; without, where they are known already, ``scratch``
+            and chance alone stand beside the result.
 
     Raises:
         UnknownNameError: a mode no probe answers to; nothing is computed.
@@ -109,7 +113,7 @@ def evaluate(encoder: Encoder, exam: Exam, *, modes: Sequence[str], seeds: int =
     first: dict[str, Scores] = {}
     for number in range(seeds):
         config = exam.config.model_copy(update={"seed": exam.config.seed + number})
-        for (mode, what), scores in _judge_all(own, replace(exam, config=config), judges):
+        for (mode, what), scores in _judge_all(own, replace(exam, config=config), judges, baselines=baselines):
             if what in (PRETRAINED, SUPERVISED):
                 first.setdefault(mode, scores)
             for selection, chosen in ((LAST, scores), *scores.beside.items()):
@@ -123,15 +127,20 @@ def evaluate(encoder: Encoder, exam: Exam, *, modes: Sequence[str], seeds: int =
     return Evaluation(exam.split.name, exam.store.mode, rows, first, exam.split.test, time.monotonic() - begun)
 
 
-def _judge_all(own: Encoder, exam: Exam, judges: dict[str, Probe]) -> Iterable[tuple[tuple[str, str], Scores]]:
+def _judge_all(
+    own: Encoder, exam: Exam, judges: dict[str, Probe], *, baselines: bool
+) -> Iterable[tuple[tuple[str, str], Scores]]:
     """Yield the scores of the encoder and of the baselines, by mode and what was judged, for one seed."""
     untrained = random_encoder(exam.config, exam.store.layout).to(exam.device)
-    raw_linear = linear_on(raw, exam)
+    raw_linear = linear_on(raw, exam) if baselines else None
     for mode, judge in judges.items():
         if mode == "scratch":
             yield (mode, SUPERVISED), judge(untrained, exam)
         else:
             yield (mode, PRETRAINED), judge(own, exam)
+        if raw_linear is None:
+            continue
+        if mode != "scratch":
             yield (mode, RANDOM), judge(untrained, exam)
         if mode == "knn":
             yield (mode, RAW), knn_on(raw, exam)

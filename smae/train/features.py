@@ -1,9 +1,10 @@
-"""One vector per clip: an encoder's mean over bodies, time and joints, or the raw coordinates themselves."""
+"""One vector per clip: an encoder's tokens, pooled, or the raw coordinates themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from smae.models.encoders import Encoder
 
 Describe = Callable[[Batch], Tensor]
 """Batch of B clips -> features [B, D]."""
+
+Pool = Literal["mean", "joints", "tokens"]
+"""How a body's tokens become one vector: their mean; each joint's mean over time, joints side by side; all of them."""
 
 RAW_FRAMES = 24
 """Frames to which raw coordinates are resized for the comparison with no encoder at all."""
@@ -44,14 +48,32 @@ def mean_over_bodies(items: Tensor, batch: Batch) -> Tensor:
 
 @dataclass(frozen=True)
 class Pooled:
-    """The describer by an encoder: every token visible, mean over joints, time and bodies."""
+    """The describer by an encoder: every token visible, pooled (by the mean over joints and time), mean over bodies.
+
+    Attributes:
+        encoder: it.
+        pool: ``mean``, ``joints`` or ``tokens``.
+    """
 
     encoder: Encoder
+    pool: Pool = "mean"
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Return features [B, D]."""
+        """Return features [B, ``width``]."""
         self.encoder.eval()
-        return mean_over_bodies(self.encoder(batch.x).float().mean(1), batch)
+        tokens = self.encoder(batch.x).float()
+        if self.pool == "mean":
+            return mean_over_bodies(tokens.mean(1), batch)
+        if self.pool == "joints":
+            grid = self.encoder.grid
+            tokens = tokens.reshape(len(tokens), grid.times, grid.joints, -1).mean(1)
+        return mean_over_bodies(tokens.flatten(1), batch)
+
+    @property
+    def width(self) -> int:
+        """Numbers in a feature vector: D, V x D or L x D."""
+        grid = self.encoder.grid
+        return self.encoder.dim * {"mean": 1, "joints": grid.joints, "tokens": grid.tokens}[self.pool]
 
 
 def raw(batch: Batch) -> Tensor:

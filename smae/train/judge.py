@@ -42,6 +42,7 @@ def judge(
     protocol: str | None,
     modes: Sequence[str],
     seeds: int = 1,
+    baselines: bool = True,
     sets: Sequence[str],
     device: str,
     say: Callable[[str], None],
@@ -69,7 +70,7 @@ def judge(
         say(f"careful: trained on a store in {trained} mode, judged on one in {store.mode} mode")
     sizes = f"{len(split.train):,} train and {len(split.test):,} test clips"
     say(f"{split.name}, {store.mode} mode: {sizes}; {', '.join(modes)}")
-    result = evaluate(objective.encoder, exam, modes=modes, seeds=seeds)
+    result = evaluate(objective.encoder, exam, modes=modes, seeds=seeds, baselines=baselines)
     run.results.mkdir(exist_ok=True)
     whole = as_json(result, classes=store.classes)
     for mode in modes:
@@ -123,7 +124,10 @@ def keep_head(run: Run, config: RunConfig, store: Store, result: Evaluation, *, 
         augment=config.augment,
         layout=store.layout,
         head=Head(
-            kind=HEADS[mode], classes=store.classes, hidden=config.finetune.hidden if HEADS[mode] == "finetune" else 0
+            kind=HEADS[mode],
+            classes=store.classes,
+            hidden=config.finetune.hidden if HEADS[mode] == "finetune" else 0,
+            pool=config.linear.pool if HEADS[mode] == "linear" else "mean",
         ),
         prepared=check(Prepared, {**known, "mode": store.mode}, where="prepared"),
         origin={"run": run.path.name, "protocol": result.protocol, "mode": mode, "top1": scores.top1,

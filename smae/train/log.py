@@ -12,6 +12,9 @@ from typing import Any
 
 from smae.data.storage.atomic import disk
 
+MACHINE = ("seconds", "host_bytes", "device_bytes")
+"""Entries of a line that tell of the machine: a repeated run differs in these alone."""
+
 
 class Log:
     """Writes ``log.jsonl`` and, if wanted, TensorBoard events. A context manager.
@@ -44,9 +47,10 @@ class Log:
                 self._writer.close()
 
     def step(
-        self, step: int, *, epoch: int, loss: float, lr: float, clips: int, metrics: dict[str, float] | None = None
-    ) -> None:
-        """Add one finished step.
+        self, step: int, *, epoch: int, loss: float, lr: float, clips: int, metrics: dict[str, float] | None = None,
+        memory: dict[str, int] | None = None,
+    ) -> None:  # fmt: skip
+        """Add one finished step, now and then with ``memory``, see ``footprint``.
 
         Raises:
             EnvironmentFault: no space, no permission, or a device error.
@@ -54,6 +58,7 @@ class Log:
         line = {"step": step, "epoch": epoch, "loss": loss, "lr": lr, "clips": clips, **(metrics or {})}
         self.last_loss = loss
         line["seconds"] = round(time.monotonic() - self._begun, 3)
+        line |= memory or {}
         with disk(self._path.parent):
             self._out.write(json.dumps(line) + "\n")
             if self._writer:

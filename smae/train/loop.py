@@ -23,6 +23,7 @@ from smae.errors import DataError, Interrupted, NonFiniteError
 from smae.train.average import Average
 from smae.train.checkpoint import Checkpoint, load_weights, save_checkpoint, unpack_optimizer
 from smae.train.config import Optim, Train
+from smae.train.footprint import footprint
 from smae.train.late import Late
 from smae.train.log import Log
 from smae.train.objectives import Objective
@@ -245,9 +246,11 @@ class Loop:
                 "step was not taken. The last checkpoint is sound; try a lower optim.lr, or --set "
                 f"train.precision=float32. Clips: {', '.join(str(int(i)) for i in step.index[:8])}, ..."
             )
-        log.step(at.step, epoch=at.epoch, loss=loss, lr=step.lr, clips=step.clips, metrics=metrics)
+        due = at.step == self.steps or at.step % self.settings.log_every == 0
+        memory = footprint(self.device) if due else None
+        log.step(at.step, epoch=at.epoch, loss=loss, lr=step.lr, clips=step.clips, metrics=metrics, memory=memory)
         clock.count(step.clips, loss)
-        if at.step == self.steps or at.step % self.settings.log_every == 0:
+        if due:
             report(clock.progress(at.step, epoch=at.epoch, lr=step.lr))
 
     def save(self) -> None:

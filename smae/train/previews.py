@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,39 +16,84 @@ from smae.drawing.scene import ABSENT, HIDDEN, REBUILT, TRACKED
 from smae.errors import DataError
 from smae.train.config import RunConfig
 from smae.train.objectives import Objective
-from smae.train.page import ClipPicture
+
+_BATCH = 64
 
 
-def previews(objective: Objective, store: Store, config: RunConfig, *, clips: NDArray[np.int64]) -> list[ClipPicture]:
+@dataclass(frozen=True, eq=False)
+class Rebuilt:
+    """One clip, parts of it hidden and filled in again.
+
+    Attributes:
+        index: the clip's number in the store.
+        original: float32 [M, T, V, 3], metres, as the encoder gets it.
+        hidden: bool [M, T, V], present joints that the encoder did not see.
+        filled: float32 [M, T, V, 3], the same with hidden joints as the decoder guesses them.
+        seen: bool [M, T, V], joints that are there at all.
+    """
+
+    index: int
+    original: NDArray[np.float32]
+    hidden: NDArray[np.bool_]
+    filled: NDArray[np.float32]
+    seen: NDArray[np.bool_]
+
+    @property
+    def off(self) -> NDArray[np.float64]:
+        """Float64 [M, T, V], millimetres between guess and truth; NaN where nothing was hidden."""
+        away = 1000 * np.linalg.norm((self.original - self.filled).astype(np.float64), axis=-1)
+        off: NDArray[np.float64] = np.where(self.hidden, away, np.nan)
+        return off
+
+
+def rebuild(objective: Objective, store: Store, config: RunConfig, *, clips: NDArray[np.int64]) -> list[Rebuilt]:
     """Return clips of a store as the objective sees, hides and rebuilds them; none for one that rebuilds nothing.
 
     Raises:
         DataError: what it rebuilds is not finite.
     """
     loader = Loader(
-        store, clips, augment=config.augment, batch=len(clips), seed=config.seed, train=False,
+        store, clips, augment=config.augment, batch=_BATCH, seed=config.seed, train=False,
         device=torch.device("cpu"), workers=0,
     )  # fmt: skip
-    batch = next(iter(loader.epoch(0)))
-    preview = objective.preview(batch, batch.noise(config.seed))
-    if preview is None:
-        return []
-    if not bool(preview.rebuilt.isfinite().all()):
-        raise DataError("the reconstruction of the shown clips is not finite: the checkpoint is damaged or diverged")
-    pictures = []
-    for number, clip in enumerate(batch.index.tolist()):
-        items = (batch.clip == number).nonzero()[:, 0]
-        pictures.append(
-            ClipPicture(
-                title=clip_title(store, clip),
-                original=batch.x[items].numpy(),
-                masked=preview.hidden[items].numpy(),
-                reconstructed=preview.rebuilt[items].numpy(),
-                bones=store.layout.bones,
-                joints=store.layout.joints,
+    found = []
+    for batch in loader.epoch(0):
+        preview = objective.preview(batch, batch.noise(config.seed))
+        if preview is None:
+            return []
+        if not bool(preview.rebuilt.isfinite().all()):
+            raise DataError(
+                "the reconstruction of the shown clips is not finite: the checkpoint is damaged or diverged"
             )
-        )
-    return pictures
+        for number, clip in enumerate(batch.index.tolist()):
+            items = (batch.clip == number).nonzero()[:, 0]
+            original = batch.x[items].numpy()
+            there = (original != 0).any((-1, -2))[..., None] & np.isfinite(original).all(-1)
+            seen = np.asarray(np.broadcast_to(there, original.shape[:3]), np.bool_)
+            hidden = seen & preview.hidden[items].numpy()
+            found.append(Rebuilt(clip, original, hidden, preview.rebuilt[items].numpy(), seen))
+    return found
+
+
+def scene_of(made: Rebuilt, objective: Objective, store: Store, config: RunConfig) -> Scene:
+    """Return the scene of a clip: original, masked, filled in."""
+    original = np.where(made.seen, np.uint8(TRACKED), np.uint8(ABSENT))
+    panels = (
+        Panel("original", made.original, original),
+        Panel("masked", made.original, np.where(made.hidden, np.uint8(HIDDEN), original)),
+        Panel("filled in", made.filled, np.where(made.hidden, np.uint8(REBUILT), original), ghost=0),
+    )
+    off = float(np.nanmean(made.off)) if made.hidden.any() else 0.0
+    facts = (
+        ("store", place_of(store, made.index)),
+        ("objective", config.objective.name),
+        ("masking", config.masking.name),
+        ("hidden", f"{made.hidden.sum() / max(1, made.seen.sum()):.0%} of the joints"),
+        ("filled in", f"{off:.0f} mm off on average"),
+    )
+    notes = (objective.preview_note,) if objective.preview_note else ()
+    name = str(store.clips.name[made.index])
+    return Scene(name, clip_title(store, made.index), panels, store.layout, facts, notes, real_time=False)
 
 
 def scene_of_preview(objective: Objective, store: Store, config: RunConfig, *, index: int) -> Scene:
@@ -55,33 +102,10 @@ def scene_of_preview(objective: Objective, store: Store, config: RunConfig, *, i
     Raises:
         DataError: the objective rebuilds nothing in space, or what it rebuilds is not finite.
     """
-    pictures = previews(objective, store, config, clips=np.array([index], np.int64))
-    if not pictures:
+    made = rebuild(objective, store, config, clips=np.array([index], np.int64))
+    if not made:
         raise DataError(
             f"objective '{config.objective.name}' rebuilds nothing that could be shown (it predicts no places): "
             "leave --run out, or name a run of another objective"
         )
-    picture = pictures[0]
-    seen = (picture.original != 0).any((-1, -2))[..., None] & np.isfinite(picture.original).all(-1)
-    original = np.where(seen, np.uint8(TRACKED), np.uint8(ABSENT))
-    hidden = seen & picture.masked
-    panels = (
-        Panel("original", picture.original, original),
-        Panel("masked", picture.original, np.where(hidden, np.uint8(HIDDEN), original)),
-        Panel("filled in", picture.reconstructed, np.where(hidden, np.uint8(REBUILT), original), ghost=0),
-    )
-    facts = (
-        ("store", place_of(store, index)),
-        ("objective", config.objective.name),
-        ("masking", config.masking.name),
-        ("hidden", f"{hidden.sum() / max(1, seen.sum()):.0%} of the joints"),
-        ("filled in", f"{_millimetres_off(picture, hidden):.0f} mm off on average"),
-    )
-    notes = (objective.preview_note,) if objective.preview_note else ()
-    name = str(store.clips.name[index])
-    return Scene(name, picture.title, panels, store.layout, facts, notes, real_time=False)
-
-
-def _millimetres_off(picture: ClipPicture, hidden: NDArray[np.bool_]) -> float:
-    off = np.linalg.norm((picture.original - picture.reconstructed)[hidden], axis=-1)
-    return 1000 * float(off.mean()) if len(off) else 0.0
+    return scene_of(made[0], objective, store, config)

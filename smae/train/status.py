@@ -11,7 +11,7 @@ from typing import Any
 
 from smae.data.unfinished import is_locked
 from smae.errors import DataError
-from smae.train.page import PRETRAINED
+from smae.train.report.results import PRETRAINED
 from smae.train.run import Run, read_json
 
 _TAIL = 1 << 16

@@ -27,6 +27,7 @@ from smae.models.encoders import Encoder, encoders
 from smae.skeleton import LAYOUTS, Layout
 from smae.train.checkpoint import load_weights, not_finite, weights_of
 from smae.train.config import part_of
+from smae.train.features import Pool
 from smae.train.probes.finetune import Classifier
 from smae.train.probes.linear import LinearClassifier
 from smae.train.run import read_json
@@ -48,6 +49,7 @@ class Head(Section):
     kind: Literal["linear", "finetune"]
     classes: tuple[str, ...] = Field(min_length=1)
     hidden: int = Field(0, ge=0, description="width of the hidden layer of a finetune head")
+    pool: Pool = Field("mean", description="how a linear head's features are pooled")
 
 
 class Prepared(Section):
@@ -181,7 +183,7 @@ def build_model(encoder: Encoder, head: Head | None) -> nn.Module:
     if head is None:
         return encoder
     if head.kind == "linear":
-        return LinearClassifier(encoder, classes=len(head.classes))
+        return LinearClassifier(encoder, classes=len(head.classes), pool=head.pool)
     return Classifier(encoder, classes=len(head.classes), hidden=head.hidden, dropout=0.0)
 
 

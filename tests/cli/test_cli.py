@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from smae.data.synthetic.synth import synthesise
 from smae.errors import NonFiniteError
 from smae_cli import console
 from smae_cli.main import COMMANDS, run
@@ -57,6 +60,23 @@ def test_every_command_has_help_of_its_own(name, capsys):
     assert "--json" in text
 
 
+def test_the_help_of_synth_tells_its_defaults(capsys):
+    assert run(["synth", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    parameters = inspect.signature(synthesise).parameters
+    for name in ("seed", "actions", "subjects", "cameras", "replications"):
+        assert re.search(rf"--{name} [^;]*; {parameters[name].default} by default", text)
+
+
+def test_the_settings_of_a_recipe_are_told(capsys):
+    assert run(["recipes", "cpu"]) == 0
+    assert '[masking]\nname = "spatial-temporal"' in capsys.readouterr().out
+    assert run(["recipes", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["encoder"]["dim"] == 128
+    assert run(["recipes", "cpo"]) == 2
+    assert "did you mean 'cpu'?" in capsys.readouterr().err
+
+
 def test_the_version_is_told(capsys):
     assert run(["--version"]) == 0
     assert capsys.readouterr().out.startswith("smae, version ")
@@ -66,6 +86,11 @@ def test_the_version_is_told(capsys):
 def test_an_unknown_command_gets_a_hint(capsys, typed, meant):
     assert run([typed]) == 2
     assert f"No such command '{typed}'. Did you mean '{meant}'?" in capsys.readouterr().err
+
+
+def test_an_unknown_benchmark_gets_a_hint(capsys):
+    assert run(["bench", "lodaer"]) == 2
+    assert "No such command 'lodaer'. Did you mean 'loader'?" in capsys.readouterr().err
 
 
 def test_an_unknown_option_gets_a_hint(capsys):

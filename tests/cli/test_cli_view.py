@@ -78,5 +78,7 @@ def test_classes_are_listed_with_their_names(smae, home, capsys):
     assert code == 0
     assert sum(one["clips"] for one in result["classes"]) == 2
     assert result["classes"][0]["name"] == "A001 drink water"
+    assert run(["info", "ntu.zarr", "--card"]) == 0
+    assert capsys.readouterr().out.startswith("# ntu.zarr\n")
     assert run(["info", "ntu.zarr", "--classes"]) == 0
     assert "drink water" in capsys.readouterr().out

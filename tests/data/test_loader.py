@@ -87,6 +87,9 @@ def assert_as_oracle(batches: list[Batch], store: FakeStore, *, augment: Augment
         (Augment(frames=21, noise=0.05), "reference", False),
         (Augment(frames=20, noise=0.05, mirror=True, scale=0.2, stream="bone"), "exact", True),
         (Augment(frames=20, noise=0.05, mirror=True, turn=1.0, stream="motion"), "reference", True),
+        (Augment(frames=20, align="heading"), "reference", True),
+        (Augment(frames=20, align="body", mirror=True, turn=3.1), "exact", True),
+        (Augment(frames=20, align="body"), "reference", False),
     ],
 )
 def test_batches_equal_the_naive_ones(augment: Augment, mode: str, train: bool) -> None:

@@ -138,6 +138,8 @@ def test_info_counts(store: Store) -> None:
 def test_unknown_clips_and_missing_stores_are_told(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'clip32'"):
         store.index_of("clip-32")
+    with pytest.raises(DataError, match=r"found nothing.*; did you mean 'data\.zarr'\?"):
+        open_store(store.path.parent / "dat.zarr")
     with pytest.raises(DataError, match="found nothing"):
         open_store(tmp_path / "none.zarr")
     with pytest.raises(DataError, match=r"found no manifest\.json"):

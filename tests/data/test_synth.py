@@ -47,7 +47,7 @@ def ids_by_frame(path):
 
 
 def test_every_file_passes_the_strict_reader(raw):
-    files = sorted(raw.out.iterdir())
+    files = sorted(raw.out.glob("*.skeleton"))
     assert len(files) == raw.files == 12 * 2
     assert {f.name[16:20] for f in files} == set(raw.classes) == set(list(CLASSES)[:12])
     frames = 0
@@ -64,7 +64,7 @@ def test_every_file_passes_the_strict_reader(raw):
 
 def test_two_person_actions_have_two_bodies_and_the_others_one(tmp_path):
     synthesise(tmp_path / "raw", actions=12, subjects=1, cameras=1, replications=1, hard=False)
-    bodies = {p.name[16:20]: len(set(chain(*ids_by_frame(p)))) for p in (tmp_path / "raw").iterdir()}
+    bodies = {p.name[16:20]: len(set(chain(*ids_by_frame(p)))) for p in (tmp_path / "raw").glob("*.skeleton")}
     assert {name for name, count in bodies.items() if count == 2} == {"A011", "A012"}
     assert {count for name, count in bodies.items() if name not in ("A011", "A012")} == {1}
 
@@ -72,7 +72,7 @@ def test_two_person_actions_have_two_bodies_and_the_others_one(tmp_path):
 def test_hard_data_hold_every_kind_of_fault(tmp_path):
     summary = synthesise(tmp_path / "raw", actions=12, subjects=2, cameras=1, replications=1)
     assert set(summary.faults) == {"gap", "new-id", "late-body", "short-phantom", "wide-phantom"}
-    recordings = [ids_by_frame(p) for p in (tmp_path / "raw").iterdir()]
+    recordings = [ids_by_frame(p) for p in (tmp_path / "raw").glob("*.skeleton")]
     assert any([] in frames for frames in recordings), "no frame is empty"
     counts = [Counter(chain(*frames)) for frames in recordings]
     assert max(map(len, counts)) > 2, "no phantom beside two people"
@@ -88,19 +88,19 @@ def test_the_same_arguments_give_the_same_bytes_whatever_the_hash_seed(raw, tmp_
     subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, check=True, env={"PYTHONHASHSEED": "77", "PYTHONPATH": path}
     )
-    for file in raw.out.iterdir():
+    for file in raw.out.glob("*.skeleton"):
         assert (tmp_path / "raw" / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 def test_another_seed_gives_other_people(raw, tmp_path):
     synthesise(tmp_path / "raw", seed=4, actions=1, subjects=1, cameras=1, replications=1)
-    (other,) = (tmp_path / "raw").iterdir()
+    (other,) = (tmp_path / "raw").glob("*.skeleton")
     assert other.read_bytes() != (raw.out / other.name).read_bytes()
 
 
 def test_cameras_see_one_performance_from_three_sides(tmp_path):
     synthesise(tmp_path / "raw", actions=1, subjects=1, cameras=3, replications=1, hard=False)
-    seen = [read_plain(p.read_bytes()).xyz for p in sorted((tmp_path / "raw").iterdir())]
+    seen = [read_plain(p.read_bytes()).xyz for p in sorted((tmp_path / "raw").glob("*.skeleton"))]
     assert len({len(xyz) for xyz in seen}) == 1
     across = [np.median(xyz[:, JOINT["right shoulder"]] - xyz[:, JOINT["left shoulder"]], axis=0) for xyz in seen]
     middle, left, right = (np.degrees(np.arctan2(v[2], v[0])) for v in across)
@@ -116,7 +116,7 @@ def test_an_output_with_files_is_refused_and_overwrite_keeps_what_is_not_a_recor
     with pytest.raises(ConfigError, match="expected an empty folder, found 2 entries"):
         synthesise(tmp_path, **arguments)
     synthesise(tmp_path, **arguments, overwrite=True)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["S002C001P001R001A001.skeleton", "notes.txt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["S002C001P001R001A001.skeleton", "classes.txt", "notes.txt"]
     with pytest.raises(ConfigError, match="found a file"):
         synthesise(tmp_path / "notes.txt", **arguments, overwrite=True)
 

@@ -66,6 +66,31 @@ def turned(point: Array, x: float, y: float, z: float) -> Array:
     return np.array([a, b, c])
 
 
+def axes(clip: Array, *, align: str, layout: Layout) -> Array:
+    """Return the turn [3, 3] that ``align`` asks for, by the first row of a clip [M, T, V, 3] with anybody in it."""
+    for body in clip:
+        whole = filled(body)
+        for t in range(len(body)):
+            if not (np.nan_to_num(body[t]) != 0).any():
+                continue
+            across = [0.0, 0.0, 0.0]
+            for left, right in layout.across:
+                across = [across[c] + whole[t, right, c] - whole[t, left, c] for c in range(3)]
+            assert layout.spine is not None
+            low, high = layout.spine
+            up = [whole[t, high, c] - whole[t, low, c] for c in range(3)] if align == "body" else [0.0, 1.0, 0.0]
+            if math.hypot(*up) < 1e-6:
+                return np.eye(3)
+            up = [number / math.hypot(*up) for number in up]
+            along = sum(across[c] * up[c] for c in range(3))
+            across = [across[c] - along * up[c] for c in range(3)]
+            if math.hypot(*across) < 1e-6:
+                return np.eye(3)
+            across = [number / math.hypot(*across) for number in across]
+            return np.array([across, up, np.cross(across, up)])
+    return np.eye(3)
+
+
 def items(
     store: FakeStore, index: int, *, augment: Augment, seed: int, epoch: int, augmented: bool, layout: Layout = NTU25
 ) -> list[tuple[int, Array]]:
@@ -76,10 +101,12 @@ def items(
     draws = tuple(noise.uniform("crop", 2)[0].astype(float).tolist()) if augmented else None
     start, length = window(valid, draws, augment)
     cut = slice(begin + start, begin + start + length)
+    turn = np.eye(3) if augment.align == "none" else axes(clip, align=augment.align, layout=layout)
     bodies = [m for m in range(len(clip)) if (np.nan_to_num(clip[m, cut]) != 0).any()] or [0]
     made = []
     for body in bodies:
         x = resized(filled(clip[body])[cut], augment.frames)
+        x = np.array([[turn @ point for point in frame] for frame in x])
         if augmented:
             x = varied(x, noise, augment, layout)
             x = noisy(x, Noise(seed, epoch, np.array([index]), np.array([body])), augment.noise)

@@ -10,7 +10,7 @@ from smae.config import merge
 from smae.data.loading.loader import Loader
 from smae.train.build import build_objective
 from smae.train.config import RunConfig, build_config
-from smae.train.log import Log, read_log
+from smae.train.log import MACHINE, Log, read_log
 from smae.train.loop import Loop
 from smae.train.pretrain import identity
 from smae.train.probes import Exam
@@ -72,7 +72,7 @@ def run_through(loop: Loop, *, stop_at: int = 0) -> list[int]:
 
 def log_of(run: Run) -> list[dict[str, Any]]:
     """Return the log without what the clock decides."""
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in read_log(run.log)]
+    return [{key: value for key, value in line.items() if key not in MACHINE} for line in read_log(run.log)]
 
 
 def small_exam(store: FakeStore, **sections: Any) -> Exam:

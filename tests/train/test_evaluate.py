@@ -47,6 +47,12 @@ def test_baselines_stand_beside_each_result(result):
     assert ranked == {PRETRAINED, RANDOM, RAW}
 
 
+def test_baselines_can_be_left_out_where_they_are_known_already(result):
+    exam = small_exam(STORE, linear={"epochs": 5, "views": 0})
+    bare = evaluate(build_objective(exam.config, STORE.layout).encoder, exam, modes=["linear", "knn"], baselines=False)
+    assert bare.rows == [row for row in result.rows if row.what in (PRETRAINED, CHANCE)]
+
+
 def test_confusion_counts_every_test_clip_in_its_row(result):
     test = STORE.split("all").test
     for mode in ("linear", "knn"):

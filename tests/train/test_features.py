@@ -55,3 +55,17 @@ def test_pooled_is_the_mean_of_all_tokens_in_evaluation_mode(tmp_path):
     assert not encoder.training
     assert torch.equal(found, again)
     assert np.abs((found - expected).numpy()).max() < 1e-6
+
+
+def test_joints_and_tokens_can_stand_side_by_side(tmp_path):
+    encoder = small_loop(FakeStore.random(clips=4, seed=0), Run(tmp_path), small_config()).objective.encoder
+    batch = small_batch(NTU25, frames=12, clips=3)
+    with torch.no_grad():
+        tokens = mean_over_bodies(encoder(batch.x), batch)
+        joints, whole = (Pooled(encoder, pool)(batch) for pool in ("joints", "tokens"))
+    times, dim = encoder.grid.times, encoder.dim
+    assert (Pooled(encoder, "joints").width, Pooled(encoder, "tokens").width) == (25 * dim, times * 25 * dim)
+    torch.testing.assert_close(whole, tokens.flatten(1))
+    for joint in range(25):
+        own = torch.stack([tokens[:, time * 25 + joint] for time in range(times)]).mean(0)
+        torch.testing.assert_close(joints[:, joint * dim : (joint + 1) * dim], own)

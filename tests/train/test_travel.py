@@ -47,12 +47,12 @@ def test_an_encoder_comes_back_ready_for_use(tmp_path):
     assert list(tmp_path.iterdir()) == [folder], "nothing half-written stays"
 
 
-@pytest.mark.parametrize("kind", ["linear", "finetune"])
-def test_a_head_comes_back_with_its_classes_and_clips_are_made_alike(tmp_path, kind):
+@pytest.mark.parametrize(("kind", "pool"), [("linear", "mean"), ("linear", "tokens"), ("finetune", "mean")])
+def test_a_head_comes_back_with_its_classes_and_clips_are_made_alike(tmp_path, kind, pool):
     batch = small_batch(NTU25, frames=12)
-    head = Head(kind=kind, classes=("A001", "A002", "A003"), hidden=8 if kind == "finetune" else 0)
+    head = Head(kind=kind, classes=("A001", "A002", "A003"), hidden=8 if kind == "finetune" else 0, pool=pool)
     model = (
-        LinearClassifier(encoder_of(), classes=3)
+        LinearClassifier(encoder_of(), classes=3, pool=pool)
         if kind == "linear"
         else Classifier(encoder_of(), classes=3, hidden=8, dropout=0.5)
     ).eval()

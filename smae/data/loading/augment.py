@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,11 @@ class Augment(Section):
     scale: float = Field(0.0, ge=0, lt=1, description="largest relative change of size: factor in [1 - s, 1 + s)")
     mirror: bool = Field(False, description="swap left and right in every other clip, at random")
     turn: float = Field(0.0, ge=0, le=math.pi, description="largest turn about the vertical axis y, in rad")
+    align: Literal["none", "heading", "body"] = Field(
+        "none",
+        description="first turn each clip, testing's too, so that hips and shoulders of its first frame run along x "
+        "(heading), and the spine along y as well (body): what a camera's place adds is gone",
+    )
     stream: Stream = Field(
         "joint",
         description="joint: positions; bone: joint minus its parent; motion: next frame minus this one (metres)",

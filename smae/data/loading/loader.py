@@ -13,6 +13,7 @@ from smae.data.loading.ahead import ahead
 from smae.data.loading.assemble import Assemble, Fused, Gathered, Staged
 from smae.data.loading.augment import Augment, Variation, vary, windows
 from smae.data.loading.batch import Batch
+from smae.data.loading.facing import trunk_of
 from smae.data.loading.memory import Mode, choose
 from smae.data.loading.order import BLOCK_ROWS, Ints, shuffled, steps_of
 from smae.data.loading.plan import Plan, Style
@@ -78,11 +79,12 @@ class Loader:
             kernel: what makes items on a GPU: torch in several passes, or one Triton kernel; on the CPU it is Numba's.
             augmented: vary the clips at random, or take their centre as in testing; like ``train`` unless said.
             block_rows: rows of a block.
-            rank, world: which of how many processes this is.
+            rank: which process this is, from 0 on.
+            world: how many there are.
 
         Raises:
             ConfigError: an empty index, numbers outside the store or given twice, a size below its least value, or a
-                batch with fewer clips than ranks.
+                batch with fewer clips than ranks, or a layout without a trunk to align.
             EnvironmentFault: a Triton kernel is chosen outright, and cannot run here.
         """
         self.index = _checked(index, clips=len(store))
@@ -100,7 +102,8 @@ class Loader:
         self._store, self._batch, self._seed, self._device = store, batch, seed, device
         self._train, self._augmented = train, train if augmented is None else augmented
         self._workers, self._window, self._drop_last = workers, window, drop_last
-        self._chosen = Chosen(store, self.index, block_rows=block_rows)
+        trunk = trunk_of(store.layout, align=augment.align)
+        self._chosen = Chosen(store, self.index, block_rows=block_rows, trunk=trunk)
         self.residency = choose(self._chosen.nbytes, mode=mode, device=device)
         self._source: Resident | Streaming = (
             Streaming(self._chosen, workers=workers, window=window)
@@ -208,9 +211,10 @@ class Loader:
         frames, bodies = self._chosen.frames[step], self._chosen.bodies[step]
         clip, body, first = list_items(held.present, held.start, frames, bodies, held.begin + start, length)
         joint = self._joint[variation.mirrored.astype(np.int64)]
+        space = variation.space if held.axes is None else variation.space @ held.axes
         index = self.index[step]
         noise = Noise(self._seed, epoch, index[clip], body) if self._style.sigma else None
-        x = assemble(held.rows, Plan(first, length[clip], variation.space[clip], joint[clip], noise))
+        x = assemble(held.rows, Plan(first, length[clip], space[clip], joint[clip], noise))
         columns = (clip, body, index, self._label[step])
         clip_t, body_t, index_t, label_t = (torch.from_numpy(column).to(self._device) for column in columns)
         return Batch(x, clip_t, body_t, index_t, label_t, epoch)

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from smae.data.loading.facing import Trunk, facing
 from smae.data.loading.memory import in_words
 from smae.data.loading.order import block_of
 from smae.data.loading.rows_fast import centre, hold, spans, take
@@ -69,7 +70,8 @@ class Held(NamedTuple):
     """The rows of a step's clips, in memory.
 
     ``rows`` float32 [R, V, 3] and ``present`` uint8 [R] hold them and others; ``start`` int64 [B] is each clip's first
-    row there; its crop is taken from ``valid`` int64 [B] frames, of which ``begin`` int64 [B] is the first.
+    row there; its crop is taken from ``valid`` int64 [B] frames, of which ``begin`` int64 [B] is the first. ``axes``
+    float32 [B, 3, 3] turns each person one way, where that is asked for.
     """
 
     rows: NDArray[np.float32]
@@ -77,6 +79,7 @@ class Held(NamedTuple):
     start: Ints
     begin: Ints
     valid: Ints
+    axes: NDArray[np.float32] | None
 
 
 class Chosen:
@@ -87,11 +90,12 @@ class Chosen:
         rows: int64 [n], each clip's rows, all bodies together.
         block: int64 [n], 0-based among the blocks in use.
         edges: int64 [blocks + 1]; block k holds the clips edges[k] to edges[k + 1].
+        trunk: the joints by which clips are turned one way, or None where they stay as they are.
     """
 
-    def __init__(self, store: Readable, index: Ints, *, block_rows: int) -> None:
+    def __init__(self, store: Readable, index: Ints, *, block_rows: int, trunk: Trunk | None) -> None:
         columns = store.clips
-        self.store = store
+        self.store, self.trunk = store, trunk
         self.offset, self.frames, self.bodies = (
             np.asarray(column)[index].astype(np.int64) for column in (columns.offset, columns.frames, columns.bodies)
         )
@@ -124,6 +128,7 @@ class Shelf:
         self.chosen = chosen
         self.present = np.empty(rows, np.uint8)
         self.start, self.begin, self.valid = (np.zeros(len(chosen.offset), np.int64) for _ in range(3))
+        self.axes = np.empty((len(chosen.offset), 3, 3), np.float32) if chosen.trunk else None
 
     def read(self, block: int, *, at: int) -> None:
         """Read a block in one piece and put its chosen clips end to end from row ``at``; gaps (NaN) are filled."""
@@ -140,13 +145,17 @@ class Shelf:
         if gaps:
             track = np.repeat(frames, bodies)
             hold(self.rows, at + np.cumsum(track) - track, track)
+        if chosen.trunk and self.axes is not None:
+            across, spine, upright = chosen.trunk.across, chosen.trunk.spine, chosen.trunk.upright
+            facing(self.rows, self.present, start, count, across, spine, upright, self.axes[clips])
         # Frames of an exact store keep their time, so counting frames would cut off the end of a clip with a pause.
         prefix = chosen.store.mode != "exact"
         spans(self.present, start, frames, bodies, prefix, self.begin[clips], self.valid[clips])
 
     def held(self, step: Ints) -> Held:
         """Return the clips at the positions of a step."""
-        return Held(self.rows, self.present, self.start[step], self.begin[step], self.valid[step])
+        axes = None if self.axes is None else self.axes[step]
+        return Held(self.rows, self.present, self.start[step], self.begin[step], self.valid[step], axes)
 
 
 class Resident:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from itertools import groupby
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from smae._version import __version__
+from smae.data.class_names import told_names
 from smae.data.clip_table import ClipFacts
 from smae.data.sources import SOURCES, Inventory, Refused, Sample, Source
 from smae.data.storage.manifest import STORE_VERSION
@@ -87,6 +88,7 @@ class Plan:
         excluded: how many samples are left out by rule, by reason.
         duplicates: second copies of samples, with the same bytes.
         ignored: files that are no samples.
+        names: of classes in words, by id, where the data or the user told them.
     """
 
     settings: Settings
@@ -100,6 +102,7 @@ class Plan:
     excluded: dict[str, int]
     duplicates: int
     ignored: int
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def found(self) -> int:
@@ -138,6 +141,7 @@ class Plan:
             "excluded": self.excluded,
             "duplicates": self.duplicates,
             "ignored": self.ignored,
+            "names": dict(self.names),
         }
 
     def encode(self) -> bytes:
@@ -145,8 +149,9 @@ class Plan:
         return json.dumps(self.to_json(), sort_keys=True).encode("ascii")
 
     def origin(self) -> dict[str, Any]:
-        """Return what the store keeps of the plan: the settings and the digest of the samples."""
-        return asdict(self.settings) | {"inputs": self.digest}
+        """Return what the store keeps of the plan: the settings, the digest of the samples, names of classes if any."""
+        named = {"names": dict(self.names)} if self.names else {}
+        return asdict(self.settings) | {"inputs": self.digest} | named
 
     @cached_property
     def digest(self) -> str:
@@ -156,13 +161,19 @@ class Plan:
         return hashlib.sha256("\n".join(lines).encode("ascii", "backslashreplace")).hexdigest()
 
 
-def make_plan(raw: Path, settings: Settings) -> Plan:
+def make_plan(raw: Path, settings: Settings, *, names: Path | None = None) -> Plan:
     """Look at everything under ``raw`` and decide what to do with it.
 
-    Reads nothing but samples that occur twice, to see whether their bytes are the same.
+    Reads nothing but the names of classes, and samples that occur twice, to see whether their bytes are the same.
+
+    Args:
+        raw: folder or zip of recordings.
+        settings: what decides the store's bytes besides them.
+        names: file of class names; ``classes.txt`` in ``raw``, if it is there, when left out.
 
     Raises:
-        ConfigError: ``raw`` is missing or cannot be listed, or its data were cleaned in another mode.
+        ConfigError: ``raw`` is missing or cannot be listed, its data were cleaned in another mode, or the names of
+            classes cannot be read.
         UnknownNameError: no such source.
         DataError: no sample at all, a damaged archive, or one name with two different contents.
     """
@@ -182,11 +193,12 @@ def make_plan(raw: Path, settings: Settings) -> Plan:
         raise DataError(f"all {len(samples)} recordings in {raw} are on the list of missing skeletons: nothing is left")
     facts = [source.facts(sample.name) for sample in kept]
     excluded = len(samples) - len(kept)
+    classes = tuple(sorted({fact.action for fact in facts}))
     return Plan(
         settings=replace(settings, mode=source.cleaned or settings.mode),
         layout=source.layout,
         dataset=source.dataset(facts),
-        classes=tuple(sorted({fact.action for fact in facts})),
+        classes=classes,
         samples=kept,
         facts=tuple(facts),
         splits=source.splits(),
@@ -194,6 +206,7 @@ def make_plan(raw: Path, settings: Settings) -> Plan:
         excluded={"missing-list": excluded} if excluded else {},
         duplicates=copies,
         ignored=inventory.ignored,
+        names=told_names(raw, classes, given=names),
     )
 
 
@@ -216,7 +229,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         if before[name] != after[name]
     ]
     lines += changes[:_SHOWN] + ([f"and {len(changes) - _SHOWN} more samples"] if len(changes) > _SHOWN else [])
-    for key in ("inputs", "tasks", "refused", "excluded", "duplicates", "ignored"):
+    for key in ("inputs", "tasks", "refused", "excluded", "duplicates", "ignored", "names"):
         if old.get(key) != new[key]:
             lines.append(f"{key}: was {_brief(old.get(key))}, now {_brief(new[key])}")
     return lines
@@ -257,4 +270,4 @@ def _first_refused(inventory: Inventory) -> str:
 
 
 def _brief(value: Any) -> str:
-    return f"a list of {len(value)}" if isinstance(value, list) else str(value)
+    return f"a list of {len(value)}" if isinstance(value, list) else str(value)[:200]

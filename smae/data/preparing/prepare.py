@@ -44,6 +44,7 @@ def prepare(
     max_range: float = 20.0,
     missing_list: bool = True,
     codec: str = "float32",
+    classes: Path | str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> PrepareSummary:
     """Read every recording under ``raw`` and write the store ``out``.
@@ -70,6 +71,8 @@ def prepare(
         max_range: metres; a coordinate beyond makes a file bad.
         missing_list: leave out the samples that published results leave out.
         codec: how joints are kept: ``float32``, or ``int16`` steps of 2^-12 m, which take less than half the room.
+        classes: text file that names the classes, one a line or ``number,name``; ``classes.txt`` in ``raw``, if it is
+            there, when left out.
         progress: told after each task.
 
     Raises:
@@ -94,7 +97,7 @@ def prepare(
         with sigterm_interrupts(), work.lock():
             going_on = _check_output(work, resume=resume, overwrite=overwrite)
             warm_up(executor, workers=workers)
-            plan = make_plan(raw, settings)
+            plan = make_plan(raw, settings, names=Path(classes) if classes is not None else None)
             if resume and work.occupied:
                 # Also where a run was killed between publishing and clearing up.
                 done = _already_done(open_store(out), plan, began, replace=overwrite or going_on)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 
+from smae.data.class_names import NAMES_FILE
 from smae.data.sources.base import MAX_BYTES, Inventory, Refused, Sample
 from smae.data.sources.files import open_archive, packed_member, refuse_member
 from smae.errors import ConfigError, EnvironmentFault
@@ -102,6 +103,8 @@ def _sort_entry(entry: os.DirEntry[str], path: str, root: Path, finds: _Finds) -
     else:
         real, linked = entry.stat(follow_symlinks=False), path
     regular = stat.S_ISREG(real.st_mode)
+    if path == NAMES_FILE and regular:
+        return  # no sample, but no stray file either: prepare reads it
     if is_zip and regular:
         _list_zip(root / linked, linked, finds)
         return

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smae.data.actions import names_note
 from smae.data.storage.manifest import MANIFEST
 from smae.data.storage.store import Store
 
@@ -48,6 +49,7 @@ class StoreInfo:
         counts: what was found, kept and left out when it was prepared.
         codec: how joints are kept.
         bytes: on disk, manifest included.
+        names_note: what one should know of the names of its classes; often nothing.
     """
 
     path: Path | str
@@ -71,6 +73,7 @@ class StoreInfo:
     counts: dict[str, Any]
     codec: str
     bytes: int
+    names_note: str
 
 
 def info(store: Store) -> StoreInfo:
@@ -99,6 +102,7 @@ def info(store: Store) -> StoreInfo:
         counts=dict(store.attributes.counts),
         codec=store.attributes.codec.name,
         bytes=sum(record.size for record in store.files.values()) + store.place.sizes()[MANIFEST],
+        names_note=names_note(store),
     )
 
 

@@ -75,6 +75,12 @@ class Attributes:
     origin: Mapping[str, Any]
     counts: Mapping[str, Any]
 
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Names of classes in words, by id, as they were told when it was prepared; often none."""
+        names: Mapping[str, str] = self.origin.get("names", {})
+        return names
+
 
 def rows_metadata(shape: tuple[int, ...], dtype: str) -> ArrayMetadata:
     """Return the only metadata that ``joints`` and ``state`` may have at this shape and type."""
@@ -112,6 +118,9 @@ def read_attributes(place: Place) -> Attributes:
         frames = said["frames"]
         if frames is not None and (type(frames) is not int or frames < 1):
             raise ValueError("'frames' is neither null nor a positive integer")
+        origin = dict(said["origin"])
+        for id_, name in dict(origin.get("names", {})).items():
+            _text(id_), _text(name)
         return Attributes(
             layout=LAYOUTS.get(_text(said["layout"])),
             mode=said["mode"],
@@ -120,7 +129,7 @@ def read_attributes(place: Place) -> Attributes:
             classes=tuple(_text(name) for name in said["classes"]),
             frames=frames,
             splits=tuple(_text(name) for name in said["splits"]),
-            origin=dict(said["origin"]),
+            origin=origin,
             counts=dict(said["counts"]),
         )
     except (KeyError, TypeError, ValueError) as error:

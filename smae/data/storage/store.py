@@ -159,7 +159,8 @@ def open_store(path: Path | str) -> Store:
     place = open_place(path)
     if isinstance(place, LocalPlace) and not place.folder.is_dir():
         found = "a file" if place.folder.exists() else "nothing"
-        raise DataError(f"expected a store at {path}, found {found}; give the folder that prepare wrote")
+        beside = nearest(place.folder.name, (other.name for other in place.folder.parent.glob("*.zarr")))
+        raise DataError(f"expected a store at {path}, found {found}; give the folder that prepare wrote{beside}")
     fingerprint, files = read_manifest(place)
     problems = check_files(place, files)
     if problems:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from smae.data.class_names import NAMES_FILE
 from smae.data.synthetic.choreography import ACTIONS, Action, perform
 from smae.data.synthetic.kinect import FIRST_ID, TRACKED, Track, View, drift, observe, skeleton_text
 from smae.data.synthetic.kinematics import Body, Floats, forward, make_body, turn
@@ -59,6 +60,8 @@ def synthesise(
 ) -> SynthSummary:  # fmt: skip
     """Write ``actions * subjects * cameras * replications`` recordings as ``SsssCcccPpppRrrrAaaa.skeleton``.
 
+    Beside them stands ``classes.txt``, the names of the actions, which prepare takes.
+
     Subjects are numbered from 1, so that NTU-60's cross-subject split holds 1, 2, 4, 5, 8 for training and 3, 6, 7 for
     testing. Two setups alternate between subjects, C001 sees the middle, C002 and C003 stand 45 degrees to its sides.
 
@@ -86,6 +89,9 @@ def synthesise(
     faults: Counter[str] = Counter()
     try:
         _clear(out, overwrite)
+        told = dict(list(CLASSES.items())[:actions])
+        lines = "".join(f"{id_},{name}\n" for id_, name in told.items())
+        (out / NAMES_FILE).write_text(lines, encoding="ascii")
         for subject, action, replication in product(*(range(1, n + 1) for n in (subjects, actions, replications))):
             key = (seed, subject, action, replication)
             for camera, data, length, found in _performance(key, cameras=cameras, hard=hard):
@@ -95,7 +101,7 @@ def synthesise(
                 faults.update(found)
     except OSError as error:
         raise EnvironmentFault(f"cannot write synthetic recordings to {out}: {error.strerror or error}") from error
-    return SynthSummary(out, files, frames, size, dict(list(CLASSES.items())[:actions]), dict(sorted(faults.items())))
+    return SynthSummary(out, files, frames, size, told, dict(sorted(faults.items())))
 
 
 def _clear(out: Path, overwrite: bool) -> None:

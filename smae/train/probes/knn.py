@@ -17,8 +17,8 @@ _QUERY_BATCH = 1024
 
 @probes.register("knn")
 def knn(encoder: Encoder, exam: Exam) -> Scores:
-    """Judge frozen mean features by their nearest neighbours."""
-    return knn_on(Pooled(encoder), exam)
+    """Judge frozen pooled features by their nearest neighbours."""
+    return knn_on(Pooled(encoder, exam.config.knn.pool), exam)
 
 
 def knn_on(describe: Describe, exam: Exam) -> Scores:

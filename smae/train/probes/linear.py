@@ -10,21 +10,22 @@ from torch.nn.functional import cross_entropy
 
 from smae.data.loading.batch import Batch
 from smae.models.encoders import Encoder
-from smae.train.features import Describe, Pooled, extract
+from smae.train.features import Describe, Pool, Pooled, extract
 from smae.train.probes import ENCODE_BATCH, Exam, Scores, probes, score
 from smae.train.probes.selection import Watch, select
 
 
 class LinearClassifier(nn.Module):
-    """An encoder's mean features, then BatchNorm without affine and one linear map."""
+    """An encoder's pooled features, then BatchNorm without affine and one linear map."""
 
-    def __init__(self, encoder: Encoder, *, classes: int) -> None:
+    def __init__(self, encoder: Encoder, *, classes: int, pool: Pool = "mean") -> None:
         super().__init__()
-        self.encoder, self.head = encoder, linear_head(encoder.dim, classes=classes)
+        self.encoder, self.pool = encoder, pool
+        self.head = linear_head(Pooled(encoder, pool).width, classes=classes)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return logits [B, K]."""
-        return self.head(Pooled(self.encoder)(batch))  # type: ignore[no-any-return]
+        return self.head(Pooled(self.encoder, self.pool)(batch))  # type: ignore[no-any-return]
 
 
 def linear_head(width: int, *, classes: int) -> nn.Sequential:
@@ -37,10 +38,11 @@ def linear_head(width: int, *, classes: int) -> nn.Sequential:
 
 @probes.register("linear")
 def linear(encoder: Encoder, exam: Exam) -> Scores:
-    """Judge frozen mean features by a linear map (recipe of MAMP: SGD, cosine to 0)."""
-    scores = linear_on(Pooled(encoder), exam)
+    """Judge frozen pooled features by a linear map (recipe of MAMP: SGD, cosine to 0)."""
+    pool = exam.config.linear.pool
+    scores = linear_on(Pooled(encoder, pool), exam)
     assert scores.model is not None, "select keeps the head"
-    whole = LinearClassifier(encoder, classes=exam.classes)
+    whole = LinearClassifier(encoder, classes=exam.classes, pool=pool)
     whole.head.load_state_dict(scores.model.state_dict())
     return replace(scores, model=whole.eval())
 

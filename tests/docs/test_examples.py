@@ -1,0 +1,135 @@
+"""The plug-ins that the pages show are plug-ins: they keep the contracts, are found when installed, and are trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import smae
+from smae.config import check
+from smae.models.masking import maskings
+from smae.models.tokens import Grid
+from smae.noise import Noise
+from smae.skeleton import LAYOUTS, NTU25
+from smae.testing import check_masking
+from tests.docs.blocks import DOCS, blocks
+
+BRIEF = ("train.max_steps=1", "train.batch=4", "augment.frames=24", "linear.epochs=2", "linear.views=1")
+
+
+def run_python(page: Path) -> dict[str, object]:
+    """Run the Python blocks of a page in one namespace, and return it."""
+    space: dict[str, object] = {"__name__": "__example__"}
+    for block in blocks(page, "python"):
+        exec(compile(block.text, block.where, "exec"), space)
+    return space
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("docs")
+    smae.synthesise(folder / "ntu", actions=2, subjects=3, cameras=1, replications=1, hard=False)
+    return smae.prepare(folder / "ntu", folder / "ntu.zarr", executor="inline", missing_list=False).store
+
+
+@pytest.fixture
+def workplace(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder that holds a small store and nothing else."""
+    (tmp_path / "ntu.zarr").symlink_to(store)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("fresh_registries")
+def test_the_masking_works_as_an_installed_plug_in(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = DOCS / "masking.md"
+    (code,) = (block for block in blocks(page, "python") if block.title == "window.py")
+    (entry,) = (block for block in blocks(page, "toml") if "smae.maskings" in block.text)
+    (workplace / "window.py").write_text(code.text)
+    about = workplace / "window-0.1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: window\nVersion: 0.1\n")
+    group = entry.text.partition('[project.entry-points."smae.maskings"]')[2]
+    (about / "entry_points.txt").write_text("[smae.maskings]" + group.replace('"', ""))
+    monkeypatch.syspath_prepend(workplace)
+
+    outcome = smae.pretrain(
+        out="runs/window", recipe="demo", device="cpu",
+        sets=["masking.name=window", "masking.keep=0.3", *BRIEF],
+    )  # fmt: skip
+
+    assert outcome.run.describe()["config"]["masking"] == {"name": "window", "keep": 0.3}
+
+
+@pytest.mark.usefixtures("fresh_registries")
+def test_the_masking_shows_one_stretch_of_time() -> None:
+    run_python(DOCS / "masking.md")
+    grid = Grid.cut(40, joints=25, patch=4)
+    window = maskings.get("window")
+    config = check(window.Config, {"name": "window", "keep": 0.3}, where="masking")
+    mask = window(config, grid, NTU25)(torch.zeros(16, grid.tokens, grid.values), Noise(0, 0, torch.arange(16)))
+
+    check_masking(window)
+    assert mask.keep.shape == (16, 3 * 25)
+    shown = torch.zeros(16, 10, dtype=torch.bool).scatter_(1, mask.keep // 25, True)
+    edges = (shown & ~shown.roll(1, 1)).sum(1)
+    assert (edges == 1).all(), "one stretch each, on the circle of time"
+    assert len({tuple(row.tolist()) for row in shown}) > 3, "beginning where the noise says"
+
+
+@pytest.mark.usefixtures("fresh_registries", "workplace")
+def test_the_objective_trains_and_the_probe_judges_it() -> None:
+    run_python(DOCS / "plugins.md")
+
+    outcome = smae.pretrain(recipe="demo", sets=["objective.name=teacher-features", *BRIEF], device="cpu")
+    _, evaluation = smae.evaluate(checkpoint=outcome.run.path, modes=["centroid"], device="cpu")
+
+    assert outcome.loss > 0
+    assert {row.mode for row in evaluation.rows} == {"centroid"}
+    assert all(0 <= row.top1 <= 1 for row in evaluation.rows)
+
+
+@pytest.mark.usefixtures("fresh_registries")
+def test_the_source_keeps_the_contract_of_sources_and_its_store_can_be_trained_on(workplace: Path) -> None:
+    space = run_python(DOCS / "custom-dataset.md")
+
+    suite = space["TestLabCsv"]()
+    tests = [test for test in dir(suite) if test.startswith("test_")]
+    assert len(tests) >= 6
+    for test in tests:
+        (workplace / test).mkdir()
+        getattr(suite, test)(workplace / test)
+    spoiled = workplace / "lab" / "wave_p02_01.csv"
+    spoiled.write_text(spoiled.read_text().replace(",", ";", 1))
+    summary = smae.prepare("lab", "spoiled.zarr", source="lab-csv", executor="inline")
+    assert [(bad.path, bad.code) for bad in summary.quarantined] == [("wave_p02_01.csv", "csv")]
+
+    outcome = smae.pretrain(data="lab.zarr", protocol="xsub", recipe="demo", sets=BRIEF, device="cpu", out="lab-run")
+    assert outcome.run.describe()["store"] | {"path": "", "fingerprint": ""} == {
+        "path": "", "fingerprint": "", "dataset": "lab", "mode": "reference", "layout": "kinect20", "clips": 6,
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("fresh_registries", "workplace")
+def test_a_layout_of_ones_own_goes_from_source_to_training() -> None:
+    space = run_python(DOCS / "custom-dataset.md")
+    lab = space["LabCsv"]
+    lab.layout = space["UPPER"]
+    lab.parse = lambda self, data, **options: space["one_body"](
+        np.loadtxt(bytes(data).decode().splitlines(), delimiter=",").reshape(-1, 20, 3)[:, :9] / 1000,
+        layout=self.layout,
+        **options,
+    )
+    smae.prepare("lab", "upper.zarr", source="lab-csv", executor="inline")
+    assert smae.open_store("upper.zarr").layout == space["UPPER"]
+    outcome = smae.pretrain(
+        data="upper.zarr", protocol="xsub", recipe="demo", sets=BRIEF, device="cpu", out="upper-run"
+    )
+    with pytest.raises(smae.errors.DataError, match=r"was trained on layout upper9, .*lab\.zarr holds kinect20"):
+        smae.evaluate(checkpoint=outcome.run.path, data="lab.zarr", device="cpu")
+    LAYOUTS._members.pop("upper9")
+    with pytest.raises(smae.errors.DataError, match="unknown layout 'upper9': expected one of kinect20, ntu25"):
+        smae.open_store("upper.zarr")
