@@ -29,7 +29,7 @@ _ROOT_HALF = np.int32(0x3F3504F3)  # the bits of sqrt(1/2)
 
 def make_items(rows: Floats, plan: Plan, *, style: Style, out: Floats) -> None:
     """Write what ``augment_torch.make_items`` returns into out [N, T, V, 3]; the same to float32 rounding."""
-    noise, parent, stream = plan.noise, np.asarray(style.parent), _STREAMS[style.stream]
+    noise, parent, stream = plan.noise, style.parent, _STREAMS[style.stream]
     item = np.ascontiguousarray(noise.item) if noise is not None else np.empty(0, np.int64)
     epoch, seed = (noise.epoch, noise.seed) if noise is not None else (0, 0)
     sigma = style.sigma if noise is not None else 0.0
