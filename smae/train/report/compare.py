@@ -103,8 +103,8 @@ def draw_alike(names: Sequence[str], results: Sequence[Sequence[Result]], runs: 
         shown.append((title, [*rows, *_baselines(names, found)]))
         tables += f"<h3>{escape(title)}</h3>{_numbers(names, found)}"
     told = note(
-        "Difference: share of the same test clips that are recognised, minus that of the table's first run, by the first "
-        "seed of both; in brackets 95 % of a bootstrap that draws the same clips for both."
+        "Difference: share of the same test clips that are recognised, minus that of the table's first run, by "
+        "the first seed of both; in brackets 95 % of a bootstrap that draws the same clips for both."
     )
     return picture(shown) + tables + told + "".join(lacking)
 
