@@ -96,7 +96,9 @@ def _head(about: Mapping[str, Any], curves: Curves | None) -> str:
         steps = int(about.get("steps", 0))
         done = int(curves.step[-1])
         words.append(f"{done:,} of {steps:,} steps" if done < steps else f"{done:,} steps")
-        words.append(f"{curves.epochs:,} epochs begun in {_clock(curves.seconds)}")
+        words.append(
+            f"{curves.epochs:,} {'epoch' if curves.epochs == 1 else 'epochs'} begun in {_clock(curves.seconds)}"
+        )
         words.append(f"last loss {curves.loss[-1]:.4g}")
     return f'<p class="sub">{escape(" · ".join(words))}</p>'
 
