@@ -153,11 +153,13 @@ class _Lines:
         left, rate = self._pace.left(done, total), self._pace.rate
         if _json:
             line: dict[str, Any] = {"progress": what, "done": done, "total": total, "unit": self._unit, "note": note}
-            _to_people(json.dumps({**line, "rate": round(rate, 3), "seconds_left": round(left, 1)}))
+            _to_people(
+                json.dumps({**line, "rate": round(rate, 3), "seconds_left": None if left is None else round(left, 1)})
+            )
         else:
             shown = note or self._pace.words(self._unit)
-            tail = f"  {shown}" if shown else ""
-            _to_people(f"{what}: {done}/{total} {self._unit}{tail}  {clock(left)} left")
+            tail = "".join(f"  {words}" for words in (shown, "" if left is None else f"{clock(left)} left") if words)
+            _to_people(f"{what}: {done}/{total} {self._unit}".rstrip() + tail)
 
 
 class _Pace:
@@ -176,9 +178,11 @@ class _Pace:
             self.rate = (done - self._first) / max(1e-9, now - self._since)
         return other
 
-    def left(self, done: int, total: int) -> float:
-        """Return the seconds left; 0 where the pace is not known yet."""
-        return (total - done) / self.rate if self.rate else 0.0
+    def left(self, done: int, total: int) -> float | None:
+        """Return the seconds left; None where the pace is not known yet."""
+        if done >= total:
+            return 0.0
+        return (total - done) / self.rate if self.rate else None
 
     def seconds(self) -> float:
         """Return the seconds since everything began."""

@@ -38,6 +38,7 @@ def test_a_line_tells_pace_and_time_left(clock, capsys):
             update(done, 100)
             clock(2)
     told = lines(capsys)
+    assert told[0] == "embed: 0/100 clips", "no pace is known yet"
     assert told[1] == "embed: 30/100 clips  5.0 clips/s  14 s left"
     assert told[-1] == "embed: 100/100 clips  5.0 clips/s  0 s left"
     assert len(told) == 5, "one every five seconds, and the last"
@@ -51,7 +52,7 @@ def test_another_stretch_has_a_pace_of_its_own(clock, capsys):
         update(0, 100, what="linear probe")
         clock(10)
         update(10, 100, what="linear probe")
-    assert lines(capsys)[-1] == "linear probe: 10/100   1 min 30 s left"
+    assert lines(capsys)[-1] == "linear probe: 10/100  1 min 30 s left"
 
 
 def test_nothing_is_said_of_what_is_quick(clock, capsys):
