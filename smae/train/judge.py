@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from smae.config import check, merge, overrides
+from smae.data.actions import class_names
 from smae.data.storage.store import Store
 from smae.errors import ConfigError, DataError
 from smae.skeleton import Layout
@@ -96,7 +97,7 @@ def judge(
             keep_head(run, config, store, result, mode=mode)
         draw_confusion(
             result.confusion(mode, len(store.classes)),
-            classes=store.classes,
+            classes=class_names(store),
             title=f"{split.name}, {mode}: top-1 {result.scores[mode].top1:.1%}",
             path=run.results / f"{split.name}-{mode}.png",
         )
