@@ -70,7 +70,7 @@ def _facts(about: StoreInfo) -> list[tuple[str, ...]]:
 
 
 def _making(about: StoreInfo, origin: Mapping[str, Any]) -> list[str]:
-    settings = {key: value for key, value in origin.items() if key not in ("source", "mode", "inputs")}
+    settings = {key: value for key, value in origin.items() if key not in ("source", "mode", "inputs", "names")}
     return [
         f"source `{origin.get('source', 'not told')}`",
         f"mode `{about.mode}`: {_MODES[about.mode]}",
