@@ -90,10 +90,8 @@ def _commands(study: Study, found: Found) -> str:
     for row in study.rows:
         results = found[row.name]
         if results:
-            spent = ", ".join(
-                f"{statistics.mean(result.seconds[part] for result in results):.0f}"
-                for part in ("pretrain", "evaluate")
-            )
+            training = statistics.mean(result.seconds for result in results)
+            spent = f"{training:.0f}, {statistics.mean(result.judging for result in results):.0f}"
             sets = " ".join(f"`{one}`" for one in row.sets)
             command = study.command(row, seeds=[result.seed for result in results])
             lines.append(f"| {row.name} | {sets} | {spent} | `{command}` |")

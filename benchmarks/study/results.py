@@ -25,16 +25,23 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What came out of one exam: its probes, their settings, wall time, scores; modes are told with its name."""
+
+    modes: tuple[str, ...]
+    sets: tuple[str, ...]
+    seconds: float
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
 class Result:
     """One row with one seed.
 
     Attributes:
         row, seed: which.
-        scores: what was measured; empty modes are left out.
-        loss: of pre-training's last step.
-        steps: of pre-training.
-        seconds: wall time of ``pretrain`` and ``evaluate``.
-        exams: each exam's modes and settings.
+        steps, loss, seconds: of pre-training: how many, the last one's, wall time.
+        judged: one for each exam.
         config: all settings of the run.
         store: the store's fingerprint.
         commit: of the code; with a ``+``, changed since.
@@ -43,19 +50,24 @@ class Result:
 
     row: str
     seed: int
-    scores: tuple[Score, ...]
-    loss: float
     steps: int
-    seconds: dict[str, float]
-    exams: list[Any]
+    loss: float
+    seconds: float
+    judged: tuple[Judged, ...]
     config: dict[str, Any]
     store: str
     commit: str
     machine: dict[str, str]
 
+    @property
+    def judging(self) -> float:
+        """Seconds that all exams took."""
+        return sum(one.seconds for one in self.judged)
+
     def top1(self, mode: str, what: str) -> float | None:
         """Return the share right, or None where that was not judged."""
-        return next((score.top1 for score in self.scores if (score.mode, score.what) == (mode, what)), None)
+        scores = (score for one in self.judged for score in one.scores)
+        return next((score.top1 for score in scores if (score.mode, score.what) == (mode, what)), None)
 
 
 def path_of(study: str, row: str, seed: int, *, folder: Path = RESULTS) -> Path:
@@ -74,7 +86,13 @@ def read(path: Path) -> Result | None:
     if not path.is_file():
         return None
     values = json.loads(path.read_text(encoding="utf-8"))
-    return Result(**values | {"scores": tuple(Score(**score) for score in values["scores"])})
+    judged = tuple(
+        Judged(
+            tuple(one["modes"]), tuple(one["sets"]), one["seconds"], tuple(Score(**score) for score in one["scores"])
+        )
+        for one in values["judged"]
+    )
+    return Result(**values | {"judged": judged})
 
 
 def commit() -> str:

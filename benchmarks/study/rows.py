@@ -17,11 +17,13 @@ class Exam:
         modes: of ``smae eval --mode``.
         sets: settings of the probes, laid over the row's.
         name: stands behind the modes' names where the same modes are judged twice.
+        baselines: for how many of the seeds, from 0 on, the random encoder and raw coordinates are judged too.
     """
 
     modes: tuple[str, ...]
     sets: tuple[str, ...] = ()
     name: str = ""
+    baselines: int = 0
 
     def told(self, mode: str) -> str:
         """Return what results call a mode."""
@@ -36,15 +38,12 @@ class Row:
         name: what commands and files call it.
         sets: settings laid over the study's.
         exams: how it is judged.
-        baselines: also judge the random encoder and raw coordinates; one row of a study is enough, since they are the
-            same for all.
         seeds: how many seeds carry it, from 0 on; each seed is pre-trained anew.
     """
 
     name: str
     sets: tuple[str, ...]
     exams: tuple[Exam, ...]
-    baselines: bool = False
     seeds: int = 3
 
 

@@ -6,23 +6,22 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import smae
-from benchmarks.study.results import Result, Score, commit, here, path_of
-from benchmarks.study.results import keep as keep_result
-from benchmarks.study.results import read as read_result
-from benchmarks.study.rows import Row, Study
+from benchmarks.study.results import Judged, Result, Score, commit, here, keep, path_of, read
+from benchmarks.study.rows import Exam, Row, Study
+from smae.train.evaluate import CHANCE
 
 Say = Callable[[str], None]
 
 
 def carry_out(study: Study, row: Row, *, seed: int, data: Path, work: Path, results: Path, say: Say) -> Result:
-    """Return a row's result for one seed: the one that is kept, if its settings and store are still the same.
+    """Return a row's result for one seed, pre-trained and judged as far as that is not kept already.
 
-    An interrupted pre-training goes on where its last checkpoint was; probes begin again.
+    What is kept counts if settings and store are the same. An interrupted pre-training goes on where its last
+    checkpoint was, judging after its last finished exam.
 
     Args:
         study: the row's study.
@@ -33,39 +32,46 @@ def carry_out(study: Study, row: Row, *, seed: int, data: Path, work: Path, resu
         results: folder of the results.
         say: takes lines for people.
     """
-    store, path = smae.open_store(data), path_of(study.name, row.name, seed, folder=results)
-    config = study.config(row, seed=seed).model_dump(mode="json")
-    wanted = {"config": config, "exams": plain(row), "store": store.fingerprint}
-    kept = read_result(path)
-    if kept is not None and wanted == {key: getattr(kept, key) for key in wanted}:
+    path = path_of(study.name, row.name, seed, folder=results)
+    config, fingerprint = study.config(row, seed=seed).model_dump(mode="json"), smae.open_store(data).fingerprint
+    result = read(path)
+    if result is not None and (result.config, result.store) != (config, fingerprint):
+        result = None
+    known = {(one.modes, one.sets): one for one in result.judged} if result else {}
+    judged = [known.get((exam.modes, exam.sets)) for exam in row.exams]
+    if result is not None and None not in judged:
         say(f"{study.name} {row.name}, seed {seed}: done before")
-        return kept
+        return result
     # Other settings, another folder: a run that was begun with others is not gone on with.
-    digest = hashlib.sha256(json.dumps(wanted["config"], sort_keys=True).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
     out = work / study.name / f"{row.name}-{seed}-{digest}"
-    began = time.monotonic()
-    outcome = smae.pretrain(
-        data=data, out=out, recipe=study.recipe, sets=study.settings(row), seed=seed, device="cpu", resume=True, say=say
-    )
-    trained = time.monotonic()
-    scores: list[Score] = []
-    for exam in row.exams:
-        _, found = smae.evaluate(
-            checkpoint=out, data=data, modes=exam.modes, sets=exam.sets, baselines=row.baselines, device="cpu", say=say
-        )
-        scores += [Score(exam.told(one.mode), one.what, one.top1) for one in found.rows]
-    done = time.monotonic()
-    result = Result(
-        row.name, seed, tuple(scores), outcome.loss, outcome.steps,
-        {"pretrain": round(trained - began, 1), "evaluate": round(done - trained, 1)},
-        **wanted, commit=commit(), machine=here(),
-    )  # fmt: skip
-    keep_result(result, path)
-    told = ", ".join(f"{score.mode} {score.what} {score.top1:.1%}" for score in scores if score.what != "chance")
-    say(f"{study.name} {row.name}, seed {seed}: {told}")
+    if result is None or not out.is_dir():
+        began = time.monotonic()
+        outcome = smae.pretrain(
+            data=data, out=out, recipe=study.recipe, sets=study.settings(row), seed=seed, device="cpu", resume=True,
+            say=say,
+        )  # fmt: skip
+        seconds = round(time.monotonic() - began, 1)
+        result = Result(row.name, seed, outcome.steps, outcome.loss, seconds, (), config, fingerprint, commit(), here())
+        keep(result, path)
+    for number, exam in enumerate(row.exams):
+        if judged[number] is None:
+            one = judged[number] = judge(exam, out, data=data, seed=seed, say=say)
+            result = replace(result, judged=tuple(other for other in judged if other is not None))
+            keep(result, path)
+            told = ", ".join(
+                f"{score.mode} {score.what} {score.top1:.1%}" for score in one.scores if score.what != CHANCE
+            )
+            say(f"{study.name} {row.name}, seed {seed}: {told}")
     return result
 
 
-def plain(row: Row) -> list[Any]:
-    """Return a row's exams as JSON gives them back."""
-    return json.loads(json.dumps([asdict(exam) for exam in row.exams]))  # type: ignore[no-any-return]
+def judge(exam: Exam, run: Path, *, data: Path, seed: int, say: Say) -> Judged:
+    """Return what an exam finds of a run's encoder."""
+    began = time.monotonic()
+    _, found = smae.evaluate(
+        checkpoint=run, data=data, modes=exam.modes, sets=exam.sets, baselines=seed < exam.baselines, device="cpu",
+        say=say,
+    )  # fmt: skip
+    scores = tuple(Score(exam.told(row.mode), row.what, row.top1) for row in found.rows)
+    return Judged(exam.modes, exam.sets, round(time.monotonic() - began, 1), scores)
