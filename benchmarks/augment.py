@@ -72,7 +72,7 @@ class Bench:
             parent[child] = above
         style = Style(FRAMES, parent, sigma=sigma, stream=stream)
         if self.device.type == "cuda":
-            return {way: Gathered(style, device=self.device, kernel=way) for way in ("torch", "triton")}
+            return {way: Gathered(style, device=self.device, triton=way == "triton") for way in ("torch", "triton")}
         return {"torch": Gathered(style, device=self.device), "numba": Fused(style)}
 
     def cases(self) -> list[Case]:

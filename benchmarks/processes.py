@@ -33,19 +33,18 @@ class Peak:
 def run_whole(command: Sequence[str]) -> None:
     """Run a command and wait for all that it started, so that its processor time and theirs count as our children's.
 
-    A fork server is not waited for by the process that started it; on Linux it becomes our child, and is then.
+    A fork server is not waited for by the process that started it; on Linux it becomes our child, and is then. Children
+    that we had before are none of this command's: a fork server of our own never ends.
 
     Raises:
         CalledProcessError: it failed.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    before = set(_children(os.getpid()))
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    while True:
-        try:
-            os.wait()
-        except ChildProcessError:
-            return
+    while left := set(_children(os.getpid())) - before:
+        os.waitpid(left.pop(), 0)
 
 
 def peak_of(command: Sequence[str], *, cwd: Path | None = None, every: float = 0.02) -> Peak:
@@ -74,13 +73,17 @@ def peak_of(command: Sequence[str], *, cwd: Path | None = None, every: float = 0
 
 def _tree(pid: int) -> Iterator[int]:
     yield pid
+    for child in _children(pid):
+        yield from _tree(child)
+
+
+def _children(pid: int) -> Iterator[int]:
     for task in (_PROC / str(pid) / "task").glob("*"):
         try:
             children = (task / "children").read_text().split()
         except OSError:
             continue
-        for child in children:
-            yield from _tree(int(child))
+        yield from map(int, children)
 
 
 def _sizes(pid: int) -> tuple[int, int] | None:

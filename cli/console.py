@@ -6,11 +6,16 @@ import difflib
 import json
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
 _json = False
 SPARE = os.environ.get("RANK", "0") != "0"
@@ -98,64 +103,133 @@ Update = Callable[..., None]
 
 
 @contextmanager
-def progress(what: str, *, unit: str) -> Iterator[Update]:
+def progress(what: str, *, unit: str, after: float = 0.0) -> Iterator[Update]:
     """Show progress: a bar in a terminal, a line every few seconds elsewhere, JSON lines with ``--json``.
 
-    Yields ``update(done, total, note="", what=...)``.
+    Yields ``update(done, total, note="", what=...)``; another ``what`` begins another stretch of work, with a pace of
+    its own. Nothing is shown of what ends within ``after`` seconds.
     """
     if SPARE:
         yield lambda *now, **about: None
-        return
-    if _json or not sys.stderr.isatty():
-        yield _plain(what, unit)
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    elif _json or not sys.stderr.isatty():
+        yield _Lines(what, unit, after=after)
+    else:
+        from rich.progress import Progress
 
-    columns = (
-        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit)),
-        *(TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task(what, total=None, note="")
-
-        def update(done: int, total: int, *, note: str = "", what: str = what) -> None:
-            bars.update(task, completed=done, total=total, note=note, description=what)
-
-        yield update
+        with _Bar(what, unit, after=after, of=Progress) as bar:
+            yield bar
 
 
-def _plain(what: str, unit: str, *, every: float = 5.0) -> Update:
-    import time
+class _Bar:
+    """A bar in a terminal."""
 
-    shown, part = float("-inf"), what
-    begun = seen = time.monotonic()
+    def __init__(self, what: str, unit: str, *, after: float, of: type[RichProgress]) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    def update(done: int, total: int, *, note: str = "", what: str = what) -> None:
-        nonlocal shown, part, begun, seen
-        now = time.monotonic()
-        if what != part:
-            part, begun = what, seen  # the time that this part will take does not follow from those before it
-        seen = now
-        if now - shown < every and done < total:
+        columns = (
+            *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit)),
+            *(TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()),
+        )
+        self._bars = of(*columns, console=Console(stderr=True))
+        self._task = self._bars.add_task(what, total=None, note="")
+        self._pace, self._after, self._what = _Pace(what), after, what
+        self._unit = unit
+
+    def __enter__(self) -> _Bar:
+        if not self._after:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, done: int, total: int, *, note: str = "", what: str = "") -> None:
+        what = what or self._what
+        if self._pace.step(what, done):
+            self._bars.reset(self._task, description=what)
+        if not self._bars.live.is_started and self._pace.seconds() >= self._after:
+            self._bars.start()
+        shown = note or self._pace.words(self._unit)
+        self._bars.update(self._task, completed=done, total=total, note=shown, description=what)
+
+
+class _Lines:
+    """A line every few seconds, for people or as JSON; the last one where any was written, or nothing was to wait."""
+
+    def __init__(self, what: str, unit: str, *, after: float, every: float = 5.0) -> None:
+        self._what, self._unit, self._every = what, unit, every
+        self._pace, self._next, self._after = _Pace(what), time.monotonic() + after, after
+        self._told = not after
+
+    def __call__(self, done: int, total: int, *, note: str = "", what: str = "") -> None:
+        what, now = what or self._what, time.monotonic()
+        self._pace.step(what, done)
+        if now < self._next and not (done >= total and self._told):
             return
-        shown = now
-        left = (now - begun) / max(1, done) * (total - done)
+        self._next, self._told = now + self._every, True
+        left, rate = self._pace.left(done, total), self._pace.rate
         if _json:
-            line: dict[str, Any] = {"progress": what, "done": done, "total": total, "unit": unit, "note": note}
-            _to_people(json.dumps({**line, "seconds_left": round(left, 1)}))
+            line: dict[str, Any] = {"progress": what, "done": done, "total": total, "unit": self._unit, "note": note}
+            _to_people(
+                json.dumps({**line, "rate": round(rate, 3), "seconds_left": None if left is None else round(left, 1)})
+            )
         else:
-            tail = f"  {note}" if note else ""
-            _to_people(f"{what}: {done}/{total} {unit}{tail}  {clock(left)} left")
+            shown = note or self._pace.words(self._unit)
+            tail = "".join(f"  {words}" for words in (shown, "" if left is None else f"{clock(left)} left") if words)
+            _to_people(f"{what}: {done}/{total} {self._unit}".rstrip() + tail)
 
-    return update
+
+class _Pace:
+    """How fast a stretch of work goes: from its first update on, since what came before it was another's time."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._begun = what, time.monotonic()
+        self._first, self._since, self.rate = 0, self._begun, 0.0
+
+    def step(self, what: str, done: int) -> bool:
+        """Note how far it is; return whether another stretch has begun."""
+        now, other = time.monotonic(), what != self._what
+        if other:
+            self._what, self._first, self._since, self.rate = what, done, now, 0.0
+        elif done > self._first:
+            self.rate = (done - self._first) / max(1e-9, now - self._since)
+        return other
+
+    def left(self, done: int, total: int) -> float | None:
+        """Return the seconds left; None where the pace is not known yet."""
+        if done >= total:
+            return 0.0
+        return (total - done) / self.rate if self.rate else None
+
+    def seconds(self) -> float:
+        """Return the seconds since everything began."""
+        return time.monotonic() - self._begun
+
+    def words(self, unit: str) -> str:
+        """Return the pace for people, as ``12.3 clips/s``; nothing where it is not known or has no unit."""
+        return f"{self.rate:,.{0 if self.rate >= 100 else 1}f} {unit}/s" if self.rate and unit else ""
+
+
+@contextmanager
+def busy(what: str, *, after: float = 2.0, every: float = 5.0) -> Iterator[None]:
+    """Say now and then that work goes on whose length nobody knows; nothing of what ends within ``after`` seconds."""
+    begun, over = time.monotonic(), threading.Event()
+
+    def tell() -> None:
+        wait = after
+        while not over.wait(wait):
+            passed, wait = time.monotonic() - begun, every
+            line = {"progress": what, "seconds": round(passed, 1)}
+            _to_people(json.dumps(line) if _json else f"{what}: at work for {clock(passed)}")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
 
 
 def clock(seconds: float) -> str:

@@ -24,7 +24,8 @@ def command(folder: Path) -> int:
 
     Exit code 5 if something is wrong with which smae does not work.
     """
-    told = api.doctor(folder)
+    with console.busy("doctor"):
+        told = api.doctor(folder)
 
     def text() -> None:
         console.table(("", "check", "found"), [(one.state, one.what, one.found) for one in told.findings], left=3)

@@ -43,7 +43,9 @@ def command(where: str, name: str | None, **options: Any) -> int:
 
     Exit code 3 if the recording is bad, 4 if it is not what the store was made of.
     """
-    return show(api.explain(where, name, **options))
+    with console.busy("explain"):
+        told = api.explain(where, name, **options)
+    return show(told)
 
 
 def show(told: Explanation) -> int:

@@ -56,7 +56,8 @@ def command(store: str | None, classes: bool, card: bool, clip: str | None, raw:
 
         console.result(value, text)
         return 0
-    about = api.info(store)
+    with console.busy("info"):
+        about = api.info(store)
     console.result({**asdict(about), "path": str(about.path)}, lambda: _text(about))
     return 0
 

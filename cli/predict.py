@@ -36,7 +36,8 @@ def command(files: tuple[Path, ...], **options: Any) -> int:
       smae predict mine/S001C001P001R001A001.skeleton
       smae predict mine/*.skeleton --run runs/skeletonmae-xsub-001 --mode finetune
     """
-    told = api.predict(files, **options)
+    with console.progress("predict", unit="files", after=2) as update:
+        told = api.predict(files, **options, tell=update)
     console.result(asdict(told), lambda: _text(told))
     return told.exit_code
 

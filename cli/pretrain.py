@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     help="Any setting, for example masking.keep_joints=0.5. Repeatable.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--wandb", is_flag=True, help="Curves for Weights & Biases too: offline, unless WANDB_MODE says otherwise."
+)
 @click.option("--resume", is_flag=True, help="Continue the run at --out, or the newest one; start if there is none.")
 @console.json_option
 def command(**options: Any) -> None:

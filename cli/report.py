@@ -34,7 +34,7 @@ def command(runs: tuple[Path, ...], **options: Any) -> None:
       smae report runs/skeletonmae-xsub-001 --out first.html
       smae report runs/first runs/second --out both.html
     """
-    with console.progress("report", unit="clips") as update:
+    with console.progress("report", unit="clips", after=2) as update:
         path = api.report(
             *runs, **options, say=console.say, tell=lambda what, done, total: update(done, total, what=what)
         )

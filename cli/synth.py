@@ -32,6 +32,7 @@ def command(out: Path, **options: Any) -> None:
       smae synth small --actions 2 --subjects 3 --cameras 1 --replications 1
     """
     given = {key: value for key, value in options.items() if value is not None}
-    summary = api.synthesise(out, **given)
+    with console.progress("synth", unit="recordings", after=2) as update:
+        summary = api.synthesise(out, **given, tell=update)
     value = {key: str(item) if isinstance(item, Path) else item for key, item in asdict(summary).items()}
     console.result(value, lambda: click.echo(f"{out}: {summary.files} recordings, {summary.frames} frames"))

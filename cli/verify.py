@@ -20,7 +20,8 @@ def command(store: str | None) -> int:
     Example:
       smae verify ntu.zarr
     """
-    found = api.verify(store)
+    with console.progress("verify", unit="MB", after=2) as update:
+        found = api.verify(store, tell=update)
 
     def text() -> None:
         for problem in found.problems:

@@ -42,5 +42,6 @@ def command(where: str | None, **options: Any) -> None:
 
     Exit code 4 if the recording is bad.
     """
-    path = api.view(where, **options, say=console.say)
+    with console.busy("view"):
+        path = api.view(where, **options, say=console.say)
     console.result({"file": str(path)}, lambda: click.echo(f"file: {path.absolute()}"))

@@ -21,6 +21,7 @@ from smae.errors import EXIT_DONE, EXIT_ENVIRONMENT
 PACKAGES = ("numpy", "numba", "zarr", "safetensors", "pydantic")
 EXTRAS = {
     "dask": "distributed", "objects": "obstore", "rerun": "rerun", "tensorboard": "tensorboard", "triton": "triton",
+    "wandb": "wandb",
 }  # fmt: skip
 """Extras of smae, and what each lets be imported."""
 

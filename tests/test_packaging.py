@@ -43,7 +43,7 @@ def test_every_data_file_is_declared_and_found_as_a_resource() -> None:
                 assert any(path.match(pattern) for pattern in patterns), f"{path} would not be installed"
                 assert (files(package) / path.name).read_bytes() == path.read_bytes()
                 seen.append(path.name)
-    assert {"py.typed", "base.toml", "ntu_missing.txt", "page_template.html"} <= set(seen)
+    assert {"py.typed", "base.toml", "ntu_missing.txt", "page.html", "player.js", "player.css"} <= set(seen)
 
 
 def pins() -> dict[str, str]:
@@ -86,7 +86,7 @@ IMPORT_NAMES = {"pil": "pillow", "rerun": "rerun-sdk"}
 
 def test_every_import_is_a_declared_dependency_and_the_other_way_round() -> None:
     declared = {canonical(re.split(r"[<>=~!; ]", line)[0]) for line in PROJECT["project"]["dependencies"]}
-    optional = {"distributed": "dask", "obstore": "objects", "rerun": "rerun", "triton": "triton"}
+    optional = {"distributed": "dask", "obstore": "objects", "rerun": "rerun", "triton": "triton", "wandb": "wandb"}
     extras = PROJECT["project"]["optional-dependencies"]
     for name, extra in optional.items():
         assert IMPORT_NAMES.get(name, name) in {re.split(r"[<>=~!; ]", line)[0] for line in extras[extra]}

@@ -92,11 +92,11 @@ def dataset_card(path: Path | str | None = None) -> str:
     return card(open_store(path))
 
 
-def verify(path: Path | str | None = None) -> VerifyReport:
-    """Check every byte of a store against its manifest."""
+def verify(path: Path | str | None = None, *, tell: Callable[[int, int], None] = silent) -> VerifyReport:
+    """Check every byte of a store against its manifest; see ``smae.data.storage.verify.verify``."""
     from smae.data.storage.verify import verify as check
 
-    return check(find_store(path))
+    return check(find_store(path), tell=tell)
 
 
 def explain(

@@ -29,6 +29,7 @@ def pretrain(
     protocol: str | None = None,
     device: str = "auto",
     resume: bool = False,
+    wandb: bool = False,
     say: Say = silent,
     report: Callable[[Progress], None] = silent,
 ) -> Outcome:
@@ -46,6 +47,7 @@ def pretrain(
         protocol: split whose train part is used, likewise.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
         resume: continue the run at ``out``, or the newest one; with none there, start.
+        wandb: write curves for Weights & Biases too, offline unless WANDB_MODE says otherwise.
         say: takes lines for people.
         report: takes progress.
 
@@ -64,6 +66,8 @@ def pretrain(
     flags: dict[str, Any] = {"train": {"epochs": epochs} if epochs is not None else {}}
     if epochs is not None:
         sets = ("train.max_steps=0", *sets)  # epochs asked for outright are not to be cut short by a recipe's limit
+    if wandb:
+        flags["train"]["wandb"] = True
     flags |= {key: value for key, value in (("seed", seed), ("protocol", protocol)) if value is not None}
     with together() as ranks:
         if not ranks.first:
@@ -83,11 +87,13 @@ def pretrain(
             run, store = old, open_store(data or about["store"]["path"])
             run.check_layout(store)
             objective = build_objective(config, store.layout)
+            training.check_extras(config)
         else:
             recipe = _recipe_for(recipe, target.type, say)
             config, store = resolve(recipe, sets=sets, flags=flags), open_store(data)
             # Whatever is wrong with the settings must be found before a folder is made.
             store.split(config.protocol)
+            training.check_extras(config)
             objective = build_objective(config, store.layout)
             # The others write nothing, and need no folder.
             run = _begin(out, f"{config.objective.name}-{config.protocol}") if ranks.first else Run(Path(out or RUNS))

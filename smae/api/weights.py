@@ -95,6 +95,7 @@ def predict(
     protocol: str | None = None,
     source: str | None = None,
     device: str = "auto",
+    tell: Callable[[int, int], None] = silent,
 ) -> Predictions:
     """Return labels with probabilities for raw recordings of one's own.
 
@@ -106,6 +107,7 @@ def predict(
         protocol: which of them, by the split; the run's own first.
         source: registered source of the files; the one trained on when left out.
         device: as for ``pretrain``.
+        tell: takes progress.
 
     Raises:
         SmaeError: see ``smae.train.predict.predict`` and ``find_head``.
@@ -122,4 +124,5 @@ def predict(
     elif run is not None or mode is not None or protocol is not None:
         raise ConfigError("a head's folder says all: leave run, mode and protocol out")
     model = read_weights(Path(head))
-    return classify([Path(file) for file in files], model, name=str(head), source=source, device=pick_device(device))
+    paths, target = [Path(file) for file in files], pick_device(device)
+    return classify(paths, model, name=str(head), source=source, device=target, tell=tell)

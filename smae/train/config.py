@@ -68,6 +68,7 @@ class Train(Section):
         "rounding and not yet measured to be faster; on the CPU it is one kernel anyway",
     )
     save_seconds: float = Field(60, ge=0, description="a checkpoint at the first epoch's end after so many seconds")
+    wandb: bool = Field(False, description="curves for Weights & Biases too, offline unless WANDB_MODE says otherwise")
     log_every: int = Field(10, ge=1, description="steps between progress reports")
 
 

@@ -97,7 +97,7 @@ def judge(
             keep_head(run, config, store, result, mode=mode)
         draw_confusion(
             result.confusion(mode, len(store.classes)),
-            classes=store.classes,
+            classes=class_names(store),
             title=f"{split.name}, {mode}: top-1 {result.scores[mode].top1:.1%}",
             path=run.results / f"{split.name}-{mode}.png",
         )

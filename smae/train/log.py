@@ -1,4 +1,4 @@
-"""The training log: one JSON line per step, and the same curves for TensorBoard where it is installed."""
+"""The training log: one JSON line per step, and the same curves for TensorBoard and other writers of scalars."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from smae.data.storage.atomic import disk
 
@@ -16,8 +16,20 @@ MACHINE = ("seconds", "host_bytes", "device_bytes")
 """Entries of a line that tell of the machine: a repeated run differs in these alone."""
 
 
+class Writer(Protocol):
+    """Takes the points of curves, as TensorBoard's writer does."""
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        """Add one point."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left."""
+        ...
+
+
 class Log:
-    """Writes ``log.jsonl`` and, if wanted, TensorBoard events. A context manager.
+    """Writes ``log.jsonl`` and, if wanted, TensorBoard events and what ``also`` writes. A context manager.
 
     Without a path nothing is written, and the last loss is known all the same.
 
@@ -28,14 +40,22 @@ class Log:
         last_loss: of the last step written, NaN before the first.
     """
 
-    def __init__(self, path: Path | None, *, tensorboard: Path | None = None, from_step: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        tensorboard: Path | None = None,
+        also: Callable[[], Writer] | None = None,
+        from_step: int = 0,
+    ) -> None:
         kept = _cut(path, from_step=from_step) if path is not None else []
         self._path = path or Path(os.devnull)
         self.last_loss = float(kept[-1]["loss"]) if kept else float("nan")
         self._begun = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
         with disk(self._path.parent):
             self._out = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  (closed in __exit__)
-            self._writer = _tensorboard(tensorboard, from_step) if tensorboard else None
+            wanted = [_tensorboard(tensorboard, from_step) if tensorboard else None, also() if also else None]
+            self._writers: list[Writer] = [writer for writer in wanted if writer is not None]
 
     def __enter__(self) -> Log:
         return self
@@ -43,8 +63,8 @@ class Log:
     def __exit__(self, *exc: object) -> None:
         with disk(self._path.parent):
             self._out.close()
-            if self._writer:
-                self._writer.close()
+            for writer in self._writers:
+                writer.close()
 
     def step(
         self, step: int, *, epoch: int, loss: float, lr: float, clips: int, metrics: dict[str, float] | None = None,
@@ -61,9 +81,9 @@ class Log:
         line |= memory or {}
         with disk(self._path.parent):
             self._out.write(json.dumps(line) + "\n")
-            if self._writer:
+            for writer in self._writers:
                 for name in ("loss", "lr", *(metrics or {})):
-                    self._writer.add_scalar(name, line[name], step)
+                    writer.add_scalar(name, line[name], step)
 
 
 def _cut(path: Path, *, from_step: int) -> list[dict[str, Any]]:

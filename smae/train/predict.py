@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -128,7 +128,13 @@ def _is(name: str, protocol: str) -> bool:
 
 
 def predict(
-    paths: Sequence[Path], model: Travelled, *, name: str, source: str | None = None, device: torch.device
+    paths: Sequence[Path],
+    model: Travelled,
+    *,
+    name: str,
+    source: str | None = None,
+    device: torch.device,
+    tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> Predictions:
     """Return what a classifier takes recordings for.
 
@@ -138,6 +144,7 @@ def predict(
         name: what it is called, for people.
         source: registered source of the files; the one that the classifier was trained on when left out.
         device: where to compute.
+        tell: takes progress: files read, in all.
 
     Raises:
         ConfigError: no such file, or a source of clips that cannot be read singly.
@@ -148,7 +155,8 @@ def predict(
     if head is None:
         raise DataError(f"{name}: an encoder without a head knows no classes: give a run that smae eval judged")
     refused, nobody = list[Refused](), list[str]()
-    for path in paths:
+    for number, path in enumerate(paths, 1):
+        tell(number, len(paths))
         try:
             clips.append(read_clip(path, prepared=model.stated.prepared, layout=model.layout, source=source))
             good.append(path)

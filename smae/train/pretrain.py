@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,12 +25,13 @@ from smae.train.progress import Progress
 from smae.train.ranks import ALONE, Ranks
 from smae.train.run import VERSION, Run, write_json
 from smae.train.signals import StopFlag
+from smae.train.wandb_writer import WandbWriter, check_wandb
 
 FREE_SETTINGS: Any = {
     "linear": True, "knn": True, "finetune": True, "scratch": True, "selection": True,
-    "train": {"workers", "rows", "save_seconds", "log_every"}, "masking": {"kernel"},
+    "train": {"workers", "rows", "kernel", "save_seconds", "log_every", "wandb"}, "masking": {"kernel"},
 }  # fmt: skip
-"""What may differ when a run is resumed: it changes no weight."""
+"""What may differ when a run is resumed: it changes no weight, or, as another device does, by rounding alone."""
 
 
 @dataclass(frozen=True)
@@ -124,16 +126,27 @@ def pretrain(
     say(f"{split.name}, {store.mode} mode: {len(split.train):,} clips to train on; {loader.residency}")
     if not has_tensorboard():
         say("TensorBoard is not installed: curves go to log.jsonl alone (pip install 'smae[tensorboard]')")
-    with StopFlag() as stop, log_of(run, ranks, step=loop.position.step) as log, repeatable(device):
+    with StopFlag() as stop, log_of(run, ranks, config, step=loop.position.step) as log, repeatable(device):
         loop.train(log=log, report=report, stop=stop)
     return Outcome(run, loop.position.step, log.last_loss)
 
 
-def log_of(run: Run, ranks: Ranks, *, step: int) -> Log:
+def check_extras(config: RunConfig) -> None:
+    """Refuse settings that need a package which is not installed.
+
+    Raises:
+        ConfigError: ``train.wandb`` without wandb.
+    """
+    if config.train.wandb:
+        check_wandb()
+
+
+def log_of(run: Run, ranks: Ranks, config: RunConfig, *, step: int) -> Log:
     """Return the run's log from ``step`` on; only the first rank writes it."""
     if not ranks.first:
         return Log(None, from_step=step)
-    return Log(run.log, tensorboard=run.path / "tensorboard", from_step=step)
+    wandb = partial(WandbWriter, run.path, config=config.model_dump(mode="json")) if config.train.wandb else None
+    return Log(run.log, tensorboard=run.path / "tensorboard", also=wandb, from_step=step)
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def test_a_testing_window_drops_two_and_a_half_percent_at_either_end() -> None:
 
 @pytest.mark.parametrize(("axis", "source", "goal"), [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
 def test_a_quarter_turn_takes_one_axis_to_the_next(axis: int, source: int, goal: int) -> None:
-    turned = rotation(np.array([math.pi / 2]), axis=axis)[0] @ np.eye(3)[source]
+    turned = rotation(np.array([math.pi / 2]), axis=axis)[..., 0] @ np.eye(3)[source]
     np.testing.assert_allclose(turned, np.eye(3)[goal], atol=1e-12)
 
 

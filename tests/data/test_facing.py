@@ -24,7 +24,7 @@ def turned(store: FakeStore, *, about: tuple[int, ...]) -> FakeStore:
     rng, joints = np.random.default_rng(0), []
     for clip in store.joints:
         for axis in about:
-            clip = clip @ rotation(rng.uniform(-3, 3, 1), axis=axis)[0].T
+            clip = clip @ rotation(rng.uniform(-3, 3, 1), axis=axis)[..., 0].T
         joints.append(clip.astype(np.float32))
     return replace(store, joints=joints)
 

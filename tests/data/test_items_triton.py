@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from smae.data.loading.assemble import Fused, Gathered, Staged
+from smae.data.loading.augment import Augment
+from smae.data.loading.loader import Loader
 from smae.data.loading.plan import Plan, Style
 from smae.errors import EnvironmentFault
 from tests.data.test_augment import naive_item, style_of, windows_of
+from tests.fakes import FakeStore
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install 'smae[triton]'")
 
@@ -21,7 +24,7 @@ if DEVICE.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
 
 
 def made(rows: np.ndarray, plan: Plan, *, style: Style) -> np.ndarray:
-    return Gathered(style, device=DEVICE, kernel="triton")(rows, plan).cpu().numpy()
+    return Gathered(style, device=DEVICE, triton=True)(rows, plan).cpu().numpy()
 
 
 @pytest.mark.parametrize("stream", ["joint", "bone", "motion"])
@@ -40,7 +43,7 @@ def test_the_kernel_equals_that_of_the_cpu_through_either_way() -> None:
     style = style_of(24, sigma=0.05)
     expected = Fused(style)(rows, plan)
     for way in (Gathered, Staged):
-        got = way(style, device=DEVICE, kernel="triton")(rows, plan).cpu()
+        got = way(style, device=DEVICE, triton=True)(rows, plan).cpu()
         torch.testing.assert_close(got, expected, rtol=1e-6, atol=5e-6)
 
 
@@ -61,9 +64,22 @@ def test_a_clip_of_a_million_frames_overflows_nothing() -> None:
     np.testing.assert_array_equal(made(rows, plan, style=style), Fused(style)(rows, plan))
 
 
+@pytest.mark.parametrize("mode", ["resident", "streaming"])
+def test_a_loader_with_the_kernel_gives_the_batches_of_one_without(mode: str) -> None:
+    store = FakeStore.random(clips=4, seed=1)
+    augment = Augment(frames=12, noise=0.01, mirror=True, stream="motion")
+    settings = {"augment": augment, "batch": 3, "seed": 5, "train": True, "device": DEVICE, "mode": mode}
+    both = (Loader(store, np.arange(4), kernel=kernel, **settings).epoch(0) for kernel in ("torch", "triton"))
+    for plain, fused in zip(*both, strict=True):
+        torch.testing.assert_close(plain.x, fused.x, rtol=1e-6, atol=5e-6)
+        assert torch.equal(plain.index, fused.index)
+
+
 @pytest.mark.skipif(DEVICE.type == "cuda", reason="a GPU is here")
 def test_without_a_gpu_the_kernel_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET")
-    rows, plan = windows_of(0, items=1, longest=10)
     with pytest.raises(EnvironmentFault, match=r"train\.kernel=triton needs a GPU"):
-        made(rows, plan, style=style_of(4))
+        Loader(
+            FakeStore.random(clips=2, seed=1), np.arange(2), augment=Augment(), batch=2, seed=0, train=True,
+            device=DEVICE, kernel="triton",
+        )  # fmt: skip

@@ -18,7 +18,6 @@ from smae.data.loading import items_fast
 from smae.data.loading.augment_torch import make_items
 from smae.data.loading.plan import Floats, Plan, Style
 from smae.data.loading.rows_fast import copy_windows
-from smae.kernels import Choice, wanted
 
 KEPT = 4
 """Batches whose memory is kept for the next: one in use, the others ahead of it."""
@@ -73,8 +72,8 @@ class Staged:
     the current stream of the caller.
     """
 
-    def __init__(self, style: Style, *, device: torch.device, kernel: Choice = "torch", buffers: int = 3) -> None:
-        self._style, self._device, self._kernel, self._turn = style, device, kernel, 0
+    def __init__(self, style: Style, *, device: torch.device, triton: bool = False, buffers: int = 3) -> None:
+        self._style, self._device, self._triton, self._turn = style, device, triton, 0
         self._buffers = [torch.empty(0)] * buffers
         self._sent: list[torch.cuda.Event | None] = [None] * buffers
 
@@ -86,7 +85,7 @@ class Staged:
         if self._device.type == "cuda":
             self._sent[self._turn] = torch.cuda.current_stream(self._device).record_event()
         here = replace(plan, first=np.cumsum(plan.length) - plan.length)
-        return on_device(ragged, here, style=self._style, kernel=self._kernel)
+        return on_device(ragged, here, style=self._style, triton=self._triton)
 
     def _free_buffer(self, shape: tuple[int, ...]) -> Tensor:
         """Return the next buffer, cut to ``shape``, once its last copy is over; make a larger one if need be."""
@@ -108,8 +107,8 @@ class Gathered:
     Whoever uses it gives the same rows every time.
     """
 
-    def __init__(self, style: Style, *, device: torch.device, kernel: Choice = "torch") -> None:
-        self._style, self._device, self._kernel = style, device, kernel
+    def __init__(self, style: Style, *, device: torch.device, triton: bool = False) -> None:
+        self._style, self._device, self._triton = style, device, triton
         self._rows: Tensor | None = None
         self._sending = Lock()
 
@@ -119,16 +118,12 @@ class Gathered:
             if self._rows is None:
                 # Not through page-locked memory, so the rows are there on return, for the streams of all iterators.
                 self._rows = torch.from_numpy(rows).to(self._device)
-        return on_device(self._rows, plan, style=self._style, kernel=self._kernel)
+        return on_device(self._rows, plan, style=self._style, triton=self._triton)
 
 
-def on_device(rows: Tensor, plan: Plan, *, style: Style, kernel: Choice) -> Tensor:
-    """Return float32 [N, frames, V, 3] from rows on a device: by torch, or by one Triton kernel.
-
-    Raises:
-        EnvironmentFault: a Triton kernel is chosen outright, and cannot run here.
-    """
-    if wanted(kernel, on_gpu=rows.is_cuda, setting="train.kernel"):
+def on_device(rows: Tensor, plan: Plan, *, style: Style, triton: bool) -> Tensor:
+    """Return float32 [N, frames, V, 3] from rows on a device: by torch, or by one Triton kernel."""
+    if triton:
         from smae.data.loading import items_triton
 
         return items_triton.make_items(rows, plan, style=style)

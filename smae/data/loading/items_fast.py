@@ -29,7 +29,7 @@ _ROOT_HALF = np.int32(0x3F3504F3)  # the bits of sqrt(1/2)
 
 def make_items(rows: Floats, plan: Plan, *, style: Style, out: Floats) -> None:
     """Write what ``augment_torch.make_items`` returns into out [N, T, V, 3]; the same to float32 rounding."""
-    noise, parent, stream = plan.noise, np.asarray(style.parent), _STREAMS[style.stream]
+    noise, parent, stream = plan.noise, style.parent, _STREAMS[style.stream]
     item = np.ascontiguousarray(noise.item) if noise is not None else np.empty(0, np.int64)
     epoch, seed = (noise.epoch, noise.seed) if noise is not None else (0, 0)
     sigma = style.sigma if noise is not None else 0.0
@@ -50,6 +50,16 @@ def _turn(line: Floats, map: Floats, to: Floats) -> None:
         to[3 * v] = xx * x + xy * y + xz * z
         to[3 * v + 1] = yx * x + yy * y + yz * z
         to[3 * v + 2] = zx * x + zy * y + zz * z
+
+
+@inlined
+def _pick(line: Floats, joint: Ints, to: Floats) -> None:
+    """Write joint[v] of line, x y z x y z ..., as joint v of to."""
+    for v in range(joint.shape[0]):
+        at, source = 3 * v, 3 * joint[v]
+        to[at] = line[source]
+        to[at + 1] = line[source + 1]
+        to[at + 2] = line[source + 2]
 
 
 @inlined
@@ -77,8 +87,7 @@ def _resize(window: Floats, length: int, map: Floats, joint: Ints, scratch: Floa
     if not in_place:
         mapped = scratch[1]
         for at in range(0, min(length, steps) * size, size):
-            for k in range(size):
-                mapped[at + k] = scratch[0, at + 3 * joint[k // 3] + k % 3]
+            _pick(scratch[0, at:], joint, mapped[at:])
     # Frame t lies at low + rest / steps, in whole numbers: low = ((2 t + 1) L - T) div 2 T, not below 0.
     low, rest = 0, length - frames
     for t in range(frames):

@@ -20,7 +20,7 @@ from smae.data.loading.plan import Plan, Style
 from smae.data.loading.residence import Chosen, Held, Readable, Resident, Streaming
 from smae.data.loading.rows_fast import list_items
 from smae.errors import ConfigError
-from smae.kernels import Choice
+from smae.kernels import Choice, wanted
 from smae.noise import Noise
 
 AHEAD = 2
@@ -76,7 +76,7 @@ class Loader:
             window: blocks shuffled together, and kept in memory when streaming.
             drop_last: leave out a last batch that is not full.
             mode: keep the rows on the device, in RAM, stream them, or decide by the free memory.
-            kernel: what makes items on a GPU: torch in several passes, or one Triton kernel.
+            kernel: what makes items on a GPU: torch in several passes, or one Triton kernel; on the CPU it is Numba's.
             augmented: vary the clips at random, or take their centre as in testing; like ``train`` unless said.
             block_rows: rows of a block.
             rank: which process this is, from 0 on.
@@ -85,6 +85,7 @@ class Loader:
         Raises:
             ConfigError: an empty index, numbers outside the store or given twice, a size below its least value, or a
                 batch with fewer clips than ranks, or a layout without a trunk to align.
+            EnvironmentFault: a Triton kernel is chosen outright, and cannot run here.
         """
         self.index = _checked(index, clips=len(store))
         for name, value, least in (("batch", batch, 1), ("workers", workers, 0), ("window", window, 1)):
@@ -109,7 +110,7 @@ class Loader:
             if self.residency.mode == "streaming"
             else Resident(self._chosen, workers=workers)
         )
-        self._kernel = kernel
+        self._triton = wanted(kernel, on_gpu=device.type == "cuda", setting="train.kernel")
         sigma = augment.noise if self._augmented else 0.0
         self._style = Style(augment.frames, _parents(store), sigma=sigma, stream=augment.stream)
         self._assemble = self._assembler()
@@ -150,10 +151,10 @@ class Loader:
 
     def _assembler(self) -> Assemble | None:
         """Return what makes the items of all iterators, where one can."""
-        if self._device.type == "cpu":
+        if self._device.type == "cpu" and not self._triton:
             return Fused(self._style)
         if self.residency.mode == "device":
-            return Gathered(self._style, device=self._device, kernel=self._kernel)
+            return Gathered(self._style, device=self._device, triton=self._triton)
         return None
 
     def _positions(self, epoch: int) -> Ints:
@@ -173,7 +174,7 @@ class Loader:
         cuda = self._device.type == "cuda"
         side = torch.cuda.Stream(self._device) if cuda else None  # type: ignore[no-untyped-call]
         # Staged has buffers that take turns, so each iterator has its own.
-        assemble = self._assemble or Staged(self._style, device=self._device, kernel=self._kernel)
+        assemble = self._assemble or Staged(self._style, device=self._device, triton=self._triton)
         with closing(self._source.serve(steps)) as held:
             for step, variation in self._variations(steps, epoch):
                 with torch.cuda.stream(side) if side else nullcontext(), torch.no_grad():

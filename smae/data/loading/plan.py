@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -48,4 +48,4 @@ class Plan:
     length: Ints
     map: Floats
     joint: Ints
-    noise: Noise | None = field(default=None)
+    noise: Noise | None = None

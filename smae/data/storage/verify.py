@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from smae.data.storage.manifest import QUARANTINE, FileRecord, check_files, read
 from smae.data.storage.places import Place, locate, open_place
 from smae.data.storage.store import Store, open_store
 from smae.errors import EXIT_DATA, EXIT_DONE, DataError
+
+Tell = Callable[[int, int], None]
 
 _BLOCK = 2**24
 
@@ -48,10 +51,14 @@ class VerifyReport:
         return EXIT_DONE if self.ok else EXIT_DATA
 
 
-def verify(path: Path | str) -> VerifyReport:
+def verify(path: Path | str, *, tell: Tell = lambda done, total: None) -> VerifyReport:
     """Check a store: names, sizes and BLAKE3 of all files, columns, every chunk, every value.
 
     Damage is reported, never raised.
+
+    Args:
+        path: the store, which can be a URL.
+        tell: takes progress: megabytes done, in all; each is read twice, as a file and as values.
 
     Raises:
         ConfigError: a URL that names no object store.
@@ -66,18 +73,20 @@ def verify(path: Path | str) -> VerifyReport:
     problems = check_files(place, files)
     broken = {problem.split(":")[0] for problem in problems}
     sound = [record for record in files.values() if _shown(record) not in broken]
+    hashed = sum(record.size for record in sound)
+    meter = _Meter(tell, total=2 * hashed)
     problems += [
         f"{_shown(record)}: its BLAKE3 is not the manifest's"
         for record in sound
-        if _digest(place, record) != record.blake3
+        if _digest(place, record, meter) != record.blake3
     ]
     if not problems:
         try:
             store = open_store(path)
-            problems += _check_values(store) + _check_quarantine(store)
+            problems += _check_values(store, meter, of=hashed) + _check_quarantine(store)
         except DataError as error:
             problems.append(str(error))
-    return VerifyReport(path, fingerprint, len(sound), sum(record.size for record in sound), tuple(problems))
+    return VerifyReport(path, fingerprint, len(sound), hashed, tuple(problems))
 
 
 def _shown(record: FileRecord) -> str:
@@ -85,20 +94,34 @@ def _shown(record: FileRecord) -> str:
     return ascii(record.path)[1:-1]
 
 
-def _digest(place: Place, record: FileRecord) -> str:
+class _Meter:
+    """Adds up bytes and tells them in megabytes."""
+
+    def __init__(self, tell: Tell, *, total: int) -> None:
+        self._tell, self._done, self._total = tell, 0.0, total
+
+    def add(self, count: float) -> None:
+        self._done += count
+        self._tell(round(self._done / 1e6), round(self._total / 1e6))
+
+
+def _digest(place: Place, record: FileRecord, meter: _Meter) -> str:
     digest = blake3()
     try:
         for start in range(0, record.size, _BLOCK):
-            digest.update(place.read_part(record.path, start, _BLOCK))
+            part = place.read_part(record.path, start, _BLOCK)
+            digest.update(part)
+            meter.add(len(part))
     except DataError as error:
         return f"unreadable: {error}"
     return digest.hexdigest()
 
 
-def _check_values(store: Store) -> list[str]:
+def _check_values(store: Store, meter: _Meter, *, of: int) -> list[str]:
     problems: list[str] = []
     for start in range(0, store.row_count, SHARD_ROWS):
         stop = min(start + SHARD_ROWS, store.row_count)
+        meter.add(of * (stop - start) / store.row_count)
         try:
             joints, state = store.rows(start, stop), store.states(start, stop)
         except DataError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -56,7 +56,7 @@ class _Person:
 
 def synthesise(
     out: Path, *, seed: int = 0, actions: int = 12, subjects: int = 8, cameras: int = 3, replications: int = 2,
-    hard: bool = True, overwrite: bool = False,
+    hard: bool = True, overwrite: bool = False, tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> SynthSummary:  # fmt: skip
     """Write ``actions * subjects * cameras * replications`` recordings as ``SsssCcccPpppRrrrAaaa.skeleton``.
 
@@ -73,6 +73,7 @@ def synthesise(
         cameras: how many sensors see each performance, up to 3.
         replications: how often each person does each action.
         hard: add what real recordings suffer from: phantoms, gaps, bodies that come back under another id.
+        tell: takes progress: recordings written, in all.
         overwrite: remove the recordings that ``out`` already holds; other files in it are left alone.
 
     Raises:
@@ -98,6 +99,7 @@ def synthesise(
                 name = f"S{_setup(subject):03d}C{camera:03d}P{subject:03d}R{replication:03d}A{action:03d}.skeleton"
                 (out / name).write_bytes(data)
                 files, frames, size = files + 1, frames + length, size + len(data)
+                tell(files, actions * subjects * cameras * replications)
                 faults.update(found)
     except OSError as error:
         raise EnvironmentFault(f"cannot write synthetic recordings to {out}: {error.strerror or error}") from error

@@ -25,7 +25,7 @@ from smae.train.report.results import Result, draw_results, headline, read_resul
 from smae.train.report.settings import draw_settings, draw_versions
 from smae.train.run import Run
 
-CONFUSIONS = 6
+CONFUSIONS = 4
 """Results whose confusions are on the page."""
 
 Tell = Callable[[str, int, int], None]
@@ -96,7 +96,7 @@ def _head(about: Mapping[str, Any], curves: Curves | None) -> str:
         steps = int(about.get("steps", 0))
         done = int(curves.step[-1])
         words.append(f"{done:,} of {steps:,} steps" if done < steps else f"{done:,} steps")
-        words.append(f"{curves.epochs:,} epochs begun in {_clock(curves.seconds)}")
+        words.append(f"epoch {curves.epochs:,} begun, {_clock(curves.seconds)}")
         words.append(f"last loss {curves.loss[-1]:.4g}")
     return f'<p class="sub">{escape(" · ".join(words))}</p>'
 

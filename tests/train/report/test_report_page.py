@@ -1,199 +1,153 @@
-"""The run page: complete in itself, well-formed, safe against the text put in, and true to the numbers."""
+"""The page as a whole: well-formed, complete in itself, safe against any name, small; made of a run's folder."""
 
 from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from smae.data.recording import MISSING
-from smae.errors import DataError
+from smae import api
+from smae.data.synthetic.synth import CLASSES
+from smae.drawing import Panel, Scene
+from smae.drawing.scene import REBUILT, TRACKED
+from smae.errors import ConfigError, DataError
 from smae.skeleton import NTU25
-from smae.train.page import ClipPicture, ConfusionPicture, Facts, LossPoint, ResultRow, RunPage, render_page
-from smae.train.page_charts import confusion_chart, line_chart
-
-NASTY = "</script><img src=x onerror=alert(1)>&\"'{{data}}"
-FLAT = np.zeros((1, 2, 25, 3), dtype=np.float32)
-VOID = {"meta", "input", "br", "img", "link", "hr"}
+from smae.train.report.markup import Section
+from smae.train.report.page import render
+from smae.train.report.rebuilding import Rebuilding, draw_rebuilding, mean_errors
+from tests.train.report.pages import NASTY, Checker, data_of, rebuilt
 
 
-class Checker(HTMLParser):
-    """Holds open tags against closing ones and gathers attributes and text."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.open, self.tags, self.attributes, self.text = [], [], [], ""
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if not self.open or self.open[-1] not in ("script", "style"):
-            self.text += data
+def scene(*, bodies: int = 1, frames: int = 6, title: str = "wave") -> Scene:
+    made = rebuilt(bodies=bodies, frames=frames)
+    kind = np.full(made.hidden.shape, TRACKED, np.uint8)
+    filled = np.where(made.hidden, np.uint8(REBUILT), kind)
+    panels = (
+        Panel("original", made.original, kind),
+        Panel("masked", made.original, kind),
+        Panel("f", made.filled, filled),
+    )
+    return Scene("c", title, panels, NTU25, (("hidden", "80%"), ("filled in", "30 mm off")))
 
 
-def clip(*, title="wave", bodies=1, frames=4, seed=0):
-    rng = np.random.default_rng(seed)
-    original = rng.normal(size=(bodies, frames, 25, 3)).astype(np.float32)
-    masked = rng.uniform(size=(bodies, frames, 25)) < 0.8
-    moved = original + np.float32(0.03) * np.array([1, 0, 0], dtype=np.float32)
-    return ClipPicture(title, original, masked, moved, NTU25.bones, NTU25.joints)
-
-
-def run(text="demo", **changes):
-    content = {
-        "title": text,
-        "facts": [Facts(text, [("recipe", text), ("seed", "17")])],
-        "losses": [LossPoint(10 * i, i / 4, 0.5 / i, 1e-3, 432.0) for i in range(1, 30)],
-        "results": [
-            ResultRow("linear", "xsub", "pre-trained encoder", 0.8765, 0.99, text),
-            ResultRow("linear", "xsub", "random encoder", 0.5432),
-            ResultRow("linear", "xsub", "chance", 1 / 12),
-        ],
-        "confusion": ConfusionPicture([text, "drink"], np.array([[7, 1], [0, 8]])),
-        "clips": [clip(title=text)],
-    }
-    return RunPage(**(content | changes))
-
-
-def data_of(page):
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])
-
-
-def test_the_page_is_well_formed_and_loads_nothing():
-    page = render_page(run())
+def loads_nothing(page: str) -> None:
     checker = Checker(page)
     assert checker.open == []
     assert not re.search(r"https?://|url\(|@import|\bimport\b|fetch\(|XMLHttpRequest", page)
     assert not {"link", "img", "iframe", "object", "embed"} & set(checker.tags)
-    assert not {"src", "href", "srcset", "xlink:href"} & {name for name, _ in checker.attributes}
-    assert "{{" not in page
+    assert not {"src", "srcset", "xlink:href"} & {name for name, _ in checker.attributes}
+    assert all(value.startswith("#") for name, value in checker.attributes if name == "href")
+    assert not any(name.startswith("on") for name, _ in checker.attributes)
+    assert "default-src 'none'" in page
 
 
 def test_every_text_put_in_is_escaped_and_never_expanded():
-    page = render_page(run(NASTY, clips=[clip(title=NASTY)]))
+    found = Rebuilding(mean_errors([rebuilt()], NTU25), (scene(title=NASTY),), NASTY, NTU25)
+    body = draw_rebuilding(found, objective="skeletonmae")
+    page = render(NASTY, head="", sections=[Section("rebuilding", NASTY, body)], scenes=found.scenes)
+    loads_nothing(page)
     checker = Checker(page)
-    assert "img" not in checker.tags
-    assert checker.open == []
-    assert not any(name.startswith("on") for name, _ in checker.attributes)
-    assert checker.text.count(NASTY) >= 6
-    assert page.count("<script") == 2
-    assert page.count("</script") == 2
+    assert checker.text.count(NASTY) >= 4
+    assert page.count("<script") == page.count("</script") == 2
 
 
-def test_joint_names_cannot_end_the_script_element():
-    nasty = clip()
-    page = render_page(
-        run(clips=[ClipPicture("t", nasty.original, nasty.masked, nasty.reconstructed, [], [NASTY] * 25)])
-    )
-    assert page.count("</script") == 2
-    assert data_of(page)[0]["joints"][0] == NASTY
-
-
-def test_the_numbers_stand_in_the_page():
-    text = Checker(render_page(run())).text
-    for number in ("87.6 %", "54.3 %", "99.0 %", "8.3 %", "290 steps", "432 clips per second"):
-        assert number in text
-    assert "wave" not in text
-    assert "7 of 8 (88 %)" in text
-    assert "filled in 30 mm off" in text
-
-
-def test_clips_are_whole_millimetres_and_reconstructions_only_where_hidden():
-    picture = clip(bodies=2, frames=5)
-    (data,) = data_of(render_page(run(clips=[picture])))
-    assert data["shape"] == [2, 5, 25]
-    np.testing.assert_array_equal(data["truth"], np.rint(picture.original.astype(float) * 1000).ravel())
-    assert len(data["filled"]) == 3 * picture.masked.sum()
-    kinds = np.array(list(data["kind"]), dtype=int).reshape(2, 5, 25)
-    np.testing.assert_array_equal(kinds, np.where(picture.masked, 3, 1))
-    assert [tuple(bone) for bone in data["bones"]] == list(NTU25.bones)
-
-
-def test_absent_bodies_are_not_drawn():
-    picture = clip(bodies=2, frames=4)
-    original, state = picture.original.copy(), np.full((2, 4, 25), 2, dtype=np.uint8)
-    original[0, 0] = np.nan
-    original[1, 1] = 0
-    state[1, 2] = MISSING
-    shown = ClipPicture("t", original, picture.masked, picture.reconstructed, NTU25.bones, state=state)
-    (data,) = data_of(render_page(run(clips=[shown])))
-    kinds = np.array(list(data["kind"]), dtype=int).reshape(2, 4, 25)
-    gone = np.zeros((2, 4, 25), dtype=bool)
-    gone[0, 0] = gone[1, 1] = gone[1, 2] = True
-    np.testing.assert_array_equal(kinds == 0, gone)
-    assert len(data["truth"]) == 3 * (~gone).sum()
-    assert data["joints"][4] == "joint 5"
-
-
-def test_six_clips_of_sixty_frames_and_two_bodies_stay_under_two_megabytes():
-    page = render_page(run(clips=[clip(bodies=2, frames=60, seed=seed) for seed in range(6)]))
+def test_four_clips_of_120_frames_and_two_bodies_stay_under_two_megabytes():
+    page = render("run", head="", sections=[], scenes=[scene(bodies=2, frames=120)] * 4)
     assert len(page.encode()) < 2e6
 
 
-def test_empty_parts_are_left_out():
-    page = render_page(RunPage(title="bare"))
-    assert Checker(page).open == []
-    assert "<section" not in page
-    assert data_of(page) == []
+def test_panels_with_the_same_places_carry_them_once():
+    (shown,) = data_of(render("run", head="", sections=[], scenes=[scene()]))
+    assert [panel["same"] for panel in shown["panels"]] == [-1, 0, -1]
+    assert [len(panel["places"]) for panel in shown["panels"]] == [6 * 25 * 3, 0, 6 * 25 * 3]
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"results": [ResultRow("knn", "xsub", "chance", 8.3)]}, r"expected a share in \[0, 1\], found 8.3"),
-        ({"confusion": ConfusionPicture(["a"], np.zeros((2, 2), dtype=int))}, r"expected shape \(1, 1\)"),
-        ({"clips": [ClipPicture("t", FLAT, np.zeros((1, 2, 24), dtype=bool), FLAT, [])]}, r"masked \[M, T, V\], found"),
-    ],
-)
-def test_what_does_not_fit_is_refused(changes, message):
-    with pytest.raises(DataError, match=message):
-        render_page(run(**changes))
+def test_the_page_of_a_run_holds_every_part(home: Path):
+    said: list[str] = []
+    steps: list[str] = []
+    path = api.report(home / "first", device="cpu", say=said.append, tell=lambda what, done, of: steps.append(what))
+    page = path.read_text(encoding="utf-8")
+    loads_nothing(page)
+    assert path == home / "first" / "report.html"
+    assert len(page) < 3e6
+    parts = re.findall(r'<section id="(\w+)">', page)
+    assert parts == ["results", "training", "confusion", "features", "rebuilding", "dropped", "settings", "versions"]
+    text = Checker(page).text
+    for words in (
+        "pre-trained encoder",
+        f"A001 {CLASSES['A001']}",
+        "memory, peak so far (GB)",
+        "by subject",
+        "keep_joints",
+    ):
+        assert words in text
+    assert "NTU RGB+D" not in text, "synthetic recordings bear their own names"
+    assert len(data_of(page)) == 3, "a clip a class"
+    assert set(steps) == {"hidden joints", "features"}
 
 
-def test_losses_that_are_not_finite_leave_a_curve_and_no_nan():
-    points = [LossPoint(1, 0, 0.5, 1e-3, 10), LossPoint(2, 0, float("nan"), 1e-3, 10), LossPoint(3, 0, 0.4, 1e-3, 10)]
-    page = render_page(run(losses=points))
-    assert page.count("<polyline") == 3
-    assert not re.search(r'points="[^"]*(nan|inf)', page)
-    single = render_page(run(losses=points[:1]))
-    assert Checker(single).open == []
-    assert "<circle" in single
+def test_the_log_holds_memory(home: Path):
+    lines = [json.loads(line) for line in (home / "first" / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["host_bytes"] > 2**24
 
 
-def test_a_long_curve_is_thinned_and_stays_inside_its_frame():
-    step = np.arange(50_000.0)
-    svg = line_chart("loss", step, 2 * np.exp(-step / 5_000) + 0.01, smooth=True)
-    drawn = [tuple(map(float, pair.split(","))) for pair in re.findall(r"[\d.]+,[\d.]+", svg.split("<polyline", 1)[1])]
-    assert len(drawn) == 2 * 400
-    assert all(0 <= x <= 520 and 0 <= y <= 260 for x, y in drawn)
-    assert drawn[0][1] < drawn[-1][1], "a falling loss goes down the picture"
-    assert "(log)" in svg
+def test_without_its_store_or_a_checkpoint_the_page_says_what_it_lacks(home: Path, tmp_path: Path):
+    run = shutil.copytree(home / "third", tmp_path / "third")
+    about = json.loads((run / "run.json").read_text())
+    about["store"]["path"] = str(tmp_path / "gone.zarr")
+    (run / "run.json").write_text(json.dumps(about))
+    said: list[str] = []
+    text = Checker(api.report(run, say=said.append).read_text(encoding="utf-8")).text
+    assert "smae report --data gone.zarr" in text
+    assert "smae eval --checkpoint" in text
+    assert any("no store there any more" in words for words in said)
+    shutil.rmtree(run / "checkpoints")
+    text = Checker(api.report(run, data=home / "ntu.zarr").read_text(encoding="utf-8")).text
+    assert "No checkpoint was written yet." in text
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, 3e-7])
-def test_a_level_curve_has_an_axis(value):
-    svg = line_chart("lr", np.arange(5.0), np.full(5, value))
-    assert "nan" not in svg
-    assert svg.count("<line ") >= 2
+def test_runs_side_by_side(home: Path, tmp_path: Path):
+    said: list[str] = []
+    out = tmp_path / "new" / "both.html"
+    assert api.report(*(home / name for name in ("first", "second", "third")), out=out, say=said.append) == out
+    page = out.read_text(encoding="utf-8")
+    loads_nothing(page)
+    text = Checker(page).text
+    assert said == [], "all is comparable"
+    assert "masking.keep_joints" in text
+    assert "seed005" in text
+    assert "optim.lr" not in text
+    assert "third was not judged yet." in text
+    assert re.search(r"[+-]\d+\.\d \([+-]\d+\.\d to [+-]\d+\.\d\)", text), "the difference, with its interval"
+    assert page.count('data-name="second') == 4, "in every chart"
 
 
-def test_confusion_draws_only_cells_that_hold_something():
-    svg = confusion_chart([f"A{n:03d}" for n in range(60)], np.eye(60, dtype=np.int64) * 5)
-    assert svg.count("<rect") == 61
-    assert "A007 recognised: 5 of 5 (100 %)" in svg
+def test_what_cannot_be_compared_is_told_and_kept_apart(home: Path, tmp_path: Path):
+    other = shutil.copytree(home / "second", tmp_path / "other")
+    about = json.loads((other / "run.json").read_text())
+    about["store"]["fingerprint"] = "f" * 64
+    about["config"]["objective"]["normalise"] = "none"
+    (other / "run.json").write_text(json.dumps(about))
+    for path in (other / "eval").glob("*.json"):
+        path.write_text(path.read_text().replace(json.loads(path.read_text())["store"], "f" * 64))
+    said: list[str] = []
+    text = Checker(api.report(home / "first", other, out=tmp_path / "x.html", say=said.append).read_text()).text
+    assert len(said) == 2
+    assert "careful: the runs were trained on different stores" in said[0]
+    assert "careful: judged on different stores or test clips: ntu60-xsub · linear, ntu60-xsub · knn" in said[1]
+    assert "store ffffffff" in text
+    assert not re.search(r"[+-]\d+\.\d \(", text), "no difference is given"
+    assert "each has a chart of its own" in text
+
+
+def test_what_makes_no_sense_is_refused(home: Path):
+    with pytest.raises(ConfigError, match="one run is named twice"):
+        api.report(home / "first", home / "second" / ".." / "first")
+    with pytest.raises(ConfigError, match="--data goes with one run"):
+        api.report(home / "first", home / "second", data=home / "ntu.zarr")
+    with pytest.raises(DataError, match="no run there"):
+        api.report(home / "first", home / "secund")

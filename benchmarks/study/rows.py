@@ -1,0 +1,110 @@
+"""What a study is made of: rows that are trained and judged, and tables that show them side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from smae.train.config import RunConfig, resolve
+from smae.train.evaluate import PRETRAINED
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Probes that judge a row together.
+
+    Attributes:
+        modes: of ``smae eval --mode``.
+        sets: settings of the probes, laid over the row's.
+        name: stands behind the modes' names where the same modes are judged twice.
+        baselines: for how many of the seeds, from 0 on, the random encoder and raw coordinates are judged too.
+    """
+
+    modes: tuple[str, ...]
+    sets: tuple[str, ...] = ()
+    name: str = ""
+    baselines: int = 0
+
+    def told(self, mode: str) -> str:
+        """Return what results call a mode."""
+        return f"{mode}, {self.name}" if self.name else mode
+
+
+@dataclass(frozen=True)
+class Row:
+    """One experiment: an encoder that is pre-trained, and how it is judged.
+
+    Attributes:
+        name: what commands and files call it.
+        sets: settings laid over the study's.
+        exams: how it is judged.
+        seeds: how many seeds carry it, from 0 on; each seed is pre-trained anew.
+    """
+
+    name: str
+    sets: tuple[str, ...]
+    exams: tuple[Exam, ...]
+    seeds: int = 3
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a table: which row's figures, and of what.
+
+    Attributes:
+        title: what people call it.
+        row: name of the row whose results hold it.
+        what: what was judged, as ``smae eval`` calls it.
+        instead: for some modes another (mode, what): supervised training has a mode of its own.
+    """
+
+    title: str
+    row: str
+    what: str = PRETRAINED
+    instead: tuple[tuple[str, tuple[str, str]], ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: lines that are to be compared, under the same modes."""
+
+    title: str
+    about: str
+    modes: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """All experiments on one data set.
+
+    Attributes:
+        name: of its page and its folder of results.
+        recipe: packaged recipe that all rows start from.
+        sets: settings of all rows, laid over the recipe.
+        rows: in the order in which they are run.
+        tables: in the order of the page.
+    """
+
+    name: str
+    recipe: str
+    sets: tuple[str, ...]
+    rows: tuple[Row, ...]
+    tables: tuple[Table, ...]
+
+    def row(self, name: str) -> Row:
+        """Return a row by its name."""
+        return next(row for row in self.rows if row.name == name)
+
+    def settings(self, row: Row) -> tuple[str, ...]:
+        """Return what a row lays over the recipe."""
+        return (*self.sets, *row.sets)
+
+    def config(self, row: Row, *, seed: int) -> RunConfig:
+        """Return a row's settings for one seed."""
+        return resolve(self.recipe, sets=self.settings(row), flags={"seed": seed})
+
+    def command(self, row: Row, *, seeds: Sequence[int]) -> str:
+        """Return the command that makes a row's results."""
+        chosen = " ".join(f"--seed {seed}" for seed in seeds)
+        return f"python -m benchmarks.study {self.name} --data {self.name}.zarr --row {row.name} {chosen}"

@@ -1,0 +1,77 @@
+"""Carry out one row with one seed: pre-train, judge, keep what came out. What is done already is not done again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import smae
+from benchmarks.study.results import Judged, Result, Score, commit, here, keep, path_of, read
+from benchmarks.study.rows import Exam, Row, Study
+from smae.train.evaluate import CHANCE
+
+Say = Callable[[str], None]
+
+
+def carry_out(study: Study, row: Row, *, seed: int, data: Path, work: Path, results: Path, say: Say) -> Result:
+    """Return a row's result for one seed, pre-trained and judged as far as that is not kept already.
+
+    What is kept counts if settings and store are the same. An interrupted pre-training goes on where its last
+    checkpoint was, judging after its last finished exam.
+
+    Args:
+        study: the row's study.
+        row: what to do.
+        seed: of pre-training, probes and the random encoder.
+        data: the store.
+        work: folder of the runs.
+        results: folder of the results.
+        say: takes lines for people.
+    """
+    path = path_of(study.name, row.name, seed, folder=results)
+    config, fingerprint = study.config(row, seed=seed).model_dump(mode="json"), smae.open_store(data).fingerprint
+    result = read(path)
+    if result is not None and (result.config, result.store) != (config, fingerprint):
+        result = None
+    known = {(one.modes, one.sets): one for one in result.judged} if result else {}
+    judged = [known.get((exam.modes, exam.sets)) for exam in row.exams]
+    if result is not None and None not in judged:
+        say(f"{study.name} {row.name}, seed {seed}: done before")
+        return result
+    # Other settings, another folder: a run that was begun with others is not gone on with.
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
+    out = work / study.name / f"{row.name}-{seed}-{digest}"
+    if result is None or not out.is_dir():
+        began = time.monotonic()
+        outcome = smae.pretrain(
+            data=data, out=out, recipe=study.recipe, sets=study.settings(row), seed=seed, device="cpu", resume=True,
+            say=say,
+        )  # fmt: skip
+        seconds = round(time.monotonic() - began, 1)
+        result = Result(row.name, seed, outcome.steps, outcome.loss, seconds, (), config, fingerprint, commit(), here())
+        keep(result, path)
+    for number, exam in enumerate(row.exams):
+        if judged[number] is None:
+            one = judged[number] = judge(exam, out, data=data, seed=seed, say=say)
+            result = replace(result, judged=tuple(other for other in judged if other is not None))
+            keep(result, path)
+            told = ", ".join(
+                f"{score.mode} {score.what} {score.top1:.1%}" for score in one.scores if score.what != CHANCE
+            )
+            say(f"{study.name} {row.name}, seed {seed}: {told}")
+    return result
+
+
+def judge(exam: Exam, run: Path, *, data: Path, seed: int, say: Say) -> Judged:
+    """Return what an exam finds of a run's encoder."""
+    began = time.monotonic()
+    _, found = smae.evaluate(
+        checkpoint=run, data=data, modes=exam.modes, sets=exam.sets, baselines=seed < exam.baselines, device="cpu",
+        say=say,
+    )  # fmt: skip
+    scores = tuple(Score(exam.told(row.mode), row.what, row.top1) for row in found.rows)
+    return Judged(exam.modes, exam.sets, round(time.monotonic() - began, 1), scores)

@@ -1,0 +1,156 @@
+"""The studies: which experiments on which data set, and which tables they fill."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from benchmarks.study.rows import Exam, Line, Row, Study, Table
+from smae.train.evaluate import RANDOM, RAW, SUPERVISED
+
+MEAN = Exam(("linear", "knn"))
+TOKENS = Exam(("linear", "knn"), ("linear.pool=tokens", "linear.lr=0.01", "knn.pool=tokens"), "tokens")
+FINETUNE = Exam(("finetune",))
+SEMI = Exam(("semi-10",), ("finetune.epochs=60", "finetune.batch=16"))
+SCRATCH = Exam(("scratch",))
+FROZEN_MODES = ("linear", "knn", "linear, tokens", "knn, tokens")
+ALL_MODES = (*FROZEN_MODES, "finetune", "semi-10")
+
+SHORT = ("train.max_steps=600", "finetune.epochs=12", "scratch.epochs=12", "linear.views=2")
+RANDOM_90 = ("masking.name=random", "masking.keep=0.1")
+MAE = ("objective.name=mae", *RANDOM_90, "objective.normalise=token", "objective.floor=0.001", "objective.predict=0.3")
+MAMP = (
+    "objective.name=mamp", "masking.name=motion-aware", "masking.keep=0.1", "objective.normalise=token",
+    "objective.floor=0.001", "objective.predict=0.3",
+)  # fmt: skip
+
+
+def beside(exam: Exam, seeds: int) -> Exam:
+    """Return an exam that judges the random encoder and raw coordinates too, for so many seeds."""
+    return replace(exam, baselines=seeds)
+
+
+def frozen(name: str, *sets: str) -> Row:
+    """Return a row that is judged frozen only, which is cheap."""
+    return Row(name, sets, (MEAN, TOKENS))
+
+
+METHODS = (
+    Row("skeletonmae", (), (beside(MEAN, 3), beside(TOKENS, 3), beside(FINETUNE, 1), beside(SEMI, 1), SCRATCH)),
+    Row("mae", MAE, (MEAN, TOKENS, FINETUNE, SEMI)),
+    Row("mamp", MAMP, (MEAN, TOKENS, FINETUNE, SEMI)),
+)
+BASELINES = (
+    Line("random encoder", "skeletonmae", RANDOM),
+    Line("supervised from scratch", "skeletonmae", SUPERVISED, (("finetune", ("scratch", SUPERVISED)),)),
+    Line("raw coordinates", "skeletonmae", RAW, (("semi-10", ("semi-10", f"{RAW}, linear")),)),
+)
+
+NW_UCLA = Study(
+    "nw-ucla",
+    "nw-ucla",
+    SHORT,
+    rows=(
+        *METHODS,
+        frozen("joints-only", "masking.keep_frames=1", "masking.keep_joints=0.2"),
+        frozen("frames-only", "masking.keep_frames=0.17", "masking.keep_joints=1"),
+        frozen("random-80", "masking.name=random", "masking.keep=0.2"),
+        frozen("random-90", *RANDOM_90),
+        frozen("keep-2x6", "masking.keep_frames=0.34", "masking.keep_joints=0.3"),
+        frozen("keep-3x12", "masking.keep_frames=0.5", "masking.keep_joints=0.6"),
+        frozen("keep-4x12", "masking.keep_frames=0.67", "masking.keep_joints=0.6"),
+        frozen("target-token", "objective.normalise=token", "objective.floor=0.001"),
+        frozen("target-none", "objective.normalise=none"),
+        frozen("decoder-self", "decoder.name=self", "objective.predict=1"),
+        frozen("not-aligned", "augment.align=none", "augment.turn=3.1415"),
+        Row("longer", ("train.max_steps=2500", "finetune.epochs=40"), (MEAN, TOKENS, FINETUNE), seeds=1),
+    ),
+    tables=(
+        Table(
+            "Methods",
+            "One size, one budget, one loader; what differs is what is hidden and what is predicted. SkeletonMAE keeps "
+            "3 of 6 time patches and 8 of 20 joints (20 % of tokens) and predicts coordinates normalised by clip; MAE "
+            "keeps a random 10 % and MAMP the 10 % that its motion-aware masking leaves, targets normalised by token. "
+            "The random encoder is fine-tuned by the fine-tune recipe, its lower layers at reduced rates; from scratch "
+            "all layers learn at the full rate.",
+            ALL_MODES,
+            (
+                Line("SkeletonMAE", "skeletonmae"),
+                Line("MAE", "mae"),
+                Line("MAMP", "mamp"),
+                *BASELINES,
+            ),
+        ),
+        Table(
+            "What is hidden",
+            "The paper's claim is that hiding joints and frames at once beats either alone. All keep 20 % of tokens, "
+            "but frame-level masking, which keeps 1 of 6 patches (17 %), and the random 90 %.",
+            FROZEN_MODES,
+            (
+                Line("joints and frames (3 of 6 patches x 8 of 20 joints)", "skeletonmae"),
+                Line("joints only (4 of 20)", "joints-only"),
+                Line("frames only (1 of 6)", "frames-only"),
+                Line("random 80 %", "random-80"),
+                Line("random 90 %", "random-90"),
+            ),
+        ),
+        Table(
+            "How much is hidden",
+            "Joints and frames at once, other shares.",
+            FROZEN_MODES,
+            (
+                Line("2 patches x 6 joints kept (10 %)", "keep-2x6"),
+                Line("3 x 8 (20 %)", "skeletonmae"),
+                Line("3 x 12 (30 %)", "keep-3x12"),
+                Line("4 x 12 (40 %)", "keep-4x12"),
+            ),
+        ),
+        Table(
+            "Target, decoder, view",
+            "SkeletonMAE with one thing changed.",
+            FROZEN_MODES,
+            (
+                Line("normalised by clip, cross decoder, each clip turned one way", "skeletonmae"),
+                Line("target normalised by token", "target-token"),
+                Line("target as it is, in metres", "target-none"),
+                Line("self decoder, all hidden tokens predicted", "decoder-self"),
+                Line("clips as the camera saw them, turned at random in training", "not-aligned"),
+                Line("four times as many steps", "longer"),
+            ),
+        ),
+    ),
+)
+
+UI_PRMD = Study(
+    "ui-prmd",
+    "ui-prmd",
+    SHORT,
+    rows=(
+        Row("skeletonmae", (), (beside(MEAN, 3), beside(TOKENS, 3), FINETUNE, SCRATCH)),
+        frozen("joints-only", "masking.keep_frames=1", "masking.keep_joints=0.2"),
+        frozen("frames-only", "masking.keep_frames=0.17", "masking.keep_joints=1"),
+        frozen("random-90", *RANDOM_90),
+    ),
+    tables=(
+        Table(
+            "Fine-tuned and from scratch",
+            "The same net, fine-tuned after pre-training and trained from random weights; the same recipe, from "
+            "scratch with all layers at full rate.",
+            (*FROZEN_MODES, "finetune"),
+            (Line("SkeletonMAE", "skeletonmae"), *BASELINES),
+        ),
+        Table(
+            "What is hidden",
+            "The paper's claim, on this data. Both levels keep 3 of 6 time patches and 10 of 25 joints (20 % of "
+            "tokens), joints alone 20 %, frames alone 17 %.",
+            FROZEN_MODES,
+            (
+                Line("joints and frames", "skeletonmae"),
+                Line("joints only (5 of 25)", "joints-only"),
+                Line("frames only (1 of 6)", "frames-only"),
+                Line("random 90 %", "random-90"),
+            ),
+        ),
+    ),
+)
+
+STUDIES = {study.name: study for study in (NW_UCLA, UI_PRMD)}
