@@ -286,15 +286,17 @@ def test_a_closed_pipe_is_no_error(arguments):
 
 
 def test_the_time_left_is_that_of_the_part_under_way(monkeypatch, capsys):
-    clock = iter([0, 100, 200, 230])
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    now = [0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(console, "_json", False)
     with console.progress("eval", unit="steps") as update:
-        update(1, 2, what="features")
-        update(2, 2, what="features")
-        update(1, 4, what="probe")
-    told = [line.rsplit("  ", 1)[-1] for line in capsys.readouterr().err.splitlines()]
-    assert told == ["1 min 40 s left", "0 s left", "1 min 30 s left"]
+        for second, done, total, part in ((100, 1, 2, "features"), (200, 2, 2, "features"), (230, 1, 4, "probe")):
+            now[0] = second
+            update(done, total, what=part)
+        now[0] = 260
+        update(2, 4, what="probe")
+    told = [line.split("steps", 1)[1].rsplit("  ", 1)[-1] for line in capsys.readouterr().err.splitlines()]
+    assert told == ["", "0 s left", "", "1 min 0 s left"]
 
 
 def test_the_work_goes_on_when_nobody_listens_to_its_progress():
