@@ -296,7 +296,7 @@ def test_the_time_left_is_that_of_the_part_under_way(monkeypatch, capsys):
         now[0] = 260
         update(2, 4, what="probe")
     told = [line.split("steps", 1)[1].rsplit("  ", 1)[-1] for line in capsys.readouterr().err.splitlines()]
-    assert told == ["", "0 s left", "", "1 min 0 s left"]
+    assert told == ["", "0 s left", "", "1 min 00 s left"]
 
 
 def test_the_work_goes_on_when_nobody_listens_to_its_progress():
