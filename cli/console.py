@@ -159,7 +159,7 @@ class _Lines:
 
     def __init__(self, what: str, unit: str, *, after: float, every: float = 5.0) -> None:
         self._what, self._unit, self._every = what, unit, every
-        self._pace, self._next, self._after = _Pace(what), time.monotonic() + after, after
+        self._pace, self._next = _Pace(what), time.monotonic() + after
         self._told = not after
 
     def __call__(self, done: int, total: int, *, note: str = "", what: str = "") -> None:

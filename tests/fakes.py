@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ class FakeStore:
     path: Path = Path("fake.zarr")
     dataset: str = "fake"
     reads: list[tuple[int, int]] = field(default_factory=list)
+    attributes: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(names={}, origin={}))
 
     def __post_init__(self) -> None:
         self.joints = [self._centred(clip) for clip in self.joints]

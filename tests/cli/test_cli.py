@@ -285,6 +285,20 @@ def test_a_closed_pipe_is_no_error(arguments):
         assert (process.wait(timeout=60), err) == (0, "")
 
 
+def test_the_time_left_is_that_of_the_part_under_way(monkeypatch, capsys):
+    now = [0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(console, "_json", False)
+    with console.progress("eval", unit="steps") as update:
+        for second, done, total, part in ((100, 1, 2, "features"), (200, 2, 2, "features"), (230, 1, 4, "probe")):
+            now[0] = second
+            update(done, total, what=part)
+        now[0] = 260
+        update(2, 4, what="probe")
+    told = [line.split("steps", 1)[1].rsplit("  ", 1)[-1] for line in capsys.readouterr().err.splitlines()]
+    assert told == ["", "0 s left", "", "1 min 00 s left"]
+
+
 def test_the_work_goes_on_when_nobody_listens_to_its_progress():
     code = (
         "from smae_cli import console\n"

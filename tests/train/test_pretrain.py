@@ -83,7 +83,7 @@ def test_the_judge_writes_results_and_pictures(trained):
         say=said.append, tell=lambda *now: None,
     )  # fmt: skip
     told = json.loads((trained.run.results / "all-knn.json").read_text())
-    assert told["settings"] == {"k": 3}
+    assert told["settings"] == {"k": 3, "pool": "mean"}
     assert told["seen_in_training"] == 0
     assert told["predicted"] == result.scores["knn"].predicted.tolist()
     assert (trained.run.results / "all-knn.png").read_bytes().startswith(b"\x89PNG")
