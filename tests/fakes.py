@@ -38,6 +38,7 @@ class FakeStore:
     layout: Layout = NTU25
     path: Path = Path("fake.zarr")
     dataset: str = "fake"
+    names: dict[str, str] = field(default_factory=dict)
     reads: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:

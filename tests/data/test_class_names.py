@@ -87,7 +87,7 @@ def test_names_are_part_of_what_a_store_is(tmp_path: Path) -> None:
         prepare(raw, out, executor="inline", resume=True, classes=names)
     prepare(raw, out, executor="inline", overwrite=True, classes=names)
     named = open_store(out)
-    assert named.attributes.names == {"A001": "hop"}
+    assert named.names == {"A001": "hop"}
     assert named.fingerprint != plain.fingerprint
 
 
