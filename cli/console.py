@@ -172,7 +172,9 @@ class _Lines:
         if _json:
             line: dict[str, Any] = {"progress": what, "done": done, "total": total, "unit": self._unit, "note": note}
             _to_people(
-                json.dumps({**line, "rate": round(rate, 3), "seconds_left": None if left is None else round(left, 1)})
+                json.dumps(
+                    {**line, "rate": round(rate, 3) or None, "seconds_left": None if left is None else round(left, 1)}
+                )
             )
         else:
             shown = note or self._pace.words(self._unit)

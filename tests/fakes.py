@@ -39,6 +39,7 @@ class FakeStore:
     layout: Layout = NTU25
     path: Path = Path("fake.zarr")
     dataset: str = "fake"
+    names: dict[str, str] = field(default_factory=dict)
     reads: list[tuple[int, int]] = field(default_factory=list)
     attributes: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(names={}, origin={}))
 

@@ -37,12 +37,12 @@ def class_name(dataset: str, label: str, told: Mapping[str, str] | None = None) 
 def class_names(store: Store, labels: tuple[str, ...] | None = None) -> list[str]:
     """Return a store's classes, or those of ``labels``, as people read them, by label."""
     labels = store.classes if labels is None else labels
-    return [class_name(store.dataset, label, store.attributes.names) for label in labels]
+    return [class_name(store.dataset, label, store.names) for label in labels]
 
 
 def names_note(store: Store) -> str:
     """Return what people should know of a store's class names; nothing where they were told, or there are none."""
-    if store.attributes.names or class_names(store) == list(store.classes):
+    if store.names or class_names(store) == list(store.classes):
         return ""
     return (
         "Class names are NTU RGB+D's, by number: recordings of other people that are named like NTU's get them too. "

@@ -19,7 +19,7 @@ from smae.data.recording import MISSING, Clip, Recording
 from smae.data.sources import SOURCES, Source
 from smae.data.storage.store import Store
 from smae.drawing import Panel, Scene
-from smae.errors import BadRecording, DataError, NoBody, UnknownNameError
+from smae.errors import BadRecording, ConfigError, DataError, NoBody, UnknownNameError
 
 if TYPE_CHECKING:
     from smae.data.cleaning.clean import Mode
@@ -68,7 +68,11 @@ def _action_of(raw: Path, name: str) -> str:
         return ""
     label = f"A{numbers.action:03}"
     file = find_names(raw if raw.is_dir() else raw.parent, given=None)
-    return f" · {class_name('ntu120', label, read_names(file, [label]) if file is not None else None)}"
+    try:
+        told = read_names(file, [label]) if file is not None else {}
+    except ConfigError:
+        told = {}  # some other list that bears this name: prepare refuses it, a picture does not need it
+    return f" · {class_name('ntu120', label, told)}"
 
 
 def scene_of_clip(store: Store, index: int, *, raw: Path | None = None) -> Scene:

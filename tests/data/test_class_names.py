@@ -69,7 +69,10 @@ def test_synthetic_recordings_bear_their_own_names(tmp_path: Path) -> None:
     assert names_note(store) == ""
     assert scene_of_clip(store, 0).title.endswith(own[0])
     name = str(store.clips.name[0])
-    assert scene_of_raw(tmp_path / "raw" / f"{name}.skeleton", None, Settings()).title.endswith(own[0])
+    file = tmp_path / "raw" / f"{name}.skeleton"
+    assert scene_of_raw(file, None, Settings()).title.endswith(own[0])
+    (tmp_path / "raw" / NAMES_FILE).write_bytes(b"\xff")
+    assert scene_of_raw(file, None, Settings()).title.endswith("A001 drink water"), "a picture needs no names"
 
 
 def test_names_are_part_of_what_a_store_is(tmp_path: Path) -> None:
@@ -84,7 +87,7 @@ def test_names_are_part_of_what_a_store_is(tmp_path: Path) -> None:
         prepare(raw, out, executor="inline", resume=True, classes=names)
     prepare(raw, out, executor="inline", overwrite=True, classes=names)
     named = open_store(out)
-    assert named.attributes.names == {"A001": "hop"}
+    assert named.names == {"A001": "hop"}
     assert named.fingerprint != plain.fingerprint
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,6 +74,11 @@ class Store:
     def classes(self) -> tuple[str, ...]:
         """Action ids such as ``A001``; label = index."""
         return self.attributes.classes
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Names of classes in words, by id, where they were told when it was prepared."""
+        return self.attributes.names
 
     @property
     def row_count(self) -> int:

@@ -60,12 +60,14 @@ def confusion_chart(names: Sequence[str], matrix: NDArray[np.int64]) -> str:
             f'y="{top + cell * (row + 0.5) + 4:g}">{100 * share[row, column]:.0f}</text>'
             for row, column in np.argwhere(share >= 0.005).tolist()
         )
+    least = min(width, max(340, 3 * width // 4))  # smaller than that it scrolls, since nobody could read it
     sparse = [[row, column, int(matrix[row, column])] for row, column in np.argwhere(matrix).tolist()]
     told = escape(json.dumps({"left": left, "top": top, "cell": cell, "names": list(names), "cells": sparse}))
     side = cell * count
     return (
-        f'<svg class="confusion" viewBox="0 0 {width} {height}" style="width:{width}px;font-size:{text}px" role="img" '
-        f'aria-label="confusion matrix" data-matrix="{told}"><rect class="frame" x="{left - 1}" y="{top - 1}" '
+        f'<svg class="confusion" viewBox="0 0 {width} {height}" style="width:{width}px;'
+        f'min-width:{least}px;font-size:{text}px" role="img" aria-label="confusion matrix" '
+        f'data-matrix="{told}"><rect class="frame" x="{left - 1}" y="{top - 1}" '
         f'width="{side + 1}" height="{side + 1}"/><g class="names">{labels}</g>{_cells(share, left, top, cell)}'
         f'<g class="numbers">{numbers}</g><rect class="cursor" width="{cell}" height="{cell}" hidden=""/></svg>'
     )

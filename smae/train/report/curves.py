@@ -71,12 +71,11 @@ def draw_curves(
     found = [(slot, name, curves) for slot, (name, curves) in enumerate(runs) if curves is not None]
     if not found:
         return missing("No step was logged yet.", command)
-    charts = [
-        line_chart(
-            "loss", [Series(name, c.step, c.loss, slot) for slot, name, c in found if slot in group], smooth=True
-        )
-        for group in losses or [range(len(runs))]
-    ]
+    charts = []
+    for group in losses or [range(len(runs))]:
+        lines = [Series(name, c.step, c.loss, slot) for slot, name, c in found if slot in group]
+        alone = f" of {', '.join(line.name for line in lines)}" if len(lines) < len(found) else ""
+        charts.append(line_chart(f"loss{alone}", lines, smooth=True))
     charts.append(line_chart("learning rate", [Series(name, c.step, c.lr, slot) for slot, name, c in found]))
     charts.append(line_chart("clips per second", [Series(name, *c.pace, slot) for slot, name, c in found], zero=True))
     several = len(found) > 1

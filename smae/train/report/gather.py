@@ -130,13 +130,14 @@ def _what_it_sees(
         words = missing("No checkpoint was written yet.", f"smae pretrain --out {run.path} --resume")
         return [Section("features", "Features", words)], ()
     config, objective = load_objective(run, store, say=say)
+    what = f"{config.objective.name} on the {config.augment.stream} stream"
     rebuilt = look(objective, store, config, tell=lambda done, of: tell("hidden joints", done, of))
     features = map_features(
         objective.encoder, store, config, device=device, tell=lambda done, of: tell("features", done, of)
     )
     sections = [
         Section("features", "Features", draw_map(features, store)),
-        Section("rebuilding", "Hidden and filled in", draw_rebuilding(rebuilt, objective=config.objective.name)),
+        Section("rebuilding", "Hidden and filled in", draw_rebuilding(rebuilt, what=what)),
     ]
     return sections, rebuilt.scenes if rebuilt is not None else ()
 

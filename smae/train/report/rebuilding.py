@@ -65,11 +65,15 @@ class Rebuilding:
 def look(
     objective: Objective, store: Store, config: RunConfig, *, tell: Callable[[int, int], None]
 ) -> Rebuilding | None:
-    """Return what an objective rebuilds of test clips, seen as in training but not varied; None where it rebuilds none.
+    """Return what an objective rebuilds of test clips, seen as in training but not varied.
+
+    None where it rebuilds none, and where the run's stream holds no places but bones or motion.
 
     Raises:
         DataError: what it rebuilds is not finite.
     """
+    if config.augment.stream != "joint":
+        return None
     test = store.split(config.protocol).test
     chosen, made = choose(test, MOST), list[Rebuilt]()
     for start in range(0, len(chosen), _AT_ONCE):
@@ -130,10 +134,10 @@ def _varied(store: Store, test: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.sort(test[first[np.linspace(0, len(first) - 1, min(CLIPS, len(first))).round().astype(int)]])
 
 
-def draw_rebuilding(found: Rebuilding | None, *, objective: str) -> str:
+def draw_rebuilding(found: Rebuilding | None, *, what: str) -> str:
     """Return the errors and the players, or why there are none; ``player.js`` takes the scenes as data, in order."""
     if found is None:
-        return missing(f"The objective {objective} predicts no places in space, so there is nothing to draw here.")
+        return missing(f"Nothing to draw here: {what} predicts no places in space.")
     errors = found.errors
     frames = np.arange(1.0, len(errors.frame) + 1)
     chart = line_chart("error by frame (mm)", [Series("error, mm", frames, errors.frame)], of="frame", zero=True)

@@ -19,6 +19,8 @@ from smae.skeleton import NTU25
 from smae.train.report.markup import Section
 from smae.train.report.page import render
 from smae.train.report.rebuilding import Rebuilding, draw_rebuilding, mean_errors
+from smae_cli.main import run as smae
+from tests.train.report.conftest import TINY
 from tests.train.report.pages import NASTY, Checker, data_of, rebuilt
 
 
@@ -47,7 +49,7 @@ def loads_nothing(page: str) -> None:
 
 def test_every_text_put_in_is_escaped_and_never_expanded():
     found = Rebuilding(mean_errors([rebuilt()], NTU25), (scene(title=NASTY),), NASTY, NTU25)
-    body = draw_rebuilding(found, objective="skeletonmae")
+    body = draw_rebuilding(found, what="skeletonmae")
     page = render(NASTY, head="", sections=[Section("rebuilding", NASTY, body)], scenes=found.scenes)
     loads_nothing(page)
     checker = Checker(page)
@@ -108,6 +110,18 @@ def test_without_its_store_or_a_checkpoint_the_page_says_what_it_lacks(home: Pat
     shutil.rmtree(run / "checkpoints")
     text = Checker(api.report(run, data=home / "ntu.zarr").read_text(encoding="utf-8")).text
     assert "No checkpoint was written yet." in text
+
+
+@pytest.mark.parametrize(
+    ("objective", "stream", "words"),
+    [("mamp", "joint", "mamp on the joint stream"), ("skeletonmae", "bone", "skeletonmae on the bone stream")],
+)
+def test_what_rebuilds_no_places_says_so(home: Path, tmp_path: Path, objective: str, stream: str, words: str):
+    more = ["--set", f"objective.name={objective}", "--set", f"augment.stream={stream}"]
+    assert smae(["pretrain", "--data", str(home / "ntu.zarr"), "--out", str(tmp_path / "run"), *TINY, *more]) == 0
+    page = api.report(tmp_path / "run", device="cpu").read_text(encoding="utf-8")
+    assert f"Nothing to draw here: {words} predicts no places in space." in Checker(page).text
+    assert data_of(page) == []
 
 
 def test_runs_side_by_side(home: Path, tmp_path: Path):
