@@ -57,9 +57,12 @@ def _listed(words: object) -> str:
 
 
 def _table(table: Table, found: Found) -> str:
+    shown = [line for line in table.lines if found[line.row]]
+    if not shown:
+        return f"## {table.title}\n\n{table.about}\n\nNot run yet.\n"
     lines = [f"## {table.title}", "", table.about, "", f"| | seeds | {' | '.join(table.modes)} |"]
     lines.append("|---|---:" + "|---:" * len(table.modes) + "|")
-    for line in table.lines:
+    for line in shown:
         results = found[line.row]
         cells = [cell([_figure(result, line, mode) for result in results]) for mode in table.modes]
         lines.append(f"| {line.title} | {len(results)} | {' | '.join(cells)} |")

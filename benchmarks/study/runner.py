@@ -13,6 +13,7 @@ import smae
 from benchmarks.study.results import Judged, Result, Score, commit, here, keep, path_of, read
 from benchmarks.study.rows import Exam, Row, Study
 from smae.train.evaluate import CHANCE
+from smae.train.log import read_log
 
 Say = Callable[[str], None]
 
@@ -46,12 +47,12 @@ def carry_out(study: Study, row: Row, *, seed: int, data: Path, work: Path, resu
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
     out = work / study.name / f"{row.name}-{seed}-{digest}"
     if result is None or not out.is_dir():
-        began = time.monotonic()
         outcome = smae.pretrain(
             data=data, out=out, recipe=study.recipe, sets=study.settings(row), seed=seed, device="cpu", resume=True,
             say=say,
         )  # fmt: skip
-        seconds = round(time.monotonic() - began, 1)
+        # The log counts on where an interrupted run stopped.
+        seconds = round(float(read_log(outcome.run.log)[-1]["seconds"]), 1)
         result = Result(row.name, seed, outcome.steps, outcome.loss, seconds, (), config, fingerprint, commit(), here())
         keep(result, path)
     for number, exam in enumerate(row.exams):
