@@ -89,6 +89,10 @@ def _fit(describe: Describe, exam: Exam, watch: Watch) -> nn.Sequential:
         if views == settings.epochs:
             del kept[view]  # each view serves one epoch: nothing is gained by keeping it
         watch(head)
-        exam.tell("linear probe", epoch + 1, settings.epochs)
+        # The first epochs are slow where views are described in them and kept: no measure of those that follow.
+        if epoch < views < settings.epochs:
+            exam.tell("linear probe, views", epoch + 1, views)
+        else:
+            exam.tell("linear probe", epoch + 1, settings.epochs)
     assert head is not None, "settings.epochs is at least 1"
     return head
