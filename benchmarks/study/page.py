@@ -85,7 +85,8 @@ def cell(figures: list[float | None]) -> str:
 
 
 def _commands(study: Study, found: Found) -> str:
-    lines = ["## Commands", "", "Each makes one row again; what is there already is not done twice.", ""]
+    about = "Each makes one row again; what is there already is not done twice. Seconds are wall time, shared or not."
+    lines = ["## Commands", "", about, ""]
     lines += [
         "| row | laid over the settings above | seconds a seed: pre-training, judging | command |",
         "|---|---|---:|---|",
