@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import smae
 from benchmarks.study.results import Judged, Result, Score, commit, here, keep, path_of, read
 from benchmarks.study.rows import Exam, Row, Study
+from smae.errors import ConfigError
+from smae.train.config import build_config
 from smae.train.evaluate import CHANCE
 from smae.train.log import read_log
 
@@ -21,8 +24,8 @@ Say = Callable[[str], None]
 def carry_out(study: Study, row: Row, *, seed: int, data: Path, work: Path, results: Path, say: Say) -> Result:
     """Return a row's result for one seed, pre-trained and judged as far as that is not kept already.
 
-    What is kept counts if settings and store are the same. An interrupted pre-training goes on where its last
-    checkpoint was, judging after its last finished exam.
+    What is kept counts if settings and store are the same, whatever settings smae has had added since. An interrupted
+    pre-training goes on where its last checkpoint was, judging after its last finished exam.
 
     Args:
         study: the row's study.
@@ -36,7 +39,7 @@ def carry_out(study: Study, row: Row, *, seed: int, data: Path, work: Path, resu
     path = path_of(study.name, row.name, seed, folder=results)
     config, fingerprint = study.config(row, seed=seed).model_dump(mode="json"), smae.open_store(data).fingerprint
     result = read(path)
-    if result is not None and (result.config, result.store) != (config, fingerprint):
+    if result is not None and (settings_of(result), result.store) != (config, fingerprint):
         result = None
     known = {(one.modes, one.sets): one for one in result.judged} if result else {}
     judged = [known.get((exam.modes, exam.sets)) for exam in row.exams]
@@ -65,6 +68,17 @@ def carry_out(study: Study, row: Row, *, seed: int, data: Path, work: Path, resu
             )
             say(f"{study.name} {row.name}, seed {seed}: {told}")
     return result
+
+
+def settings_of(result: Result) -> Any:
+    """Return the settings that a result was kept with; those that smae did not have yet are what they are by default.
+
+    None where smae does not have them any more.
+    """
+    try:
+        return build_config(result.config).model_dump(mode="json")
+    except ConfigError:
+        return None
 
 
 def judge(exam: Exam, run: Path, *, data: Path, seed: int, say: Say) -> Judged:

@@ -77,6 +77,21 @@ def test_other_settings_are_another_result(run: Callable[..., tuple[Result, list
     assert result.config["optim"]["lr"] == 2e-3
 
 
+def test_settings_that_were_added_since_are_their_defaults(store: Path, tmp_path: Path) -> None:
+    row = TINY.row("other")
+    where = {"data": store, "work": tmp_path / "work", "results": tmp_path}
+    first = carry_out(TINY, row, seed=0, **where, say=lambda line: None)
+    path = path_of(TINY.name, row.name, 0, folder=tmp_path)
+    said: list[str] = []
+    del first.config["train"]["ema"], first.config["augment"]["noise"]
+    keep(first, path)
+    assert carry_out(TINY, row, seed=0, **where, say=said.append) == first
+    assert said == ["tiny other, seed 0: done before"]
+    keep(replace(first, config={**first.config, "gone": 1}), path)
+    assert carry_out(TINY, row, seed=0, **where, say=said.append).config != first.config
+    assert "done before" not in said[-1]
+
+
 def test_another_exam_is_judged_without_training_again(run: Callable[..., tuple[Result, list[str]]]) -> None:
     first, _ = run(TINY, "other")
     asked = replace(TINY, rows=(replace(TINY.rows[1], exams=(Exam(("knn",)), Exam(("knn",), ("knn.k=3",), "3"))),))
