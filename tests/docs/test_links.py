@@ -9,9 +9,6 @@ import pytest
 
 from tests.docs.blocks import DOCS, MEASURED, PAGES, ROOT, name, prose
 
-RESULTS = DOCS / "results"
-"""Written by the studies; a checkout that holds none yet has no such folder."""
-
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -22,8 +19,6 @@ def test_relative_links_resolve(page: Path) -> None:
             continue
         path, _, anchor = target.partition("#")
         linked = (page.parent / path).resolve() if path else page
-        if linked == RESULTS and not linked.exists():
-            continue
         assert linked.exists(), f"{name(page)} links to {target}"
         if anchor:
             assert anchor in anchors(linked), f"{name(page)} links to {target}"
