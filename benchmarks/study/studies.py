@@ -16,7 +16,8 @@ FROZEN_MODES = ("linear", "knn", "linear, tokens", "knn, tokens")
 ALL_MODES = (*FROZEN_MODES, "finetune", "semi-10")
 
 SHORT = ("train.max_steps=600", "finetune.epochs=12", "scratch.epochs=12", "linear.views=2")
-LONGER = ("train.max_steps=2500", "finetune.epochs=40", "scratch.epochs=40")
+LONGER = ("train.max_steps=2500", "finetune.epochs=40")
+SCRATCH_LONGER = Exam(("scratch",), ("scratch.epochs=40",))
 RANDOM_90 = ("masking.name=random", "masking.keep=0.1")
 MAE = ("objective.name=mae", *RANDOM_90, "objective.normalise=token", "objective.floor=0.001", "objective.predict=0.3")
 MAMP = (
@@ -63,7 +64,7 @@ NW_UCLA = Study(
         frozen("target-none", "objective.normalise=none"),
         frozen("decoder-self", "decoder.name=self", "objective.predict=1"),
         frozen("not-aligned", "augment.align=none", "augment.turn=3.1415"),
-        Row("longer", LONGER, (MEAN, TOKENS, FINETUNE, SCRATCH), seeds=1),
+        Row("longer", LONGER, (MEAN, TOKENS, FINETUNE, SCRATCH_LONGER)),
     ),
     tables=(
         Table(
@@ -140,7 +141,7 @@ UI_PRMD = Study(
         frozen("joints-only", "masking.keep_frames=1", "masking.keep_joints=0.2"),
         frozen("frames-only", "masking.keep_frames=0.17", "masking.keep_joints=1"),
         frozen("random-90", *RANDOM_90),
-        Row("longer", LONGER, (FINETUNE, SCRATCH)),
+        Row("longer", LONGER, (FINETUNE, SCRATCH_LONGER)),
     ),
     tables=(
         Table(
