@@ -16,6 +16,8 @@ FROZEN_MODES = ("linear", "knn", "linear, tokens", "knn, tokens")
 ALL_MODES = (*FROZEN_MODES, "finetune", "semi-10")
 
 SHORT = ("train.max_steps=600", "finetune.epochs=12", "scratch.epochs=12", "linear.views=2")
+LONGER = ("train.max_steps=2500", "finetune.epochs=40")
+SCRATCH_LONGER = Exam(("scratch",), ("scratch.epochs=40",))
 RANDOM_90 = ("masking.name=random", "masking.keep=0.1")
 MAE = ("objective.name=mae", *RANDOM_90, "objective.normalise=token", "objective.floor=0.001", "objective.predict=0.3")
 MAMP = (
@@ -62,7 +64,7 @@ NW_UCLA = Study(
         frozen("target-none", "objective.normalise=none"),
         frozen("decoder-self", "decoder.name=self", "objective.predict=1"),
         frozen("not-aligned", "augment.align=none", "augment.turn=3.1415"),
-        Row("longer", ("train.max_steps=2500", "finetune.epochs=40"), (MEAN, TOKENS, FINETUNE), seeds=1),
+        Row("longer", LONGER, (MEAN, TOKENS, FINETUNE, SCRATCH_LONGER)),
     ),
     tables=(
         Table(
@@ -114,7 +116,17 @@ NW_UCLA = Study(
                 Line("target as it is, in metres", "target-none"),
                 Line("self decoder, all hidden tokens predicted", "decoder-self"),
                 Line("clips as the camera saw them, turned at random in training", "not-aligned"),
-                Line("four times as many steps", "longer"),
+            ),
+        ),
+        Table(
+            "Longer",
+            "Four times as many steps of pre-training, three times as many epochs of fine-tuning and from scratch.",
+            (*FROZEN_MODES, "finetune"),
+            (
+                Line("SkeletonMAE, 600 steps, 12 epochs", "skeletonmae"),
+                Line("from scratch, 12 epochs", "skeletonmae", SUPERVISED, (("finetune", ("scratch", SUPERVISED)),)),
+                Line("SkeletonMAE, 2,500 steps, 40 epochs", "longer"),
+                Line("from scratch, 40 epochs", "longer", SUPERVISED, (("finetune", ("scratch", SUPERVISED)),)),
             ),
         ),
     ),
@@ -129,6 +141,7 @@ UI_PRMD = Study(
         frozen("joints-only", "masking.keep_frames=1", "masking.keep_joints=0.2"),
         frozen("frames-only", "masking.keep_frames=0.17", "masking.keep_joints=1"),
         frozen("random-90", *RANDOM_90),
+        Row("longer", LONGER, (FINETUNE, SCRATCH_LONGER)),
     ),
     tables=(
         Table(
@@ -137,6 +150,15 @@ UI_PRMD = Study(
             "scratch with all layers at full rate.",
             (*FROZEN_MODES, "finetune"),
             (Line("SkeletonMAE", "skeletonmae"), *BASELINES),
+        ),
+        Table(
+            "Longer",
+            "Four times as many steps of pre-training, three times as many epochs of fine-tuning and from scratch.",
+            ("finetune",),
+            (
+                Line("SkeletonMAE, 2,500 steps, 40 epochs", "longer"),
+                Line("from scratch, 40 epochs", "longer", SUPERVISED, (("finetune", ("scratch", SUPERVISED)),)),
+            ),
         ),
         Table(
             "What is hidden",
