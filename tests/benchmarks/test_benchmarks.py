@@ -125,6 +125,7 @@ def test_prepare_benchmark_measures_whole_commands(work: Path) -> None:
     assert any(name.startswith("from start to the first") for name in value)
 
 
+@pytest.mark.slow
 def test_loader_benchmark_runs(store: Store, work: Path) -> None:
     bench = loader_bench.Bench({"clips of 120 frames": store, "others": store}, batch=4, sample=6)
     report = loader_bench.run(bench, rounds=1, picture=work / "loader.svg")

@@ -131,7 +131,11 @@ def test_class_numbers_with_gaps_come_back_as_they_were(tmp_path: Path) -> None:
         assert {name: got[name].tobytes() for name in got} == {name: array.tobytes() for name, array in (x | y).items()}
 
 
-@pytest.mark.parametrize(("dataset", "protocol"), [("ntu60", "xsub"), ("ntu60", "xview"), ("ntu120", "xset")])
+SLOW = pytest.mark.slow
+SPLITS = [("ntu60", "xsub"), pytest.param("ntu60", "xview", marks=SLOW), pytest.param("ntu120", "xset", marks=SLOW)]
+
+
+@pytest.mark.parametrize(("dataset", "protocol"), SPLITS)
 def test_reference_arrays_of_hard_recordings_come_back_bit_for_bit(dataset: str, protocol: str, tmp_path: Path) -> None:
     sizes = {"ntu60": (17, 60, 40), "ntu120": (32, 120, 106)}[dataset]
     names = imported.names(2 * len(corpora.KINDS), setups=sizes[0], actions=sizes[1], subjects=sizes[2])

@@ -21,7 +21,8 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("decoder", ["cross", pytest.param("self", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", ["cross", "self"])
 def test_gradients_repeat_to_the_last_bit_on_several_threads(two_threads: None, decoder: str) -> None:
     # Large enough for torch to share the work among threads, which it does not for toys.
     items, sets = 64, ["encoder.depth=1", "decoder.depth=1", "objective.predict=1.0", f"decoder.name={decoder}"]
