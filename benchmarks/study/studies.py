@@ -24,6 +24,8 @@ MAMP = (
     "objective.name=mamp", "masking.name=motion-aware", "masking.keep=0.1", "objective.normalise=token",
     "objective.floor=0.001", "objective.predict=0.3",
 )  # fmt: skip
+SELF_DECODER = ("decoder.name=self", "decoder.dim=64", "decoder.depth=1", "decoder.heads=4")
+"""Another plug-in starts from its own defaults, so the size is said again."""
 
 
 def beside(exam: Exam, seeds: int) -> Exam:
@@ -62,7 +64,7 @@ NW_UCLA = Study(
         frozen("keep-4x12", "masking.keep_frames=0.67", "masking.keep_joints=0.6"),
         frozen("target-token", "objective.normalise=token", "objective.floor=0.001"),
         frozen("target-none", "objective.normalise=none"),
-        frozen("decoder-self", "decoder.name=self", "objective.predict=1"),
+        frozen("decoder-self", *SELF_DECODER, "objective.predict=1"),
         frozen("not-aligned", "augment.align=none", "augment.turn=3.1415"),
         Row("longer", LONGER, (MEAN, TOKENS, FINETUNE, SCRATCH_LONGER)),
     ),
