@@ -16,7 +16,7 @@ from benchmarks.harness import Case, Figure, Report, Row, machine, measure, pres
 from benchmarks.picture import Bar, shares
 from smae.data.loading.assemble import Assemble, Fused, Gathered
 from smae.data.loading.augment import Augment, vary, windows
-from smae.data.loading.plan import Floats, Plan, Stream, Style
+from smae.data.loading.plan import Floats, Plan, Stream, Style, origins
 from smae.noise import Noise
 from smae.skeleton import NTU25
 from smae.testing.samples import bodies
@@ -67,10 +67,7 @@ class Bench:
     def ways(self, kind: str) -> dict[str, Assemble]:
         """Return what makes batches here, by name: torch in several passes, and one kernel."""
         sigma, stream = KINDS[kind]
-        parent = np.arange(len(NTU25))
-        for child, above in NTU25.bones:
-            parent[child] = above
-        style = Style(FRAMES, parent, sigma=sigma, stream=stream)
+        style = Style(FRAMES, origins(NTU25, stream=stream), sigma=sigma, stream=stream)
         if self.device.type == "cuda":
             return {way: Gathered(style, device=self.device, triton=way == "triton") for way in ("torch", "triton")}
         return {"torch": Gathered(style, device=self.device), "numba": Fused(style)}

@@ -15,7 +15,7 @@ from smae.data.loading import rows_fast
 from smae.data.loading.assemble import Fused, Staged
 from smae.data.loading.augment import Augment, maps, rotation, windows
 from smae.data.loading.augment_torch import add_noise, resample_and_map, to_stream
-from smae.data.loading.plan import Plan, Style
+from smae.data.loading.plan import Plan, Style, origins
 from smae.noise import Noise
 from smae.skeleton import NTU25
 from tests.oracles import augment as oracle
@@ -115,10 +115,7 @@ def windows_of(seed: int, *, items: int, longest: int, noise: bool = False) -> t
 
 
 def style_of(frames: int, *, sigma: float = 0.0, stream: str = "joint") -> Style:
-    parent = np.arange(25)
-    for child, above in NTU25.bones:
-        parent[child] = above
-    return Style(frames, parent, sigma=sigma, stream=stream)
+    return Style(frames, origins(NTU25, stream=stream), sigma=sigma, stream=stream)
 
 
 @settings(max_examples=25, deadline=None)
@@ -126,7 +123,7 @@ def style_of(frames: int, *, sigma: float = 0.0, stream: str = "joint") -> Style
     seed=st.integers(0, 10_000),
     frames=st.integers(1, 130),
     longest=st.integers(1, 310),
-    stream=st.sampled_from(["joint", "bone", "motion"]),
+    stream=st.sampled_from(["joint", "relative", "bone", "motion"]),
     noise=st.booleans(),
 )
 def test_fused_staged_and_naive_agree(seed: int, frames: int, longest: int, stream: str, noise: bool) -> None:
@@ -243,25 +240,26 @@ def test_noise_of_an_item_does_not_depend_on_its_batch() -> None:
 
 def test_streams() -> None:
     x = torch.randn(2, 5, 25, 3, generator=torch.Generator().manual_seed(0))
-    parent = torch.arange(25)
-    for child, above in NTU25.bones:
-        parent[child] = above
-    assert to_stream(x, stream="joint", parent=parent) is x
-    bone = to_stream(x, stream="bone", parent=parent)
+    parent = torch.from_numpy(origins(NTU25, stream="bone"))
+    assert to_stream(x, stream="joint", origin=parent) is x
+    bone = to_stream(x, stream="bone", origin=parent)
     assert torch.equal(bone[:, :, 3], x[:, :, 3] - x[:, :, 2])
     assert not bone[:, :, 20].any()  # the root of NTU's bones
-    motion = to_stream(x, stream="motion", parent=parent)
+    relative = to_stream(x, stream="relative", origin=torch.from_numpy(origins(NTU25, stream="relative")))
+    assert torch.equal(relative[:, :, 1], x[:, :, 1])  # the centre keeps its path
+    assert torch.equal(relative[:, :, 3], x[:, :, 3] - x[:, :, 1])
+    motion = to_stream(x, stream="motion", origin=parent)
     assert torch.equal(motion[:, 0], x[:, 1] - x[:, 0])
     assert not motion[:, -1].any()
 
 
-@pytest.mark.parametrize("stream", ["bone", "motion"])
+@pytest.mark.parametrize("stream", ["relative", "bone", "motion"])
 @pytest.mark.parametrize("frames", [1, 2, 7])
 def test_streams_of_the_fused_kernel_are_differences_of_its_joints(frames: int, stream: str) -> None:
     rows, plan = windows_of(3, items=3, longest=30, noise=True)
     joints, other = (Fused(style_of(frames, sigma=0.02, stream=kind))(rows, plan) for kind in ("joint", stream))
-    parent = torch.from_numpy(style_of(frames).parent)
-    assert torch.equal(other, to_stream(joints, stream=stream, parent=parent))
+    origin = torch.from_numpy(style_of(frames, stream=stream).origin)
+    assert torch.equal(other, to_stream(joints, stream=stream, origin=origin))
 
 
 @pytest.mark.parametrize(

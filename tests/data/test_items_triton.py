@@ -27,7 +27,7 @@ def made(rows: np.ndarray, plan: Plan, *, style: Style) -> np.ndarray:
     return Gathered(style, device=DEVICE, triton=True)(rows, plan).cpu().numpy()
 
 
-@pytest.mark.parametrize("stream", ["joint", "bone", "motion"])
+@pytest.mark.parametrize("stream", ["joint", "relative", "bone", "motion"])
 @pytest.mark.parametrize("sigma", [0.0, 0.02])
 @pytest.mark.parametrize(("frames", "longest"), [(1, 40), (20, 9), (13, 300)])
 def test_the_kernel_equals_the_naive_items(stream: str, sigma: float, frames: int, longest: int) -> None:

@@ -83,6 +83,8 @@ def assert_as_oracle(batches: list[Batch], store: FakeStore, *, augment: Augment
         (Augment(frames=31, crop=(0.1, 0.3), min_frames=4, mirror=True, turn=3.1, scale=0.3), "reference", True),
         (Augment(frames=20, stream="bone"), "reference", True),
         (Augment(frames=20, stream="motion"), "exact", True),
+        (Augment(frames=20, stream="relative"), "exact", False),
+        (Augment(frames=20, noise=0.05, mirror=True, scale=0.2, stream="relative"), "reference", True),
         (Augment(frames=21, noise=0.05), "reference", True),
         (Augment(frames=21, noise=0.05), "reference", False),
         (Augment(frames=20, noise=0.05, mirror=True, scale=0.2, stream="bone"), "exact", True),
@@ -110,7 +112,7 @@ def test_tensors_are_what_the_contract_says(store: FakeStore) -> None:
 
 
 @pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("stream", ["joint", "bone", "motion"])
+@pytest.mark.parametrize("stream", ["joint", "relative", "bone", "motion"])
 def test_workers_and_residency_change_no_bit(store: FakeStore, train: bool, stream: str) -> None:
     augment = Augment(frames=24, noise=0.01, mirror=True, scale=0.1, stream=stream)
     expected = list(loader(store, augment=augment, train=train, workers=0, mode="resident").epoch(1))

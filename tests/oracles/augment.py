@@ -115,7 +115,9 @@ def items(
 
 
 def streamed(x: Array, stream: str, layout: Layout) -> Array:
-    """Return x [T, V, 3] as it is, as bones (joint minus parent) or as motion (next frame minus this one)."""
+    """Return x [T, V, 3] as it is, from its centre, as bones (joint minus parent) or as motion (next minus this)."""
+    if stream == "relative":
+        return np.stack([x[:, v] - (v != layout.centre) * x[:, layout.centre] for v in range(x.shape[1])], 1)
     if stream == "bone":
         parents = dict(layout.bones)
         return np.stack([x[:, v] - x[:, parents.get(v, v)] for v in range(x.shape[1])], 1)

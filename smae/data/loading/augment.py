@@ -42,7 +42,8 @@ class Augment(Section):
     )
     stream: Stream = Field(
         "joint",
-        description="joint: positions; bone: joint minus its parent; motion: next frame minus this one (metres)",
+        description="joint: positions; relative: joint minus the layout's centre joint, which keeps its path; bone: "
+        "joint minus its parent; motion: next frame minus this one (metres)",
     )
 
     @model_validator(mode="after")

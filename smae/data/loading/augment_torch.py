@@ -23,7 +23,7 @@ def make_items(rows: Tensor, plan: Plan, *, style: Style) -> Tensor:
     if plan.noise is not None:
         noise = replace(plan.noise, clip=sent(plan.noise.clip), body=sent(plan.noise.body))
         x = add_noise(x, noise, sigma=style.sigma)
-    return to_stream(x, stream=style.stream, parent=sent(style.parent))
+    return to_stream(x, stream=style.stream, origin=sent(style.origin))
 
 
 def resample_and_map(rows: Tensor, first: Tensor, length: Tensor, *, frames: int, map: Tensor, joint: Tensor) -> Tensor:
@@ -65,16 +65,16 @@ def add_noise(x: Tensor, noise: Noise, *, sigma: float) -> Tensor:
     return torch.where(there, x + sigma * normal, x)
 
 
-def to_stream(x: Tensor, *, stream: str, parent: Tensor) -> Tensor:
-    """Return x [N, T, V, C] as joints, bones (joint minus parent; the root's is 0) or motion (the last frame's is 0).
+def to_stream(x: Tensor, *, stream: str, origin: Tensor) -> Tensor:
+    """Return x [N, T, V, C] as joints, bones or relative joints (minus their origin) or motion (the last frame's is 0).
 
     Args:
         x: joint positions, metres.
-        stream: ``"joint"``, ``"bone"`` or ``"motion"``.
-        parent: int64 [V], each joint's parent; the root is its own.
+        stream: ``"joint"``, ``"relative"``, ``"bone"`` or ``"motion"``.
+        origin: int64 [V], the joint that each is measured from; -1: none.
     """
-    if stream == "bone":
-        return x - x[:, :, parent]
+    if stream in ("bone", "relative"):
+        return x - x[:, :, origin].masked_fill((origin < 0)[:, None], 0)
     if stream == "motion":
         return torch.cat((x[:, 1:] - x[:, :-1], torch.zeros_like(x[:, :1])), 1)
     return x

@@ -13,8 +13,8 @@ import numpy as np
 from smae.data.jit import inlined, njit
 from smae.data.loading.plan import Floats, Ints, Plan, Style
 
-JOINT, BONE, MOTION = 0, 1, 2
-_STREAMS = {"joint": JOINT, "bone": BONE, "motion": MOTION}
+JOINT, DIFFERENCE, MOTION = 0, 1, 2
+_STREAMS = {"joint": JOINT, "relative": DIFFERENCE, "bone": DIFFERENCE, "motion": MOTION}
 _NOISE = zlib.crc32(b"noise")
 _LOW32 = 0xFFFFFFFF
 
@@ -29,13 +29,13 @@ _ROOT_HALF = np.int32(0x3F3504F3)  # the bits of sqrt(1/2)
 
 def make_items(rows: Floats, plan: Plan, *, style: Style, out: Floats) -> None:
     """Write what ``augment_torch.make_items`` returns into out [N, T, V, 3]; the same to float32 rounding."""
-    noise, parent, stream = plan.noise, style.parent, _STREAMS[style.stream]
+    noise, origin, stream = plan.noise, style.origin, _STREAMS[style.stream]
     item = np.ascontiguousarray(noise.item) if noise is not None else np.empty(0, np.int64)
     epoch, seed = (noise.epoch, noise.seed) if noise is not None else (0, 0)
     sigma = style.sigma if noise is not None else 0.0
     _make(
         rows, plan.first, plan.length, plan.map, plan.joint,
-        sigma, item, epoch, seed & _LOW32, seed >> 32, stream, parent, out,
+        sigma, item, epoch, seed & _LOW32, seed >> 32, stream, origin, out,
     )  # fmt: skip
 
 
@@ -168,15 +168,17 @@ def _add(goal: Floats, sigma: float, normal: Floats) -> None:
 
 
 @njit("void(float32[:, ::1], int64[::1], float32[::1])", allocates=False)
-def _to_bones(goal: Floats, parent: Ints, line: Floats) -> None:
-    """Turn joints [T, 3 V] into bones in place: joint minus its parent; line [3 V] is scratch."""
+def _to_differences(goal: Floats, origin: Ints, line: Floats) -> None:
+    """Turn joints [T, 3 V] into joints minus their origins in place, -1 being none; line [3 V] is scratch."""
     frames, size = goal.shape
     for t in range(frames):
         this = goal[t]
         for k in range(size):
             line[k] = this[k]
-        for v in range(parent.shape[0]):
-            at, above = 3 * v, 3 * parent[v]
+        for v in range(origin.shape[0]):
+            at, above = 3 * v, 3 * origin[v]
+            if above < 0:
+                continue
             this[at] = line[at] - line[above]
             this[at + 1] = line[at + 1] - line[above + 1]
             this[at + 2] = line[at + 2] - line[above + 2]
@@ -199,7 +201,7 @@ def _to_motion(goal: Floats) -> None:
 )
 def _make(
     rows: Floats, first: Ints, length: Ints, map: Floats, joint: Ints, sigma: float, item: Ints, epoch: int,
-    low: int, high: int, stream: int, parent: Ints, out: Floats,
+    low: int, high: int, stream: int, origin: Ints, out: Floats,
 ) -> None:  # fmt: skip
     frames, size = out.shape[1], 3 * out.shape[2]
     flat, goal = rows.reshape(rows.shape[0] * size), out.reshape(out.shape[0], frames, size)
@@ -217,7 +219,7 @@ def _make(
             _draw(item[n], epoch, low, high, ones, others)
             _normal(ones, others, normal)
             _add(goal[n], sigma, normal)
-        if stream == BONE:
-            _to_bones(goal[n], parent, scratch[0])
+        if stream == DIFFERENCE:
+            _to_differences(goal[n], origin, scratch[0])
         elif stream == MOTION:
             _to_motion(goal[n])

@@ -1,7 +1,7 @@
 """The Triton form of what is done to a batch's items: one kernel that reads packed rows and writes each item once.
 
 A program makes some frames of one item. What another frame or joint is needed for (the next frame for motion, the
-parent for a bone) is computed again rather than waited for: its rows were read a moment ago.
+joint that one is measured from) is computed again rather than waited for: its rows were read a moment ago.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ def _mapped(window_ptr, length, map_ptr, time, joint, axis, frames, size, there)
 
 @triton.jit
 def _frames(
-    window_ptr, length, map_ptr, joint_ptr, parent_ptr, seed, item, epoch, sigma, time, place, frames, size,
-    STREAM: tl.constexpr, NOISE: tl.constexpr, BONE: tl.constexpr,
+    window_ptr, length, map_ptr, joint_ptr, origin_ptr, seed, item, epoch, sigma, time, place, frames, size,
+    STREAM: tl.constexpr, NOISE: tl.constexpr, DIFFERENCE: tl.constexpr,
 ):  # fmt: skip
-    """Return frames ``time`` [T, 1] of an item, joints or bones, float32 [T, W]; 0 beyond its end."""
+    """Return frames ``time`` [T, 1] of an item, as they are or as differences, float32 [T, W]; 0 beyond its end."""
     there = (place < size) & (time < frames)
     joint, axis = place // 3, place % 3
     source = tl.load(joint_ptr + joint, mask=place < size, other=0)
@@ -80,22 +80,23 @@ def _frames(
     seen = tl.max(tl.abs(x), 1, keep_dims=True) > 0
     if NOISE:
         x += tl.where(there & seen, sigma * _normal(seed, item, epoch, time * size + place, STREAM), 0.0)
-    if BONE:
-        parent = tl.load(parent_ptr + joint, mask=place < size, other=0)
-        source = tl.load(joint_ptr + parent, mask=place < size, other=0)
-        above = _mapped(window_ptr, length, map_ptr, time, source, axis, frames, size, there)
+    if DIFFERENCE:
+        origin = tl.load(origin_ptr + joint, mask=place < size, other=-1)
+        some = there & (origin >= 0)
+        source = tl.load(joint_ptr + origin, mask=(place < size) & (origin >= 0), other=0)
+        above = _mapped(window_ptr, length, map_ptr, time, source, axis, frames, size, some)
         if NOISE:
-            element = time * size + 3 * parent + axis
-            above += tl.where(there & seen, sigma * _normal(seed, item, epoch, element, STREAM), 0.0)
+            element = time * size + 3 * origin + axis
+            above += tl.where(some & seen, sigma * _normal(seed, item, epoch, element, STREAM), 0.0)
         x -= above
     return x
 
 
 @triton.jit(do_not_specialize=["seed", "epoch", "sigma"])
 def _items(
-    rows_ptr, first_ptr, length_ptr, map_ptr, joint_ptr, parent_ptr, item_ptr, out_ptr, seed, epoch, sigma, frames,
-    joints, STREAM: tl.constexpr, NOISE: tl.constexpr, BONE: tl.constexpr, MOTION: tl.constexpr, TIMES: tl.constexpr,
-    WIDTH: tl.constexpr,
+    rows_ptr, first_ptr, length_ptr, map_ptr, joint_ptr, origin_ptr, item_ptr, out_ptr, seed, epoch, sigma, frames,
+    joints, STREAM: tl.constexpr, NOISE: tl.constexpr, DIFFERENCE: tl.constexpr, MOTION: tl.constexpr,
+    TIMES: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     n, size = tl.program_id(0), 3 * joints
     # In 64 bits: the places of a long clip's frames are products beyond 2**31, and so may the rows' addresses be.
@@ -106,13 +107,13 @@ def _items(
     joint_ptr += n * joints
     item = tl.load(item_ptr + n)
     x = _frames(
-        window_ptr, length, map_ptr, joint_ptr, parent_ptr, seed, item, epoch, sigma, time, place, frames, size,
-        STREAM, NOISE, BONE,
+        window_ptr, length, map_ptr, joint_ptr, origin_ptr, seed, item, epoch, sigma, time, place, frames, size,
+        STREAM, NOISE, DIFFERENCE,
     )  # fmt: skip
     if MOTION:
         after = _frames(
-            window_ptr, length, map_ptr, joint_ptr, parent_ptr, seed, item, epoch, sigma, time + 1, place, frames,
-            size, STREAM, NOISE, BONE,
+            window_ptr, length, map_ptr, joint_ptr, origin_ptr, seed, item, epoch, sigma, time + 1, place, frames,
+            size, STREAM, NOISE, DIFFERENCE,
         )  # fmt: skip
         x = tl.where(time + 1 < frames, after - x, 0.0)
     out = out_ptr + (n.to(tl.int64) * frames + time) * size + place
@@ -131,9 +132,9 @@ def make_items(rows: Tensor, plan: Plan, *, style: Style) -> Tensor:
     times = max(1, TILE // width)
     first = sent(plan.first)
     _items[(items, triton.cdiv(style.frames, times))](
-        rows, first, *(sent(one) for one in (plan.length, plan.map, plan.joint, style.parent)),
+        rows, first, *(sent(one) for one in (plan.length, plan.map, plan.joint, style.origin)),
         sent(noise.item) if noise else first, out, noise.seed if noise else 0, noise.epoch if noise else 0,
         style.sigma, style.frames, joints, STREAM=zlib.crc32(b"noise"), NOISE=noise is not None,
-        BONE=style.stream == "bone", MOTION=style.stream == "motion", TIMES=times, WIDTH=width,
+        DIFFERENCE=style.stream in ("bone", "relative"), MOTION=style.stream == "motion", TIMES=times, WIDTH=width,
     )  # fmt: skip
     return out

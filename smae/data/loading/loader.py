@@ -16,7 +16,7 @@ from smae.data.loading.batch import Batch
 from smae.data.loading.facing import trunk_of
 from smae.data.loading.memory import Mode, choose
 from smae.data.loading.order import BLOCK_ROWS, Ints, shuffled, steps_of
-from smae.data.loading.plan import Plan, Style
+from smae.data.loading.plan import Plan, Style, origins
 from smae.data.loading.residence import Chosen, Held, Readable, Resident, Streaming
 from smae.data.loading.rows_fast import list_items
 from smae.errors import ConfigError
@@ -112,7 +112,9 @@ class Loader:
         )
         self._triton = wanted(kernel, on_gpu=device.type == "cuda", setting="train.kernel")
         sigma = augment.noise if self._augmented else 0.0
-        self._style = Style(augment.frames, _parents(store), sigma=sigma, stream=augment.stream)
+        self._style = Style(
+            augment.frames, origins(store.layout, stream=augment.stream), sigma=sigma, stream=augment.stream
+        )
         self._assemble = self._assembler()
         self._label = np.asarray(store.clips.label)[self.index].astype(np.int64)
         self._joint = _joint_tables(store)
@@ -241,11 +243,3 @@ def _joint_tables(store: Readable) -> Ints:
     for left, right in store.layout.mirror:
         tables[1, [left, right]] = right, left
     return tables
-
-
-def _parents(store: Readable) -> Ints:
-    """Return int64 [V], each joint's parent; the root is its own."""
-    parents = np.arange(len(store.layout))
-    for child, parent in store.layout.bones:
-        parents[child] = parent
-    return parents

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae.noise import Noise
+from smae.skeleton import Layout
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
-Stream = Literal["joint", "bone", "motion"]
+Stream = Literal["joint", "relative", "bone", "motion"]
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,32 @@ class Style:
 
     Attributes:
         frames: of an item.
-        parent: int64 [V], each joint's parent; the root is its own.
+        origin: int64 [V], the joint that each is measured from in the streams ``"bone"`` and ``"relative"``; -1: none.
         sigma: standard deviation of the Gaussian noise on each coordinate, metres.
-        stream: ``"joint"``: positions; ``"bone"``: joint minus parent; ``"motion"``: next frame minus this one.
+        stream: ``"joint"``: positions; ``"relative"``, ``"bone"``: joint minus its origin; ``"motion"``: next frame
+            minus this one.
     """
 
     frames: int
-    parent: Ints
+    origin: Ints
     sigma: float = 0.0
     stream: Stream = "joint"
+
+
+def origins(layout: Layout, *, stream: Stream) -> Ints:
+    """Return int64 [V], the joint that each is measured from: its parent, the root itself; or the centre, itself none.
+
+    The centre of a ``"relative"`` clip keeps its place (-1), so that nothing of where people go is lost; the root's
+    bone is 0.
+    """
+    if stream == "relative":
+        origin = np.full(len(layout), layout.centre)
+        origin[layout.centre] = -1
+        return origin
+    origin = np.arange(len(layout))
+    for child, parent in layout.bones:
+        origin[child] = parent
+    return origin
 
 
 @dataclass(frozen=True)
