@@ -110,6 +110,12 @@ class Finetune(Section):
     dropout: float = Field(0.3, ge=0, lt=1, description="before the head")
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     hidden: int = Field(2048, ge=1, description="width of the head's hidden layer")
+    keep: float = Field(
+        1.0, gt=0, le=1, description="training: share of tokens seen, drawn anew each time; fewer: faster, more varied"
+    )
+    test_views: int = Field(
+        0, ge=0, description="testing: augmented views of a clip whose probabilities are averaged; 0: one, plain"
+    )
 
 
 class Scratch(Finetune):

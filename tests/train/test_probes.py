@@ -11,7 +11,7 @@ import torch
 from smae.train.build import build_objective
 from smae.train.evaluate import probes
 from smae.train.probes import score
-from smae.train.probes.finetune import Classifier, set_drop_path
+from smae.train.probes.finetune import Classifier, classify, mean_over_time, set_drop_path
 from smae.train.probes.knn import knn_on, neighbour_votes
 from smae.train.probes.linear import linear_on
 from tests.fakes import FakeStore
@@ -138,3 +138,49 @@ def test_drop_path_is_set_from_zero_to_its_rate():
     encoder = build_objective(small_config(encoder={"depth": 3}), TOY.layout).encoder
     set_drop_path(encoder, 0.4)
     assert [block.drop_path.rate for block in encoder.blocks] == pytest.approx([0, 0.2, 0.4])
+
+
+def test_the_mean_over_time_is_of_the_tokens_that_are_there():
+    keep = torch.tensor([[0, 4, 6], [1, 2, 5]])  # of 3 joints: joints 0, 1, 0 and 1, 2, 2
+    tokens = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    wanted = torch.zeros(2, 3, 5)
+    for n, row in enumerate(keep.tolist()):
+        for joint in range(3):
+            own = [tokens[n, k] for k, token in enumerate(row) if token % 3 == joint]
+            wanted[n, joint] = sum(own) / len(own) if own else 0
+    torch.testing.assert_close(mean_over_time(tokens, keep, joints=3), wanted)
+
+
+@pytest.mark.parametrize("encoder", [{"name": "vit"}, {"name": "sttformer", "dim": 16, "patch": 4}])
+def test_training_on_a_share_of_the_tokens_is_repeatable_and_testing_sees_all(encoder):
+    config = small_config(encoder=encoder)
+    clips = next(small_exam(TOY, encoder=encoder).loader("test", batch=8).epoch(0))
+    model = Classifier(build_objective(config, TOY.layout).encoder, classes=4, hidden=8, dropout=0, keep=0.5)
+    whole = Classifier(model.encoder, classes=4, hidden=8, dropout=0)
+    torch.manual_seed(0)
+    first, second = model(clips), model(clips)
+    torch.manual_seed(0)
+    assert torch.equal(model(clips), first)
+    assert not torch.equal(first, second)
+    whole.head.load_state_dict(model.head.state_dict())
+    assert torch.equal(model.eval()(clips), whole.eval()(clips))
+
+
+def test_fine_tuning_on_a_share_of_the_tokens_beats_chance():
+    exam = small_exam(TOY, augment={"rotate": 0}, finetune={"keep": 0.5, "epochs": 16})
+    assert probes.get("finetune")(encoder_of(exam), exam).top1 > 0.6
+
+
+def test_several_views_are_ranked_by_their_mean_probability():
+    exam = small_exam(TOY)
+    model = Classifier(encoder_of(exam), classes=4, hidden=8, dropout=0)
+    one = classify(model, exam, batch=7, views=1)
+    three = classify(model, exam, batch=7, views=3)
+    loader = exam.loader("test", augmented=True, batch=len(three.label))
+    with torch.no_grad():
+        seen = [next(loader.epoch(view)) for view in range(3)]
+        chance = torch.stack([model.eval()(clips).softmax(1) for clips in seen]).mean(0)
+    assert three.label.tolist() == seen[0].label.tolist() == classify(model, exam, batch=7).label.tolist()
+    np.testing.assert_allclose(torch.from_numpy(three.logits).softmax(1), chance, rtol=1e-4, atol=1e-6)
+    assert not np.array_equal(one.logits, three.logits)
+    assert np.array_equal(three.logits, classify(model, exam, batch=20, views=3).logits)

@@ -47,14 +47,15 @@ class Exam:
     kept: dict[tuple[Describe, str], Features] = field(default_factory=dict, repr=False)
 
     def loader(self, part: str, *, augmented: bool = False, batch: int) -> Loader:
-        """Return a loader of the ``"train"`` or ``"test"`` part: shuffled and varied, or in store order and plain."""
+        """Return a loader of the ``"train"`` or ``"test"`` part, varied or plain; only train's, varied, is shuffled."""
         return Loader(
             self.store,
             getattr(self.split, part),
             augment=self.config.augment,
             batch=batch,
             seed=self.config.seed,
-            train=augmented,
+            train=augmented and part == "train",
+            augmented=augmented,
             device=self.device,
             workers=self.config.train.workers,
         )

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from smae.data.loading.batch import Batch
 from smae.models.encoders import Encoder
+from smae.models.mask import kept_count, mask_from_scores
 from smae.models.transformer import DropPath
 from smae.train.config import Finetune
 from smae.train.features import mean_over_bodies
@@ -19,11 +20,16 @@ from smae.train.probes.selection import Watch, select
 
 
 class Classifier(nn.Module):
-    """Encoder, then dropout, mean over time, joints side by side, mean over bodies, FC, BatchNorm, ReLU, FC."""
+    """Encoder, then dropout, mean over time, joints side by side, mean over bodies, FC, BatchNorm, ReLU, FC.
 
-    def __init__(self, encoder: Encoder, *, classes: int, hidden: int, dropout: float) -> None:
+    With ``keep`` below 1 it is trained on a random share of each body's tokens, others every time it is called; what
+    is left of a joint's tokens is averaged, and a joint with none counts as zeros.
+    """
+
+    def __init__(self, encoder: Encoder, *, classes: int, hidden: int, dropout: float, keep: float = 1.0) -> None:
         super().__init__()
         self.encoder, self.dropout = encoder, nn.Dropout(dropout)
+        self.seen = kept_count(keep, encoder.grid.tokens, setting="keep")
         width = encoder.grid.joints * encoder.dim
         self.head = nn.Sequential(
             nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, classes)
@@ -32,9 +38,12 @@ class Classifier(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Return logits [B, K]."""
         grid = self.encoder.grid
-        tokens = self.dropout(self.encoder(batch.x))
-        items = tokens.reshape(-1, grid.times, grid.joints, self.encoder.dim).mean(1).flatten(1)
-        return self.head(mean_over_bodies(items.float(), batch))  # type: ignore[no-any-return]
+        if self.training and self.seen < grid.tokens:
+            mask = mask_from_scores(torch.rand(len(batch.x), grid.tokens, device=batch.x.device), self.seen)
+            items = mean_over_time(self.dropout(self.encoder(batch.x, mask)), mask.keep, joints=grid.joints)
+        else:
+            items = self.dropout(self.encoder(batch.x)).reshape(-1, grid.times, grid.joints, self.encoder.dim).mean(1)
+        return self.head(mean_over_bodies(items.flatten(1).float(), batch))  # type: ignore[no-any-return]
 
     def scale_of(self, decay: float) -> dict[str, float]:
         """Return each parameter's share of the learning rate: decay^(layers above it) (BEiT's layer-wise decay)."""
@@ -45,6 +54,21 @@ class Classifier(nn.Module):
             else 1.0
             for name, _ in self.named_parameters()
         }
+
+
+def mean_over_time(tokens: Tensor, keep: Tensor, *, joints: int) -> Tensor:
+    """Return [N, V, D]: each joint's mean over those of its tokens that are there; zeros where none is.
+
+    Args:
+        tokens: [N, K, D].
+        keep: int64 [N, K], which tokens of the clip they are: token number = time * joints + joint.
+        joints: V.
+    """
+    joint = keep % joints
+    total = tokens.new_zeros(len(tokens), joints, tokens.shape[2])
+    total.scatter_add_(1, joint[..., None].expand_as(tokens), tokens)
+    count = tokens.new_zeros(len(tokens), joints).scatter_add_(1, joint, torch.ones_like(joint, dtype=tokens.dtype))
+    return total / count.clamp(min=1)[..., None]
 
 
 @probes.register("finetune")
@@ -69,14 +93,16 @@ def finetune_on(encoder: Encoder, exam: Exam, settings: Finetune) -> Scores:
     """Return the scores of a copy of the encoder, trained with a head by these settings."""
 
     def judge(model: nn.Module, judged: Exam) -> Scores:
-        return classify(model, judged, batch=settings.batch)
+        return classify(model, judged, batch=settings.batch, views=settings.test_views)
 
     return select(lambda learnt, watch: _fit(copy.deepcopy(encoder), learnt, settings, watch), judge, exam)
 
 
 def _fit(encoder: Encoder, exam: Exam, settings: Finetune, watch: Watch) -> Classifier:
     torch.manual_seed(exam.config.seed)
-    model = Classifier(encoder, classes=exam.classes, hidden=settings.hidden, dropout=settings.dropout).to(exam.device)
+    model = Classifier(
+        encoder, classes=exam.classes, hidden=settings.hidden, dropout=settings.dropout, keep=settings.keep
+    ).to(exam.device)
     set_drop_path(encoder, settings.drop_path)
     loader = exam.loader("train", augmented=True, batch=settings.batch)
     share = model.scale_of(settings.layer_decay)
@@ -110,11 +136,17 @@ def set_drop_path(encoder: nn.Module, rate: float) -> None:
 
 
 @torch.no_grad()
-def classify(model: nn.Module, exam: Exam, *, batch: int) -> Scores:
-    """Return a classifier's scores on the test part."""
+def classify(model: nn.Module, exam: Exam, *, batch: int, views: int = 0) -> Scores:
+    """Return a classifier's scores on the test part: of plain clips, or of as many augmented ``views`` of each.
+
+    Several views are ranked by the logarithm of their mean probability.
+    """
     model.eval()
-    logits, labels = [], []
-    for clips in exam.loader("test", batch=batch).epoch(0):
-        logits.append(model(clips).cpu())
-        labels.append(clips.label.cpu())
-    return score(torch.cat(logits), torch.cat(labels))
+    loader = exam.loader("test", augmented=views > 0, batch=batch)
+    passes = []
+    for view in range(max(1, views)):
+        pairs = [(model(clips).cpu(), clips.label.cpu()) for clips in loader.epoch(view)]
+        logits, label = (torch.cat(several) for several in zip(*pairs, strict=True))
+        passes.append(logits.float())
+    together = torch.stack(passes).log_softmax(-1).logsumexp(0) if views > 1 else passes[0]
+    return score(together, label)
