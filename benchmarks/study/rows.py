@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from smae.train.config import RunConfig, resolve
 from smae.train.evaluate import PRETRAINED
+from smae.train.probes.selection import LAST
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ class Exam:
     name: str = ""
     baselines: int = 0
 
-    def told(self, mode: str) -> str:
-        """Return what results call a mode."""
-        return f"{mode}, {self.name}" if self.name else mode
+    def told(self, mode: str, selection: str = LAST) -> str:
+        """Return what results call a mode, and another choice than the last epoch."""
+        return ", ".join([mode, *filter(None, (self.name, selection if selection != LAST else ""))])
 
 
 @dataclass(frozen=True)

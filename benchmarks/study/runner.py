@@ -88,5 +88,5 @@ def judge(exam: Exam, run: Path, *, data: Path, seed: int, say: Say) -> Judged:
         checkpoint=run, data=data, modes=exam.modes, sets=exam.sets, baselines=seed < exam.baselines, device="cpu",
         say=say,
     )  # fmt: skip
-    scores = tuple(Score(exam.told(row.mode), row.what, row.top1) for row in found.rows)
+    scores = tuple(Score(exam.told(row.mode, row.selection), row.what, row.top1) for row in found.rows)
     return Judged(exam.modes, exam.sets, round(time.monotonic() - began, 1), scores)

@@ -42,7 +42,8 @@ class Row:
         what: what was judged.
         top1: share right; the mean over seeds.
         top5: share among the first five, or None.
-        selection: how the epoch was chosen: ``last``, ``best_val`` or ``best_test``.
+        selection: how the epoch was chosen: ``last``, ``best_val`` or ``best_test``; or ``one view``: the last, where
+            several views were averaged and this stands beside them.
         seeds: how many.
         std: standard deviation of ``top1`` over seeds; None of a single one.
         interval: 95 % of a bootstrap over seeds and test clips; None where nothing was judged.

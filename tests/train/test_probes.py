@@ -184,3 +184,13 @@ def test_several_views_are_ranked_by_their_mean_probability():
     np.testing.assert_allclose(torch.from_numpy(three.logits).softmax(1), chance, rtol=1e-4, atol=1e-6)
     assert not np.array_equal(one.logits, three.logits)
     assert np.array_equal(three.logits, classify(model, exam, batch=20, views=3).logits)
+
+
+def test_one_plain_view_stands_beside_several():
+    exam = small_exam(TOY, finetune={"epochs": 1, "test_views": 2})
+    found = probes.get("finetune")(encoder_of(exam), exam)
+    plain = small_exam(TOY, finetune={"epochs": 1})
+    alone = probes.get("finetune")(encoder_of(plain), plain)
+    assert np.array_equal(found.beside["one view"].logits, alone.logits)
+    assert not np.array_equal(found.logits, alone.logits)
+    assert not alone.beside

@@ -90,7 +90,8 @@ class Scores:
         top5: share whose class was among the first five; None where the probe ranks nothing.
         logits: float32 [n, K], what the classes were ranked by; None where the probe ranks nothing.
         model: the trained classifier, from a ``Batch`` to logits; None where there is none.
-        beside: scores of other epochs than the last, by how the epoch was chosen; see ``selection``.
+        beside: scores of other epochs than the last, by how the epoch was chosen, see ``selection``; and of the last by
+            one view, where it was tested by several.
     """
 
     predicted: NDArray[np.int64]
