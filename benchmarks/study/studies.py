@@ -26,7 +26,7 @@ LARGE = (
 
 def at_length(part: str) -> tuple[str, ...]:
     """Return how the large net is trained with labels: turned any way, on half of its tokens, judged by 8 views."""
-    told = ("epochs=120", "lr=0.0007", "keep=0.5", "test_views=8")
+    told = ("epochs=120", "lr=0.0007", "layer_decay=1", "keep=0.5", "test_views=8")
     return ("augment.turn=3.1415", *(f"{part}.{one}" for one in told))
 
 
@@ -150,9 +150,9 @@ NW_UCLA = Study(
         Table(
             "Large",
             "Twice as wide, 4,000 steps, joints seen from the body's centre, hips and shoulders of the first frame "
-            "along x, mirrored and scaled at random; then 120 epochs with labels, turned any way about the vertical, on "
-            "half of the tokens, the probabilities of 8 augmented views of each test clip averaged. `one view` is the "
-            "same net by one plain view, as published figures are.",
+            "along x, mirrored and scaled at random; then 120 epochs with labels, turned any way about the vertical, "
+            "all layers at full rate, on half of the tokens, the probabilities of 8 augmented views of each test clip "
+            "averaged. `one view` is the same net by one plain view, as published figures are.",
             (*FROZEN_MODES, "finetune", "finetune, one view"),
             (
                 Line("SkeletonMAE", "large"),
