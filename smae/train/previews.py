@@ -14,6 +14,7 @@ from smae.data.storage.store import Store
 from smae.drawing import Panel, Scene
 from smae.drawing.scene import ABSENT, HIDDEN, REBUILT, TRACKED
 from smae.errors import DataError
+from smae.skeleton import Layout
 from smae.train.config import RunConfig
 from smae.train.objectives import Objective
 
@@ -26,7 +27,7 @@ class Rebuilt:
 
     Attributes:
         index: the clip's number in the store.
-        original: float32 [M, T, V, 3], metres, as the encoder gets it.
+        original: float32 [M, T, V, 3], metres, as the encoder gets it, but in space whatever the stream.
         hidden: bool [M, T, V], present joints that the encoder did not see.
         filled: float32 [M, T, V, 3], the same with hidden joints as the decoder guesses them.
         seen: bool [M, T, V], joints that are there at all.
@@ -47,11 +48,16 @@ class Rebuilt:
 
 
 def rebuild(objective: Objective, store: Store, config: RunConfig, *, clips: NDArray[np.int64]) -> list[Rebuilt]:
-    """Return clips of a store as the objective sees, hides and rebuilds them; none for one that rebuilds nothing.
+    """Return clips of a store as the objective sees, hides and rebuilds them; none where no places are rebuilt.
+
+    Bones and motion have none. Relative joints are put back on the true path of the body's centre, so that an error
+    of the path is the centre's alone.
 
     Raises:
         DataError: what it rebuilds is not finite.
     """
+    if config.augment.stream in ("bone", "motion"):
+        return []
     loader = Loader(
         store, clips, augment=config.augment, batch=_BATCH, seed=config.seed, train=False,
         device=torch.device("cpu"), workers=0,
@@ -71,8 +77,16 @@ def rebuild(objective: Objective, store: Store, config: RunConfig, *, clips: NDA
             there = (original != 0).any((-1, -2))[..., None] & np.isfinite(original).all(-1)
             seen = np.asarray(np.broadcast_to(there, original.shape[:3]), np.bool_)
             hidden = seen & preview.hidden[items].numpy()
-            found.append(Rebuilt(clip, original, hidden, preview.rebuilt[items].numpy(), seen))
+            away = _path(original, store.layout) if config.augment.stream == "relative" else np.float32(0)
+            found.append(Rebuilt(clip, original + away, hidden, preview.rebuilt[items].numpy() + away, seen))
     return found
+
+
+def _path(relative: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
+    """Return float32 [M, T, V, 3]: what takes relative joints back to their places; 0 for the centre itself."""
+    path = np.repeat(relative[..., layout.centre : layout.centre + 1, :], len(layout), axis=-2)
+    path[..., layout.centre, :] = 0
+    return path
 
 
 def scene_of(made: Rebuilt, objective: Objective, store: Store, config: RunConfig) -> Scene:
@@ -105,7 +119,7 @@ def scene_of_preview(objective: Objective, store: Store, config: RunConfig, *, i
     made = rebuild(objective, store, config, clips=np.array([index], np.int64))
     if not made:
         raise DataError(
-            f"objective '{config.objective.name}' rebuilds nothing that could be shown (it predicts no places): "
-            "leave --run out, or name a run of another objective"
+            f"objective '{config.objective.name}' on the {config.augment.stream} stream rebuilds nothing that could be "
+            "shown (it predicts no places): leave --run out, or name a run of another objective or stream"
         )
     return scene_of(made[0], objective, store, config)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from smae.data.loading.loader import Loader
 from smae.data.preparing.prepare import prepare
 from smae.data.storage.store import open_store
 from smae.drawing.scene import ABSENT, HIDDEN, REBUILT, TRACKED
 from smae.errors import DataError
 from smae.train.build import build_objective
-from smae.train.previews import scene_of_preview
+from smae.train.previews import rebuild, scene_of_preview
 from tests.data import raw_folder
-from tests.train.small import small_config
+from tests.train.small import CPU, small_config
 
 
 @pytest.fixture(scope="module")
@@ -41,5 +42,26 @@ def test_the_panels_are_original_masked_and_filled_in(store):
 
 def test_an_objective_that_predicts_motion_has_nothing_to_show(store):
     config = small_config(objective={"name": "mamp"})
-    with pytest.raises(DataError, match="'mamp' rebuilds nothing"):
+    with pytest.raises(DataError, match="'mamp' on the joint stream rebuilds nothing"):
         scene_of_preview(build_objective(config, store.layout), store, config, index=0)
+
+
+@pytest.mark.parametrize("stream", ["bone", "motion"])
+def test_streams_without_places_have_nothing_to_show(store, stream):
+    config = small_config(augment={"stream": stream})
+    with pytest.raises(DataError, match=f"on the {stream} stream rebuilds nothing"):
+        scene_of_preview(build_objective(config, store.layout), store, config, index=0)
+
+
+def test_relative_joints_are_shown_where_they_are(store):
+    plain, config = small_config(), small_config(augment={"stream": "relative"})
+    objective = build_objective(config, store.layout)
+    wanted = scene_of_preview(build_objective(plain, store.layout), store, plain, index=1).panels[0].joints
+    [made] = rebuild(objective, store, config, clips=np.array([1]))
+    np.testing.assert_allclose(made.original, wanted, atol=1e-6)
+    loader = Loader(store, np.array([1]), augment=config.augment, batch=1, seed=0, train=False, device=CPU)
+    batch = next(loader.epoch(0))
+    away = made.filled - objective.preview(batch, batch.noise(config.seed)).rebuilt.numpy()
+    centre = store.layout.centre
+    assert not away[..., centre, :].any()
+    np.testing.assert_allclose(np.delete(away, centre, -2), wanted[..., [centre] * 24, :], atol=1e-6)

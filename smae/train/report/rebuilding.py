@@ -67,13 +67,11 @@ def look(
 ) -> Rebuilding | None:
     """Return what an objective rebuilds of test clips, seen as in training but not varied.
 
-    None where it rebuilds none, and where the run's stream holds no places but bones or motion.
+    None where it rebuilds none in space.
 
     Raises:
         DataError: what it rebuilds is not finite.
     """
-    if config.augment.stream != "joint":
-        return None
     test = store.split(config.protocol).test
     chosen, made = choose(test, MOST), list[Rebuilt]()
     for start in range(0, len(chosen), _AT_ONCE):
