@@ -88,6 +88,7 @@ def judge(
                 "layout": store.layout.name,
                 "seen_in_training": overlap,
                 "settings": config.model_dump(mode="json").get(PROBE_SECTIONS.get(mode, ""), {}),
+                "augment": config.augment.model_dump(mode="json"),
                 "seed": config.seed,
                 "seeds": seeds,
             },

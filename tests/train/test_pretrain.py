@@ -79,11 +79,12 @@ def test_resuming_under_other_settings_is_refused(trained):
 def test_the_judge_writes_results_and_pictures(trained):
     said: list[str] = []
     result = judge(
-        trained.run, STORE, step=None, protocol=None, modes=["knn"], sets=["knn.k=3", "linear.epochs=2"], device="cpu",
+        trained.run, STORE, step=None, protocol=None, modes=["knn"], sets=["knn.k=3", "augment.turn=1"], device="cpu",
         say=said.append, tell=lambda *now: None,
     )  # fmt: skip
     told = json.loads((trained.run.results / "all-knn.json").read_text())
     assert told["settings"] == {"k": 3, "pool": "mean"}
+    assert (told["augment"]["turn"], told["augment"]["frames"]) == (1, 12)
     assert told["seen_in_training"] == 0
     assert told["predicted"] == result.scores["knn"].predicted.tolist()
     assert (trained.run.results / "all-knn.png").read_bytes().startswith(b"\x89PNG")
