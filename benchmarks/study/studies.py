@@ -82,6 +82,7 @@ NW_UCLA = Study(
         frozen("decoder-self", *SELF_DECODER, "objective.predict=1"),
         frozen("not-aligned", "augment.align=none", "augment.turn=3.1415"),
         Row("longer", LONGER, (MEAN, TOKENS, FINETUNE, SCRATCH_LONGER)),
+        Row("larger", (*LARGE, "encoder.dim=256", "encoder.heads=8"), (MEAN, TOKENS), seeds=1),
         Row("large", LARGE, (MEAN, TOKENS, *(Exam((part,), at_length(part)) for part in ("finetune", "scratch")))),
     ),
     tables=(
