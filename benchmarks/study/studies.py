@@ -9,6 +9,12 @@ from smae.train.evaluate import RANDOM, RAW, SUPERVISED
 
 MEAN = Exam(("linear", "knn"))
 TOKENS = Exam(("linear", "knn"), ("linear.pool=tokens", "linear.lr=0.01", "knn.pool=tokens"), "tokens")
+VIEWS = (
+    Exam(("linear",), ("linear.test_views=8",), "views"),
+    Exam(("linear",), (*TOKENS.sets[:2], "linear.test_views=8"), "tokens, views"),
+)
+"""The same linear probes, which average the probabilities of 8 augmented views of each test clip."""
+
 FINETUNE = Exam(("finetune",))
 SEMI = Exam(("semi-10",), ("finetune.epochs=60", "finetune.batch=16"))
 SCRATCH = Exam(("scratch",))
@@ -82,8 +88,12 @@ NW_UCLA = Study(
         frozen("decoder-self", *SELF_DECODER, "objective.predict=1"),
         frozen("not-aligned", "augment.align=none", "augment.turn=3.1415"),
         Row("longer", LONGER, (MEAN, TOKENS, FINETUNE, SCRATCH_LONGER)),
-        Row("larger", (*LARGE, "encoder.dim=256", "encoder.heads=8"), (MEAN, TOKENS), seeds=1),
-        Row("large", LARGE, (MEAN, TOKENS, *(Exam((part,), at_length(part)) for part in ("finetune", "scratch")))),
+        Row("larger", (*LARGE, "encoder.dim=256", "encoder.heads=8"), (MEAN, TOKENS, *VIEWS), seeds=1),
+        Row(
+            "large",
+            LARGE,
+            (MEAN, TOKENS, *VIEWS, *(Exam((part,), at_length(part)) for part in ("finetune", "scratch"))),
+        ),
     ),
     tables=(
         Table(
@@ -154,10 +164,11 @@ NW_UCLA = Study(
             "along x, mirrored and scaled at random; then 120 epochs with labels, turned any way about the vertical, "
             "all layers at full rate, on half of the tokens, the probabilities of 8 augmented views of each test clip "
             "averaged. `one view` is the same net by one plain view, as published figures are.",
-            (*FROZEN_MODES, "finetune", "finetune, one view"),
+            (*FROZEN_MODES, "linear, views", "linear, tokens, views", "finetune, one view", "finetune"),
             (
                 Line("SkeletonMAE", "large"),
                 Line("from scratch", "large", SUPERVISED, SCRATCH_TOO),
+                Line("SkeletonMAE, 256 wide", "larger"),
             ),
         ),
     ),

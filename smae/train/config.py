@@ -82,6 +82,9 @@ class Linear(Section):
     views: int = Field(
         100, ge=0, description="differently augmented passes over the train clips, used in turn; 0: one plain pass"
     )
+    test_views: int = Field(
+        0, ge=0, description="testing: augmented views of a clip whose probabilities are averaged; 0: one, plain"
+    )
     pool: Pool = Field(
         "mean",
         description="features: mean over joints and time, as papers have it; joints: mean over time, joints side by "

@@ -194,3 +194,17 @@ def test_one_plain_view_stands_beside_several():
     assert np.array_equal(found.beside["one view"].logits, alone.logits)
     assert not np.array_equal(found.logits, alone.logits)
     assert not alone.beside
+
+
+def test_a_line_is_judged_by_several_views_too():
+    exam = small_exam(TOY, linear={"test_views": 3})
+    encoder = encoder_of(exam)
+    found, alone = probes.get("linear")(encoder, exam), probes.get("linear")(encoder, small_exam(TOY))
+    loader = exam.loader("test", augmented=True, batch=7)
+    with torch.no_grad():
+        chance = torch.stack([torch.cat([found.model(b).softmax(1) for b in loader.epoch(v)]) for v in range(3)]).mean(
+            0
+        )
+    np.testing.assert_allclose(torch.from_numpy(found.logits).softmax(1), chance, rtol=1e-4, atol=1e-6)
+    assert np.array_equal(found.beside["one view"].logits, alone.logits)
+    assert not np.array_equal(found.logits, alone.logits)

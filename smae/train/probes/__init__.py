@@ -62,11 +62,20 @@ class Exam:
 
     def plain(self, describe: Describe, part: str) -> Features:
         """Return the features of a part, not augmented; computed once, since several probes ask for the same."""
-        key = (describe, part)
-        if key not in self.kept:
-            loader = self.loader(part, batch=ENCODE_BATCH)
-            self.kept[key] = extract(describe, loader, tell=lambda done, of: self.tell(f"{part} features", done, of))
-        return self.kept[key]
+        return self._features(describe, part, view=None)
+
+    def views(self, describe: Describe, part: str, *, count: int) -> list[Features]:
+        """Return the features of a part in so many augmented views; computed once."""
+        return [self._features(describe, part, view=view) for view in range(count)]
+
+    def _features(self, describe: Describe, part: str, *, view: int | None) -> Features:
+        name = part if view is None else f"{part}, view {view + 1}"
+        if (describe, name) not in self.kept:
+            loader = self.loader(part, augmented=view is not None, batch=ENCODE_BATCH)
+            self.kept[describe, name] = extract(
+                describe, loader, epoch=view or 0, tell=lambda done, of: self.tell(f"{name} features", done, of)
+            )
+        return self.kept[describe, name]
 
     def on(self, *, train: NDArray[np.int64], test: NDArray[np.int64] | None = None) -> Exam:
         """Return the exam that learns from other clips, and with ``test`` is scored on others too."""
@@ -118,6 +127,17 @@ class Probe(Protocol):
 
 
 probes: Registry[Probe] = Registry("probe")
+
+
+ONE_VIEW = "one view"
+"""The last epoch again, each test clip seen once and plain, where several views were averaged."""
+
+
+def together(views: list[Tensor]) -> Tensor:
+    """Return logits [n, K] of those of several views: the logarithm of the mean probability, but for a constant."""
+    if len(views) == 1:
+        return views[0]
+    return torch.stack(views).float().log_softmax(-1).logsumexp(0)
 
 
 def score(logits: Tensor, label: Tensor) -> Scores:

@@ -15,11 +15,8 @@ from smae.models.transformer import DropPath
 from smae.train.config import Finetune
 from smae.train.features import mean_over_bodies
 from smae.train.optim import adamw, warmup_cosine
-from smae.train.probes import Exam, Scores, probes, score
+from smae.train.probes import ONE_VIEW, Exam, Scores, probes, score, together
 from smae.train.probes.selection import Watch, select
-
-ONE_VIEW = "one view"
-"""The last epoch again, each test clip seen once and plain."""
 
 
 class Classifier(nn.Module):
@@ -146,16 +143,12 @@ def set_drop_path(encoder: nn.Module, rate: float) -> None:
 
 @torch.no_grad()
 def classify(model: nn.Module, exam: Exam, *, batch: int, views: int = 0) -> Scores:
-    """Return a classifier's scores on the test part: of plain clips, or of as many augmented ``views`` of each.
-
-    Several views are ranked by the logarithm of their mean probability.
-    """
+    """Return a classifier's scores on the test part: of plain clips, or of as many augmented ``views`` of each."""
     model.eval()
     loader = exam.loader("test", augmented=views > 0, batch=batch)
     passes = []
     for view in range(max(1, views)):
         pairs = [(model(clips).cpu(), clips.label.cpu()) for clips in loader.epoch(view)]
         logits, label = (torch.cat(several) for several in zip(*pairs, strict=True))
-        passes.append(logits.float())
-    together = torch.stack(passes).log_softmax(-1).logsumexp(0) if views > 1 else passes[0]
-    return score(together, label)
+        passes.append(logits)
+    return score(together(passes), label)

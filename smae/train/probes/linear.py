@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy
 
 from smae.data.loading.batch import Batch
 from smae.models.encoders import Encoder
-from smae.train.features import Describe, Pool, Pooled, extract
-from smae.train.probes import ENCODE_BATCH, Exam, Scores, probes, score
+from smae.train.features import Describe, Features, Pool, Pooled, extract
+from smae.train.probes import ENCODE_BATCH, ONE_VIEW, Exam, Scores, probes, score, together
 from smae.train.probes.selection import Watch, select
 
 
@@ -49,14 +49,22 @@ def linear(encoder: Encoder, exam: Exam) -> Scores:
 
 def linear_on(describe: Describe, exam: Exam) -> Scores:
     """Judge any describer by a linear map; epoch e learns from augmented view e mod views."""
+    views = exam.config.linear.test_views
 
     def judge(head: nn.Module, judged: Exam) -> Scores:
-        test = judged.plain(describe, "test")
-        head.eval()
-        with torch.no_grad():
-            return score(head(test.x.to(judged.device)), test.label)
+        seen = judged.views(describe, "test", count=views) or [judged.plain(describe, "test")]
+        return _scores(head, seen, judged)
 
-    return select(lambda learnt, watch: _fit(describe, learnt, watch), judge, exam)
+    scores = select(lambda learnt, watch: _fit(describe, learnt, watch), judge, exam)
+    if views and scores.model is not None:
+        scores.beside[ONE_VIEW] = _scores(scores.model, [exam.plain(describe, "test")], exam)
+    return scores
+
+
+@torch.no_grad()
+def _scores(head: nn.Module, seen: list[Features], exam: Exam) -> Scores:
+    head.eval()
+    return score(together([head(features.x.to(exam.device)) for features in seen]), seen[0].label)
 
 
 def _fit(describe: Describe, exam: Exam, watch: Watch) -> nn.Sequential:
