@@ -88,7 +88,6 @@ NW_UCLA = Study(
         frozen("decoder-self", *SELF_DECODER, "objective.predict=1"),
         frozen("not-aligned", "augment.align=none", "augment.turn=3.1415"),
         Row("longer", LONGER, (MEAN, TOKENS, FINETUNE, SCRATCH_LONGER)),
-        Row("larger", (*LARGE, "encoder.dim=256", "encoder.heads=8"), (MEAN, TOKENS, *VIEWS), seeds=1),
         Row(
             "large",
             LARGE,
@@ -168,7 +167,6 @@ NW_UCLA = Study(
             (
                 Line("SkeletonMAE", "large"),
                 Line("from scratch", "large", SUPERVISED, SCRATCH_TOO),
-                Line("SkeletonMAE, 256 wide", "larger"),
             ),
         ),
     ),
