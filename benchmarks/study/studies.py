@@ -36,6 +36,12 @@ def at_length(part: str) -> tuple[str, ...]:
     return ("augment.turn=3.1415", *(f"{part}.{one}" for one in told))
 
 
+FULL_RATE = (
+    Exam(("finetune",), ("finetune.layer_decay=1", "finetune.keep=0.5", "finetune.test_views=8"), "full rate"),
+    Exam(("scratch",), (*SCRATCH_LONGER.sets, "scratch.keep=0.5", "scratch.test_views=8"), "full rate"),
+)
+"""Both with all layers at the full rate, on half of the tokens, judged by 8 views."""
+
 RANDOM_90 = ("masking.name=random", "masking.keep=0.1")
 MAE = ("objective.name=mae", *RANDOM_90, "objective.normalise=token", "objective.floor=0.001", "objective.predict=0.3")
 MAMP = (
@@ -61,7 +67,10 @@ METHODS = (
     Row("mae", MAE, (MEAN, TOKENS, FINETUNE, SEMI)),
     Row("mamp", MAMP, (MEAN, TOKENS, FINETUNE, SEMI)),
 )
-SCRATCH_TOO = tuple((f"finetune{more}", (f"scratch{more}", SUPERVISED)) for more in ("", ", one view"))
+SCRATCH_TOO = tuple(
+    (f"finetune{more}", (f"scratch{more}", SUPERVISED))
+    for more in ("", ", one view", ", full rate", ", full rate, one view")
+)
 """Where tables show fine-tuning, supervised training shows what it reaches from scratch."""
 
 BASELINES = (
@@ -188,7 +197,7 @@ UI_PRMD = Study(
         frozen("target-token", "objective.normalise=token", "objective.floor=0.001"),
         frozen("target-none", "objective.normalise=none"),
         frozen("decoder-self", *SELF_DECODER, "objective.predict=1"),
-        Row("longer", LONGER, (FINETUNE, SCRATCH_LONGER)),
+        Row("longer", LONGER, (FINETUNE, SCRATCH_LONGER, *FULL_RATE)),
     ),
     tables=(
         Table(
@@ -200,8 +209,11 @@ UI_PRMD = Study(
         ),
         Table(
             "Longer",
-            "Four times as many steps of pre-training, three times as many epochs of fine-tuning and from scratch.",
-            ("finetune",),
+            "Four times as many steps of pre-training, three times as many epochs of fine-tuning and from scratch. At "
+            "`full rate` fine-tuning leaves the lower layers' reduced rates out, so that both have one recipe: half of "
+            "the tokens in training, the probabilities of 8 augmented views of each test clip averaged, and `one view` "
+            "as it is by one plain view.",
+            ("finetune", "finetune, full rate, one view", "finetune, full rate"),
             (
                 Line("SkeletonMAE, 2,500 steps, 40 epochs", "longer"),
                 Line("from scratch, 40 epochs", "longer", SUPERVISED, SCRATCH_TOO),
