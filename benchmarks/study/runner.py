@@ -56,7 +56,11 @@ def carry_out(study: Study, row: Row, *, seed: int, data: Path, work: Path, resu
         )  # fmt: skip
         # The log counts on where an interrupted run stopped.
         seconds = round(float(read_log(outcome.run.log)[-1]["seconds"]), 1)
-        result = Result(row.name, seed, outcome.steps, outcome.loss, seconds, (), config, fingerprint, commit(), here())
+        # Pre-trained anew, with the same settings and seed: what was judged before stands.
+        before = tuple(one for one in judged if one is not None)
+        result = Result(
+            row.name, seed, outcome.steps, outcome.loss, seconds, before, config, fingerprint, commit(), here()
+        )
         keep(result, path)
     for number, exam in enumerate(row.exams):
         if judged[number] is None:

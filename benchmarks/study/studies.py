@@ -81,7 +81,7 @@ BASELINES = (
 
 NW_UCLA = Study(
     "nw-ucla",
-    "nw-ucla",
+    "nw-ucla-small",
     SHORT,
     rows=(
         *METHODS,
