@@ -1,4 +1,4 @@
-"""Where the rows of a loader's clips live: all in RAM (resident), or a few blocks at a time (streaming)."""
+"""Where the rows of a loader's clips live: all in RAM or on the device (resident), or a few blocks (streaming)."""
 
 from __future__ import annotations
 
