@@ -104,6 +104,7 @@ def test_naive_loader_gives_the_items_of_the_loader(store: Store) -> None:
     assert set(seen) == set(index.tolist())
 
 
+@pytest.mark.slow
 def test_prepare_benchmark_runs(work: Path) -> None:
     bench = bench_of(work, run=in_process)
 

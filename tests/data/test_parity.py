@@ -43,7 +43,7 @@ def equal_floats(folder: Path, dataset: str, *, count: int, seed: int, workers: 
     return floats
 
 
-@pytest.mark.parametrize("dataset", SETS)
+@pytest.mark.parametrize("dataset", ["ntu60", pytest.param("ntu120", marks=pytest.mark.slow)])
 def test_hundreds_of_hard_files_equal_the_oracle(dataset: str, tmp_path: Path) -> None:
     assert equal_floats(tmp_path, dataset, count=5 * len(corpora.KINDS), seed=21, workers=1) > 4_000_000
 
