@@ -66,6 +66,6 @@ def command(**options: Any) -> None:
 
     def text() -> None:
         click.echo(f"{outcome.run.path}: {outcome.steps} steps, loss {outcome.loss:.4f}")
-        click.echo("next: smae eval --protocol xsub")
+        click.echo(f"next: smae eval --protocol {outcome.run.describe()['config']['protocol']}")
 
     console.result({"run": str(outcome.run.path), "steps": outcome.steps, "loss": outcome.loss}, text)
