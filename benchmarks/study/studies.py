@@ -100,7 +100,12 @@ NW_UCLA = Study(
         Row(
             "large",
             LARGE,
-            (MEAN, TOKENS, *VIEWS, *(Exam((part,), at_length(part)) for part in ("finetune", "scratch"))),
+            (
+                beside(MEAN, 1),
+                beside(TOKENS, 1),
+                *VIEWS,
+                *(Exam((part,), at_length(part)) for part in ("finetune", "scratch")),
+            ),
         ),
     ),
     tables=(
@@ -175,7 +180,9 @@ NW_UCLA = Study(
             (*FROZEN_MODES, "linear, views", "linear, tokens, views", "finetune, one view", "finetune"),
             (
                 Line("SkeletonMAE", "large"),
+                Line("random encoder", "large", RANDOM),
                 Line("from scratch", "large", SUPERVISED, SCRATCH_TOO),
+                Line("raw coordinates", "large", RAW),
             ),
         ),
     ),
