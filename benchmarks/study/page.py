@@ -64,8 +64,9 @@ def _table(table: Table, found: Found) -> str:
     lines.append("|---|---:" + "|---:" * len(table.modes) + "|")
     for line in shown:
         results = found[line.row]
-        cells = [cell([_figure(result, line, mode) for result in results]) for mode in table.modes]
-        lines.append(f"| {line.title} | {len(results)} | {' | '.join(cells)} |")
+        figures = [[_figure(result, line, mode) for result in results] for mode in table.modes]
+        seeds = max(len(several) - several.count(None) for several in figures)
+        lines.append(f"| {line.title} | {seeds} | {' | '.join(map(cell, figures))} |")
     return "\n".join(lines) + "\n"
 
 
