@@ -19,7 +19,7 @@ LISTS = {
     "visible_ptr": "*fp32",
 }
 ITEMS = {
-    **dict.fromkeys(("first_ptr", "length_ptr", "joint_ptr", "parent_ptr", "item_ptr"), "*i64"),
+    **dict.fromkeys(("first_ptr", "length_ptr", "joint_ptr", "origin_ptr", "item_ptr"), "*i64"),
     **dict.fromkeys(("rows_ptr", "map_ptr", "out_ptr"), "*fp32"),
     "seed": "i64",
     "sigma": "fp32",
