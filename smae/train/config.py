@@ -15,7 +15,7 @@ from smae.data.loading.augment import Augment
 from smae.data.loading.memory import Mode
 from smae.errors import ConfigError, UnknownNameError
 from smae.kernels import Choice
-from smae.models import sttformer  # noqa: F401  (its import files the encoder)
+from smae.models import ctrgcn, sttformer  # noqa: F401  (their import files the encoders)
 from smae.models.decoders import decoders
 from smae.models.encoders import encoders
 from smae.models.masking import maskings

@@ -151,7 +151,10 @@ def test_the_mean_over_time_is_of_the_tokens_that_are_there():
     torch.testing.assert_close(mean_over_time(tokens, keep, joints=3), wanted)
 
 
-@pytest.mark.parametrize("encoder", [{"name": "vit"}, {"name": "sttformer", "dim": 16, "patch": 4}])
+@pytest.mark.parametrize(
+    "encoder",
+    [{"name": "vit"}, {"name": "sttformer", "dim": 16, "patch": 4}, {"name": "ctrgcn", "dim": 16, "depth": 1}],
+)
 def test_training_on_a_share_of_the_tokens_is_repeatable_and_testing_sees_all(encoder):
     config = small_config(encoder=encoder)
     clips = next(small_exam(TOY, encoder=encoder).loader("test", batch=8).epoch(0))
