@@ -36,6 +36,14 @@ def at_length(part: str) -> tuple[str, ...]:
     return ("augment.turn=3.1415", *(f"{part}.{one}" for one in told))
 
 
+GRAPH = (
+    "train.max_steps=600", "encoder.name=ctrgcn", "encoder.dim=128", "encoder.depth=2", "encoder.share=8",
+    "augment.stream=relative", "augment.align=none", "augment.turn=3.1415", "augment.rotate=0.5", "augment.scale=0.3",
+    "augment.mirror=true", "augment.crop=[0.8,1.0]", 'selection.also=["best_test"]',
+    *(f"{part}.{one}" for part in ("finetune", "scratch") for one in ("epochs=65", "lr=0.002", "layer_decay=1")),
+)  # fmt: skip
+"""As the published supervised figure was made: graph convolution, 65 epochs, clips turned and tilted at random."""
+
 FULL_RATE = (
     Exam(("finetune",), ("finetune.layer_decay=1", "finetune.keep=0.5", "finetune.test_views=8"), "full rate"),
     Exam(("scratch",), (*SCRATCH_LONGER.sets, "scratch.keep=0.5", "scratch.test_views=8"), "full rate"),
@@ -69,7 +77,7 @@ METHODS = (
 )
 SCRATCH_TOO = tuple(
     (f"finetune{more}", (f"scratch{more}", SUPERVISED))
-    for more in ("", ", one view", ", full rate", ", full rate, one view")
+    for more in ("", ", one view", ", full rate", ", full rate, one view", ", best_test")
 )
 """Where tables show fine-tuning, supervised training shows what it reaches from scratch."""
 
@@ -107,6 +115,7 @@ NW_UCLA = Study(
                 *(Exam((part,), at_length(part)) for part in ("finetune", "scratch")),
             ),
         ),
+        Row("graph", GRAPH, (SCRATCH, FINETUNE, MEAN)),
     ),
     tables=(
         Table(
@@ -184,6 +193,16 @@ NW_UCLA = Study(
                 Line("from scratch", "large", SUPERVISED, SCRATCH_TOO),
                 Line("raw coordinates", "large", RAW),
             ),
+        ),
+        Table(
+            "Graph",
+            "Graph convolution (`ctrgcn`, 128 wide in its last stage, 2 + 2 + 2 blocks, 24 frames) in place of the "
+            "transformer: clips as the camera saw them, joints seen from the body's centre, turned any way about the "
+            "vertical and by up to 29° about each axis, mirrored and scaled at random; pre-trained for 600 steps; 65 "
+            "epochs with labels, one plain view of each test clip. `best_test` is the best of the 65 epochs on test: "
+            "no honest figure, and how the published 94.4 % was chosen.",
+            ("linear", "knn", "finetune", "finetune, best_test"),
+            (Line("SkeletonMAE", "graph"), Line("from scratch", "graph", SUPERVISED, SCRATCH_TOO)),
         ),
     ),
 )
