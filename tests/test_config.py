@@ -191,7 +191,7 @@ PUBLISHED = {
 
 def test_recipes_of_data_sets_say_what_they_aim_at_what_it_costs_and_whether_they_were_run():
     told = recipes()
-    assert PUBLISHED | {"base", "cpu", "demo", "cpu-demo", "nw-ucla-small"} == set(told)
+    assert PUBLISHED | {"base", "cpu", "demo", "cpu-demo", "nw-ucla-small", "nw-ucla-graph"} == set(told)
     for name in PUBLISHED:
         assert told[name].aims
         assert told[name].cost

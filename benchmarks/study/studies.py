@@ -200,7 +200,7 @@ NW_UCLA = Study(
             "transformer: clips as the camera saw them, joints seen from the body's centre, turned any way about the "
             "vertical and by up to 29° about each axis, mirrored and scaled at random; pre-trained for 600 steps; 65 "
             "epochs with labels, one plain view of each test clip. `best_test` is the best of the 65 epochs on test: "
-            "no honest figure, and how the published 94.4 % was chosen.",
+            "no honest figure, but what public training scripts print.",
             ("linear", "knn", "finetune", "finetune, best_test"),
             (Line("SkeletonMAE", "graph"), Line("from scratch", "graph", SUPERVISED, SCRATCH_TOO)),
         ),
