@@ -40,4 +40,4 @@ def signal_of(error: KeyboardInterrupt) -> int:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    interrupt(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
+    interrupt(number, Terminated() if number == signal.SIGTERM else KeyboardInterrupt(), frame)
