@@ -1,18 +1,47 @@
+"""A signal means a stop wherever it falls: late if need be, never lost, never told as a bug."""
+
 from __future__ import annotations
 
 import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 
-from smae import interrupts
-from smae.interrupts import sheltered
+from smae.errors import DataError
+from smae.interrupts import Terminated, sheltered, signal_of, sigterm_interrupts
 
 
-def interrupt(told: str = "") -> None:
-    interrupts.interrupt(signal.SIGINT, KeyboardInterrupt(told), None)
+@pytest.fixture(autouse=True)
+def own_handlers() -> Iterator[None]:
+    """Handlers as a program of its own has them, whatever runs the tests."""
+    interrupts = signal.signal(signal.SIGINT, signal.default_int_handler)
+    terminates = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGINT, interrupts)
+    signal.signal(signal.SIGTERM, terminates)
+
+
+def interrupt() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_both_signals_interrupt(number: signal.Signals) -> None:
+    with pytest.raises(KeyboardInterrupt) as raised, sigterm_interrupts():
+        signal.raise_signal(number)
+    assert signal_of(raised.value) == number
+
+
+def test_a_program_that_handles_a_signal_itself_keeps_it() -> None:
+    came = []
+    signal.signal(signal.SIGTERM, lambda *_: came.append("own"))
+    with sigterm_interrupts():
+        signal.raise_signal(signal.SIGTERM)
+    assert came == ["own"]
 
 
 def test_an_interrupt_waits_for_the_end_of_the_outermost_shelter() -> None:
@@ -21,21 +50,16 @@ def test_an_interrupt_waits_for_the_end_of_the_outermost_shelter() -> None:
     def work() -> None:
         with sheltered():
             with sheltered():
-                interrupt("now")
+                interrupt()
                 done.append("inner")
             done.append("outer")
 
-    with pytest.raises(KeyboardInterrupt, match="now"):
+    with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
         work()
     assert done == ["inner", "outer"]
-    with sheltered():
+    with sigterm_interrupts(), sheltered():
         done.append("raised once, and no more")
     assert len(done) == 3
-
-
-def test_without_a_shelter_it_comes_at_once() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        interrupt()
 
 
 def test_another_thread_shelters_nobody() -> None:
@@ -49,15 +73,59 @@ def test_another_thread_shelters_nobody() -> None:
     thread = threading.Thread(target=stay)
     thread.start()
     inside.wait(10)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
         interrupt()
     leave.set()
     thread.join()
 
 
+def test_an_interrupt_that_falls_into_a_destructor_is_not_lost() -> None:
+    """Python drops what a destructor raises."""
+
+    class Short:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    def work() -> None:
+        one = Short()
+        del one
+        time.sleep(10)
+
+    with pytest.raises(Terminated), sigterm_interrupts():
+        work()
+
+
+def test_an_error_that_an_interrupt_led_to_is_the_interrupt() -> None:
+    lock = threading.Lock()
+
+    def work() -> None:
+        with lock:
+            lock.release()
+            interrupt()
+
+    with pytest.raises(KeyboardInterrupt) as raised, sigterm_interrupts():
+        work()
+    assert str(raised.value.__cause__) == "release unlocked lock"
+
+
+@pytest.mark.parametrize("error", [DataError("told on purpose"), OSError("disk full"), ValueError("a bug")])
+def test_other_errors_stay(error: Exception) -> None:
+    """A bug also where the caller was handling an interrupt before."""
+
+    def work() -> None:
+        with sigterm_interrupts():
+            raise error
+
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        with pytest.raises(type(error), match=str(error)):
+            work()
+
+
 LOADING = """
 import signal, sys
-from smae.api import sigterm_interrupts
+from smae.interrupts import sigterm_interrupts
 calls = []
 
 def send(frame, event, arg):

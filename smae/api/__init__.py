@@ -22,7 +22,7 @@ from smae.api.stores import (
 )
 from smae.api.training import pretrain
 from smae.api.weights import embed, export_encoder, load_encoder, predict
-from smae.data.preparing.stop import signal_of, sigterm_interrupts
+from smae.interrupts import signal_of, sigterm_interrupts
 
 __all__ = [
     "classes",

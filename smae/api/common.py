@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smae.data.preparing.stop import signal_of, sigterm_interrupts
 from smae.errors import Interrupted
+from smae.interrupts import signal_of, sigterm_interrupts
 
 if TYPE_CHECKING:
     from smae.train.run import Run

@@ -14,7 +14,6 @@ from smae.data.preparing.job import Job
 from smae.data.preparing.journal import Workplace
 from smae.data.preparing.object_work import ObjectWork
 from smae.data.preparing.plan import Plan, Settings, make_plan
-from smae.data.preparing.stop import signal_of, sigterm_interrupts
 from smae.data.preparing.summary import PrepareSummary, Progress, decode_refused
 from smae.data.storage.codecs import joint_codec
 from smae.data.storage.manifest import QUARANTINE, read_checked
@@ -22,6 +21,7 @@ from smae.data.storage.metadata import MODES
 from smae.data.storage.places import locate
 from smae.data.storage.store import Store, open_store
 from smae.errors import ConfigError, DataError, EnvironmentFault, Interrupted
+from smae.interrupts import signal_of, sigterm_interrupts
 
 __all__ = ["PrepareSummary", "Progress", "prepare"]
 
