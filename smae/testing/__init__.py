@@ -1,8 +1,9 @@
-"""Contract suites that plug-in authors run against their own parts: ``check_masking``, ``check_objective``."""
+"""Contract suites that plug-in authors run against their own parts: ``check_encoder``, ``check_masking``, ...."""
 
 from __future__ import annotations
 
+from smae.testing.encoders import check_encoder
 from smae.testing.maskings import check_masking
 from smae.testing.objectives import check_objective
 
-__all__ = ["check_masking", "check_objective"]
+__all__ = ["check_encoder", "check_masking", "check_objective"]

@@ -1,4 +1,4 @@
-"""Encoders: features of kept tokens equal naive loops, no token leaks into another's mask, all weights learn."""
+"""Encoders: each keeps the contract, a broken one does not; the ViT's features equal naive loops."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from smae.errors import ConfigError
+from smae.models import ctrgcn, sttformer  # noqa: F401
 from smae.models.encoders import Encoder, encoders
 from smae.models.masking import mask_from_scores
 from smae.models.tokens import gather, patchify
-from smae.skeleton import NTU25
+from smae.skeleton import KINECT20, NTU25
+from smae.testing import check_encoder
 from smae.testing.samples import bodies
 from tests.oracles import models as oracle
 
@@ -54,20 +56,6 @@ def test_without_a_mask_all_tokens_are_seen(encoder):
     assert np.abs(oracle.f64(features[0]) - oracle.encode(encoder, x[0], list(range(75)))).max() < 1e-4
 
 
-def test_hidden_tokens_change_nothing(encoder):
-    x, mask = bodies(NTU25, items=2, frames=12), mask_of(2)
-    other = x.clone()
-    hidden = mask.hidden.reshape(2, 3, 1, 25).expand(2, 3, 4, 25).reshape(2, 12, 25)
-    other[hidden] = 1e6
-    assert torch.equal(encoder(x, mask), encoder(other, mask))
-
-
-def test_an_items_features_do_not_depend_on_its_neighbours(encoder):
-    x, mask = bodies(NTU25, items=4, frames=12), mask_of(4)
-    alone = encoder(x[2:3], type(mask)(mask.keep[2:3], mask.hide[2:3]))
-    assert torch.allclose(alone, encoder(x, mask)[2:3], atol=1e-5)
-
-
 def test_gradients_reach_all_parameters(encoder):
     encoder(bodies(NTU25, items=2, frames=12), mask_of(2)).square().sum().backward()
     for name, parameter in encoder.named_parameters():
@@ -100,3 +88,102 @@ def test_an_encoder_that_forgets_its_duties_says_so():
         Encoder()(torch.zeros(1))
     with pytest.raises(TypeError, match="must define layer_of"):
         Encoder().layer_of("x")
+
+
+SMALL = {"vit": SIZE, "sttformer": {"dim": 32, "heads": 2}, "ctrgcn": {"dim": 32, "share": 2, "drop_path": 0.2}}
+
+
+@pytest.mark.parametrize("layout", [NTU25, KINECT20], ids=lambda layout: layout.name)
+@pytest.mark.parametrize("name", SMALL)
+def test_each_keeps_the_contract(name, layout):
+    check_encoder(encoders.get(name), settings=SMALL[name], layout=layout)
+
+
+def test_the_contract_is_held_against_every_encoder():
+    assert set(encoders.names()) == set(SMALL)
+
+
+Vit = encoders.get("vit")
+
+
+class Leaking(Vit):
+    """Adds what the mean of all joints is, hidden ones among them."""
+
+    def forward(self, x, mask=None):
+        return super().forward(x, mask) + x.mean((1, 2, 3))[:, None, None]
+
+
+class Crowded(Vit):
+    """Normalises by the batch also in evaluation."""
+
+    def forward(self, x, mask=None):
+        features = super().forward(x, mask)
+        return features - features.mean((0, 1))
+
+
+class Counting(Vit):
+    """Takes for hidden only what a mask names as hidden."""
+
+    def forward(self, x, mask=None):
+        features = super().forward(x, mask)
+        return features if mask is None else features + mask.hide.shape[1]
+
+
+class Changing(Vit):
+    """Centres the joints that it was given."""
+
+    def forward(self, x, mask=None):
+        return super().forward(x.sub_(x.mean()), mask)
+
+
+class Idle(Vit):
+    """Has a weight that it does not use."""
+
+    def __init__(self, config, **size):
+        super().__init__(config, **size)
+        self.idle = torch.nn.Linear(2, 2)
+
+
+class Forgetful(Vit):
+    """Has a number that no checkpoint holds."""
+
+    def __init__(self, config, **size):
+        super().__init__(config, **size)
+        self.number = torch.randn(1)
+
+    def forward(self, x, mask=None):
+        return super().forward(x, mask) + self.number
+
+
+class Deep(Vit):
+    """Names a layer that it does not have."""
+
+    def layer_of(self, parameter):
+        return super().layer_of(parameter) + 1
+
+
+class Whole(Vit):
+    """Gives the features of hidden tokens too."""
+
+    def forward(self, x, mask=None):
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "told"),
+    [
+        (Leaking, "what the mask hides changes the features of visible tokens while training"),
+        (Crowded, "an item's features depend on the batch around it"),
+        (Counting, "names only some of the hidden tokens"),
+        (Changing, "changed in place"),
+        (Idle, "no gradient reaches the parameter 'idle.weight'"),
+        (Forgetful, "state_dict gives other features"),
+        (Deep, r"layer_of\('blocks.1.*'\) must be 0 to 2, the encoder's depth; found 3"),
+        (Whole, r"with a mask, features must be \[N, K, D\] = \[3, 50, 16\], found \[3, 150, 16\]"),
+        (torch.nn.Linear, "needs a Config"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_the_contract_finds_a_broken_encoder(encoder, told):
+    with pytest.raises(AssertionError, match=told):
+        check_encoder(encoder, settings=SIZE)
