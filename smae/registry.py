@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import sys
 from collections.abc import Callable, Iterable
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Generic, TypeVar, cast
 
 from smae.errors import ConfigError, UnknownNameError
@@ -16,6 +18,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the closest known name, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+@functools.cache
+def _declared(path: tuple[str, ...]) -> EntryPoints:
+    """Return what packages on a search path declare; read once, since a command asks for a dozen names."""
+    return entry_points()
 
 
 class Registry(Generic[T]):
@@ -43,7 +51,7 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """Return every name, built in or declared by an installed package, sorted."""
-        return sorted({*self._members, *(e.name for e in entry_points(group=self.group))})
+        return sorted({*self._members, *(entry.name for entry in self._entries())})
 
     def get(self, name: str) -> T:
         """Return the member called ``name``.
@@ -52,7 +60,7 @@ class Registry(Generic[T]):
             UnknownNameError: no such member; the message lists the names and the nearest one.
             ConfigError: a package declares it, but it cannot be imported, or its name is taken.
         """
-        for entry in entry_points(group=self.group, name=name):
+        for entry in self._entries().select(name=name):
             # Importing the module may register it by decorator already: the same object again, or a name taken twice.
             self.register(name)(cast(T, self._load(entry)))
         if name not in self._members:
@@ -61,6 +69,9 @@ class Registry(Generic[T]):
                 f"unknown {self.family} '{name}': expected one of {', '.join(known)}{nearest(name, known)}"
             )
         return self._members[name]
+
+    def _entries(self) -> EntryPoints:
+        return _declared(tuple(sys.path)).select(group=self.group)
 
     def _load(self, entry: EntryPoint) -> object:
         try:

@@ -61,6 +61,9 @@ def small_tasks(samples: int = 3) -> None:
 def warm_up() -> None:
     """Import what attempts need and load its kernels, so that no attempt spends its time on it; make tasks small."""
     small_tasks()
+    import rich.progress
+    import rich.table  # noqa: F401
+
     import smae_cli.export
     import smae_cli.info
     import smae_cli.main
@@ -68,13 +71,15 @@ def warm_up() -> None:
     import smae_cli.verify  # noqa: F401
     from smae.data.cleaning.clean import clean
     from smae.data.cleaning.resample import resample
-    from smae.data.preparing import prepare  # noqa: F401
+    from smae.data.preparing import prepare, usual  # noqa: F401
     from smae.data.reading.skeleton_fast import read_skeleton
+    from smae.data.sources.base import SOURCES
     from smae.data.storage import store, verify  # noqa: F401
     from tests.data.raw_folder import skeleton
 
     clip = clean(read_skeleton(skeleton()))
     resample(clip.joints, 5)
+    SOURCES.get("ntu")
 
 
 SECONDS = 5.0

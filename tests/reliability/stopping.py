@@ -147,6 +147,10 @@ def _unsaved(ended: Ended, run: Path) -> str:
 
 def _stop_eval(run: Path, numbers: list[int], seed: int) -> tuple[list[str], int]:
     """Ask `eval` to stop, once a number; at last, it must give what it gives undisturbed."""
+    # Not before: attempts whose memory is measured would have it too.
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
+
     arguments = ["eval", "--checkpoint", str(run), "--device", "cpu", "--mode", "knn", "--mode", "linear"]
     duration = min(_ended_well(smae(*arguments)).seconds for _ in range(2))
     results = run / "eval"

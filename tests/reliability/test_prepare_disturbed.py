@@ -42,7 +42,7 @@ def disturb(row: Row, folder: Path, count: int, *, seed: int, **job: Any) -> Non
 KILLED = "SIGKILL prepare at random moments, then resume"
 
 
-@pytest.mark.parametrize("count", counts(short=4, full=180))
+@pytest.mark.parametrize("count", counts(short=4, full=190))
 def test_killed_at_random_moments(scoreboard: Scoreboard, raw: Path, memory: Path, count: int) -> None:
     with scoreboard(KILLED) as row:
         disturb(row, memory, count, seed=1, raw=raw, signals=["SIGKILL"], options=[*INLINE, *LONG])
@@ -53,7 +53,7 @@ def test_killed_at_random_moments(scoreboard: Scoreboard, raw: Path, memory: Pat
 def test_killed_while_two_workers_work(scoreboard: Scoreboard, raw: Path, memory: Path) -> None:
     """Only the main process is killed: workers that live a moment longer must not disturb the one that resumes."""
     with scoreboard(KILLED) as row:
-        disturb(row, memory, 20, seed=2, raw=raw, signals=["SIGKILL"], options=["--workers", "2", *LONG])
+        disturb(row, memory, 12, seed=2, raw=raw, signals=["SIGKILL"], options=["--workers", "2", *LONG])
 
 
 ASKING = ["SIGINT", "SIGTERM", "SIGTERM", "SIGINT"]
@@ -68,7 +68,7 @@ def test_asked_to_stop_at_random_moments(scoreboard: Scoreboard, raw: Path, memo
         disturb(row, memory, count, seed=3, raw=raw, signals=ASKING, options=options)
 
 
-@pytest.mark.parametrize("count", counts(short=1, full=12))
+@pytest.mark.parametrize("count", counts(short=1, full=8))
 def test_asked_to_stop_while_two_workers_work(scoreboard: Scoreboard, raw: Path, memory: Path, count: int) -> None:
     with scoreboard(STOPPED) as row:
         options = ["--workers", "2", *LONG]

@@ -36,9 +36,9 @@ TITLES = {
     "hostile": "hostile checkpoints: nothing executed, 512 MB, 5 s, exit 4",
 }
 MANY = {
-    "kill": list(range(100)), "stop": list(range(40)), "eval": list(range(30)), "hostile": list(HOSTILE),
+    "kill": list(range(100)), "stop": list(range(40)), "hostile": list(HOSTILE), "eval": list(range(30)),
 }  # fmt: skip
-FEW: dict[str, list[Any]] = {"kill": [1], "stop": [2], "eval": [0], "hostile": list(HOSTILE)[3::18]}
+FEW: dict[str, list[Any]] = {"kill": [1], "stop": [2], "hostile": list(HOSTILE)[3::18], "eval": [0]}
 FULL = [pytest.param({kind: trials}, id=f"{kind} full", marks=SLOW) for kind, trials in MANY.items()]
 
 
