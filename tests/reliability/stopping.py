@@ -41,7 +41,7 @@ def trials(store: str, folder: str, seed: int, **rows: list[Any]) -> dict[str, A
     for row, numbers in rows.items():
         problems[row] = []
         if row == "hostile":
-            problems[row] = try_checkpoints(store, _one_step(store, Path(folder)), Path(folder), numbers)
+            problems[row] = try_checkpoints(store, Path(folder), numbers)
         elif row == "eval":
             problems[row], times = _stop_eval(whole, numbers, seed)
             hit += times
@@ -58,12 +58,6 @@ def _undisturbed(store: str, run: Path) -> float:
     """Make a run of which nothing was there, and return the seconds that it took."""
     clear(run)
     return _ended_well(smae(*command(store, run, epochs=EPOCHS))).seconds
-
-
-def _one_step(store: str, folder: Path) -> Path:
-    run = folder / "sound"
-    _ended_well(smae(*command(store, run, epochs=1)))
-    return run
 
 
 def _ended_well(ended: Ended) -> Ended:
@@ -147,7 +141,7 @@ def _unsaved(ended: Ended, run: Path) -> str:
 
 def _stop_eval(run: Path, numbers: list[int], seed: int) -> tuple[list[str], int]:
     """Ask `eval` to stop, once a number; at last, it must give what it gives undisturbed."""
-    # Not before: attempts whose memory is measured would have it too.
+    # What an attempt would spend half of its time on.
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
 
