@@ -123,8 +123,10 @@ def _interrupt_behind(error: BaseException | None, handled: BaseException | None
 
     Raised among the steps of a lock, for example, an interrupt leaves "release unlocked lock" for its end.
     """
-    while error is not None and error is not handled:
+    passed: set[int] = set()  # errors may be each other's causes
+    while error is not None and error is not handled and id(error) not in passed:
         if isinstance(error, KeyboardInterrupt):
             return error
+        passed.add(id(error))
         error = error.__cause__ or error.__context__
     return None

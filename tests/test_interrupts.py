@@ -123,6 +123,13 @@ def test_other_errors_stay(error: Exception) -> None:
             work()
 
 
+def test_errors_that_are_each_others_causes_are_told() -> None:
+    one, other = ValueError("one"), ValueError("other")
+    one.__cause__, other.__cause__ = other, one
+    with pytest.raises(ValueError, match="one"), sigterm_interrupts():
+        raise one
+
+
 LOADING = """
 import signal, sys
 from smae.interrupts import sigterm_interrupts
