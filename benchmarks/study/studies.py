@@ -264,8 +264,8 @@ UI_PRMD = Study(
         ),
         Table(
             "Joints alone hidden, with labels",
-            "The masking with the best frozen features, fine-tuned: for 12 epochs, for 40, and on a tenth of the labels, "
-            "beside a random encoder fine-tuned by the same recipe and training from scratch.",
+            "The masking with the best frozen features, fine-tuned: for 12 epochs, for 40, and on a tenth of the "
+            "labels, beside a random encoder fine-tuned by the same recipe and training from scratch.",
             ("finetune", "finetune, 40 epochs", "semi-10"),
             (
                 Line("joints only (5 of 25)", "joints-only"),
