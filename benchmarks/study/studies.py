@@ -271,6 +271,7 @@ UI_PRMD = Study(
                 Line("joints only (5 of 25)", "joints-only"),
                 Line("joints and frames", "skeletonmae"),
                 Line("random encoder", "joints-only", RANDOM),
+                Line("raw coordinates", "joints-only", RAW, (("semi-10", ("semi-10", f"{RAW}, linear")),)),
                 Line("from scratch, 12 epochs", "skeletonmae", SUPERVISED, SCRATCH_TOO),
                 Line(
                     "from scratch, 40 epochs",
