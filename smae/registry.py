@@ -7,7 +7,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from smae.errors import ConfigError, UnknownNameError
 
@@ -21,8 +21,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 @functools.cache
-def _declared(path: tuple[str, ...]) -> EntryPoints:
-    """Return what packages on a search path declare; read once, since a command asks for a dozen names."""
+def _declared(path: tuple[str, ...]) -> Any:
+    """Return what packages on a search path declare, to ``select`` from (before Python 3.12 no ``EntryPoints``).
+
+    It is read once, since a command asks for a dozen names.
+    """
     return entry_points()
 
 
@@ -71,7 +74,8 @@ class Registry(Generic[T]):
         return self._members[name]
 
     def _entries(self) -> EntryPoints:
-        return _declared(tuple(sys.path)).select(group=self.group)
+        entries: EntryPoints = _declared(tuple(sys.path)).select(group=self.group)
+        return entries
 
     def _load(self, entry: EntryPoint) -> object:
         try:
