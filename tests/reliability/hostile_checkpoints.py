@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.reliability.attempts import Ended, smae, too_slow
-from tests.reliability.hostile import DEEP, Bomb, bomb, hit_of
+from tests.reliability.hostile import DEEP, PEAK, Bomb, bomb, hit_of
 from tests.reliability.runs import command
 
 FILES = ("model.safetensors", "optimizer.safetensors", "average.safetensors", "state.json")
 TIB = 2**40
-MORE = 32 * 2**20
-"""Bytes that refusing a checkpoint may hold beyond what a sound run does; torch alone fills hundreds of MiB."""
 
 Change = Callable[[Path], object]
 
@@ -180,13 +178,13 @@ def try_checkpoints(store: str, folder: Path, names: list[str]) -> list[str]:
             sign(step)
         for what in commands:
             arguments = command(store, run, epochs=1) if what == "pretrain" else ["eval", "--checkpoint", str(run)]
-            problem = _refusal(smae(*arguments), step, most=ran.peak + MORE)
+            problem = _refusal(smae(*arguments), step)
             problems.append(problem and f"{name}, {what}: {problem}")
         shutil.rmtree(run.parent)
     return problems
 
 
-def _refusal(ended: Ended, step: Path, *, most: int) -> str:
+def _refusal(ended: Ended, step: Path) -> str:
     if hit_of(step.parent).exists():
         return "it was executed"
     if ended.code != 4 or "Traceback" in ended.err:
@@ -195,4 +193,4 @@ def _refusal(ended: Ended, step: Path, *, most: int) -> str:
         return f"nothing is told: {ended}"
     if slow := too_slow(ended.seconds):
         return slow
-    return f"{ended.peak / 1e6:.0f} MB, of {most / 1e6:.0f} allowed" if ended.peak > most else ""
+    return f"{ended.peak / 1e6:.0f} MB" if ended.peak > PEAK else ""

@@ -45,16 +45,22 @@ def command(store: Path | str, run: Path, *, epochs: int, workers: int = 1) -> l
 
 def warm_up_training(notes: Path | None = None) -> None:
     """Import what training and judging need, so that a forked attempt begins at once; ``record`` what runs do."""
+    warm_up_models()
+    import torch.utils.tensorboard  # noqa: F401
+    import torchmetrics.classification  # noqa: F401
+
+    record(notes)
+
+
+def warm_up_models() -> None:
+    """Import what is needed until a checkpoint is read, and no more, for attempts whose memory is measured."""
     warm_up()
     import torch
     import torch._dynamo
-    import torch.utils.tensorboard
-    import torchmetrics.classification  # noqa: F401
 
     from smae.train import judge, pretrain  # noqa: F401
 
     torch.set_num_threads(1)
-    record(notes)
 
 
 def record(notes: Path | None) -> None:

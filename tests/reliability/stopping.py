@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.reliability.attempts import Attempt, Ended, answer, smae, too_slow
 from tests.reliability.hostile_checkpoints import try_checkpoints
-from tests.reliability.runs import command, difference, outcome, warm_up_training
+from tests.reliability.runs import command, difference, outcome, warm_up_models, warm_up_training
 from tests.reliability.stores import clear
 
 EPOCHS = 4
@@ -33,16 +33,18 @@ def trials(store: str, folder: str, seed: int, **rows: list[Any]) -> dict[str, A
     Returns:
         the ``problems`` of each row's trials, and how many attempts were ``hit``.
     """
+    problems: dict[str, list[str]] = {}
+    if "hostile" in rows:
+        warm_up_models()
+        problems["hostile"] = try_checkpoints(store, Path(folder), rows.pop("hostile"))
     warm_up_training()
     whole = Path(folder) / "whole"
     # The first one is slower than those that follow.
     duration = min(_undisturbed(store, whole) for _ in range(2))
-    expected, problems, hit = outcome(whole), {}, 0
+    expected, hit = outcome(whole), 0
     for row, numbers in rows.items():
         problems[row] = []
-        if row == "hostile":
-            problems[row] = try_checkpoints(store, Path(folder), numbers)
-        elif row == "eval":
+        if row == "eval":
             problems[row], times = _stop_eval(whole, numbers, seed)
             hit += times
         else:

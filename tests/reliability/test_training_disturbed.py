@@ -33,7 +33,7 @@ TITLES = {
     "kill": "SIGKILL pretrain at random moments, then resume",
     "stop": "SIGINT / SIGTERM pretrain at random moments, then resume",
     "eval": "SIGINT / SIGTERM eval at random moments",
-    "hostile": "hostile checkpoints: nothing executed, 32 MB more than a sound one, 5 s, exit 4",
+    "hostile": "hostile checkpoints: nothing executed, 512 MB, 5 s, exit 4",
 }
 MANY = {
     "kill": list(range(100)), "stop": list(range(40)), "hostile": list(HOSTILE), "eval": list(range(30)),
