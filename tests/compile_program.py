@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import triton
@@ -43,6 +44,6 @@ if __name__ == "__main__":
     compile_for_hopper(masking._motion_aware, {**LISTS, "tau_bits": "i64"}, SHAPES)
     compile_for_hopper(masking._product, LISTS, {**TABLE, "time_stream": STREAM})
     compile_for_hopper(masking._body_part, {**LISTS, "part_ptr": "*i32"}, {**TABLE, "part_stream": STREAM})
-    for noise, difference, motion in ((False, False, False), (True, True, True)):
+    for noise, difference, motion in product((False, True), repeat=3):
         style = {"STREAM": STREAM, "NOISE": noise, "DIFFERENCE": difference, "MOTION": motion, "TIMES": 8, "WIDTH": 128}
         compile_for_hopper(items_triton._items, ITEMS, style)

@@ -50,7 +50,7 @@ def test_reference_equals_the_oracle_bit_for_bit(seed: int) -> None:
 
 @pytest.mark.slow
 def test_reference_equals_the_oracle_on_thousands() -> None:
-    for kind, recording in corpora.recordings(99, 120 * len(corpora.KINDS)):
+    for kind, recording in corpora.recordings(99, 240 * len(corpora.KINDS)):
         try:
             want = reference(recording.frame, recording.body, recording.xyz)
         except ReferenceStops:
@@ -226,7 +226,7 @@ def test_exact_mode_equals_its_oracle_bit_for_bit(seed: int) -> None:
 
 @pytest.mark.slow
 def test_exact_mode_equals_its_oracle_on_thousands() -> None:
-    assert check_exact(98, 120 * len(corpora.KINDS)) > 10_000_000
+    assert check_exact(98, 240 * len(corpora.KINDS)) > 20_000_000
 
 
 def test_exact_mode_on_hard_recordings() -> None:

@@ -324,6 +324,18 @@ def test_a_full_disk_is_told_and_resumed_from(
     assert survives(raw, tmp_path, monkeypatch, call=call, number=number) == fingerprint
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("call", ["fsync", "replace", "rename", "unlink", "truncate"])
+def test_a_disk_that_fills_at_any_moment_is_told_and_resumed_from(
+    raw: Path, fingerprint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    for number in range(1000):
+        result = survives(raw, tmp_path, monkeypatch, call=call, number=number)
+        if result is None:
+            break
+        assert result == fingerprint
+
+
 @pytest.mark.parametrize("in_one_step", [True, False])
 def test_a_replaced_store_stays_until_the_new_one_is_there(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_one_step: bool
