@@ -14,10 +14,10 @@ import torch
 from benchmarks import devices
 from benchmarks.harness import Case, Figure, Report, Row, machine, measure, present
 from benchmarks.picture import Bar, shares
-from smae.data.loading.assemble import Assemble, Fused, Gathered
-from smae.data.loading.augment import Augment, vary, windows
-from smae.data.loading.plan import Floats, Plan, Stream, Style, origins
-from smae.noise import Noise
+from smae.data.loader.assemble import Assemble, Fused, Gathered
+from smae.data.loader.augment import Augment, vary, windows
+from smae.data.loader.batch_plan import Floats, Plan, Stream, Style, origins
+from smae.rng import Noise
 from smae.skeleton import NTU25
 from smae.testing.samples import bodies
 

@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from smae.data.preparing.executors import usable_cores
+from smae.data.prepare.executors import usable_cores
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -18,10 +18,10 @@ from benchmarks import corpus as corpora
 from benchmarks.harness import Case, Figure, Report, Row, machine, measure, present
 from benchmarks.naive.loader import NaiveClips
 from benchmarks.picture import Bar, shares
-from smae.data.loading.augment import Augment
-from smae.data.loading.loader import Loader
-from smae.data.preparing.prepare import prepare
-from smae.data.storage.store import Store, open_store
+from smae.data.loader.augment import Augment
+from smae.data.loader.loader import Loader
+from smae.data.prepare.run import prepare
+from smae.data.store.store import Store, open_store
 
 MODES: tuple[Literal["resident", "streaming"], ...] = ("resident", "streaming")
 WORKERS = (0, 1, 2)

@@ -17,7 +17,7 @@ from benchmarks.naive import masking as naive
 from benchmarks.picture import Bar, shares
 from smae.models.masking import maskings
 from smae.models.tokens import Grid, gather, patchify
-from smae.noise import Noise
+from smae.rng import Noise
 from smae.skeleton import NTU25
 from smae.testing.samples import bodies
 

@@ -212,15 +212,15 @@ def _count_lines(files: Sequence[Path]) -> int:
 
 
 def _parse(held: Sequence[bytes]) -> None:
-    from smae.data.reading.skeleton_fast import read_skeleton
+    from smae.data.raw.fast_parser import read_skeleton
 
     for data in held:
         read_skeleton(data)
 
 
 def _clean(held: Sequence[bytes]) -> None:
-    from smae.data.cleaning.clean import clean
-    from smae.data.reading.skeleton_fast import read_skeleton
+    from smae.data.clean.cleaning import clean
+    from smae.data.raw.fast_parser import read_skeleton
     from smae.errors import NoBody
 
     for data in held:

@@ -20,14 +20,14 @@ from benchmarks import devices
 from benchmarks.harness import Case, Figure, Report, Row, machine, measure, present
 from benchmarks.naive.step import NaiveMAE, step
 from benchmarks.picture import Point, roofline, traffic
-from smae.data.loading.batch import Batch
+from smae.data.loader.batch import Batch
 from smae.skeleton import NTU25
 from smae.testing.samples import bodies
 from smae.train.build import build_objective, compile_blocks, fast_bf16
 from smae.train.config import RunConfig, resolve
 from smae.train.loop import Loop
 from smae.train.objectives import Objective
-from smae.train.run import Run
+from smae.train.run_folder import Run
 
 NAIVE, NAIVE_BF16 = "naive, float32", "naive, autocast to bf16"
 PLAIN, BF16, COMPILED = "smae, float32", "smae, bf16", "smae, compiled"

@@ -12,7 +12,7 @@ from smae import api
 from smae_cli import console
 
 if TYPE_CHECKING:
-    from smae.data.explain import Explanation
+    from smae.data.prepare.explain import Explanation
 
 
 @click.command("explain")

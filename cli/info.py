@@ -12,7 +12,7 @@ from smae import api
 from smae_cli import console, explain
 
 if TYPE_CHECKING:
-    from smae.data.storage.info import StoreInfo
+    from smae.data.store.info import StoreInfo
 
 
 @click.command("info")

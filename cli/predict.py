@@ -12,7 +12,7 @@ from smae import api
 from smae_cli import console
 
 if TYPE_CHECKING:
-    from smae.train.predict import Predictions
+    from smae.eval.predict import Predictions
 
 
 @click.command("predict")

@@ -12,7 +12,7 @@ from smae import api
 from smae_cli import console
 
 if TYPE_CHECKING:
-    from smae.data.preparing.prepare import PrepareSummary, Progress
+    from smae.data.prepare.run import PrepareSummary, Progress
 
 
 @click.command("prepare")

@@ -12,8 +12,8 @@ from smae import api
 from smae_cli import console
 
 if TYPE_CHECKING:
-    from smae.data.unfinished import Unfinished
-    from smae.train.status import RunState
+    from smae.data.prepare.unfinished import Unfinished
+    from smae.eval.status import RunState
 
 
 @click.command("status")

@@ -1,11 +1,12 @@
-"""One registry class for every family of plug-ins: register, get, names, and a hint when a name is unknown."""
+"""One registry class for every family of plug-ins: a table of built-in members, and outside ones by entry point."""
 
 from __future__ import annotations
 
 import difflib
 import functools
+import importlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, Generic, TypeVar, cast
 
@@ -32,29 +33,33 @@ def _declared(path: tuple[str, ...]) -> Any:
 class Registry(Generic[T]):
     """Names mapped to objects of one family.
 
-    Built-in members register themselves on import. Outside packages declare an entry point in the group
-    (``smae.maskings``, ``smae.objectives``, ...); it is imported only when its name is asked for.
+    Args:
+        family: singular name, for messages and for the entry-point group (``masking`` -> ``smae.maskings``).
+        builtin: the members that come with smae: name -> ``package.module:attribute``.
+
+    A member is imported only when its name is asked for. Outside packages declare an entry point in the group.
     """
 
-    def __init__(self, family: str) -> None:
+    def __init__(self, family: str, builtin: Mapping[str, str] | None = None) -> None:
         self.family = family
         self.group = f"smae.{family}s"
+        self._builtin = dict(builtin or {})
         self._members: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Return a decorator that files its object under ``name``; a name taken twice is a ``ConfigError``."""
+        """Return a decorator that adds its object under ``name``; a name taken twice is a ``ConfigError``."""
 
-        def file(member: T) -> T:
-            if name in self._members and self._members[name] is not member:
+        def add(member: T) -> T:
+            if name in self._builtin or self._members.get(name, member) is not member:
                 raise ConfigError(f"{self.family} '{name}' is registered twice: choose another name for yours")
             self._members[name] = member
             return member
 
-        return file
+        return add
 
     def names(self) -> list[str]:
-        """Return every name, built in or declared by an installed package, sorted."""
-        return sorted({*self._members, *(entry.name for entry in self._entries())})
+        """Return every name, built in, registered or declared by an installed package, sorted."""
+        return sorted({*self._builtin, *self._members, *(entry.name for entry in self._entries())})
 
     def get(self, name: str) -> T:
         """Return the member called ``name``.
@@ -66,6 +71,9 @@ class Registry(Generic[T]):
         for entry in self._entries().select(name=name):
             # Importing the module may register it by decorator already: the same object again, or a name taken twice.
             self.register(name)(cast(T, self._load(entry)))
+        if name in self._builtin:
+            module, _, attribute = self._builtin[name].partition(":")
+            return cast(T, getattr(importlib.import_module(module), attribute))
         if name not in self._members:
             known = self.names()
             raise UnknownNameError(

@@ -95,6 +95,4 @@ KINECT20 = Layout(
 )  # fmt: skip
 
 BUILT_IN = (NTU25, KINECT20)
-LAYOUTS: Registry[Layout] = Registry("layout")
-for _layout in BUILT_IN:
-    LAYOUTS.register(_layout.name)(_layout)
+LAYOUTS: Registry[Layout] = Registry("layout", {"ntu25": "smae.skeleton:NTU25", "kinect20": "smae.skeleton:KINECT20"})

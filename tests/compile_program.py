@@ -9,8 +9,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from smae.data.loading import items_triton
-from smae.models.kernels import masking
+from smae.data.loader import batch_triton as items_triton
+from smae.models import masking_kernels as masking
 
 LISTS = {
     **dict.fromkeys(("item_ptr", "keep_ptr", "hide_ptr", "restore_ptr"), "*i64"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from smae.data.recording import Recording
+from smae.data.raw.recording import Recording
 
 KINDS = (
     "one", "two", "phantom", "returns", "new-id", "crowd", "touching", "empty-frames", "zero-rows", "all-short",

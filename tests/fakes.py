@@ -1,4 +1,4 @@
-"""Stand-ins for tests: a store in memory, with the reading interface of ``smae.data.storage.store.Store``."""
+"""Stand-ins for tests: a store in memory, with the reading interface of ``smae.data.store.store.Store``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.protocols import Split
+from smae.data.store.splits import Split
 from smae.skeleton import NTU25, Layout
 
 

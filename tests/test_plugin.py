@@ -16,7 +16,7 @@ from smae.models.masking import maskings
 from smae.testing import check_masking, check_objective
 from smae.train.checkpoint import latest
 from smae.train.objectives import objectives
-from smae.train.run import Run
+from smae.train.run_folder import Run
 from tests.fakes import FakeStore
 from tests.train.small import log_of, run_through, small_config, small_loop
 

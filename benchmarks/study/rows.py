@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from smae.eval.baselines import PRETRAINED
+from smae.eval.probes.selection import LAST
 from smae.train.config import RunConfig, resolve
-from smae.train.evaluate import PRETRAINED
-from smae.train.probes.selection import LAST
 
 
 @dataclass(frozen=True)

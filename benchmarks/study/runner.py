@@ -14,9 +14,9 @@ import smae
 from benchmarks.study.results import Judged, Result, Score, commit, here, keep, path_of, read
 from benchmarks.study.rows import Exam, Row, Study
 from smae.errors import ConfigError
+from smae.eval.baselines import CHANCE
 from smae.train.config import build_config
-from smae.train.evaluate import CHANCE
-from smae.train.log import read_log
+from smae.train.metrics_log import read_log
 
 Say = Callable[[str], None]
 

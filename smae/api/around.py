@@ -9,9 +9,9 @@ from smae.api.common import RUNS
 from smae.errors import ConfigError
 
 if TYPE_CHECKING:
-    from smae.data.unfinished import Unfinished
-    from smae.doctor import Diagnosis
-    from smae.train.status import RunState
+    from smae.data.prepare.unfinished import Unfinished
+    from smae.diagnostics import Diagnosis
+    from smae.eval.status import RunState
 
 
 def status(folder: Path | str = ".") -> tuple[list[RunState], list[Unfinished]]:
@@ -20,8 +20,8 @@ def status(folder: Path | str = ".") -> tuple[list[RunState], list[Unfinished]]:
     Raises:
         ConfigError: no such folder.
     """
-    from smae.data.unfinished import unfinished
-    from smae.train.status import run_states
+    from smae.data.prepare.unfinished import unfinished
+    from smae.eval.status import run_states
 
     root = Path(folder)
     if not root.is_dir():
@@ -35,7 +35,7 @@ def doctor(folder: Path | str = ".") -> Diagnosis:
     Raises:
         ConfigError: no such folder.
     """
-    from smae.doctor import examine
+    from smae.diagnostics import examine
 
     if not Path(folder).is_dir():
         raise ConfigError(f"{folder}: no folder there: name the one that stores and runs are to be written to")

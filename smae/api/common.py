@@ -11,7 +11,7 @@ from smae.errors import Interrupted
 from smae.interrupts import signal_of, sigterm_interrupts
 
 if TYPE_CHECKING:
-    from smae.train.run import Run
+    from smae.train.run_folder import Run
 
 Say = Callable[[str], None]
 RUNS = Path("runs")
@@ -33,7 +33,7 @@ def stoppable(remedy: str) -> Iterator[None]:
 
 def find_checkpoint(path: Path | str | None) -> tuple[Run, Path | None]:
     """Return the run at ``path``, or the newest one, and the checkpoint that ``path`` names, if it names one."""
-    from smae.train.run import find_run
+    from smae.train.run_folder import find_run
 
     path = Path(path) if path is not None else None
     step = path if path is not None and path.name.startswith("step-") else None

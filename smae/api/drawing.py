@@ -10,7 +10,7 @@ from smae.api.stores import open_store
 from smae.errors import ConfigError
 
 if TYPE_CHECKING:
-    from smae.drawing import Scene
+    from smae.viz import Scene
 
 
 def view(
@@ -41,7 +41,7 @@ def view(
         DataError: a bad recording, a damaged store, or an unusable run.
         UnknownNameError: no such clip.
     """
-    from smae.drawing import check_target, page_name, write_scene
+    from smae.viz import check_target, page_name, write_scene
 
     if to is not None:
         check_target(Path(to))
@@ -60,15 +60,15 @@ def view(
 
 
 def _is_store(where: Path | str) -> bool:
-    from smae.data.storage.places import locate
+    from smae.data.store.file_store import locate
 
     path = locate(where)
     return isinstance(path, str) or path.suffix == ".zarr" or (path / "zarr.json").is_file()
 
 
 def _raw_scene(where: Path, *, clip: str | None, source: str, others: dict[str, object]) -> Scene:
-    from smae.data.preparing.plan import Settings
-    from smae.data.scenes import scene_of_raw
+    from smae.data.prepare.plan import Settings
+    from smae.viz.clip_scenes import scene_of_raw
 
     if not where.exists():
         raise ConfigError(f"nothing at {where}: give a store, a recording, or a folder or zip of recordings")
@@ -89,7 +89,7 @@ def _store_scene(
     run: Path | str | None,
     say: Say,
 ) -> Scene:
-    from smae.data.scenes import find_clip, scene_of_clip
+    from smae.viz.clip_scenes import find_clip, scene_of_clip
 
     if clip is not None and index is not None:
         raise ConfigError("--clip and --index both name a clip: leave one out")
@@ -98,7 +98,7 @@ def _store_scene(
     if run is None:
         found, store = None, open_store(where)
     else:
-        from smae.train.run import find_run
+        from smae.train.run_folder import find_run
 
         found = find_run(Path(run), root=RUNS)
         store = open_store(where or found.describe()["store"]["path"])
@@ -109,8 +109,8 @@ def _store_scene(
     number = find_clip(store, clip) if clip is not None else index or 0
     if found is None:
         return scene_of_clip(store, number, raw=Path(raw) if raw is not None else None)
-    from smae.train.judge import load_objective
-    from smae.train.previews import scene_of_preview
+    from smae.eval.evaluate import load_objective
+    from smae.viz.reconstruction import scene_of_preview
 
     config, objective = load_objective(found, store, say=say)
     return scene_of_preview(objective, store, config, index=number)

@@ -12,10 +12,10 @@ from smae.api.stores import open_store
 from smae.errors import ConfigError
 
 if TYPE_CHECKING:
-    from smae.data.storage.store import Store
-    from smae.train.ensemble import Ensemble
-    from smae.train.evaluate import Evaluation
-    from smae.train.run import Run
+    from smae.data.store.store import Store
+    from smae.eval.baselines import Evaluation
+    from smae.eval.ensemble import Ensemble
+    from smae.train.run_folder import Run
 
 
 @stoppable("run it again")
@@ -53,7 +53,7 @@ def evaluate(
         UnknownNameError: a probe or protocol nobody knows.
         ConfigError: fewer than one seed, or ``transfer`` to the store that was trained on.
     """
-    from smae.train.judge import judge
+    from smae.eval.evaluate import judge
 
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: expected one at least")
@@ -70,9 +70,9 @@ def evaluate(
 def ensemble(
     runs: Sequence[Path | str], *, protocol: str | None = None, mode: str = "finetune", **options: Any
 ) -> Ensemble:
-    """Judge several runs together, by the logits that ``evaluate`` kept; see ``smae.train.ensemble.ensemble``."""
-    from smae.train.ensemble import ensemble as mix
-    from smae.train.run import find_run
+    """Judge several runs together, by the logits that ``evaluate`` kept; see ``smae.eval.ensemble.ensemble``."""
+    from smae.eval.ensemble import ensemble as mix
+    from smae.train.run_folder import find_run
 
     found = [find_run(Path(run), root=RUNS) for run in runs]
     if protocol is None and found:
@@ -104,9 +104,9 @@ def report(
         DataError: no run, a damaged one, or a store that does not fit.
     """
     from smae.train.build import pick_device
-    from smae.train.report.compare import write_comparison
-    from smae.train.report.gather import write_report
-    from smae.train.run import find_run
+    from smae.train.run_folder import find_run
+    from smae.viz.report.compare import write_comparison
+    from smae.viz.report.run_report import write_report
 
     found = [find_run(Path(run), root=RUNS) for run in runs] or [find_run(None, root=RUNS)]
     if len(found) > 1:
@@ -120,7 +120,7 @@ def report(
 
 def _store_of(run: Run, data: Path | str | None, say: Say) -> Store | None:
     """Return the store that is named, or the run's own; None where that has gone, which is told."""
-    from smae.data.storage.places import locate
+    from smae.data.store.file_store import locate
 
     own = str(run.describe()["store"].get("path", ""))
     place = locate(own)

@@ -11,14 +11,14 @@ from smae.errors import DataError
 from smae.interrupts import sheltered
 
 if TYPE_CHECKING:
-    from smae.data.actions import ClassCount
-    from smae.data.explain import Explanation
-    from smae.data.exports import ExportSummary
-    from smae.data.preparing.prepare import PrepareSummary
-    from smae.data.preparing.prepare import Progress as PrepareProgress
-    from smae.data.storage.info import StoreInfo
-    from smae.data.storage.store import Store
-    from smae.data.storage.verify import VerifyReport
+    from smae.data.export.base import ExportSummary
+    from smae.data.prepare.explain import Explanation
+    from smae.data.prepare.run import PrepareSummary
+    from smae.data.prepare.run import Progress as PrepareProgress
+    from smae.data.raw.class_counts import ClassCount
+    from smae.data.store.info import StoreInfo
+    from smae.data.store.store import Store
+    from smae.data.store.verify import VerifyReport
     from smae.data.synthetic.synth import SynthSummary
 
 DEFAULT_STORE = Path("ntu.zarr")
@@ -34,10 +34,10 @@ def synthesise(out: Path | str, **options: Any) -> SynthSummary:
 def prepare(
     raw: Path | str, out: Path | str, *, progress: Callable[[PrepareProgress], None] = silent, **options: Any
 ) -> PrepareSummary:
-    """Turn raw recordings into a store; see ``smae.data.preparing.prepare.prepare`` for the options."""
+    """Turn raw recordings into a store; see ``smae.data.prepare.run.prepare`` for the options."""
     with stoppable("run the same command again"):
         with sheltered():
-            from smae.data.preparing.prepare import prepare as run
+            from smae.data.prepare.run import prepare as run
 
         return run(Path(raw), out, progress=progress, **options)
 
@@ -66,35 +66,35 @@ def open_store(path: Path | str | None = None) -> Store:
     Raises:
         DataError: no store there, or it is damaged.
     """
-    from smae.data.storage.store import open_store as open_
+    from smae.data.store.store import open_store as open_
 
     return open_(find_store(path))
 
 
 def info(path: Path | str | None = None) -> StoreInfo:
     """Return what a store holds."""
-    from smae.data.storage.info import info as describe
+    from smae.data.store.info import info as describe
 
     return describe(open_store(path))
 
 
 def classes(path: Path | str | None = None) -> list[ClassCount]:
     """Return the classes of a store, with NTU's names where they are NTU's, and the number of clips of each."""
-    from smae.data.actions import count_classes
+    from smae.data.raw.class_counts import count_classes
 
     return count_classes(open_store(path))
 
 
 def dataset_card(path: Path | str | None = None) -> str:
     """Return a store's card in Markdown: what it holds, what it was made of, what was left out, whose terms hold."""
-    from smae.data.card import dataset_card as card
+    from smae.data.store.card import dataset_card as card
 
     return card(open_store(path))
 
 
 def verify(path: Path | str | None = None, *, tell: Callable[[int, int], None] = silent) -> VerifyReport:
-    """Check every byte of a store against its manifest; see ``smae.data.storage.verify.verify``."""
-    from smae.data.storage.verify import verify as check
+    """Check every byte of a store against its manifest; see ``smae.data.store.verify.verify``."""
+    from smae.data.store.verify import verify as check
 
     return check(find_store(path), tell=tell)
 
@@ -102,8 +102,8 @@ def verify(path: Path | str | None = None, *, tell: Callable[[int, int], None] =
 def explain(
     where: Path | str, name: str | None = None, *, raw: Path | str | None = None, **options: Any
 ) -> Explanation:
-    """Tell what became of one recording; see ``smae.data.explain.explain`` for the options."""
-    from smae.data.explain import explain as tell
+    """Tell what became of one recording; see ``smae.data.prepare.explain.explain`` for the options."""
+    from smae.data.prepare.explain import explain as tell
 
     return tell(where, name, raw=Path(raw) if raw is not None else None, **options)
 
@@ -111,7 +111,7 @@ def explain(
 def export(
     path: Path | str | None, to: Path | str, *, progress: Callable[[int, int], None] = silent, **options: Any
 ) -> ExportSummary:
-    """Write a store in another form; see ``smae.data.exports.export`` for the options."""
-    from smae.data.exports import export as write
+    """Write a store in another form; see ``smae.data.export.export`` for the options."""
+    from smae.data.export.base import export as write
 
     return write(open_store(path), Path(to), progress=progress, **options)

@@ -14,7 +14,7 @@ from smae.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from smae.train.pretrain import Outcome
     from smae.train.progress import Progress
-    from smae.train.run import Run
+    from smae.train.run_folder import Run
 
 
 @stoppable("--resume continues at the last checkpoint")
@@ -55,12 +55,12 @@ def pretrain(
         LockedError: another process is training the same run.
         SmaeError: see ``smae.train.pretrain.pretrain``.
     """
-    from smae.data.preparing.lock import locked
+    from smae.data.prepare.lock import locked
     from smae.train import pretrain as training
     from smae.train.build import build_objective, pick_device
     from smae.train.config import build_config, resolve
-    from smae.train.ranks import together
-    from smae.train.run import Run
+    from smae.train.distributed import together
+    from smae.train.run_folder import Run
 
     target = pick_device(device)
     flags: dict[str, Any] = {"train": {"epochs": epochs} if epochs is not None else {}}
@@ -106,7 +106,7 @@ def pretrain(
 
 
 def _begin(out: Path | str | None, stem: str) -> Run:
-    from smae.train.run import Run, new_run
+    from smae.train.run_folder import Run, new_run
 
     if out is None:
         return new_run(RUNS, stem)
@@ -118,7 +118,7 @@ def _begin(out: Path | str | None, stem: str) -> Run:
 
 
 def _resumable(out: Path | str | None) -> Run | None:
-    from smae.train.run import find_run
+    from smae.train.run_folder import find_run
 
     try:
         return find_run(Path(out) if out is not None else None, root=RUNS)

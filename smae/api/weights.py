@@ -11,9 +11,9 @@ from smae.api.stores import open_store
 from smae.errors import ConfigError
 
 if TYPE_CHECKING:
+    from smae.eval.features import Features
+    from smae.eval.predict import Predictions
     from smae.models.encoders import Encoder
-    from smae.train.features import Features
-    from smae.train.predict import Predictions
 
 
 def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = False, say: Say = silent) -> Path:
@@ -29,15 +29,15 @@ def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = 
         DataError: no run, or no usable checkpoint.
         ConfigError: something is at ``to``.
     """
-    from smae.train.export import export_encoder as write
+    from smae.eval.export_run import export_encoder as write
 
     found, step = find_checkpoint(run)
     return write(found, Path(to), step=step, overwrite=overwrite, say=say)
 
 
 def load_encoder(path: Path | str, *, layout: str | None = None, frames: int | None = None) -> Encoder:
-    """Return the encoder of an exported folder, ready to use; see ``smae.train.travel.load_encoder``."""
-    from smae.train.travel import load_encoder as load
+    """Return the encoder of an exported folder, ready to use; see ``smae.eval.export.load_encoder``."""
+    from smae.eval.export import load_encoder as load
 
     return load(Path(path), layout=layout, frames=frames)
 
@@ -69,10 +69,10 @@ def embed(
         ConfigError: both an encoder and a run, or a file of another kind.
         DataError: the store's layout is not the encoder's; no usable store, run or folder.
     """
+    from smae.eval.embed import check_target, write_features
+    from smae.eval.embed import embed as describe
+    from smae.eval.export_run import encoder_for
     from smae.train.build import pick_device
-    from smae.train.embed import check_target, write_features
-    from smae.train.embed import embed as describe
-    from smae.train.export import encoder_for
 
     if encoder is not None and run is not None:
         raise ConfigError("give an exported encoder or a run, not both")
@@ -110,13 +110,13 @@ def predict(
         tell: takes progress.
 
     Raises:
-        SmaeError: see ``smae.train.predict.predict`` and ``find_head``.
+        SmaeError: see ``smae.eval.predict.predict`` and ``find_head``.
     """
+    from smae.eval.export import read_weights
+    from smae.eval.predict import find_head
+    from smae.eval.predict import predict as classify
     from smae.train.build import pick_device
-    from smae.train.predict import find_head
-    from smae.train.predict import predict as classify
-    from smae.train.run import find_run
-    from smae.train.travel import read_weights
+    from smae.train.run_folder import find_run
 
     if head is None:
         found = find_run(Path(run) if run is not None else None, root=RUNS)

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 
 from smae.config import Part
 from smae.errors import ConfigError
-from smae.models.encoders import Encoder, encoders
+from smae.models.encoders import Encoder
 from smae.models.mask import Mask
 from smae.models.tokens import Grid, gather, patchify
 from smae.models.transformer import DropPath, Places
@@ -32,7 +32,6 @@ REACH = 2
 """Neighbours on either side in a convolution over time."""
 
 
-@encoders.register("ctrgcn")
 class GraphConvolution(Encoder):
     """Input map, then three stages of blocks, each twice as wide as the one before."""
 

@@ -25,7 +25,13 @@ class DecoderClass(Protocol):
         ...
 
 
-decoders: Registry[DecoderClass] = Registry("decoder")
+decoders: Registry[DecoderClass] = Registry(
+    "decoder",
+    {
+        "self": "smae.models.decoders:SelfDecoder",
+        "cross": "smae.models.decoders:CrossDecoder",
+    },
+)
 
 
 class _Config(Part):
@@ -62,7 +68,6 @@ class _Decoder(nn.Module):
         return self.enter(features) + embedding(mask.keep, places), self.unknown + embedding(mask.hide, places)
 
 
-@decoders.register("self")
 class SelfDecoder(_Decoder):
     """MAE's decoder: visible and hidden tokens together through self-attention (arXiv 2111.06377, section 3)."""
 
@@ -77,7 +82,6 @@ class SelfDecoder(_Decoder):
         return self.predict(self.norm(x))  # type: ignore[no-any-return]
 
 
-@decoders.register("cross")
 class CrossDecoder(_Decoder):
     """Hidden tokens read from the visible ones and not from each other (CrossMAE, arXiv 2401.14391).
 

@@ -46,10 +46,16 @@ class Encoder(nn.Module):
         raise TypeError(f"{type(self).__name__} must define layer_of(parameter)")
 
 
-encoders: Registry[EncoderClass] = Registry("encoder")
+encoders: Registry[EncoderClass] = Registry(
+    "encoder",
+    {
+        "vit": "smae.models.encoders:VisionTransformer",
+        "sttformer": "smae.models.sttformer:TuplesTransformer",
+        "ctrgcn": "smae.models.ctrgcn:GraphConvolution",
+    },
+)
 
 
-@encoders.register("vit")
 class VisionTransformer(Encoder):
     """Plain pre-LN ViT over (time patch, joint) tokens, no class token, separable positions (after MAMP)."""
 

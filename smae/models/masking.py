@@ -17,11 +17,10 @@ from torch import Tensor
 from smae.config import Part
 from smae.errors import ConfigError
 from smae.kernels import Choice, wanted
-from smae.models.kernels import MOST
 from smae.models.mask import Mask, kept_count, mask_from_kept, mask_from_scores
 from smae.models.tokens import Grid, patchify
-from smae.noise import Noise
 from smae.registry import Registry
+from smae.rng import Noise
 from smae.skeleton import Layout
 
 __all__ = ["Mask", "Masking", "kept_count", "mask_from_kept", "mask_from_scores", "mask_of", "maskings"]
@@ -35,7 +34,19 @@ class Masking(Protocol):
         ...
 
 
-maskings: Registry[Callable[[Any, Grid, Layout], Masking]] = Registry("masking")
+MOST = 8192
+"""Tokens of a clip that one program of a Triton kernel can hold."""
+
+maskings: Registry[Callable[[Any, Grid, Layout], Masking]] = Registry(
+    "masking",
+    {
+        "spatial-temporal": "smae.models.masking:SpatialTemporal",
+        "random": "smae.models.masking:Uniform",
+        "tube": "smae.models.masking:Tube",
+        "body-part": "smae.models.masking:BodyPart",
+        "motion-aware": "smae.models.masking:MotionAware",
+    },
+)
 """Name -> class with a ``Config`` (a ``Part``), built as ``cls(config, grid, layout)``."""
 
 
@@ -86,7 +97,6 @@ def _some_hidden(keep: int, total: int, what: str) -> int:
     return keep
 
 
-@maskings.register("spatial-temporal")
 class SpatialTemporal(_Built):
     """Joint-level and frame-level masking at once: visible = kept time patches x kept joints, drawn per body.
 
@@ -115,7 +125,7 @@ class SpatialTemporal(_Built):
 
     def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by a kernel."""
-        from smae.models.kernels import masking as kernels
+        from smae.models import masking_kernels as kernels
 
         return kernels.product(
             noise,
@@ -128,7 +138,6 @@ class SpatialTemporal(_Built):
         )
 
 
-@maskings.register("random")
 class Uniform(_Built):
     """Every token alike: the lowest noise is kept (MAE, arXiv 2111.06377, section 3)."""
 
@@ -147,12 +156,11 @@ class Uniform(_Built):
 
     def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by a kernel."""
-        from smae.models.kernels import masking as kernels
+        from smae.models import masking_kernels as kernels
 
         return kernels.lowest(noise, "mask", tokens, keep=self.keep)
 
 
-@maskings.register("tube")
 class Tube(_Built):
     """Whole stretches of a joint: each joint's time is cut into tubes, kept or hidden in one piece."""
 
@@ -176,14 +184,13 @@ class Tube(_Built):
 
     def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by a kernel."""
-        from smae.models.kernels import masking as kernels
+        from smae.models import masking_kernels as kernels
 
         return kernels.tubes(
             noise, "mask", tokens, joints=self.grid.joints, length=self.length, keep=self.keep * self.length
         )
 
 
-@maskings.register("body-part")
 class BodyPart(_Built):
     """Whole body parts over stretches of time: arms, legs and torso stay or go in one piece.
 
@@ -217,7 +224,7 @@ class BodyPart(_Built):
 
     def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by a kernel."""
-        from smae.models.kernels import masking as kernels
+        from smae.models import masking_kernels as kernels
 
         return kernels.body_parts(
             noise,
@@ -236,7 +243,6 @@ class BodyPart(_Built):
         return self.part_of
 
 
-@maskings.register("motion-aware")
 class MotionAware(_Built):
     """Moving tokens are hidden more often (MAMP, ICCV 2023, section 3.3).
 
@@ -265,7 +271,7 @@ class MotionAware(_Built):
 
     def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by a kernel."""
-        from smae.models.kernels import masking as kernels
+        from smae.models import masking_kernels as kernels
 
         return kernels.motion_aware(noise, "mask", tokens, joints=self.grid.joints, tau=self.tau, keep=self.keep)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from smae.config import Part
-from smae.models.encoders import Encoder, encoders
+from smae.models.encoders import Encoder
 from smae.models.mask import Mask, mask_from_scores
 from smae.models.tokens import Grid, gather, patchify
 from smae.models.transformer import DropPath
@@ -25,7 +25,6 @@ WIDTHS = (1, 1, 2, 2, 4, 4, 4, 4)
 """Width of each block's output, in quarters of the last one's."""
 
 
-@encoders.register("sttformer")
 class TuplesTransformer(Encoder):
     """Input map, then eight blocks of attention within tuples and convolution over neighbouring tuples."""
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from smae.config import Part
 from smae.models.masking import Mask, Masking
 from smae.models.tokens import Grid, patchify
-from smae.noise import Noise
+from smae.rng import Noise
 from smae.skeleton import NTU25, Layout
 from smae.testing.samples import bodies, hold
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from smae.config import Part
-from smae.data.loading.batch import Batch
+from smae.data.loader.batch import Batch
 from smae.models.decoders import decoders
 from smae.models.encoders import Encoder, encoders
 from smae.models.masking import maskings

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from smae.data.loading.batch import Batch
+from smae.data.loader.batch import Batch
 from smae.skeleton import Layout
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from smae.data.preparing.prepare import prepare
-from smae.data.recording import MISSING, Clip, Recording
-from smae.data.sources import SOURCES, Inventory, Source
-from smae.data.storage.store import open_store
+from smae.data.prepare.run import prepare
+from smae.data.raw.recording import MISSING, Clip, Recording
+from smae.data.raw.source import SOURCES, Inventory, Source
+from smae.data.store.store import open_store
 from smae.errors import BadRecording, NoBody
 
 MAX_RANGE = 20.0

@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from smae.data.storage.atomic import disk, sync_folder
+from smae.atomic_io import disk, sync_folder
 from smae.errors import DataError, NonFiniteError
-from smae.train.run import read_json, write_json
+from smae.train.run_folder import read_json, write_json
 
 KEEP = 2
 """Checkpoints kept at least, so that a damaged newest one leaves another."""

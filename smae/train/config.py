@@ -11,17 +11,16 @@ from typing import Any, Literal
 from pydantic import Field, SerializeAsAny
 
 from smae.config import Part, Section, Settings, check, merge, overrides, read_toml
-from smae.data.loading.augment import Augment
-from smae.data.loading.memory import Mode
+from smae.data.loader.augment import Augment
+from smae.data.loader.memory import Mode
 from smae.errors import ConfigError, UnknownNameError
+from smae.eval.features import Pool
 from smae.kernels import Choice
-from smae.models import ctrgcn, sttformer  # noqa: F401  (their import files the encoders)
 from smae.models.decoders import decoders
 from smae.models.encoders import encoders
 from smae.models.masking import maskings
 from smae.registry import Registry, nearest
-from smae.train.features import Pool
-from smae.train.objectives import jepa, objectives, reconstruct  # noqa: F401  (its import files the built-in objectives)
+from smae.train.objectives import objectives
 
 FAMILIES: dict[str, Registry[Any]] = {
     "objective": objectives, "masking": maskings, "encoder": encoders, "decoder": decoders,

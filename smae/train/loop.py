@@ -17,21 +17,21 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from smae.data.loading.batch import Batch
-from smae.data.loading.loader import Loader
+from smae.data.loader.batch import Batch
+from smae.data.loader.loader import Loader
 from smae.errors import DataError, Interrupted, NonFiniteError
 from smae.train.average import Average
 from smae.train.checkpoint import Checkpoint, load_weights, save_checkpoint, unpack_optimizer
 from smae.train.config import Optim, Train
-from smae.train.footprint import footprint
-from smae.train.late import Late
-from smae.train.log import Log
+from smae.train.distributed import ALONE, Ranks
+from smae.train.metrics_log import Log
+from smae.train.micro_batches import portions
 from smae.train.objectives import Objective
 from smae.train.optim import adamw, resume_schedule, warmup_cosine
-from smae.train.portions import portions
+from smae.train.peak_memory import footprint
+from smae.train.pending_metrics import Late
 from smae.train.progress import Clock, Progress
-from smae.train.ranks import ALONE, Ranks
-from smae.train.run import Run
+from smae.train.run_folder import Run
 from smae.train.signals import StopFlag
 
 LATE = 8

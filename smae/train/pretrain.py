@@ -13,17 +13,17 @@ from typing import Any
 import torch
 
 from smae._version import __version__
-from smae.data.loading.loader import Loader
-from smae.data.storage.store import Store
+from smae.data.loader.loader import Loader
+from smae.data.store.store import Store
 from smae.train.build import compile_blocks, fast_bf16
 from smae.train.checkpoint import Checkpoint, latest, room_for
 from smae.train.config import RunConfig
-from smae.train.log import Log, has_tensorboard
+from smae.train.distributed import ALONE, Ranks
 from smae.train.loop import Loop
+from smae.train.metrics_log import Log, has_tensorboard
 from smae.train.objectives import Objective
 from smae.train.progress import Progress
-from smae.train.ranks import ALONE, Ranks
-from smae.train.run import VERSION, Run, write_json
+from smae.train.run_folder import VERSION, Run, write_json
 from smae.train.signals import StopFlag
 from smae.train.wandb_writer import WandbWriter, check_wandb
 

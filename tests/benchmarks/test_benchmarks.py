@@ -17,12 +17,12 @@ from benchmarks.harness import Case, Figure, Report, measure
 from benchmarks.naive import prepare as naive
 from benchmarks.naive.loader import Draw, NaiveClips
 from benchmarks.processes import peak_of, run_whole
-from smae.data.loading.augment import Augment
-from smae.data.loading.loader import Loader
-from smae.data.preparing.prepare import prepare
-from smae.data.storage.store import Store, open_store
+from smae.data.loader.augment import Augment
+from smae.data.loader.loader import Loader
+from smae.data.prepare.run import prepare
+from smae.data.store.store import Store, open_store
 from smae.data.synthetic.synth import synthesise
-from smae.noise import Noise
+from smae.rng import Noise
 
 FILES = 12
 

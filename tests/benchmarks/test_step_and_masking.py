@@ -15,10 +15,10 @@ from benchmarks import step as step_bench
 from benchmarks.naive import masking as naive
 from benchmarks.naive.step import NaiveMAE
 from benchmarks.picture import traffic
-from smae.data.loading.batch import Batch
+from smae.data.loader.batch import Batch
 from smae.models.masking import maskings
 from smae.models.tokens import Grid, patchify
-from smae.noise import Noise
+from smae.rng import Noise
 from smae.skeleton import NTU25
 from smae.testing.samples import bodies
 from smae.train.build import build_objective

@@ -19,7 +19,7 @@ from smae.errors import NonFiniteError
 from smae_cli import console
 from smae_cli.main import COMMANDS, run
 from tests.data import imported
-from tests.reliability.attempts import too_slow
+from tests.reliability.forked_cli import too_slow
 
 TINY = [
     "--recipe", "cpu", "--device", "cpu", "--epochs", "1", "--set", "augment.frames=12", "--set", "encoder.dim=16",

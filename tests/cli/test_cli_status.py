@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from smae_cli.main import run
-from tests.data.test_unfinished import begin
-from tests.train.test_status import make_run
+from tests.data.prepare.test_unfinished import begin
+from tests.eval.test_status import make_run
 
 
 def test_runs_and_unfinished_work_are_listed(tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from smae.data.reading.skeleton_text import read_plain
+from smae.data.raw.skeleton_parser import read_plain
 from smae.data.synthetic.choreography import ACTIONS, ease, perform
 from smae.data.synthetic.kinect import Track, View, drift, observe, skeleton_text
 from smae.data.synthetic.kinematics import FEET, JOINT, TREE, forward, make_body

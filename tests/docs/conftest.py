@@ -11,12 +11,12 @@ import pytest
 def fresh_registries() -> Iterator[None]:
     """Take back what the examples register, so that no other test sees it."""
     # Files every built-in probe: one that were first imported by an example would be taken back with the example's.
-    import smae.train.evaluate  # noqa: F401
-    from smae.data.exports import EXPORTS
-    from smae.data.sources import SOURCES
+    import smae.eval.baselines  # noqa: F401
+    from smae.data.export.base import EXPORTS
+    from smae.data.raw.source import SOURCES
+    from smae.eval.probes import probes
     from smae.skeleton import LAYOUTS
     from smae.train.config import FAMILIES
-    from smae.train.probes import probes
 
     registries = [*FAMILIES.values(), probes, EXPORTS, SOURCES, LAYOUTS]
     before = [dict(registry._members) for registry in registries]

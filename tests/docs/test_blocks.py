@@ -18,7 +18,7 @@ import pytest
 from smae_cli.main import smae as command_line
 from tests.data.object_server import s3_server
 from tests.docs.blocks import PAGES, ROOT, Block, blocks, commands, name
-from tests.docs.workplace import furnish, run_block
+from tests.docs.sandbox import furnish, run_block
 
 RUNNABLE = ("sh", "console", "python")
 LONG = {"docs/evaluating.md", "docs/pretraining.md"}

@@ -12,7 +12,7 @@ import smae
 from smae.config import check
 from smae.models.masking import maskings
 from smae.models.tokens import Grid
-from smae.noise import Noise
+from smae.rng import Noise
 from smae.skeleton import LAYOUTS, NTU25
 from smae.testing import check_masking
 from tests.docs.blocks import DOCS, blocks

@@ -9,7 +9,7 @@ import torch
 from smae.errors import ConfigError
 from smae.models.masking import Mask, kept_count, mask_from_kept, mask_from_scores, maskings
 from smae.models.tokens import Grid, patchify
-from smae.noise import Noise
+from smae.rng import Noise
 from smae.skeleton import KINECT20, NTU25
 from smae.testing import check_masking
 from smae.testing.samples import bodies

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.loading.augment import Augment
-from smae.noise import Noise
+from smae.data.loader.augment import Augment
+from smae.rng import Noise
 from smae.skeleton import NTU25, Layout
 from tests.fakes import FakeStore
 

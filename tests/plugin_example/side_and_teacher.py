@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
 from smae.config import Part
-from smae.data.loading.batch import Batch
+from smae.data.loader.batch import Batch
 from smae.errors import ConfigError
 from smae.models.masking import Mask, mask_from_scores
 from smae.models.tokens import Grid, gather, patchify
-from smae.noise import Noise
+from smae.rng import Noise
 from smae.skeleton import Layout
 from smae.train.objectives import Objective, StepOutput, Workshop
 

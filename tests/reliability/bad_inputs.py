@@ -20,7 +20,7 @@ from typing import Any
 from tests.bad_files import BAD, GOOD, GOOD_ENOUGH
 from tests.bad_files import field as spoilt_field
 from tests.data.raw_folder import files, skeleton, write_folder, write_zip
-from tests.reliability.attempts import Ended, answer, in_programs, smae, warm_up
+from tests.reliability.forked_cli import Ended, answer, in_programs, smae, warm_up
 from tests.reliability.stores import in_memory
 from tests.skeletons import walk, write_skeleton
 

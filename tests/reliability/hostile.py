@@ -24,7 +24,7 @@ from blake3 import blake3
 from numcodecs import blosc
 
 from tests.data.raw_folder import files, skeleton, write_folder
-from tests.reliability.attempts import Ended, answer, smae, too_slow, warm_up
+from tests.reliability.forked_cli import Ended, answer, smae, too_slow, warm_up
 from tests.reliability.stores import clear
 
 PEAK = 512 * 10**6

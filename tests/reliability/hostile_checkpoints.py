@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.reliability.attempts import Ended, smae, too_slow
+from tests.reliability.forked_cli import Ended, smae, too_slow
 from tests.reliability.hostile import DEEP, PEAK, Bomb, bomb, hit_of
 from tests.reliability.runs import command
 

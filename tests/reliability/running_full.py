@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.reliability import filling
-from tests.reliability.attempts import Ended, answer, smae
+from tests.reliability import disk_full
+from tests.reliability.forked_cli import Ended, answer, smae
 from tests.reliability.runs import command, difference, outcome, warm_up_training
 from tests.reliability.stores import clear
 
@@ -17,7 +17,7 @@ EPOCHS = 4
 
 def in_namespace(**job: Any) -> dict[str, Any]:
     """Run this program where it may mount; skip the test where nobody may."""
-    return filling.in_namespace(module=__name__, **job)
+    return disk_full.in_namespace(module=__name__, **job)
 
 
 def trials(store: str, place: str, count: int) -> dict[str, Any]:
@@ -35,10 +35,10 @@ def trials(store: str, place: str, count: int) -> dict[str, Any]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", place], check=True)
     run, ballast = Path(place) / "run", Path(place) / "ballast"
     arguments = command(store, run, epochs=EPOCHS)
-    before = filling.free(place)
+    before = disk_full.free(place)
     whole = smae(*arguments)
     assert whole.code == 0, whole
-    expected, needed = outcome(run, notes), before - filling.free(place)
+    expected, needed = outcome(run, notes), before - disk_full.free(place)
     clear(run)
     problems = []
     for number in range(count):

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from smae import api
-from smae.train.log import MACHINE
+from smae.train.metrics_log import MACHINE
 from tests.data.raw_folder import skeleton, write_folder
-from tests.reliability.attempts import warm_up
+from tests.reliability.forked_cli import warm_up
 
 SETTINGS = (
     "augment.frames=12", "augment.min_frames=8", "masking.name=random", "masking.keep=0.3",
@@ -58,7 +58,7 @@ def warm_up_models() -> None:
     import torch
     import torch._dynamo
 
-    from smae.train import judge, pretrain  # noqa: F401
+    from smae.train import pretrain  # noqa: F401
 
     torch.set_num_threads(1)
 

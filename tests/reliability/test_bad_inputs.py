@@ -13,7 +13,7 @@ import pytest
 from smae import api
 from tests.data.raw_folder import files, write_folder
 from tests.reliability import bad_inputs
-from tests.reliability.attempts import ROOT
+from tests.reliability.forked_cli import ROOT
 from tests.reliability.scoreboard import Scoreboard
 from tests.reliability.stores import digest, in_memory
 

@@ -12,7 +12,7 @@ import pytest
 
 from smae.errors import DataError
 from smae.train.checkpoint import latest, load_checkpoint
-from smae.train.run import Run
+from smae.train.run_folder import Run
 from tests.fakes import FakeStore
 from tests.reliability.counts import counts
 from tests.reliability.scoreboard import Row, Scoreboard

@@ -9,8 +9,8 @@ import pytest
 from smae import api
 from tests.data.raw_folder import files, write_folder
 from tests.reliability import hostile
-from tests.reliability.attempts import AT_ONCE, in_programs
 from tests.reliability.counts import counts
+from tests.reliability.forked_cli import AT_ONCE, in_programs
 from tests.reliability.scoreboard import Scoreboard
 
 TITLE = "hostile artefacts: nothing executed, 512 MB, 5 s"

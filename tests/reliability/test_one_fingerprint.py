@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from smae import api
-from smae.data.preparing import plan
+from smae.data.prepare import plan
 from tests.data.raw_folder import files, write_folder, write_zip
-from tests.reliability.attempts import ROOT
+from tests.reliability.forked_cli import ROOT
 from tests.reliability.scoreboard import Scoreboard
 from tests.reliability.stores import digest, in_memory
 
@@ -152,7 +152,7 @@ WORLDS: dict[str, dict[str, str]] = {
 def test_locales(scoreboard: Scoreboard, home: Path, memory: Path, world: str) -> None:
     """The command in a process of its own, under another locale, time zone and order of hashing."""
     with scoreboard(TITLE) as row:
-        script = f"from smae.data.preparing import plan; plan.TASK_SAMPLES = {TASK_SAMPLES}"
+        script = f"from smae.data.prepare import plan; plan.TASK_SAMPLES = {TASK_SAMPLES}"
         script += "; from smae_cli.main import main; main()"
         command = [sys.executable, "-c", script, "prepare", "--raw", str(home / "raw")]
         command += ["--out", str(memory / "x.zarr"), "--executor", "inline", "--frames", "120", "--mode", "exact"]

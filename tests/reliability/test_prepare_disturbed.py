@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.data.raw_folder import files, write_folder
-from tests.reliability import failing, filling, killing
-from tests.reliability.attempts import in_programs, shares
+from tests.reliability import disk_full, failing_writes, random_kills
 from tests.reliability.counts import counts
+from tests.reliability.forked_cli import in_programs, shares
 from tests.reliability.scoreboard import Row, Scoreboard
 
 INLINE = ["--executor", "inline"]
@@ -31,7 +31,7 @@ def disturb(row: Row, folder: Path, count: int, *, seed: int, **job: Any) -> Non
         place = folder / str(numbers[0])
         place.mkdir()
         jobs.append({"folder": place, "numbers": numbers, "seed": seed, **job})
-    answers = in_programs(killing.__name__, jobs)
+    answers = in_programs(random_kills.__name__, jobs)
     assert len({answer["digest"] for answer in answers}) == 1
     for answer in answers:
         row.take(answer["problems"])
@@ -80,7 +80,7 @@ def spoil(row: Row, folder: Path, jobs: list[dict[str, Any]]) -> None:
     raw = write_folder(folder / "raw", files(4))
     (folder / "out").mkdir()
     places = {"raw": raw, "folder": folder / "out", "options": INLINE}
-    answers = in_programs(failing.__name__, [places | job for job in jobs])
+    answers = in_programs(failing_writes.__name__, [places | job for job in jobs])
     assert len({answer["digest"] for answer in answers}) == 1
     for answer in answers:
         assert answer["operations"] > 20
@@ -114,5 +114,5 @@ def test_a_disk_that_is_truly_full(scoreboard: Scoreboard, tmp_path: Path, count
         raw = write_folder(tmp_path / "raw", files(12))
         place = tmp_path / "disk"
         place.mkdir()
-        answer = filling.in_namespace(raw=raw, place=place, count=count, options=[*INLINE, *LONG])
+        answer = disk_full.in_namespace(raw=raw, place=place, count=count, options=[*INLINE, *LONG])
         row.take(answer["problems"])

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.data.raw_folder import files, write_folder
-from tests.reliability import racing
-from tests.reliability.attempts import in_programs, shares
 from tests.reliability.counts import counts
+from tests.reliability.forked_cli import in_programs, shares
 from tests.reliability.scoreboard import Scoreboard
 
 
@@ -20,6 +19,6 @@ def test_races(scoreboard: Scoreboard, memory: Path, races: int) -> None:
         raw = write_folder(memory / "raw", files(12))
         (memory / "out").mkdir()
         job = {"raw": raw, "folder": memory / "out", "options": ["--executor", "inline", "--frames", "1000"]}
-        for problems in in_programs(racing.__name__, [job | {"numbers": numbers} for numbers in shares(races)]):
+        for problems in in_programs(races.__name__, [job | {"numbers": numbers} for numbers in shares(races)]):
             row.take(problems)
         assert os.listdir(memory / "out") == []

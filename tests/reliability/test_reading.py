@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from tests.reliability import mutating, spelling
-from tests.reliability.attempts import AT_ONCE, in_programs
+from tests.reliability import mutations, number_fuzz
 from tests.reliability.counts import counts
+from tests.reliability.forked_cli import AT_ONCE, in_programs
 from tests.reliability.scoreboard import Scoreboard
 
 
 @pytest.mark.parametrize("step", counts(short=12, full=1))
 def test_truncations(scoreboard: Scoreboard, step: int) -> None:
     with scoreboard("every truncation of 3 files, both readers") as row:
-        numbers = list(range(0, mutating.truncations(), step))
-        for problems in in_programs(mutating.__name__, _dealt("truncations", numbers)):
+        numbers = list(range(0, mutations.truncations(), step))
+        for problems in in_programs(mutations.__name__, _dealt("truncations", numbers)):
             row.take(problems)
 
 
 @pytest.mark.parametrize("count", counts(short=800, full=20_000))
 def test_mutations(scoreboard: Scoreboard, count: int) -> None:
     with scoreboard("seeded mutations, both readers") as row:
-        for problems in in_programs(mutating.__name__, _dealt("mutations", list(range(count)))):
+        for problems in in_programs(mutations.__name__, _dealt("mutations", list(range(count)))):
             row.take(problems)
 
 
@@ -31,7 +31,7 @@ def test_numbers(scoreboard: Scoreboard, usual: int, rare: int) -> None:
     with scoreboard("numbers against Python's float") as row:
         jobs = [{"seeds": list(range(n, usual, AT_ONCE)), "rare": False} for n in range(AT_ONCE)]
         jobs += [{"seeds": list(range(n, rare, AT_ONCE)), "rare": True} for n in range(AT_ONCE)]
-        for answer in in_programs(spelling.__name__, jobs):
+        for answer in in_programs(number_fuzz.__name__, jobs):
             row.trials += answer["count"]
             row.failures += answer["differ"]
 

@@ -13,11 +13,11 @@ import torch
 from smae.errors import Interrupted, NonFiniteError
 from smae.train.checkpoint import latest, load_checkpoint
 from smae.train.objectives import StepOutput
-from smae.train.run import Run
+from smae.train.run_folder import Run
 from tests.fakes import FakeStore
-from tests.reliability import running_full, stopping
-from tests.reliability.attempts import AT_ONCE, in_programs
+from tests.reliability import random_stops, running_full
 from tests.reliability.counts import SLOW, counts
+from tests.reliability.forked_cli import AT_ONCE, in_programs
 from tests.reliability.hostile_checkpoints import HOSTILE
 from tests.reliability.runs import write_store
 from tests.reliability.scoreboard import Scoreboard
@@ -53,7 +53,7 @@ def test_commands_disturbed(scoreboard: Scoreboard, store: Path, memory: Path, r
             folder.mkdir()
             dealt = {kind: trials[turn::programs] for kind, trials in rows.items()}
             jobs.append({"store": store, "folder": folder, "seed": 11, **dealt})
-        for answer in in_programs(stopping.__name__, jobs):
+        for answer in in_programs(random_stops.__name__, jobs):
             for kind, problems in answer["problems"].items():
                 board[kind].take(problems)
                 # Else too few moments fell into the work to show anything.

@@ -1,4 +1,4 @@
-"""What each process of tests/train/test_ranks.py runs: a small run on a store in memory, and what it saw of it.
+"""What each process of tests/train/test_distributed.py runs: a small run on a store in memory, and what it saw of it.
 
     torchrun ... rank_program.py FOLDER STOP_AT RESUME
 """  # fmt: skip
@@ -15,9 +15,9 @@ from safetensors.torch import save
 
 from smae.errors import Interrupted
 from smae.train.checkpoint import latest
+from smae.train.distributed import Ranks, together
 from smae.train.loop import Loop
-from smae.train.ranks import Ranks, together
-from smae.train.run import Run
+from smae.train.run_folder import Run
 from tests.fakes import FakeStore
 from tests.train.small import run_through, small_config, small_loop
 

@@ -7,15 +7,15 @@ from typing import Any
 import torch
 
 from smae.config import merge
-from smae.data.loading.loader import Loader
+from smae.data.loader.loader import Loader
+from smae.eval.probes import Exam
 from smae.train.build import build_objective
 from smae.train.config import RunConfig, build_config
-from smae.train.log import MACHINE, Log, read_log
+from smae.train.distributed import ALONE, Ranks
 from smae.train.loop import Loop
+from smae.train.metrics_log import MACHINE, Log, read_log
 from smae.train.pretrain import identity
-from smae.train.probes import Exam
-from smae.train.ranks import ALONE, Ranks
-from smae.train.run import Run
+from smae.train.run_folder import Run
 from smae.train.signals import StopFlag
 from tests.fakes import FakeStore
 

@@ -14,7 +14,7 @@ from smae.testing.samples import small_batch
 from smae.train.build import build_objective
 from smae.train.checkpoint import latest
 from smae.train.config import FAMILIES, build_config
-from smae.train.run import Run
+from smae.train.run_folder import Run
 from tests.fakes import FakeStore
 from tests.train.small import SETTINGS, run_through, small_config, small_loop
 

@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from smae.config import merge
-from smae.data.loading.batch import Batch
+from smae.data.loader.batch import Batch
 from smae.errors import DataError, Interrupted, NonFiniteError
 from smae.skeleton import NTU25
 from smae.testing.samples import small_batch
 from smae.train.checkpoint import latest, load_checkpoint, pack_optimizer
-from smae.train.log import Log
 from smae.train.loop import Loop
+from smae.train.metrics_log import Log
+from smae.train.micro_batches import portions
 from smae.train.objectives import StepOutput
-from smae.train.portions import portions
-from smae.train.run import Run
+from smae.train.run_folder import Run
 from smae.train.signals import StopFlag
 from tests.fakes import FakeStore
 from tests.train.small import log_of, run_through, small_config, small_loop

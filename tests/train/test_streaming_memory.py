@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from smae.data.recording import Clip
-from smae.data.storage.writer import ClipFacts, Header, write_store
+from smae.data.raw.recording import Clip
+from smae.data.store.writer import ClipFacts, Header, write_store
 from smae.skeleton import NTU25
 
 GIB = 2**30
@@ -22,11 +22,11 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import torch
-from smae.data.storage.store import open_store
+from smae.data.store.store import open_store
 from smae.train.build import build_objective
 from smae.train.config import resolve
 from smae.train.pretrain import pretrain
-from smae.train.run import Run
+from smae.train.run_folder import Run
 
 config = resolve("base", sets=[
     "protocol=xview", "augment.frames=12", f"train.rows={sys.argv[2]}", "train.epochs=1", "train.workers=2",

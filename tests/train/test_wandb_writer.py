@@ -11,7 +11,7 @@ import pytest
 
 from smae.errors import ConfigError
 from smae.train.config import resolve
-from smae.train.log import Log
+from smae.train.metrics_log import Log
 from smae.train.pretrain import check_extras
 from smae.train.wandb_writer import WandbWriter
 

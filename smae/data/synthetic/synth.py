@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from smae.data.class_names import NAMES_FILE
+from smae.data.raw.labels import NAMES_FILE
 from smae.data.synthetic.choreography import ACTIONS, Action, perform
 from smae.data.synthetic.kinect import FIRST_ID, TRACKED, Track, View, drift, observe, skeleton_text
 from smae.data.synthetic.kinematics import Body, Floats, forward, make_body, turn

@@ -8,13 +8,13 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from smae.config import Part
-from smae.data.loading.batch import Batch
+from smae.data.loader.batch import Batch
 from smae.models.decoders import decoders
 from smae.models.encoders import Encoder, encoders
 from smae.models.masking import Masking, maskings
 from smae.models.tokens import Grid
-from smae.noise import Noise
 from smae.registry import Registry
+from smae.rng import Noise
 from smae.skeleton import Layout
 
 
@@ -98,4 +98,12 @@ class ObjectiveClass(Protocol):
         ...
 
 
-objectives: Registry[ObjectiveClass] = Registry("objective")
+objectives: Registry[ObjectiveClass] = Registry(
+    "objective",
+    {
+        "skeletonmae": "smae.train.objectives.reconstruct:SkeletonMAE",
+        "mae": "smae.train.objectives.reconstruct:PlainMAE",
+        "mamp": "smae.train.objectives.reconstruct:MAMP",
+        "s-jepa": "smae.train.objectives.jepa:SkeletonJEPA",
+    },
+)

@@ -12,14 +12,13 @@ from torch import Tensor
 from torch.nn.functional import layer_norm, smooth_l1_loss
 
 from smae.config import Part
-from smae.data.loading.batch import Batch
+from smae.data.loader.batch import Batch
 from smae.models.masking import mask_of
 from smae.models.tokens import gather
-from smae.noise import Noise
-from smae.train.objectives import Objective, StepOutput, Workshop, objectives
+from smae.rng import Noise
+from smae.train.objectives import Objective, StepOutput, Workshop
 
 
-@objectives.register("s-jepa")
 class SkeletonJEPA(Objective):
     """Joint-embedding prediction (S-JEPA, ECCV 2024, after I-JEPA, arXiv 2301.08243).
 

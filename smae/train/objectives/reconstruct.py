@@ -9,17 +9,16 @@ from pydantic import Field
 from torch import Tensor
 
 from smae.config import Part
-from smae.data.loading.batch import Batch
+from smae.data.loader.batch import Batch
 from smae.errors import ConfigError
 from smae.models.decoders import CrossDecoder, thin
 from smae.models.masking import Mask, mask_of
 from smae.models.tokens import gather, unpatchify
-from smae.noise import Noise
-from smae.train.objectives import Objective, Preview, StepOutput, Workshop, objectives
+from smae.rng import Noise
+from smae.train.objectives import Objective, Preview, StepOutput, Workshop
 from smae.train.objectives.targets import Target, make_target, motion
 
 
-@objectives.register("skeletonmae")
 class SkeletonMAE(Objective):
     """Rebuild hidden tokens from visible ones; mean squared error on hidden tokens of present bodies.
 
@@ -96,12 +95,10 @@ class SkeletonMAE(Objective):
         return make_target(wanted, self.grid, normalise=self.config.normalise, floor=self.config.floor)
 
 
-@objectives.register("mae")
 class PlainMAE(SkeletonMAE):
     """MAE on skeletons: coordinates, per-token normalisation; the recipe masks uniformly."""
 
 
-@objectives.register("mamp")
 class MAMP(SkeletonMAE):
     """Masked Motion Prediction (ICCV 2023): the target is motion; the recipe masks where it is large."""
 

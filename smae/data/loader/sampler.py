@@ -1,0 +1,68 @@
+"""The order of clips in an epoch: a pure function of (seed, epoch, store fingerprint)."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smae.rng import Noise
+
+BLOCK_ROWS = 65_536
+"""Rows of a block: the store's shard, the unit that streaming reads whole."""
+
+Ints = NDArray[np.int64]
+
+
+def block_of(offset: Ints, *, block_rows: int = BLOCK_ROWS) -> Ints:
+    """Return int64 [n], the block that each clip belongs to: the one that holds its first row."""
+    return np.asarray(offset, np.int64) // block_rows
+
+
+def shuffled(index: Ints, block: Ints, *, window: int, seed: int, epoch: int, fingerprint: str) -> Ints:
+    """Return the positions 0..n-1 in the order of one epoch: blocks permuted, clips shuffled among ``window`` blocks.
+
+    The permuted blocks lie along a line, block j at [j, j + 1). A clip of block j is drawn uniformly onto
+    [j, j + window), and the clips are taken from left to right: at any place at most ``window`` blocks are open, and
+    each block that closes makes room for one that opens, so reading never comes in bursts. The first ``window`` blocks
+    are open from the start and none stays open past the end, so both ends are as well mixed as the middle. With no
+    more than ``window`` blocks in all, this is one full shuffle.
+
+    Args:
+        index: int64 [n], clip numbers in the store; they key the draws.
+        block: int64 [n], each clip's block (see ``block_of``).
+        window: how many blocks are shuffled together, at least 1.
+        seed: the run's seed.
+        epoch: 0-based epoch.
+        fingerprint: the store's.
+    """
+    # The store goes into the key, so that two stores do not share an order by their clip numbers.
+    key = int.from_bytes(hashlib.sha256(f"{seed} {fingerprint}".encode()).digest()[:8], "little")
+    known, ordinal = np.unique(block, return_inverse=True)
+    place = np.empty(len(known), np.int64)
+    place[np.argsort(_draw(key, epoch, known, stream="order of blocks"), kind="stable")] = np.arange(len(known))
+    opens = place[ordinal]
+    closes = np.minimum(opens + window, len(known))
+    opens = np.where(opens < window, 0, opens)
+    spot = opens + (closes - opens) * _draw(key, epoch, index, stream="order of clips")
+    return np.argsort(spot, kind="stable").astype(np.int64)
+
+
+def _draw(key: int, epoch: int, number: Ints, *, stream: str) -> NDArray[np.float64]:
+    """Return float64 [n], uniform on [0, 1) in steps of 2**-48: fine enough that ties among clips do not matter."""
+    pair = Noise(key, epoch, np.asarray(number, np.int64)).uniform(stream, 2).astype(np.float64)
+    both: NDArray[np.float64] = pair[:, 0] + pair[:, 1] * 2.0**-24
+    return both
+
+
+def steps_of(
+    order: Ints, *, batch: int, skip: int = 0, drop_last: bool = False, rank: int = 0, world: int = 1
+) -> list[Ints]:
+    """Cut an order into batches, leaving out its first ``skip`` clips (those of the steps already finished).
+
+    With ``world`` processes, each takes every ``world``-th clip of a batch: together they take what one would alone.
+    """
+    rest = order[skip:]
+    stop = len(rest) // batch * batch if drop_last else len(rest)
+    return [rest[start : min(start + batch, stop)][rank::world] for start in range(0, stop, batch)]

@@ -1,0 +1,132 @@
+"""The HDF5 files that ``smae export --format hdf5`` writes, back into a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smae.data.raw.array_source import (
+    MAX_CLIPS,
+    CleanedSource,
+    checked_names,
+    need_file,
+    only_file,
+    pack,
+    sample_of,
+    unpack,
+)
+from smae.data.raw.recording import Clip
+from smae.data.raw.source import Inventory, Sample
+from smae.data.store.clip_table import ClipFacts
+from smae.data.store.format import MODES
+from smae.errors import BadRecording, DataError
+from smae.skeleton import LAYOUTS
+
+VERSION = 1
+_SUFFIXES = (".h5", ".hdf5")
+_COLUMNS = ("subject", "camera", "setup", "replication")
+
+
+class Hdf5Source(CleanedSource):
+    """One exported store; its mode, data set, classes, facts and splits are kept."""
+
+    def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
+        """Return one sample a clip."""
+        import h5py
+
+        need_file(raw)
+        file = only_file(raw, _SUFFIXES, form=".h5")
+        try:
+            with h5py.File(file, "r") as content:
+                return self._read(content, file)
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+            raise DataError(f"{file}: not a store that smae exported ({type(error).__name__}: {error})") from error
+
+    def _read(self, content: Any, file: Path) -> Inventory:
+        _check_own(content)
+        about = dict(content.attrs)
+        if int(about["version"]) != VERSION or about["mode"] not in MODES:
+            raise ValueError("version or mode is unknown")
+        self.layout, self.cleaned = LAYOUTS.get(str(about["layout"])), str(about["mode"])
+        self._dataset = str(about["dataset"])
+        classes = [name.decode("ascii") for name in about["classes"].tolist()]
+        clips = {name: content[f"clips/{name}"][:] for name in ("offset", "frames", "bodies", "label", *_COLUMNS)}
+        names = [name.decode("ascii") for name in content["clips/name"][:].tolist()]
+        checked_names(names, where=file)
+        if any(len(column) != len(names) for column in clips.values()) or not np.isin(clips["bodies"], (1, 2)).all():
+            raise ValueError("its columns do not fit together")
+        rows = clips["frames"].astype(np.int64) * clips["bodies"]
+        shape = (int(rows.sum()), len(self.layout))
+        if content["joints"].shape != (*shape, 3) or content["state"].shape != shape:
+            raise ValueError(f"joints {content['joints'].shape} do not hold the {shape[0]} rows of its clips")
+        samples = []
+        for index, name in enumerate(names):
+            numbers = {column: int(clips[column][index]) for column in _COLUMNS}
+            self._facts[name] = ClipFacts(name, classes[int(clips["label"][index])], **numbers)
+            place = f"{clips['offset'][index]}:{clips['bodies'][index]}x{clips['frames'][index]}"
+            samples.append(sample_of(file, name, place, int(rows[index]) * len(self.layout) * 13))
+        for split, roles in content.get("splits", {}).items():
+            self._splits[split] = {name: int(role) for name, role in zip(names, roles[:].tolist(), strict=True) if role}
+        return Inventory(tuple(sorted(samples)), (), 0, "clips")
+
+    def parse(self, data: bytes, *, strict: bool, max_range: float) -> Clip:
+        """Return the clip of one sample; its state tells what NaN may stand for."""
+        return unpack(data, max_range=max_range, gaps=True)
+
+    def dataset(self, facts: Any) -> str:
+        """Return the data set of the exported store."""
+        return self._dataset
+
+    def reader(self, raw: Path) -> Hdf5Reader:
+        """Return a reader of the clips."""
+        return Hdf5Reader(only_file(raw, _SUFFIXES, form=".h5"))
+
+
+def _check_own(content: Any) -> None:
+    """Refuse datasets that lie outside the file, and columns too long to be a store's."""
+    import h5py
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+            raise ValueError(f"{name} lies in another file")
+        if name.startswith(("clips/", "splits/")) and item.shape[0] > MAX_CLIPS:
+            raise ValueError(f"{name} has {item.shape[0]} entries; at most {MAX_CLIPS} are read")
+
+    for group in (content, content["clips"], content.get("splits", {})):
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"{name!a} is a link")
+    content.visititems(visit)
+
+
+class Hdf5Reader:
+    """Reads clips by the place that ``discover`` noted."""
+
+    def __init__(self, file: Path) -> None:
+        self._path = file
+        self._file: Any = None
+
+    def read(self, sample: Sample) -> bytes:
+        """Return one clip, packed with its state; see ``SampleReader.read``."""
+        import h5py
+
+        offset, _, size = sample.member.partition(":")
+        bodies, _, frames = size.partition("x")
+        start, shape = int(offset), (int(bodies), int(frames))
+        stop = start + shape[0] * shape[1]
+        try:
+            if self._file is None:
+                self._file = h5py.File(self._path, "r")
+            joints, state = self._file["joints"][start:stop], self._file["state"][start:stop]
+            if self._file.attrs["mode"] == "reference" and np.isnan(joints).any():
+                raise BadRecording("non-finite", "NaN in a store of reference mode")
+            return pack(joints.reshape(*shape, *joints.shape[1:]), state.reshape(*shape, state.shape[1]))
+        except (OSError, ValueError, KeyError) as error:
+            raise BadRecording("io", f"cannot be read: {error}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()

@@ -1,1 +1,0 @@
-"""From the bytes of a `.skeleton` file to a Recording."""

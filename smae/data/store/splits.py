@@ -1,0 +1,115 @@
+"""Evaluation splits: which clips of a store train and which test, under the names that papers use.
+
+NTU's rules: Shahroudy et al., "NTU RGB+D", CVPR 2016 (cross-subject, cross-view); Liu et al., "NTU RGB+D 120",
+TPAMI 2019 (cross-subject, cross-setup). Stores of other data bring their own splits as arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smae.data.store.clip_table import ClipTable
+from smae.errors import DataError, UnknownNameError
+from smae.registry import nearest
+
+TRAIN, TEST = 1, 2
+
+NTU60_SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38)
+NTU120_SUBJECTS = (
+    *NTU60_SUBJECTS, 45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91,
+    92, 93, 94, 95, 97, 98, 100, 103,
+)  # fmt: skip
+NTU60_SETUPS = 17
+
+NTU_PROTOCOLS: dict[str, tuple[str, ...]] = {
+    "ntu60": ("ntu60-xsub", "ntu60-xview"),
+    "ntu120": ("ntu60-xsub", "ntu60-xview", "ntu120-xsub", "ntu120-xset"),
+}
+"""The protocols that a data set's clips can answer; NTU-60 is the part of NTU-120 with setup 17 or less."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One protocol applied to one store.
+
+    Attributes:
+        name: the protocol's full name, such as ``ntu60-xsub``.
+        train: int64, clip indices, ascending.
+        test: int64, clip indices, ascending; shares none with ``train``.
+    """
+
+    name: str
+    train: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+def full_name(protocol: str, *, dataset: str, own: Mapping[str, NDArray[np.uint8]]) -> str:
+    """Return the full name of a protocol: ``xsub`` in an NTU-60 store is ``ntu60-xsub``.
+
+    Raises:
+        UnknownNameError: no such protocol for this data set; the message lists those there are.
+    """
+    known = [*own, *NTU_PROTOCOLS.get(dataset, ())]
+    for name in (protocol, f"{dataset}-{protocol}"):
+        if name in known:
+            return name
+    short = (name.partition("-")[2] for name in known)
+    listed = ", ".join(known) or "none: its data brought no splits"
+    raise UnknownNameError(
+        f"unknown protocol '{protocol}' for a store of '{dataset}': expected one of {listed}"
+        f"{nearest(protocol, [*known, *short])}"
+    )
+
+
+def find_split(protocol: str, *, dataset: str, clips: ClipTable, own: Mapping[str, NDArray[np.uint8]]) -> Split:
+    """Return the clips that ``protocol`` trains and tests on.
+
+    Args:
+        protocol: full name, or its last part where the store's data set settles the rest.
+        dataset: the store's data set.
+        clips: the store's clips.
+        own: uint8 [B] arrays of splits that the data brought: 1 train, 2 test, 0 neither.
+
+    Raises:
+        UnknownNameError: no such protocol for this data set.
+        DataError: nothing to train or nothing to test on in this store.
+    """
+    name = full_name(protocol, dataset=dataset, own=own)
+    role = own[name] if name in own else _ntu_role(name, clips)
+    split = Split(name=name, train=np.flatnonzero(role == TRAIN), test=np.flatnonzero(role == TEST))
+    if not len(split.train) or not len(split.test):
+        raise DataError(
+            f"protocol '{name}' finds {len(split.train)} training and {len(split.test)} test clips among the store's "
+            f"{len(clips)}: it needs both; choose another protocol or prepare the missing recordings"
+        )
+    return split
+
+
+def fitting(*, dataset: str, clips: ClipTable, own: Mapping[str, NDArray[np.uint8]]) -> dict[str, tuple[int, int]]:
+    """Return the train and test sizes of every protocol that has both in this store."""
+    sizes: dict[str, tuple[int, int]] = {}
+    for name in (*own, *NTU_PROTOCOLS.get(dataset, ())):
+        try:
+            split = find_split(name, dataset=dataset, clips=clips, own=own)
+        except DataError:
+            continue
+        sizes[name] = (len(split.train), len(split.test))
+    return sizes
+
+
+def _ntu_role(name: str, clips: ClipTable) -> NDArray[np.uint8]:
+    subset, rule = name.split("-")
+    if rule == "xview":
+        trains = np.isin(clips.camera, (2, 3))
+    elif rule == "xset":
+        trains = clips.setup % 2 == 0
+    else:
+        trains = np.isin(clips.subject, NTU60_SUBJECTS if subset == "ntu60" else NTU120_SUBJECTS)
+    role = np.where(trains, TRAIN, TEST).astype(np.uint8)
+    if subset == "ntu60":
+        role[clips.setup > NTU60_SETUPS] = 0
+    return role

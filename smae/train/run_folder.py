@@ -1,0 +1,152 @@
+"""A run's folder: what it is called, where its parts lie, how it is found again.
+
+``runs/<name>/`` holds ``run.json`` (settings, store, versions), ``log.jsonl``, ``checkpoints/``, ``tensorboard/``,
+``eval/``, ``heads/`` and ``report.html``; ``.lock`` while it is trained.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smae.atomic_io import disk
+from smae.data.store.store import Store
+from smae.errors import ConfigError, DataError
+from smae.registry import nearest
+
+VERSION = 1
+MAX_JSON = 2**24
+"""No run, manifest or result is this large in bytes; a larger file is a mistake or an attack."""
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON in one piece: a temporary file, fsync, rename.
+
+    Raises:
+        EnvironmentFault: no space, no permission, or a device error.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    with disk(path, len(text)):
+        with open(partial, "w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(partial, path)
+
+
+def read_json(path: Path, *, what: str, remedy: str) -> dict[str, Any]:
+    """Return a JSON object.
+
+    Raises:
+        DataError: missing, unreadable, not JSON, or no object; ``what`` and ``remedy`` word the message.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no {what} there, or not a regular file: {remedy}")
+    if path.stat().st_size > MAX_JSON:
+        raise DataError(f"{path}: {path.stat().st_size:,} bytes, which no {what} has: {remedy}")
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: no readable {what} ({type(error).__name__}): {remedy}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected a JSON object as {what}, found {type(value).__name__}: {remedy}")
+    return value
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder."""
+
+    path: Path
+
+    @property
+    def log(self) -> Path:
+        """JSON lines, one per step."""
+        return self.path / "log.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints, one folder a step."""
+        return self.path / "checkpoints"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains the run."""
+        return self.path / ".lock"
+
+    @property
+    def results(self) -> Path:
+        """Folder of evaluation results."""
+        return self.path / "eval"
+
+    @property
+    def heads(self) -> Path:
+        """Folder of classifiers that evaluation trained, one folder each."""
+        return self.path / "heads"
+
+    def describe(self) -> dict[str, Any]:
+        """Return ``run.json``.
+
+        Raises:
+            DataError: the folder holds no readable run, or one of a newer version.
+        """
+        remedy = "name a folder that smae pretrain wrote"
+        about = read_json(self.path / "run.json", what="run", remedy=remedy)
+        if about.get("version") != VERSION:
+            raise DataError(
+                f"{self.path}: run format {about.get('version')!r}, this smae reads {VERSION}: use the one it came from"
+            )
+        missing = [key for key in ("config", "store", "versions", "device") if not isinstance(about.get(key), dict)]
+        if missing:
+            raise DataError(f"{self.path}: its run.json lacks {', '.join(missing)}: {remedy}")
+        return about
+
+    def check_layout(self, store: Store) -> None:
+        """Refuse a store whose joints are laid out otherwise than those the run was trained on.
+
+        Raises:
+            DataError: another layout, or no readable run.
+        """
+        trained = self.describe()["store"].get("layout")
+        if trained != store.layout.name:
+            raise DataError(
+                f"{self.path} was trained on layout {trained}, {store.path} holds {store.layout.name}: its weights "
+                "know the joints of that layout alone; give a store of the same layout with --data"
+            )
+
+
+def new_run(root: Path, stem: str) -> Run:
+    """Return the first free ``root/stem-NNN``, created."""
+    for number in range(1, 10_000):
+        path = root / f"{stem}-{number:03d}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return Run(path)
+    raise ConfigError(f"{root}: 9,999 runs called {stem} are there: name yours with --out")
+
+
+def find_run(path: Path | None, *, root: Path) -> Run:
+    """Return the run at ``path``, or the newest under ``root`` when no path is given.
+
+    Raises:
+        DataError: there is none.
+    """
+    if path is not None:
+        known = [entry.parent.name for entry in path.parent.glob("*/run.json")]
+        if not (path / "run.json").is_file():
+            raise DataError(f"{path}: no run there (no run.json){nearest(path.name, known)}")
+        return Run(path)
+    found = [entry.parent for entry in root.glob("*/run.json")]
+    if not found:
+        raise DataError(f"{root}: no run found: train one with `smae pretrain`, or name one with --checkpoint")
+    return Run(max(found, key=lambda folder: (_changed(folder), folder.name)))
+
+
+def _changed(folder: Path) -> int:
+    return max((entry.stat().st_mtime_ns for entry in [folder / "run.json", *folder.glob("checkpoints/*")]), default=0)

@@ -1,0 +1,272 @@
+"""Imports: what was exported comes back bit for bit; other people's files are read, hostile ones refused."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from smae.data.export.base import export
+from smae.data.prepare.run import prepare
+from smae.data.raw.array_source import told_apart
+from smae.data.raw.matfile import read_array
+from smae.data.raw.source import SOURCES
+from smae.data.store.store import Store, open_store
+from smae.errors import BadRecording, ConfigError, DataError
+from tests import corpora
+from tests.data import imported
+
+
+def prepared(raw: Path, out: Path, source: str) -> Store:
+    summary = prepare(raw, out, source=source, executor="inline")
+    assert not summary.quarantined
+    return open_store(out)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(("file", "columns", "protocol"), [("NTU60_CS", 60, "xsub"), ("NTU120_CSet", 120, "xset")])
+def test_npz_comes_back_bit_for_bit(file: str, columns: int, protocol: str, compressed: bool, tmp_path: Path) -> None:
+    raw = imported.write_npz(tmp_path / f"{file}.npz", columns=columns, compressed=compressed, double=columns == 120)
+    store = prepared(raw, tmp_path / "s.zarr", "ctrgcn-npz")
+    assert store.protocols() == {f"ntu{columns}-{protocol}": (4, 3)}
+    assert store.clips.bodies.tolist() == [1, 2, 1, 1, 2, 1, 2]
+    export(store, tmp_path / "back.npz", format="ctrgcn", protocol=protocol)
+    with np.load(raw) as want, np.load(tmp_path / "back.npz") as got:
+        assert {name: got[name].tobytes() for name in got} == {name: want[name].tobytes() for name in want}
+
+
+@pytest.mark.parametrize("mode", ["reference", "exact"])
+def test_hdf5_comes_back_bit_for_bit(mode: str, tmp_path: Path) -> None:
+    first = imported.store(tmp_path / "first.zarr", mode=mode, count=20)
+    export(first, tmp_path / "a.h5", format="hdf5")
+    second = prepared(tmp_path / "a.h5", tmp_path / "second.zarr", "hdf5")
+    assert (second.mode, second.dataset, second.classes) == (mode, first.dataset, first.classes)
+    assert second.protocols() == first.protocols()
+    export(second, tmp_path / "b.h5", format="hdf5")
+    with h5py.File(tmp_path / "a.h5") as want, h5py.File(tmp_path / "b.h5") as got:
+        names: list[str] = []
+        want.visit(names.append)
+        arrays = [name for name in names if isinstance(want[name], h5py.Dataset) and name != "clips/source"]
+        assert len(arrays) >= 11
+        assert all(want[name][()].tobytes() == got[name][()].tobytes() for name in arrays)
+
+
+def test_hdf5_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    export(imported.store(tmp_path / "first.zarr", count=8), tmp_path / "good.h5", format="hdf5")
+    changes = {
+        "is a link": lambda file: file.__setitem__("state", h5py.ExternalLink("other.h5", "/state")),
+        "in another file": lambda file: file.create_dataset("state", (4, 25), "u1", external=[("other", 0, 100)]),
+        "KeyError": lambda file: None,
+    }
+    for message, change in changes.items():
+        (tmp_path / "bad.h5").write_bytes((tmp_path / "good.h5").read_bytes())
+        with h5py.File(tmp_path / "bad.h5", "r+") as file:
+            del file["state"]
+            change(file)
+        with pytest.raises(DataError, match=message):
+            SOURCES.get("hdf5")().discover(tmp_path / "bad.h5")
+    (tmp_path / "bad.h5").write_bytes((tmp_path / "good.h5").read_bytes()[:5000])
+    with pytest.raises(DataError, match="not a store that smae exported"):
+        SOURCES.get("hdf5")().discover(tmp_path / "bad.h5")
+
+
+def test_pyskl_comes_back_within_its_half_precision(tmp_path: Path) -> None:
+    first = imported.store(tmp_path / "first.zarr", count=20)
+    export(first, tmp_path / "a.pkl", format="pyskl")
+    second = prepared(tmp_path / "a.pkl", tmp_path / "second.zarr", "pyskl")
+    assert second.protocols() == first.protocols()
+    assert second.clips.subject.tolist() == first.clips.subject.tolist()
+    export(second, tmp_path / "b.pkl", format="pyskl")
+    assert (tmp_path / "a.pkl").read_bytes() == (tmp_path / "b.pkl").read_bytes()
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_pyskl_of_others_comes_back_bit_for_bit(protocol: int, tmp_path: Path) -> None:
+    raw = imported.write_pickle(tmp_path / "theirs.pkl", protocol=protocol)
+    store = prepared(raw, tmp_path / "s.zarr", "pyskl")
+    assert store.protocols()["ntu60-xsub"] == (3, 3)
+    export(store, tmp_path / "back.pkl", format="pyskl")
+    want, got = (pickle.loads(path.read_bytes()) for path in (raw, tmp_path / "back.pkl"))
+    theirs = {note["frame_dir"]: note for note in want["annotations"]}
+    assert len(got["annotations"]) == len(theirs) == 6
+    for note in got["annotations"]:
+        old = theirs[note["frame_dir"]]
+        assert (note["label"], note["total_frames"]) == (old["label"], old["total_frames"])
+        assert note["keypoint"].dtype == old["keypoint"].dtype == np.float16
+        assert note["keypoint"].tobytes() == old["keypoint"].tobytes()
+    assert {name: got["split"][name] for name in want["split"]} == want["split"]
+
+
+def test_exact_mode_is_not_claimed_for_data_that_were_cleaned_before(tmp_path: Path) -> None:
+    raw = imported.write_pickle(tmp_path / "a.pkl")
+    with pytest.raises(ConfigError, match="'pyskl' were cleaned before: leave --mode exact out"):
+        prepare(raw, tmp_path / "s.zarr", source="pyskl", mode="exact", executor="inline")
+
+
+def test_class_numbers_with_gaps_come_back_as_they_were(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    notes = [
+        {"frame_dir": f"clip{label}", "label": label, "total_frames": 4, "keypoint": imported.bodies(rng, 4)}
+        for label in (1, 4, 9)
+    ]
+    split = {"mine_train": ["clip1", "clip9"], "mine_val": ["clip4"]}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"split": split, "annotations": notes}))
+    store = prepared(tmp_path / "a.pkl", tmp_path / "pyskl.zarr", "pyskl")
+    export(store, tmp_path / "b.pkl", format="pyskl")
+    back = pickle.loads((tmp_path / "b.pkl").read_bytes())
+    assert [note["label"] for note in back["annotations"]] == [1, 4, 9]
+    assert back["split"] == split
+    x = {
+        f"x_{half}": imported.bodies(rng, 6, count=2).reshape(2, 6, 75).repeat(2, axis=2) for half in ("train", "test")
+    }
+    y = {"y_train": np.eye(10)[[1, 9]], "y_test": np.eye(10)[[4, 9]]}
+    np.savez(tmp_path / "a.npz", **x, **y)
+    store = prepared(tmp_path / "a.npz", tmp_path / "npz.zarr", "ctrgcn-npz")
+    export(store, tmp_path / "b.npz", format="ctrgcn", protocol="npz")
+    with np.load(tmp_path / "b.npz") as got:
+        assert {name: got[name].tobytes() for name in got} == {name: array.tobytes() for name, array in (x | y).items()}
+
+
+SLOW = pytest.mark.slow
+SPLITS = [("ntu60", "xsub"), pytest.param("ntu60", "xview", marks=SLOW), pytest.param("ntu120", "xset", marks=SLOW)]
+
+
+@pytest.mark.parametrize(("dataset", "protocol"), SPLITS)
+def test_reference_arrays_of_hard_recordings_come_back_bit_for_bit(dataset: str, protocol: str, tmp_path: Path) -> None:
+    sizes = {"ntu60": (17, 60, 40), "ntu120": (32, 120, 106)}[dataset]
+    names = imported.names(2 * len(corpora.KINDS), setups=sizes[0], actions=sizes[1], subjects=sizes[2])
+    raw = corpora.write_raw(tmp_path / "raw", names, seed=51)
+    prepare(raw, tmp_path / "first.zarr", executor="inline", missing_list=False)
+    first = open_store(tmp_path / "first.zarr")
+    names_of = {"xsub": "CS", "xview": "CV", "xset": "CSet"}
+    there = tmp_path / f"{dataset.upper()}_{names_of[protocol]}.npz"
+    export(first, there, format="ctrgcn", protocol=protocol)
+    second = prepared(there, tmp_path / "second.zarr", "ctrgcn-npz")
+    assert second.protocols() == {f"{dataset}-{protocol}": first.protocols()[f"{dataset}-{protocol}"]}
+    export(second, tmp_path / "back.npz", format="ctrgcn", protocol=protocol)
+    with np.load(there) as want, np.load(tmp_path / "back.npz") as got:
+        for name in want:
+            assert got[name].tobytes() == want[name].tobytes(), name
+    for form, ending in (("hdf5", "h5"), ("pyskl", "pkl")):
+        there = tmp_path / f"first.{ending}"
+        export(first, there, format=form)
+        export(prepared(there, tmp_path / f"{form}.zarr", form), tmp_path / f"second.{ending}", format=form)
+        if form == "pyskl":
+            assert (tmp_path / "second.pkl").read_bytes() == there.read_bytes()
+            continue
+        with h5py.File(there) as want, h5py.File(tmp_path / "second.h5") as got:
+            for name in ("joints", "state", "clips/name", "clips/label", f"splits/{dataset}-{protocol}"):
+                assert got[name][()].tobytes() == want[name][()].tobytes(), name
+
+
+def test_flat_skeletons_are_refused_with_the_reason(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for joints, whose in ((17, "17 joints are COCO's"), (18, "18 joints are OpenPose's")):
+        note = {"frame_dir": "v_1", "label": 0, "total_frames": 4, "keypoint": rng.random((1, 4, joints, 2))}
+        (tmp_path / "flat.pkl").write_bytes(pickle.dumps({"split": {}, "annotations": [note]}))
+        with pytest.raises(DataError, match=rf"{joints} joints of 2 coordinates \({whose}.*take the file of 3D"):
+            SOURCES.get("pyskl")().discover(tmp_path / "flat.pkl")
+    np.save(tmp_path / "train_data.npy", np.ones((2, 3, 4, 18, 2), np.float32))
+    np.save(tmp_path / "train_label.npy", np.zeros(2, np.int64))
+    with pytest.raises(DataError, match="OpenPose's, pixels and a score, as in Kinetics-Skeleton"):
+        SOURCES.get("stgcn-npy")().discover(tmp_path)
+
+
+def test_one_annotation_of_another_layout_is_quarantined(tmp_path: Path) -> None:
+    raw = imported.write_pickle(tmp_path / "a.pkl")
+    content = pickle.loads(raw.read_bytes())
+    content["annotations"][2]["keypoint"] = content["annotations"][2]["keypoint"][:, :, :20]
+    raw.write_bytes(pickle.dumps(content))
+    summary = prepare(raw, tmp_path / "s.zarr", source="pyskl", executor="inline")
+    assert [bad.code for bad in summary.quarantined] == ["layout"]
+    assert summary.ok == 5
+
+
+def test_npz_that_is_not_one_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    raw = imported.write_npz(tmp_path / "a.npz")
+    with np.load(raw) as good:
+        arrays = dict(good)
+    cases = {
+        "not one-hot": {"y_train": arrays["y_train"] * 0.5},
+        r"expected \[4, classes\]": {"y_train": arrays["y_train"][:2]},
+        "expected float": {"x_test": arrays["x_test"].astype(np.int64)},
+        "10 joints of 3 coordinates: expected 25": {"x_train": arrays["x_train"][..., :60]},
+        "of Python objects": {"y_test": np.array([{}, {}, {}], dtype=object)},
+    }
+    for message, change in cases.items():
+        np.savez(raw, **{**arrays, **change}, allow_pickle=True)
+        with pytest.raises(DataError, match=message):
+            prepare(raw, tmp_path / "s.zarr", source="ctrgcn-npz", executor="inline")
+    np.savez(raw, x=arrays["x_train"])
+    with pytest.raises(DataError, match="expected x_train"):
+        prepare(raw, tmp_path / "s.zarr", source="ctrgcn-npz", executor="inline")
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_npz_rows_with_nan_are_quarantined_and_empty_ones_excluded(tmp_path: Path) -> None:
+    raw = imported.write_npz(tmp_path / "a.npz")
+    with np.load(raw) as good:
+        arrays = dict(good)
+    arrays["x_train"][1, 2, 3], arrays["x_test"][0] = np.nan, 0
+    np.savez(raw, **arrays)
+    summary = prepare(raw, tmp_path / "s.zarr", source="ctrgcn-npz", executor="inline")
+    assert [(bad.path, bad.code) for bad in summary.quarantined] == [("a.npz!x_train", "non-finite")]
+    assert summary.excluded == {"no-body": 1}
+    assert open_store(summary.store).protocols() == {"npz": (3, 2)}
+
+
+def test_two_files_that_may_hold_the_same_clips_are_refused(tmp_path: Path) -> None:
+    for name in ("NTU60_CS.npz", "NTU60_CV.npz"):
+        imported.write_npz(tmp_path / name)
+    with pytest.raises(DataError, match=r"expected one \.npz file, found NTU60_CS\.npz, NTU60_CV\.npz"):
+        SOURCES.get("ctrgcn-npz")().discover(tmp_path)
+
+
+def test_slots_are_told_apart_by_their_bits() -> None:
+    rows = np.zeros((6, 2, 25, 3), np.float32)
+    rows[:4, 0] = 1
+    assert told_apart(rows, doubled=False).shape == (1, 4, 25, 3)
+    assert told_apart(rows, doubled=True).shape == (2, 4, 25, 3)
+    rows[5, 1, 0, 0] = -0.0
+    assert told_apart(rows, doubled=False).shape == (2, 6, 25, 3)
+
+
+def test_matlab_arrays_are_read_and_damaged_files_refused(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).normal(size=(20, 3, 7))
+    data = imported.write_mat(tmp_path / "a.mat", array).read_bytes()
+    assert np.array_equal(read_array(data, "d_skel"), array)
+    with pytest.raises(BadRecording, match=r"expected a real array other, found \['d_skel'\]"):
+        read_array(data, "other")
+    for cut in range(0, len(data), 97):
+        with pytest.raises(BadRecording):
+            read_array(data[:cut], "d_skel")
+
+
+def test_ucla_and_utd_bring_their_splits(tmp_path: Path) -> None:
+    ucla, utd = tmp_path / "ucla", tmp_path / "utd"
+    ucla.mkdir()
+    utd.mkdir()
+    for view in (1, 2, 3):
+        imported.write_ucla(ucla / f"a0{view}_s01_e00_v0{view}.json", frames=view, label=view)
+    store = prepared(ucla, tmp_path / "ucla.zarr", "nw-ucla")
+    assert store.protocols() == {"xview": (2, 1)}
+    assert store.clips.frames.tolist() == [1, 2, 3]
+    skeleton = np.random.default_rng(0).normal(0, 0.4, (20, 3, 6))
+    for subject in (1, 2):
+        imported.write_mat(utd / f"a{subject}_s{subject}_t1_skeleton.mat", skeleton)
+    store = prepared(utd, tmp_path / "utd.zarr", "utd-mhad")
+    assert store.protocols() == {"xsub": (1, 1)}
+    want = skeleton.transpose(2, 0, 1).astype(np.float32)
+    assert np.array_equal(store.clip(0)[0, :, 3], want[:, 0] - want[0, 2]), "the head is joint 3, the spine the origin"
+
+
+def test_pickle_without_clips_is_refused(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    pickle.Pickler(buffer, protocol=5).dump({"annotations": [], "split": {}})
+    (tmp_path / "a.pkl").write_bytes(buffer.getvalue())
+    with pytest.raises(DataError, match="holds no annotation"):
+        SOURCES.get("pyskl")().discover(tmp_path)

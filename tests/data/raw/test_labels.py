@@ -1,0 +1,99 @@
+"""Names of classes: read from a file in three spellings, kept in the store, shown in place of NTU's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smae.data.prepare.plan import Settings
+from smae.data.prepare.run import prepare
+from smae.data.raw.class_counts import class_names, count_classes, names_note
+from smae.data.raw.labels import NAMES_FILE, read_names
+from smae.data.store.store import open_store
+from smae.data.synthetic.synth import CLASSES, synthesise
+from smae.errors import ConfigError, DataError
+from smae.viz.clip_scenes import scene_of_clip, scene_of_raw
+from tests.data.raw_folder import files, write_folder
+
+IDS = ("A001", "A002", "A010")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("A001,squat\nA010,lunge\n", {"A001": "squat", "A010": "lunge"}),
+        ("1, squat\n010; lunge, left\n", {"A001": "squat", "A010": "lunge, left"}),
+        ("squat\r\nlunge\r\n", {"A001": "squat", "A002": "lunge"}),
+        ("\ufeff# named by hand\n\nA002\tsit → stand\n", {"A002": "sit → stand"}),
+        ("7,nobody does this\n", {}),
+    ],
+)
+def test_names_are_read_however_they_are_spelt(tmp_path: Path, text: str, names: dict[str, str]) -> None:
+    file = tmp_path / "names.txt"
+    file.write_text(text, encoding="utf-8", newline="")
+    assert read_names(file, IDS) == names
+
+
+def test_ids_without_a_number_are_named_by_themselves_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "names.txt"
+    file.write_text("wave1,waving\nhello\n", encoding="utf-8")
+    assert read_names(file, ("wave1", "bow")) == {"wave1": "waving"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"1,squat\n01,lunge\n", "names.txt:2: class 01 has the name 'squat' already"),
+        (b"1,\x1b[31mred\n", "names.txt:1: expected a name of at most 100 printable characters"),
+        (b"1," + b"x" * 101, "at most 100 printable"),
+        (b"\xff\xfe\x00", "class names cannot be read"),
+        (b"x" * (2**20 + 1), "which no list of class names has"),
+    ],
+)
+def test_what_is_no_list_of_names_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "names.txt"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_names(file, IDS)
+    assert message in str(caught.value)
+
+
+def test_synthetic_recordings_bear_their_own_names(tmp_path: Path) -> None:
+    synthesise(tmp_path / "raw", actions=2, subjects=2, cameras=1, replications=1, hard=False)
+    summary = prepare(tmp_path / "raw", tmp_path / "own.zarr", executor="inline")
+    assert (summary.found, summary.ignored) == (4, 0), "the list of names is no stray file"
+    store = open_store(tmp_path / "own.zarr")
+    own = [f"{id_} {name}" for id_, name in list(CLASSES.items())[:2]]
+    assert class_names(store) == own == [one.name for one in count_classes(store)]
+    assert names_note(store) == ""
+    assert scene_of_clip(store, 0).title.endswith(own[0])
+    name = str(store.clips.name[0])
+    file = tmp_path / "raw" / f"{name}.skeleton"
+    assert scene_of_raw(file, None, Settings()).title.endswith(own[0])
+    (tmp_path / "raw" / NAMES_FILE).write_bytes(b"\xff")
+    assert scene_of_raw(file, None, Settings()).title.endswith("A001 drink water"), "a picture needs no names"
+
+
+def test_names_are_part_of_what_a_store_is(tmp_path: Path) -> None:
+    raw, out = write_folder(tmp_path / "raw", files(3)), tmp_path / "out.zarr"
+    prepare(raw, out, executor="inline")
+    plain = open_store(out)
+    assert "names" not in plain.attributes.origin
+    assert names_note(plain).startswith("Class names are NTU RGB+D's")
+    names = tmp_path / "names.txt"
+    names.write_text("A001,hop\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"names was None, now \{'A001': 'hop'\}"):
+        prepare(raw, out, executor="inline", resume=True, classes=names)
+    prepare(raw, out, executor="inline", overwrite=True, classes=names)
+    named = open_store(out)
+    assert named.names == {"A001": "hop"}
+    assert named.fingerprint != plain.fingerprint
+
+
+def test_a_file_that_names_nothing_here_is_refused_before_any_work(tmp_path: Path) -> None:
+    raw = write_folder(tmp_path / "raw", files(3))
+    (raw / NAMES_FILE).write_text("999,nothing\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="names none of the classes that occur, such as A001"):
+        prepare(raw, tmp_path / "out.zarr", executor="inline")
+    assert not (tmp_path / "out.zarr").exists()

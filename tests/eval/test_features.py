@@ -1,0 +1,71 @@
+"""Features: means over bodies, raw coordinates, store order."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from smae.eval.features import RAW_FRAMES, Pooled, extract, mean_over_bodies, raw
+from smae.skeleton import NTU25
+from smae.testing.samples import small_batch
+from smae.train.run_folder import Run
+from tests.fakes import FakeStore
+from tests.train.small import small_config, small_exam, small_loop
+
+BATCH = small_batch(NTU25, frames=24, clips=3)
+
+
+def test_the_mean_is_over_each_clips_own_bodies():
+    items = torch.randn(4, 2, 5)
+    mean = mean_over_bodies(items, BATCH)
+    assert mean.shape == (3, 2, 5)
+    for clip in range(3):
+        assert torch.allclose(mean[clip], items[BATCH.clip == clip].mean(0))
+
+
+def test_raw_coordinates_put_bodies_side_by_side_and_zeros_where_nobody_is():
+    both = raw(BATCH).reshape(3, 2, 25 * 3, RAW_FRAMES)
+    for item in range(4):
+        found = both[BATCH.clip[item], BATCH.body[item]].T.reshape(RAW_FRAMES, 25, 3)
+        assert torch.allclose(found, BATCH.x[item], atol=1e-6)
+    assert not both[1:, 1].any()
+
+
+def test_features_come_in_store_order_whatever_the_loaders():
+    store = FakeStore.random(clips=20, seed=0, frames=(16, 30))
+    exam = small_exam(store)
+    plain = extract(raw, exam.loader("train", batch=4))
+    told = []
+    mixed = extract(raw, exam.loader("train", augmented=True, batch=4), epoch=1, tell=lambda *now: told.append(now))
+    for found in (plain, mixed):
+        assert found.index.tolist() == exam.split.train.tolist()
+        assert found.label.tolist() == store.clips.label[exam.split.train].tolist()
+    assert not torch.equal(plain.x, mixed.x)
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_pooled_is_the_mean_of_all_tokens_in_evaluation_mode(tmp_path):
+    store = FakeStore.random(clips=4, seed=0, frames=(16, 30))
+    encoder = small_loop(store, Run(tmp_path), small_config(encoder={"drop_path": 0.5})).objective.encoder
+    encoder.train()
+    batch = small_batch(NTU25, frames=12, clips=3)
+    with torch.no_grad():
+        found, again = Pooled(encoder)(batch), Pooled(encoder)(batch)
+        expected = mean_over_bodies(encoder(batch.x).mean(1), batch)
+    assert not encoder.training
+    assert torch.equal(found, again)
+    assert np.abs((found - expected).numpy()).max() < 1e-6
+
+
+def test_joints_and_tokens_can_stand_side_by_side(tmp_path):
+    encoder = small_loop(FakeStore.random(clips=4, seed=0), Run(tmp_path), small_config()).objective.encoder
+    batch = small_batch(NTU25, frames=12, clips=3)
+    with torch.no_grad():
+        tokens = mean_over_bodies(encoder(batch.x), batch)
+        joints, whole = (Pooled(encoder, pool)(batch) for pool in ("joints", "tokens"))
+    times, dim = encoder.grid.times, encoder.dim
+    assert (Pooled(encoder, "joints").width, Pooled(encoder, "tokens").width) == (25 * dim, times * 25 * dim)
+    torch.testing.assert_close(whole, tokens.flatten(1))
+    for joint in range(25):
+        own = torch.stack([tokens[:, time * 25 + joint] for time in range(times)]).mean(0)
+        torch.testing.assert_close(joints[:, joint * dim : (joint + 1) * dim], own)

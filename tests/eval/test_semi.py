@@ -1,0 +1,64 @@
+"""The labelled part: a share of each class, drawn by the seed, nested, and all that fine-tuning sees."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from smae.eval.baselines import SUPERVISED, evaluate, expand
+from smae.eval.probes.semi import SHARES, labelled, part_of
+from smae.train.build import build_objective
+from tests.fakes import FakeStore
+from tests.train.small import small_exam
+
+TRAIN = np.arange(1000, 4000, 3)
+LABEL = np.random.default_rng(0).choice(5, size=len(TRAIN), p=[0.5, 0.2, 0.2, 0.09, 0.01])
+
+
+@pytest.mark.parametrize("share", [0.01, 0.02, 0.05, 0.1, 1.0])
+def test_every_class_gives_its_share(share):
+    chosen = labelled(TRAIN, LABEL, share=share, seed=3)
+    assert len(np.unique(chosen)) == len(chosen)
+    assert np.array_equal(chosen, np.sort(chosen))
+    picked = LABEL[np.searchsorted(TRAIN, chosen)]
+    for kind in range(5):
+        assert (picked == kind).sum() == max(1, round(share * int((kind == LABEL).sum())))
+
+
+def test_a_seed_decides_and_a_larger_share_holds_the_smaller():
+    small, large = (labelled(TRAIN, LABEL, share=share, seed=1) for share in (0.02, 0.1))
+    assert set(small) <= set(large)
+    assert np.array_equal(small, labelled(TRAIN, LABEL, share=0.02, seed=1))
+    assert not np.array_equal(small, labelled(TRAIN, LABEL, share=0.02, seed=2))
+
+
+def test_every_clip_is_labelled_equally_often():
+    train, label = np.arange(40), np.arange(40) % 2
+    counts = sum(np.isin(train, labelled(train, label, share=0.25, seed=seed)) for seed in range(800))
+    assert np.abs(counts / 800 - 0.25).max() < 5 * np.sqrt(0.25 * 0.75 / 800)
+
+
+def test_the_exam_learns_from_the_labelled_part_and_is_scored_on_the_same_test():
+    exam = small_exam(FakeStore.toy(clips=60, classes=4, seed=1))
+    part = part_of("semi-10", exam)
+    assert len(part.split.train) == 4
+    assert np.array_equal(part.split.test, exam.split.test)
+    assert part_of("finetune", exam) is exam
+
+
+def test_all_is_one_table_and_several_seeds_have_spread_and_interval():
+    store = FakeStore.toy(clips=48, classes=4, seed=2)
+    brief = {"epochs": 1, "layer_decay": 1.0}
+    scratch = {**brief, "hidden": 8, "batch": 16}
+    exam = small_exam(store, finetune=brief, scratch=scratch, linear={"epochs": 1, "views": 0})
+    assert expand(["semi", "knn", "semi-5"]) == [*SHARES, "knn"]
+    assert expand(["all"]) == ["linear", "knn", "finetune", *SHARES, "scratch"]
+    encoder = build_objective(exam.config, store.layout).encoder
+    result = evaluate(encoder, exam, modes=["knn", "semi-5", "scratch"], seeds=2)
+    rows = {(row.mode, row.what): row for row in result.rows}
+    assert (rows["scratch", SUPERVISED].seeds, len(result.rows)) == (2, 5 + 4 + 3)
+    for row in result.rows:
+        if row.what != "chance":
+            assert row.interval[0] <= row.top1 <= row.interval[1]
+            assert row.std >= 0
+    assert result.scores["scratch"].predicted.shape == (16,)

@@ -1,0 +1,82 @@
+"""The state of runs: running, finished, interrupted, unreadable; told from their folders alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from smae.data.prepare.lock import locked
+from smae.eval.status import Score, run_states
+from smae.train.run_folder import Run, write_json
+
+
+def make_run(root: Path, name: str, *, steps: int = 3, logged: int = 3, saved: int | None = None) -> Run:
+    run = Run(root / name)
+    run.path.mkdir(parents=True)
+    parts = {key: {} for key in ("config", "store", "versions", "device")}
+    write_json(run.path / "run.json", {"version": 1, **parts, "steps": steps, "process": {"pid": 42, "host": "here"}})
+    lines = [{"step": step, "loss": 1 / step} for step in range(1, logged + 1)]
+    run.log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if saved is not None:
+        (run.checkpoints / f"step-{saved:08d}").mkdir(parents=True)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("logged", "saved", "state", "resumable"),
+    [(3, 3, "finished", False), (2, 2, "interrupted", True), (2, None, "interrupted", False)],
+)
+def test_a_run_that_nobody_works_on(tmp_path, logged, saved, state, resumable):
+    make_run(tmp_path, "one", logged=logged, saved=saved)
+    (told,) = run_states(tmp_path)
+    assert (told.state, told.step, told.steps, told.resumable) == (state, logged, 3, resumable)
+    assert told.loss == pytest.approx(1 / logged)
+    assert (told.pid, told.host) == (0, "")
+
+
+def test_a_run_whose_lock_is_held_is_running(tmp_path):
+    run = make_run(tmp_path, "one", logged=2, saved=2)
+    with locked(run.lock):
+        (told,) = run_states(tmp_path)
+        assert (told.state, told.pid, told.host, told.resumable) == ("running", 42, "here", False)
+    run.lock.touch()  # as a killed process leaves it behind
+    assert run_states(tmp_path)[0].state == "interrupted"
+
+
+def test_a_run_that_has_not_taken_a_step(tmp_path):
+    make_run(tmp_path, "one", logged=0)
+    (told,) = run_states(tmp_path)
+    assert (told.state, told.step, told.loss, told.updated) == ("interrupted", 0, None, "")
+
+
+def test_a_line_cut_short_by_a_crash_is_passed_over(tmp_path):
+    run = make_run(tmp_path, "one", logged=2)
+    with open(run.log, "a") as log:
+        log.write('{"step": 3, "lo')
+    assert run_states(tmp_path)[0].step == 2
+
+
+def test_only_the_end_of_a_long_log_is_read(tmp_path):
+    make_run(tmp_path, "one", steps=9000, logged=9000, saved=9000)
+    assert run_states(tmp_path)[0].state == "finished"
+
+
+def test_results_are_told_and_damaged_ones_passed_over(tmp_path):
+    run = make_run(tmp_path, "one")
+    run.results.mkdir()
+    rows = [{"what": "chance", "top1": 0.1}, {"what": "pre-trained encoder", "top1": 0.6}]
+    write_json(run.results / "ntu60-xsub-knn.json", {"protocol": "ntu60-xsub", "mode": "knn", "rows": rows})
+    (run.results / "notes.json").write_text("[]")
+    assert run_states(tmp_path)[0].scores == (Score("ntu60-xsub", "knn", 0.6),)
+
+
+def test_a_damaged_run_is_listed_with_what_is_wrong(tmp_path):
+    make_run(tmp_path, "one")
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "run.json").write_text("{")
+    states = {told.path.name: told for told in run_states(tmp_path)}
+    assert states["two"].state == "unreadable"
+    assert "no readable run" in states["two"].problem
+    assert states["one"].state == "interrupted"

@@ -1,0 +1,149 @@
+"""Two processes under torchrun train as one does: same clips, same noise, same weights to rounding, resumed or not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import smae
+from smae.train.checkpoint import latest
+from smae.train.distributed import ALONE, Ranks, launched, together
+from smae.train.run_folder import Run
+from tests.train.rank_program import train
+from tests.train.small import log_of
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 12
+
+
+def torchrun(folder: Path, *, stop_at: int = 0, resume: bool = False) -> None:
+    program = Path(__file__).with_name("rank_program.py")
+    run_two([str(program), str(folder), str(stop_at), "resume" if resume else "new"], cwd=ROOT)
+
+
+def run_two(command: list[str], *, cwd: Path) -> str:
+    """Run a command in two processes under torchrun and return what they print on standard output."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *command]
+    search = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": search, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def told(folder: Path, rank: int, *, begun: int = 0) -> dict[str, object]:
+    return json.loads((folder / f"from-{begun}-rank-{rank}.json").read_text())
+
+
+def by_step(*seen: list[tuple[int, list[int]]]) -> dict[int, list[int]]:
+    """Return the clips of each step, of all ranks and portions together, ascending."""
+    steps: dict[int, list[int]] = {}
+    for one in seen:
+        for step, clips in one:
+            steps[step] = sorted([*steps.get(step, []), *clips])
+    return steps
+
+
+def assert_close(one: Run, other: Run) -> None:
+    mine, theirs = latest(one.checkpoints), latest(other.checkpoints)
+    assert mine.state == theirs.state
+    for part in ("model", "optimizer", "average"):
+        first, second = getattr(mine, part), getattr(theirs, part)
+        assert first.keys() == second.keys()
+        assert first
+        for name, tensor in first.items():
+            # One bias for all keys changes nothing: its gradient is rounding alone, which Adam blows up.
+            part_of = slice(len(tensor) // 2, None) if name.endswith("key_value.bias") else ...
+            torch.testing.assert_close(
+                tensor[part_of], second[name][part_of], rtol=1e-3, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}"
+            )
+    for here, there in zip(log_of(one), log_of(other), strict=True):
+        assert here == pytest.approx(there, rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    train(folder, ALONE, stop_at=0, resume=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pair")
+    torchrun(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_two_ranks_take_disjoint_parts_that_are_the_whole_epoch(alone: Path, pair: Path) -> None:
+    first, second = told(pair, 0)["seen"], told(pair, 1)["seen"]
+    assert by_step(first, second) == by_step(told(alone, 0)["seen"])
+    for step, clips in by_step(first).items():
+        assert not set(clips) & set(by_step(second)[step])
+
+
+@pytest.mark.slow
+def test_two_ranks_end_with_the_weights_of_one_to_rounding_and_equal_ones_to_the_bit(alone: Path, pair: Path) -> None:
+    assert told(pair, 0)["weights"] == told(pair, 1)["weights"]
+    assert told(pair, 0)["step"] == STEPS
+    assert_close(Run(pair), Run(alone))
+
+
+@pytest.mark.slow
+def test_one_rank_told_to_stop_stops_all_and_one_process_goes_on_exactly_there(tmp_path: Path, alone: Path) -> None:
+    torchrun(tmp_path, stop_at=6)
+    assert [told(tmp_path, rank)["step"] for rank in (0, 1)] == [6, 6]
+    train(tmp_path, ALONE, stop_at=0, resume=True)
+    pieces = [told(tmp_path, 0)["seen"], told(tmp_path, 1)["seen"], told(tmp_path, 0, begun=6)["seen"]]
+    assert by_step(*pieces) == by_step(told(alone, 0)["seen"])
+    assert_close(Run(tmp_path), Run(alone))
+
+
+@pytest.mark.slow
+def test_a_run_of_one_process_goes_on_with_two(tmp_path: Path, alone: Path) -> None:
+    train(tmp_path, ALONE, stop_at=5, resume=False)
+    torchrun(tmp_path, resume=True)
+    pieces = [told(tmp_path, 0)["seen"], *(told(tmp_path, rank, begun=5)["seen"] for rank in (0, 1))]
+    assert by_step(*pieces) == by_step(told(alone, 0)["seen"])
+    assert_close(Run(tmp_path), Run(alone))
+
+
+def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    with together() as ranks:
+        assert ranks == ALONE
+        assert ranks.first
+        assert ranks.highest(15) == 15
+        assert ranks.total(torch.ones(2)).tolist() == [1, 1]
+
+
+def test_torchrun_tells_who_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert launched() == Ranks(3, 4)
+    assert not launched().first
+
+
+@pytest.mark.slow
+def test_the_command_line_trains_one_run_and_speaks_once(tmp_path: Path) -> None:
+    smae.synthesise(tmp_path / "ntu", actions=2, subjects=3, cameras=1, replications=2, hard=False)
+    smae.prepare(tmp_path / "ntu", tmp_path / "ntu.zarr", executor="inline", missing_list=False)
+    brief = ["train.batch=4", "augment.frames=24", "linear.epochs=2", "linear.views=1"]
+    sets = [word for text in brief for word in ("--set", text)]
+    command = ["-m", "smae_cli.main", "pretrain", "--recipe", "demo", "--device", "cpu"]
+
+    printed = run_two([*command, *sets, "--set", "train.max_steps=2"], cwd=tmp_path)
+
+    assert printed.count("2 steps, loss") == 1
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert [line["step"] for line in log_of(Run(folder))] == [1, 2]
+    assert latest(Run(folder).checkpoints).state["step"] == 2
+    assert Run(folder).describe()["recipe"] == "demo"
