@@ -12,8 +12,8 @@ import traceback
 
 import click
 
+from smae import interrupts
 from smae._version import __version__
-from smae.api import signal_of, sigterm_interrupts
 from smae.errors import EXIT_BUG, EXIT_ENVIRONMENT, SmaeError
 from smae_cli import console
 
@@ -106,7 +106,7 @@ def run(args: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a name or bar that the terminal cannot show must not stop the work
     try:
-        with sigterm_interrupts():
+        with interrupts.deferred(), console.feedback():
             code = smae.main(args=args, prog_name="smae", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
@@ -117,7 +117,7 @@ def run(args: list[str] | None = None) -> int:
         console.error("interrupted")
         # What click's Abort came from is its cause, or before click 8.2 its context alone.
         cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__ or error.__context__
-        return 128 + (signal_of(cause) if isinstance(cause, KeyboardInterrupt) else signal.SIGINT)
+        return 128 + getattr(cause, "signal", signal.SIGINT)
     except SmaeError as error:
         console.error(str(error), kind=type(error).__name__, code=error.exit_code)
         return error.exit_code

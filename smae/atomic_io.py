@@ -1,24 +1,33 @@
-"""Files that are there whole or not at all: temporary name, fsync, rename; disk errors worded for people."""
+"""Files and folders that are there whole or not at all, and JSON files; disk errors are worded for people.
+
+Everything is written under a temporary name, flushed to the disk and renamed, and the rename is flushed too. A
+temporary file is always made anew and exclusively, so a link that lies under its name is replaced, never followed.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
+import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
-from smae.errors import EnvironmentFault
+from smae.errors import ConfigError, DataError, EnvironmentFault
 
-PARTIAL = ".partial"
-_HERE, _EXCHANGE = -100, 2
-"""AT_FDCWD and RENAME_EXCHANGE of Linux."""
+MAX_JSON = 2**24
+"""Largest JSON file that is read, in bytes; a larger one is a mistake or an attack."""
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+"""Constants of Linux's renameat2."""
 
 
 @contextmanager
-def disk(path: Path, size: int = 0) -> Iterator[None]:
+def os_errors(path: Path, size: int = 0) -> Iterator[None]:
     """Turn an ``OSError`` of the block into an ``EnvironmentFault`` that names ``path`` and ``size`` bytes."""
     try:
         yield
@@ -32,32 +41,168 @@ def disk(path: Path, size: int = 0) -> Iterator[None]:
         ) from error
 
 
-def place(path: Path, *pieces: bytes, safe: bool = True) -> None:
-    """Write ``pieces``, end to end, to ``path`` so that no reader and no crash ever sees a part of it.
+def partial_path(path: Path) -> Path:
+    """Return the temporary name under which ``path`` is written."""
+    return path.with_name(f".{path.name}.partial")
 
-    Args:
-        path: the file.
-        pieces: what it will hold.
-        safe: wait until it survives a power cut; else ``sync_file`` and ``sync_folder`` are the caller's business.
+
+def create(path: Path) -> IO[bytes]:
+    """Open a new file for writing, removing what lies under its name; a link there is removed, not followed.
 
     Raises:
-        EnvironmentFault: no space, no permission, or a device error.
+        OSError: no permission, a folder is there, or another process made the file in the meantime.
     """
-    with disk(path, sum(map(len, pieces))):
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    return open(os.open(path, _CREATE, 0o666), "wb")
+
+
+def write_atomic(path: Path, *pieces: bytes, durable: bool = True) -> None:
+    """Write ``pieces``, end to end, to ``path``; readers and crashes never see a part of it.
+
+    Args:
+        path: the file; its folder is made if need be.
+        pieces: its content.
+        durable: wait until it survives a power cut; else ``fsync_file`` and ``fsync_folder`` are left to the caller.
+
+    Raises:
+        EnvironmentFault: no space, no permission, or a device error; an earlier file is intact.
+    """
+    with os_errors(path, sum(map(len, pieces))):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + PARTIAL)
-        with open(partial, "wb") as file:
-            file.writelines(pieces)
-            if safe:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(partial, path)
-        if safe:
-            sync_folder(path.parent)
+        partial = partial_path(path)
+        try:
+            with create(partial) as file:
+                file.writelines(pieces)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            _discard(partial)
+            raise
+        if durable:
+            fsync_folder(path.parent)
+
+
+@contextmanager
+def atomic_file(path: Path, *, size: int = 0) -> Iterator[Path]:
+    """Yield an empty temporary file for the block to fill; after the block it becomes ``path``.
+
+    Args:
+        path: the file; its folder is made if need be.
+        size: bytes that will be written, for messages, where that is known.
+
+    Raises:
+        EnvironmentFault: no space, no permission, or a device error; an earlier file is intact.
+    """
+    partial = partial_path(path)
+    with os_errors(path, size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        create(partial).close()
+        try:
+            yield partial
+            fsync_file(partial)
+            os.replace(partial, path)
+        except BaseException:
+            _discard(partial)
+            raise
+        fsync_folder(path.parent)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, size: int = 0) -> Iterator[Path]:
+    """Yield a new temporary folder for the block to fill; after the block it becomes ``path``, replacing what is there.
+
+    Whether ``path`` may be replaced is for ``check_output`` to say, before the work begins.
+
+    Args:
+        path: the folder; its parent is made if need be.
+        size: bytes that will be written, for messages, where that is known.
+
+    Raises:
+        EnvironmentFault: no space, no permission, or a device error; an earlier folder is intact.
+    """
+    partial = partial_path(path)
+    with os_errors(path, size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _discard(partial)
+        partial.mkdir()
+        try:
+            yield partial
+            for folder, _, names in os.walk(partial):
+                for name in names:
+                    fsync_file(Path(folder, name))
+                fsync_folder(Path(folder))
+            if os.path.lexists(path):
+                _replace_folder(partial, path)
+            else:
+                os.rename(partial, path)
+        except BaseException:
+            _discard(partial)
+            raise
+        fsync_folder(path.parent)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    if exchange(new, path):
+        _discard(new)
+        return
+    old = path.with_name(f".{path.name}.old")
+    _discard(old)
+    os.rename(path, old)
+    try:
+        os.rename(new, path)
+    except OSError:
+        os.rename(old, path)
+        raise
+    _discard(old)
+
+
+def _discard(path: Path) -> None:
+    """Remove a file, a link or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def check_output(
+    path: Path,
+    *,
+    kind: str,
+    is_kind: Callable[[Path], bool],
+    overwrite: bool,
+    inputs: Iterable[Path] = (),
+) -> None:
+    """Refuse an output that must not be replaced: the one rule of all commands.
+
+    Args:
+        path: the file or folder to be written.
+        kind: what the command writes, for messages (``"an exported encoder"``).
+        is_kind: whether what is there is of that kind, recognised by its own marker.
+        overwrite: whether the user allows replacing it.
+        inputs: files and folders that the command reads.
+
+    Raises:
+        ConfigError: the output is an input, lies inside one or contains one; or something is there that is not of the
+            kind; or it is, and ``overwrite`` is false.
+    """
+    real = path.resolve()
+    for entry in inputs:
+        other = entry.resolve()
+        if real == other or real in other.parents or other in real.parents:
+            raise ConfigError(f"{path}: this output would replace, or lie inside, {entry}, which is read: name another")
+    if not os.path.lexists(path):
+        return
+    if path.is_symlink() or not is_kind(path):
+        raise ConfigError(f"{path} is there already and is not {kind}, so it is not replaced: name another output")
+    if not overwrite:
+        raise ConfigError(f"{path} is there already: add --overwrite to replace it, or name another output")
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in one step, so that neither is ever missing; False where the system cannot.
+    """Exchange two names in one step, so that neither is ever missing; return False where the system cannot.
 
     Raises:
         OSError: it can, and failed.
@@ -65,7 +210,7 @@ def exchange(one: Path, other: Path) -> bool:
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
     if call is None:
         return False
-    if call(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0:
+    if call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
         return True
     code = ctypes.get_errno()
     if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
@@ -73,9 +218,9 @@ def exchange(one: Path, other: Path) -> bool:
     raise OSError(code, os.strerror(code), str(other))
 
 
-def sync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """Make the names in ``folder`` survive a power cut."""
-    with disk(folder):
+    with os_errors(folder):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(handle)
@@ -83,7 +228,35 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def sync_file(path: Path) -> None:
+def fsync_file(path: Path) -> None:
     """Make what another library wrote to ``path`` survive a power cut."""
-    with disk(path), open(path, "rb") as file:
+    with os_errors(path), open(path, "rb") as file:
         os.fsync(file.fileno())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically.
+
+    Raises:
+        EnvironmentFault: no space, no permission, or a device error.
+    """
+    write_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path, *, what: str, remedy: str) -> dict[str, Any]:
+    """Return a JSON object.
+
+    Raises:
+        DataError: missing, unreadable, not JSON, or no object; ``what`` and ``remedy`` word the message.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no {what} there, or not a regular file: {remedy}")
+    if path.stat().st_size > MAX_JSON:
+        raise DataError(f"{path}: {path.stat().st_size:,} bytes, which no {what} has: {remedy}")
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: no readable {what} ({type(error).__name__}): {remedy}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected a JSON object as {what}, found {type(value).__name__}: {remedy}")
+    return value

@@ -1,4 +1,4 @@
-"""A signal means a stop wherever it falls: late if need be, never lost, never told as a bug."""
+"""Interrupts: a signal sets a flag that safe points read; a second one ends at once; nothing is lost."""
 
 from __future__ import annotations
 
@@ -6,158 +6,119 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 
-from smae.errors import DataError
-from smae.interrupts import Terminated, sheltered, signal_of, sigterm_interrupts
+from smae import interrupts, progress
+from smae.errors import Interrupted
 
 
 @pytest.fixture(autouse=True)
-def own_handlers() -> Iterator[None]:
-    """Handlers as a program of its own has them, whatever runs the tests."""
-    interrupts = signal.signal(signal.SIGINT, signal.default_int_handler)
-    terminates = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def default_handlers() -> Iterator[None]:
+    """Signal handlers as a fresh Python process has them."""
+    on_interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    on_terminate = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, interrupts)
-    signal.signal(signal.SIGTERM, terminates)
-
-
-def interrupt() -> None:
-    signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, on_interrupt)
+    signal.signal(signal.SIGTERM, on_terminate)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_both_signals_interrupt(number: signal.Signals) -> None:
-    with pytest.raises(KeyboardInterrupt) as raised, sigterm_interrupts():
+def test_a_signal_ends_the_work_at_the_next_check(number: signal.Signals) -> None:
+    with interrupts.deferred("run it again"):
         signal.raise_signal(number)
-    assert signal_of(raised.value) == number
+        with pytest.raises(Interrupted, match="interrupted; run it again") as raised:
+            interrupts.check()
+    assert raised.value.exit_code == 128 + number
+
+
+def test_without_a_signal_a_check_does_nothing() -> None:
+    with interrupts.deferred():
+        interrupts.check()
+        assert interrupts.pending() == 0
+    interrupts.check()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_at_once(number: signal.Signals) -> None:
+    with interrupts.deferred():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(interrupts.SecondInterrupt) as raised:
+            signal.raise_signal(number)
+    assert raised.value.signal == number
+
+
+def test_handlers_and_flag_are_as_before_after_the_outermost_block() -> None:
+    with interrupts.deferred("outer"):
+        with interrupts.deferred():
+            signal.raise_signal(signal.SIGINT)
+        assert interrupts.pending() == signal.SIGINT, "the outer block has not answered it yet"
+        with pytest.raises(Interrupted, match="outer"):
+            interrupts.check()
+    assert interrupts.pending() == 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_program_that_handles_a_signal_itself_keeps_it() -> None:
-    came = []
-    signal.signal(signal.SIGTERM, lambda *_: came.append("own"))
-    with sigterm_interrupts():
+    received = []
+    signal.signal(signal.SIGTERM, lambda *_: received.append("own"))
+    with interrupts.deferred():
         signal.raise_signal(signal.SIGTERM)
-    assert came == ["own"]
+        interrupts.check()
+    assert received == ["own"]
 
 
-def test_an_interrupt_waits_for_the_end_of_the_outermost_shelter() -> None:
-    done = []
+def test_the_innermost_remedy_is_given() -> None:
+    with interrupts.deferred("outer"), interrupts.deferred("inner"), interrupts.deferred():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Interrupted, match="interrupted; inner"):
+            interrupts.check()
+
+
+def test_other_threads_install_no_handlers() -> None:
+    found = []
 
     def work() -> None:
-        with sheltered():
-            with sheltered():
-                interrupt()
-                done.append("inner")
-            done.append("outer")
+        with interrupts.deferred():
+            found.append(signal.getsignal(signal.SIGTERM))
 
-    with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
-        work()
-    assert done == ["inner", "outer"]
-    with sigterm_interrupts(), sheltered():
-        done.append("raised once, and no more")
-    assert len(done) == 3
-
-
-def test_another_thread_shelters_nobody() -> None:
-    inside, leave = threading.Event(), threading.Event()
-
-    def stay() -> None:
-        with sheltered():
-            inside.set()
-            leave.wait(10)
-
-    thread = threading.Thread(target=stay)
+    thread = threading.Thread(target=work)
     thread.start()
-    inside.wait(10)
-    with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
-        interrupt()
-    leave.set()
     thread.join()
+    assert found == [signal.SIG_DFL]
 
 
-def test_an_interrupt_that_falls_into_a_destructor_is_not_lost() -> None:
-    """Python drops what a destructor raises."""
-
-    class Short:
-        def __del__(self) -> None:
-            signal.raise_signal(signal.SIGTERM)
-
-    def work() -> None:
-        one = Short()
-        del one
-        time.sleep(10)
-
-    with pytest.raises(Terminated), sigterm_interrupts():
-        work()
+def test_tracked_work_stops_between_two_items() -> None:
+    with interrupts.deferred():
+        items = progress.track(range(5), "count")
+        assert next(items) == 0
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            next(items)
 
 
-def test_an_error_that_an_interrupt_led_to_is_the_interrupt() -> None:
-    lock = threading.Lock()
-
-    def work() -> None:
-        with lock:
-            lock.release()
-            interrupt()
-
-    with pytest.raises(KeyboardInterrupt) as raised, sigterm_interrupts():
-        work()
-    assert str(raised.value.__cause__) == "release unlocked lock"
-
-
-@pytest.mark.parametrize("error", [DataError("told on purpose"), OSError("disk full"), ValueError("a bug")])
-def test_other_errors_stay(error: Exception) -> None:
-    """A bug also where the caller was handling an interrupt before."""
-
-    def work() -> None:
-        with sigterm_interrupts():
-            raise error
-
-    try:
-        raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        with pytest.raises(type(error), match=str(error)):
-            work()
-
-
-def test_errors_that_are_each_others_causes_are_told() -> None:
-    one, other = ValueError("one"), ValueError("other")
-    one.__cause__, other.__cause__ = other, one
-    with pytest.raises(ValueError, match="one"), sigterm_interrupts():
-        raise one
-
-
-LOADING = """
-import signal, sys
-from smae.interrupts import sigterm_interrupts
-calls = []
-
-def send(frame, event, arg):
-    # The module's own code asks NumPy for the text of an array.
-    if event == "call" and frame.f_code.co_name == "_array_repr_implementation":
-        calls.append(frame.f_code.co_name)
-        sys.setprofile(None)
-        signal.raise_signal(signal.NUMBER)
-
-import matplotlib.transforms
-with sigterm_interrupts():
-    sys.setprofile(send)
-    try:
-        import matplotlib.backends._backend_agg
-        assert calls, "the module does not call what the test waits for"
-        while True:
-            pass
-    except KeyboardInterrupt as error:
-        print(type(error).__name__, "matplotlib.backends._backend_agg" in sys.modules)
+PROGRAM = """
+import time
+from smae import interrupts
+from smae.errors import Interrupted
+with interrupts.deferred():
+    print("ready", flush=True)
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        time.sleep(0.01)
+        try:
+            interrupts.check()
+        except Interrupted as error:
+            raise SystemExit(error.exit_code)
 """
 
 
-@pytest.mark.parametrize(("number", "error"), [("SIGINT", "KeyboardInterrupt"), ("SIGTERM", "Terminated")])
-def test_a_signal_waits_until_a_compiled_module_is_loaded(number: str, error: str) -> None:
-    """Raised in Python code that the module calls, it made the import fail as if by a bug."""
-    program = [sys.executable, "-c", LOADING.replace("NUMBER", number)]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.stdout, done.stderr) == (f"{error} True\n", "")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_ends_with_the_exit_code_of_the_signal(number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(number)
+        assert process.wait(timeout=15) == 128 + number

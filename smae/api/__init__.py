@@ -22,7 +22,6 @@ from smae.api.stores import (
 )
 from smae.api.training import pretrain
 from smae.api.weights import embed, export_encoder, load_encoder, predict
-from smae.interrupts import signal_of, sigterm_interrupts
 
 __all__ = [
     "classes",
@@ -42,8 +41,6 @@ __all__ = [
     "prepare",
     "pretrain",
     "report",
-    "signal_of",
-    "sigterm_interrupts",
     "status",
     "synthesise",
     "verify",

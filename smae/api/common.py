@@ -1,14 +1,10 @@
-"""What the functions of this package share: silence, stopping, and which run is meant."""
+"""What the functions of this package share: silence, and which run is meant."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from smae.errors import Interrupted
-from smae.interrupts import signal_of, sigterm_interrupts
 
 if TYPE_CHECKING:
     from smae.train.run_folder import Run
@@ -19,16 +15,6 @@ RUNS = Path("runs")
 
 def silent(*args: object) -> None:
     """Take progress and say nothing."""
-
-
-@contextmanager
-def stoppable(remedy: str) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into ``Interrupted``, wherever in a command they fall."""
-    try:
-        with sigterm_interrupts():
-            yield
-    except KeyboardInterrupt as error:
-        raise Interrupted(f"interrupted; {remedy}", signal_of(error)) from None
 
 
 def find_checkpoint(path: Path | str | None) -> tuple[Run, Path | None]:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smae.api.common import RUNS, Say, find_checkpoint, silent, stoppable
+from smae.api.common import RUNS, Say, find_checkpoint, silent
 from smae.api.stores import open_store
 from smae.errors import ConfigError
+from smae.interrupts import deferred
 
 if TYPE_CHECKING:
     from smae.data.store.store import Store
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from smae.train.run_folder import Run
 
 
-@stoppable("run it again")
+@deferred("run it again")
 def evaluate(
     *,
     checkpoint: Path | str | None = None,
@@ -80,7 +81,7 @@ def ensemble(
     return mix(found, protocol=protocol or "", mode=mode, **options)
 
 
-@stoppable("run it again")
+@deferred("run it again")
 def report(
     *runs: Path | str,
     out: Path | str | None = None,

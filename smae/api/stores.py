@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smae.api.common import silent, stoppable
+from smae.api.common import silent
 from smae.errors import DataError
-from smae.interrupts import sheltered
+from smae.interrupts import deferred
 
 if TYPE_CHECKING:
     from smae.data.export.base import ExportSummary
@@ -35,10 +35,9 @@ def prepare(
     raw: Path | str, out: Path | str, *, progress: Callable[[PrepareProgress], None] = silent, **options: Any
 ) -> PrepareSummary:
     """Turn raw recordings into a store; see ``smae.data.prepare.run.prepare`` for the options."""
-    with stoppable("run the same command again"):
-        with sheltered():
-            from smae.data.prepare.run import prepare as run
+    from smae.data.prepare.run import prepare as run
 
+    with deferred("run the same command again"):
         return run(Path(raw), out, progress=progress, **options)
 
 

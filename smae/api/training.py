@@ -7,9 +7,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smae.api.common import RUNS, Say, silent, stoppable
+from smae.api.common import RUNS, Say, silent
 from smae.api.stores import open_store
 from smae.errors import ConfigError, DataError
+from smae.interrupts import deferred
 
 if TYPE_CHECKING:
     from smae.train.pretrain import Outcome
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from smae.train.run_folder import Run
 
 
-@stoppable("--resume continues at the last checkpoint")
+@deferred("--resume continues at the last checkpoint")
 def pretrain(
     *,
     data: Path | str | None = None,

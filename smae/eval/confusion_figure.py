@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.interrupts import sheltered
-
 
 def draw_confusion(matrix: NDArray[np.int64], *, classes: Sequence[str], title: str, path: Path) -> None:
     """Draw a confusion matrix [K, K] (true class down, predicted across), each row as shares, to a PNG."""
@@ -29,6 +27,4 @@ def draw_confusion(matrix: NDArray[np.int64], *, classes: Sequence[str], title: 
             shade = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=6, color=shade)
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
-    # matplotlib's compiled parts take an interrupt for a matrix that is none.
-    with sheltered():
-        figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from smae.atomic_io import atomic_file, atomic_folder
 from smae.data.loader.augment import Augment
 from smae.data.loader.loader import Loader
 from smae.data.store.store import Store
@@ -64,19 +63,13 @@ def write_features(features: Features, store: Store, *, to: Path, origin: dict[s
     """
     names = store.clips.name[features.index.numpy()]
     x, label = features.x.numpy(), features.label.numpy()
-    to.parent.mkdir(parents=True, exist_ok=True)
-    partial = to.with_name(f".{to.name}.partial")
-    if partial.is_dir():
-        shutil.rmtree(partial)
     if to.suffix == ".npz":
-        with open(partial, "wb") as out:
+        with atomic_file(to) as partial, open(partial, "wb") as out:
             arrays = {"features": x, "name": names, "label": label, "classes": np.array(store.classes)}
             np.savez(out, **arrays, **{key: np.array(value) for key, value in origin.items()})  # type: ignore[arg-type]
     else:
-        _write_zarr(partial, x, names, label, attributes={"classes": list(store.classes), **origin})
-    if to.is_dir():
-        shutil.rmtree(to)
-    os.replace(partial, to)
+        with atomic_folder(to) as partial:
+            _write_zarr(partial, x, names, label, attributes={"classes": list(store.classes), **origin})
 
 
 def _write_zarr(

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from smae.atomic_io import read_json
 from smae.errors import ConfigError, DataError
 from smae.eval.baselines import Row
 from smae.eval.interval import bootstrap
-from smae.train.run_folder import Run, read_json
+from smae.train.run_folder import Run
 
 ENSEMBLE = "ensemble"
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from smae.atomic_io import write_json
 from smae.config import check, merge, overrides
 from smae.data.raw.class_counts import class_names
 from smae.data.store.store import Store
@@ -24,7 +25,7 @@ from smae.train.build import build_objective, pick_device
 from smae.train.checkpoint import Checkpoint, latest, load_checkpoint, load_weights, room_for
 from smae.train.config import RunConfig, build_config
 from smae.train.objectives import Objective
-from smae.train.run_folder import Run, write_json
+from smae.train.run_folder import Run
 
 PROBE_SECTIONS = {"linear": "linear", "knn": "knn", "scratch": "scratch"} | dict.fromkeys(
     ("finetune", "transfer", *SHARES), "finetune"

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from smae.atomic_io import atomic_folder, read_json
 from smae.config import Section, check
 from smae.data.loader.augment import Augment
 from smae.errors import ConfigError, DataError, NonFiniteError
@@ -30,7 +29,6 @@ from smae.models.encoders import Encoder, encoders
 from smae.skeleton import LAYOUTS, Layout
 from smae.train.checkpoint import load_weights, not_finite, weights_of
 from smae.train.config import part_of
-from smae.train.run_folder import read_json
 
 VERSION = 1
 _REMEDY = "write it again with smae export-encoder (a head: smae eval)"
@@ -147,15 +145,14 @@ def write_weights(
         sha256=hashlib.sha256(data).hexdigest(),
     )
     text = json.dumps(stated.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
-    partial = to.with_name(f".{to.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, content in (("model.safetensors", data), ("config.json", text.encode()), ("README.md", card.encode())):
-        if content:
-            (partial / name).write_bytes(content)
-    if to.exists():
-        shutil.rmtree(to)
-    os.replace(partial, to)
+    with atomic_folder(to) as partial:
+        for name, content in (
+            ("model.safetensors", data),
+            ("config.json", text.encode()),
+            ("README.md", card.encode()),
+        ):
+            if content:
+                (partial / name).write_bytes(content)
     return to
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from smae.atomic_io import read_json
 from smae.data.loader.augment import Augment
 from smae.data.store.store import Store
 from smae.errors import DataError
@@ -14,7 +15,7 @@ from smae.eval.export import read_weights, write_weights
 from smae.eval.model_card import model_card
 from smae.models.encoders import Encoder
 from smae.skeleton import LAYOUTS
-from smae.train.run_folder import Run, read_json
+from smae.train.run_folder import Run
 
 Say = Callable[[str], None]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,12 +12,10 @@ from torch.nn.functional import interpolate
 from smae.data.loader.batch import Batch
 from smae.data.loader.loader import Loader
 from smae.models.encoders import Encoder
+from smae.train.config import Pool
 
 Describe = Callable[[Batch], Tensor]
 """Batch of B clips -> features [B, D]."""
-
-Pool = Literal["mean", "joints", "tokens"]
-"""How a body's tokens become one vector: their mean; each joint's mean over time, joints side by side; all of them."""
 
 RAW_FRAMES = 24
 """Frames to which raw coordinates are resized for the comparison with no encoder at all."""

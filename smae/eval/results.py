@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smae.atomic_io import read_json
 from smae.errors import DataError
-from smae.train.run_folder import Run, read_json
+from smae.train.run_folder import Run
 
 PRETRAINED = "pre-trained encoder"
 RANDOM = "random encoder"

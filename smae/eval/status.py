@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from smae.atomic_io import read_json
 from smae.data.prepare.unfinished import is_locked
 from smae.errors import DataError
 from smae.eval.results import PRETRAINED
-from smae.train.run_folder import Run, read_json
+from smae.train.run_folder import Run
 
 _TAIL = 1 << 16
 """Bytes at a log's end that are looked through for its last whole line."""

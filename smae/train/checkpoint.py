@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,9 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from smae.atomic_io import disk, sync_folder
+from smae.atomic_io import atomic_folder, os_errors, read_json
 from smae.errors import DataError, NonFiniteError
-from smae.train.run_folder import read_json, write_json
 
 KEEP = 2
 """Checkpoints kept at least, so that a damaged newest one leaves another."""
@@ -83,20 +81,11 @@ def save_checkpoint(
         **({_AVERAGE: save(averaged)} if averaged else {}),
     }
     final = folder / _name(state["step"])
-    partial = folder / f".{final.name}.partial"
-    with disk(final, sum(map(len, contents.values()))):
-        for stale in folder.glob(".step-*.partial"):
-            shutil.rmtree(stale)
-        try:
-            _write(partial, contents)
-            if final.exists():
-                shutil.rmtree(final)
-            os.replace(partial, final)
-        except OSError:
-            # What is of no use must not take the space that is missing.
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        sync_folder(folder)
+    for stale in folder.glob(".step-*.partial"):
+        shutil.rmtree(stale)
+    with atomic_folder(final, size=sum(map(len, contents.values()))) as partial:
+        _write(partial, contents)
+    with os_errors(folder):
         for old in sorted(folder.glob("step-*"))[:-KEEP]:
             shutil.rmtree(old)
     return final
@@ -107,16 +96,13 @@ def _name(step: int) -> str:
 
 
 def _write(partial: Path, contents: dict[str, bytes]) -> None:
-    partial.mkdir(parents=True)
     for name, data in contents.items():
-        with open(partial / name, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
+        (partial / name).write_bytes(data)
     digests = {
         name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()
     }
-    write_json(partial / "manifest.json", {"version": VERSION, "files": digests})
+    manifest = json.dumps({"version": VERSION, "files": digests}, indent=1) + "\n"
+    (partial / "manifest.json").write_text(manifest, encoding="utf-8")
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:

@@ -14,7 +14,6 @@ from smae.config import Part, Section, Settings, check, merge, overrides, read_t
 from smae.data.loader.augment import Augment
 from smae.data.loader.memory import Mode
 from smae.errors import ConfigError, UnknownNameError
-from smae.eval.features import Pool
 from smae.kernels import Choice
 from smae.models.decoders import decoders
 from smae.models.encoders import encoders
@@ -27,6 +26,9 @@ FAMILIES: dict[str, Registry[Any]] = {
 }  # fmt: skip
 _TOLD = ("about", "aims", "cost", "ran")
 """Keys of a recipe that are no settings: see ``Recipe``."""
+
+Pool = Literal["mean", "joints", "tokens"]
+"""How an encoder's tokens become one vector: see ``Linear.pool``."""
 
 DEFAULT_NAMES = {"objective": "skeletonmae", "masking": "spatial-temporal", "encoder": "vit", "decoder": "self"}
 

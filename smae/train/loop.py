@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from smae import interrupts
 from smae.data.loader.batch import Batch
 from smae.data.loader.loader import Loader
 from smae.errors import DataError, Interrupted, NonFiniteError
@@ -32,7 +33,6 @@ from smae.train.peak_memory import footprint
 from smae.train.pending_metrics import Late
 from smae.train.progress import Clock, Progress
 from smae.train.run_folder import Run
-from smae.train.signals import StopFlag
 
 LATE = 8
 """Steps that the host may be ahead of a GPU before it reads a step's loss. On the CPU there is nothing to wait for."""
@@ -152,8 +152,8 @@ class Loop:
         self.position = position
         resume_schedule(self.schedule, self.position.step)
 
-    def train(self, *, log: Log, report: Callable[[Progress], None], stop: StopFlag) -> None:
-        """Train to the end, or until ``stop`` is raised on any rank; either way the last step is in a checkpoint.
+    def train(self, *, log: Log, report: Callable[[Progress], None]) -> None:
+        """Train to the end, or until a signal reaches any rank; either way the last step is in a checkpoint.
 
         Raises:
             Interrupted: stopped by a signal; resumable.
@@ -173,7 +173,7 @@ class Loop:
             for batch in self._batches(epoch, skip):
                 under_way.append(self.step(batch))
                 read(leave=self.late)
-                signal = self.ranks.highest(stop.signal)
+                signal = self.ranks.highest(interrupts.pending())
                 if signal and self.position.step < self.steps:
                     read(leave=0)
                     self.save()

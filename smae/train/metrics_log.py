@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from smae.atomic_io import disk
+from smae.atomic_io import os_errors, write_atomic
 
 MACHINE = ("seconds", "host_bytes", "device_bytes")
 """Entries of a line that tell of the machine: a repeated run differs in these alone."""
@@ -52,7 +52,7 @@ class Log:
         self._path = path or Path(os.devnull)
         self.last_loss = float(kept[-1]["loss"]) if kept else float("nan")
         self._begun = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
-        with disk(self._path.parent):
+        with os_errors(self._path.parent):
             self._out = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  (closed in __exit__)
             wanted = [_tensorboard(tensorboard, from_step) if tensorboard else None, also() if also else None]
             self._writers: list[Writer] = [writer for writer in wanted if writer is not None]
@@ -61,7 +61,7 @@ class Log:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        with disk(self._path.parent):
+        with os_errors(self._path.parent):
             self._out.close()
             for writer in self._writers:
                 writer.close()
@@ -79,7 +79,7 @@ class Log:
         self.last_loss = loss
         line["seconds"] = round(time.monotonic() - self._begun, 3)
         line |= memory or {}
-        with disk(self._path.parent):
+        with os_errors(self._path.parent):
             self._out.write(json.dumps(line) + "\n")
             for writer in self._writers:
                 for name in ("loss", "lr", *(metrics or {})):
@@ -90,10 +90,7 @@ def _cut(path: Path, *, from_step: int) -> list[dict[str, Any]]:
     """Leave the lines up to ``from_step`` in the file and return them."""
     kept = [line for line in read_log(path) if line["step"] <= from_step] if from_step else []
     # In one piece: a crash here must not cost the lines that the checkpoint stands for.
-    partial = path.with_name(f".{path.name}.partial")
-    with disk(path):
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        partial.replace(path)
+    write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
     return kept
 
 

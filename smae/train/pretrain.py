@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from smae._version import __version__
+from smae.atomic_io import write_json
 from smae.data.loader.loader import Loader
 from smae.data.store.store import Store
 from smae.train.build import compile_blocks, fast_bf16
@@ -23,8 +24,7 @@ from smae.train.loop import Loop
 from smae.train.metrics_log import Log, has_tensorboard
 from smae.train.objectives import Objective
 from smae.train.progress import Progress
-from smae.train.run_folder import VERSION, Run, write_json
-from smae.train.signals import StopFlag
+from smae.train.run_folder import VERSION, Run
 from smae.train.wandb_writer import WandbWriter, check_wandb
 
 FREE_SETTINGS: Any = {
@@ -126,8 +126,8 @@ def pretrain(
     say(f"{split.name}, {store.mode} mode: {len(split.train):,} clips to train on; {loader.residency}")
     if not has_tensorboard():
         say("TensorBoard is not installed: curves go to log.jsonl alone (pip install 'smae[tensorboard]')")
-    with StopFlag() as stop, log_of(run, ranks, config, step=loop.position.step) as log, repeatable(device):
-        loop.train(log=log, report=report, stop=stop)
+    with log_of(run, ranks, config, step=loop.position.step) as log, repeatable(device):
+        loop.train(log=log, report=report)
     return Outcome(run, loop.position.step, log.last_loss)
 
 

@@ -6,55 +6,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smae.atomic_io import disk
+from smae.atomic_io import read_json
 from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError
 from smae.registry import nearest
 
 VERSION = 1
-MAX_JSON = 2**24
-"""No run, manifest or result is this large in bytes; a larger file is a mistake or an attack."""
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON in one piece: a temporary file, fsync, rename.
-
-    Raises:
-        EnvironmentFault: no space, no permission, or a device error.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-    with disk(path, len(text)):
-        with open(partial, "w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(partial, path)
-
-
-def read_json(path: Path, *, what: str, remedy: str) -> dict[str, Any]:
-    """Return a JSON object.
-
-    Raises:
-        DataError: missing, unreadable, not JSON, or no object; ``what`` and ``remedy`` word the message.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: no {what} there, or not a regular file: {remedy}")
-    if path.stat().st_size > MAX_JSON:
-        raise DataError(f"{path}: {path.stat().st_size:,} bytes, which no {what} has: {remedy}")
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: no readable {what} ({type(error).__name__}): {remedy}") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: expected a JSON object as {what}, found {type(value).__name__}: {remedy}")
-    return value
 
 
 @dataclass(frozen=True)

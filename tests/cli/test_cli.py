@@ -18,6 +18,7 @@ from smae.data.synthetic.synth import synthesise
 from smae.errors import NonFiniteError
 from smae_cli import console
 from smae_cli.main import COMMANDS, run
+from smae_cli.progress import clock
 from tests.data import imported
 from tests.reliability.forked_cli import too_slow
 
@@ -275,7 +276,7 @@ def test_every_kind_of_end_has_its_exit_code(monkeypatch, capsys, raised, code, 
     [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (3599.7, "1 h 00 min"), (7500, "2 h 05 min")],
 )
 def test_durations_are_written_as_people_do(seconds, text):
-    assert console.clock(seconds) == text
+    assert clock(seconds) == text
 
 
 def test_shares_are_percentages():
@@ -291,27 +292,15 @@ def test_a_closed_pipe_is_no_error(arguments):
         assert (process.wait(timeout=60), err) == (0, "")
 
 
-def test_the_time_left_is_that_of_the_part_under_way(monkeypatch, capsys):
-    now = [0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(console, "_json", False)
-    with console.progress("eval", unit="steps") as update:
-        for second, done, total, part in ((100, 1, 2, "features"), (200, 2, 2, "features"), (230, 1, 4, "probe")):
-            now[0] = second
-            update(done, total, what=part)
-        now[0] = 260
-        update(2, 4, what="probe")
-    told = [line.split("steps", 1)[1].rsplit("  ", 1)[-1] for line in capsys.readouterr().err.splitlines()]
-    assert told == ["", "0 s left", "", "1 min 00 s left"]
-
-
 def test_the_work_goes_on_when_nobody_listens_to_its_progress():
     code = (
+        "import logging\n"
+        "from smae import progress\n"
         "from smae_cli import console\n"
-        "with console.progress('work', unit='steps') as update:\n"
+        "with console.feedback(), progress.task('work', total=3) as task:\n"
         "    for n in range(3):\n"
-        "        console.say('hello')\n"
-        "        update(3, 3)\n"
+        "        logging.getLogger('smae').info('hello')\n"
+        "        task.advance()\n"
         "print('done')\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -1,4 +1,4 @@
-"""Progress: pace and time left of each stretch of work, nothing of what is quick, the same as JSON lines."""
+"""Progress: pace and time left of each task, nothing for quick ones, the same as JSON lines."""
 
 from __future__ import annotations
 
@@ -7,20 +7,28 @@ import time
 
 import pytest
 
+from smae import progress
 from smae_cli import console
+from smae_cli import progress as shown
 from smae_cli.main import run
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that tests move by hand."""
+    """Replace the clock by one that tests move by hand."""
     now = [100.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(shown.time, "monotonic", lambda: now[0])
 
     def move(seconds: float) -> None:
         now[0] += seconds
 
     return move
+
+
+@pytest.fixture(autouse=True)
+def reported():
+    with console.feedback():
+        yield
 
 
 @pytest.fixture
@@ -32,59 +40,59 @@ def lines(capsys) -> list[str]:
     return capsys.readouterr().err.splitlines()
 
 
-def test_a_line_tells_pace_and_time_left(clock, capsys):
-    with console.progress("embed", unit="clips") as update:
+def test_a_line_shows_pace_and_time_left(clock, capsys):
+    with progress.task("embed", total=100, unit="clips") as task:
         for done in range(0, 101, 10):
-            update(done, 100)
+            task.update(done)
             clock(2)
-    told = lines(capsys)
-    assert told[0] == "embed: 0/100 clips", "no pace is known yet"
-    assert told[1] == "embed: 30/100 clips  5.0 clips/s  14 s left"
-    assert told[-1] == "embed: 100/100 clips  5.0 clips/s  0 s left"
-    assert len(told) == 5, "one every five seconds, and the last"
+    written = lines(capsys)
+    assert written[0] == "embed: 10/100 clips  5.0 clips/s  18 s left"
+    assert written[-1] == "embed: 100/100 clips  5.0 clips/s  0 s left"
+    assert len(written) == 4, "one every five seconds, and the last"
 
 
-def test_another_stretch_has_a_pace_of_its_own(clock, capsys):
-    with console.progress("eval", unit="") as update:
-        update(0, 10)
-        clock(1000)
-        update(10, 10)
-        update(0, 100, what="linear probe")
+def test_the_pace_of_a_resumed_task_leaves_out_what_was_done_before(clock, capsys):
+    with progress.task("prepare", total=100) as task:
+        clock(2)
+        task.update(50)
         clock(10)
-        update(10, 100, what="linear probe")
-    assert lines(capsys)[-1] == "linear probe: 10/100  1 min 30 s left"
+        task.update(60)
+    assert lines(capsys)[-1] == "prepare: 60/100  40 s left"
 
 
-def test_nothing_is_said_of_what_is_quick(clock, capsys):
-    with console.progress("verify", unit="MB", after=2) as update:
-        for done in range(11):
-            update(done, 10)
-            clock(0.1)
+def test_a_nested_task_has_a_pace_of_its_own(clock, capsys):
+    with progress.task("eval", total=10) as outer:
+        clock(1000)
+        outer.update(5)
+        with progress.task("linear probe", total=100) as inner:
+            clock(10)
+            inner.update(0)
+            clock(10)
+            inner.update(10)
+    assert lines(capsys)[-1] == "linear probe: 10/100  3 min 00 s left"
+
+
+def test_nothing_is_shown_of_a_quick_task(clock, capsys):
+    with progress.task("verify", total=10, unit="MB") as task:
+        for _ in range(10):
+            clock(0.05)
+            task.advance()
     assert lines(capsys) == []
 
 
-def test_what_takes_longer_is_told_to_its_end(clock, capsys):
-    with console.progress("verify", unit="MB", after=2) as update:
-        for done in range(11):
-            update(done, 10)
-            clock(1)
-    told = lines(capsys)
-    assert told[0] == "verify: 2/10 MB  1.0 MB/s  8 s left"
-    assert told[-1].startswith("verify: 10/10 MB")
-
-
 def test_json_lines_hold_the_same(clock, capsys, as_json):
-    with console.progress("verify", unit="MB") as update:
-        update(0, 10)
+    with progress.task("train", total=10, unit="steps") as task:
+        task.update(0)
         clock(5)
-        update(5, 10, note="half")
+        task.update(5, note="half", values={"loss": 0.5})
     last = json.loads(lines(capsys)[-1])
     wanted = {
-        "progress": "verify",
+        "progress": "train",
         "done": 5,
         "total": 10,
-        "unit": "MB",
+        "unit": "steps",
         "note": "half",
+        "loss": 0.5,
         "rate": 1.0,
         "seconds_left": 5,
     }
@@ -93,25 +101,29 @@ def test_json_lines_hold_the_same(clock, capsys, as_json):
 
 def test_a_bar_in_a_terminal_shows_the_pace(monkeypatch, capsys):
     monkeypatch.setattr(console.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(shown, "AFTER", 0.01)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "160")
-    with console.progress("embed", unit="clips") as update:
-        update(0, 10)
+    with progress.task("embed", total=10, unit="clips") as task:
+        task.update(0)
         time.sleep(0.02)
-        update(10, 10, what="features")
-    with console.progress("verify", unit="MB", after=60) as update:
-        update(10, 10)
+        task.update(10)
+    monkeypatch.setattr(shown, "AFTER", 60)
+    with progress.task("verify", total=10) as task:
+        task.update(10)
     err = capsys.readouterr().err
-    assert "features" in err
+    assert "embed" in err
     assert "10/10" in err
     assert "verify" not in err, "it was over before it would be shown"
 
 
-def test_work_of_unknown_length_says_that_it_goes_on(capsys):
-    with console.busy("explain", after=0.01, every=60):
+def test_a_task_of_unknown_length_says_that_it_is_running(monkeypatch, capsys):
+    monkeypatch.setattr(shown, "AFTER", 0.01)
+    with progress.task("explain"):
         time.sleep(0.2)
-    assert lines(capsys) == ["explain: at work for 0 s"]
-    with console.busy("explain", after=60):
+    assert lines(capsys) == ["explain: running (0 s)"]
+    monkeypatch.setattr(shown, "AFTER", 60)
+    with progress.task("explain"):
         pass
     assert lines(capsys) == []
 

@@ -12,7 +12,7 @@ from smae.errors import ConfigError, DataError, NonFiniteError
 from smae.eval.export import Head, Prepared, load_encoder, read_weights, write_weights
 from smae.eval.probes.finetune import Classifier
 from smae.eval.probes.linear import LinearClassifier
-from smae.skeleton import LAYOUTS, NTU25
+from smae.skeleton import NTU25
 from smae.testing.samples import bodies, small_batch
 from smae.train.build import build_objective
 from tests.train.small import small_config
@@ -83,7 +83,7 @@ def test_joints_of_another_shape_are_refused(tmp_path, shape):
 def test_joints_in_another_order_are_refused(tmp_path, monkeypatch):
     folder = write(tmp_path / "a")
     swapped = replace(NTU25, joints=(NTU25.joints[1], NTU25.joints[0], *NTU25.joints[2:]))
-    monkeypatch.setitem(LAYOUTS._members, "ntu25", swapped)
+    monkeypatch.setattr("smae.skeleton.NTU25", swapped)
     with pytest.raises(DataError, match="joint 0 is 'spine base' there, 'spine mid' here"):
         load_encoder(folder)
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from smae.atomic_io import write_json
 from smae.data.prepare.lock import locked
 from smae.eval.status import Score, run_states
-from smae.train.run_folder import Run, write_json
+from smae.train.run_folder import Run
 
 
 def make_run(root: Path, name: str, *, steps: int = 3, logged: int = 3, saved: int | None = None) -> Run:

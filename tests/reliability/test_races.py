@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.raw_folder import files, write_folder
+from tests.reliability import races as races_module
 from tests.reliability.counts import counts
 from tests.reliability.forked_cli import in_programs, shares
 from tests.reliability.scoreboard import Scoreboard
@@ -19,6 +20,6 @@ def test_races(scoreboard: Scoreboard, memory: Path, races: int) -> None:
         raw = write_folder(memory / "raw", files(12))
         (memory / "out").mkdir()
         job = {"raw": raw, "folder": memory / "out", "options": ["--executor", "inline", "--frames", "1000"]}
-        for problems in in_programs(races.__name__, [job | {"numbers": numbers} for numbers in shares(races)]):
+        for problems in in_programs(races_module.__name__, [job | {"numbers": numbers} for numbers in shares(races)]):
             row.take(problems)
         assert os.listdir(memory / "out") == []

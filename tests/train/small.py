@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import torch
 
+from smae import interrupts
 from smae.config import merge
 from smae.data.loader.loader import Loader
 from smae.eval.probes import Exam
@@ -16,7 +18,6 @@ from smae.train.loop import Loop
 from smae.train.metrics_log import MACHINE, Log, read_log
 from smae.train.pretrain import identity
 from smae.train.run_folder import Run
-from smae.train.signals import StopFlag
 from tests.fakes import FakeStore
 
 CPU = torch.device("cpu")
@@ -53,18 +54,18 @@ def small_loop(store: FakeStore, run: Run, config: RunConfig, *, ranks: Ranks = 
 
 
 def run_through(loop: Loop, *, stop_at: int = 0) -> list[int]:
-    """Train to the end, or raise the stop flag in step ``stop_at``; return the clip ids in the order seen."""
+    """Train to the end, or send a signal in step ``stop_at``; return the clip ids in the order seen."""
     seen: list[int] = []
     hook = loop.objective.register_forward_pre_hook(lambda module, args: seen.extend(args[0].index.tolist()))
-    stop = StopFlag()
 
     def report(progress: Any) -> None:
         if progress.step == stop_at:
-            stop.signal = 2
+            signal.raise_signal(signal.SIGINT)
 
     try:
-        with Log(loop.run.log if loop.ranks.first else None, from_step=loop.position.step) as log:
-            loop.train(log=log, report=report, stop=stop)
+        log = Log(loop.run.log if loop.ranks.first else None, from_step=loop.position.step)
+        with interrupts.deferred(), log:
+            loop.train(log=log, report=report)
     finally:
         hook.remove()
     return seen

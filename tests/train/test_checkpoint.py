@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from smae import atomic_io
 from smae.errors import DataError, NonFiniteError
-from smae.train import checkpoint as module
 from smae.train.checkpoint import (
     latest,
     load_checkpoint,
@@ -135,7 +135,7 @@ def test_a_write_that_fails_leaves_the_last_one_whole(tmp_path, monkeypatch, fai
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(*args)
 
-    monkeypatch.setattr(module.os, fails, failing)
+    monkeypatch.setattr(atomic_io.os, fails, failing)
     try:
         write(tmp_path, 2)
         failed = False

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from smae import interrupts
 from smae.config import merge
 from smae.data.loader.batch import Batch
 from smae.errors import DataError, Interrupted, NonFiniteError
@@ -21,7 +22,6 @@ from smae.train.metrics_log import Log
 from smae.train.micro_batches import portions
 from smae.train.objectives import StepOutput
 from smae.train.run_folder import Run
-from smae.train.signals import StopFlag
 from tests.fakes import FakeStore
 from tests.train.small import log_of, run_through, small_config, small_loop
 
@@ -120,11 +120,11 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path, undisturbed):
 def test_a_signal_ends_the_run_after_its_step(tmp_path):
     loop = small_loop(STORE, Run(tmp_path), small_config())
     with (
-        StopFlag() as stop,
+        interrupts.deferred(),
         Log(loop.run.log, tensorboard=None) as log,
         pytest.raises(Interrupted) as caught,
     ):
-        loop.train(log=log, report=lambda progress: signal.raise_signal(signal.SIGTERM), stop=stop)
+        loop.train(log=log, report=lambda progress: signal.raise_signal(signal.SIGTERM))
     assert caught.value.exit_code == 143
     assert load_checkpoint(loop.run.checkpoints / "step-00000001").state["consumed"] == 4
 

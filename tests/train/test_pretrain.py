@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from smae.atomic_io import write_json
 from smae.errors import ConfigError, DataError, EnvironmentFault
 from smae.eval.evaluate import judge, load_objective, seen_in_training
 from smae.skeleton import KINECT20, NTU25
@@ -18,7 +19,7 @@ from smae.train.build import build_objective, pick_device
 from smae.train.checkpoint import latest
 from smae.train.metrics_log import Log, read_log
 from smae.train.pretrain import pretrain
-from smae.train.run_folder import Run, write_json
+from smae.train.run_folder import Run
 from tests.fakes import FakeStore
 from tests.train.small import CPU, small_config
 

@@ -7,9 +7,10 @@ import os
 
 import pytest
 
+from smae.atomic_io import read_json, write_json
 from smae.errors import ConfigError, DataError
 from smae.train import run_folder as module
-from smae.train.run_folder import Run, find_run, new_run, read_json, write_json
+from smae.train.run_folder import Run, find_run, new_run
 
 WHOLE = {"version": 1, "config": {}, "store": {}, "versions": {}, "device": {}}
 

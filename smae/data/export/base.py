@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.atomic_io import PARTIAL, disk, sync_file, sync_folder
+from smae.atomic_io import atomic_file
 from smae.data.raw.array_source import IMPORTED
 from smae.data.store.codecs import FLOAT32
 from smae.data.store.splits import NTU_PROTOCOLS
@@ -118,19 +118,11 @@ def export(
         raise ConfigError(f"expected a file to write, found the folder {to}: add a file's name to --to")
     if to.exists() and not overwrite:
         raise ConfigError(f"{to} is there already: add --overwrite to replace it, or choose another --to")
-    partial = to.with_name(to.name + PARTIAL)
     try:
-        with disk(to):
-            to.parent.mkdir(parents=True, exist_ok=True)
-            partial.unlink(missing_ok=True)
+        with atomic_file(to) as partial:
             contents, notes = write(store, partial, Request(protocol, frames, anyway, progress))
-            sync_file(partial)
-            os.replace(partial, to)
     except EnvironmentFault as error:
         raise EnvironmentFault(f"cannot write {to}: {error.__cause__ or error}; make room and export again") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    sync_folder(to.parent)
     return ExportSummary(to, format, to.stat().st_size, contents, notes)
 
 

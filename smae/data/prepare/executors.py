@@ -21,8 +21,8 @@ from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from smae import interrupts
 from smae.errors import ConfigError, EnvironmentFault, UnknownNameError
-from smae.interrupts import sheltered
 from smae.registry import nearest
 
 Task = TypeVar("Task")
@@ -50,10 +50,10 @@ class InlineExecutor:
 
     def run(self, make: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]) -> Generator[Result, None, None]:
         """See ``Executor.run``."""
-        with sheltered():
-            work = make()
+        work = make()
         try:
             for task in tasks:
+                interrupts.check()
                 yield work(task)
         finally:
             _close(work)
@@ -71,13 +71,11 @@ class ProcessExecutor:
         Raises:
             EnvironmentFault: a worker was killed, usually for want of memory.
         """
-        with sheltered():
-            pool = ProcessPoolExecutor(self.workers, mp_context=_context(), initializer=_start, initargs=(make,))
+        pool = ProcessPoolExecutor(self.workers, mp_context=_context(), initializer=_start, initargs=(make,))
         waiting: deque[Future[Any]] = deque()
         try:
             for task in tasks:
-                with sheltered():
-                    waiting.append(pool.submit(_work, task))
+                waiting.append(pool.submit(_work, task))
                 # One more than the workers can hold keeps them busy while a result is being written.
                 if len(waiting) > 2 * self.workers:
                     yield _result(waiting.popleft())
@@ -177,11 +175,10 @@ def _leave_with(sentinel: int) -> None:
 
 
 def _result(future: Future[Any]) -> Any:
-    """Wait for a result; an interrupt is raised between two looks at it, never among a condition's locks."""
-    while True:
-        with sheltered():
-            if wait_for([future], timeout=0.1).done:
-                return future.result()
+    """Wait for a result, looking for an interrupt now and then."""
+    while not wait_for([future], timeout=0.1).done:
+        interrupts.check()
+    return future.result()
 
 
 def _work(task: Any) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from smae.atomic_io import disk, exchange, sync_folder
+from smae.atomic_io import exchange, fsync_folder, os_errors
 from smae.data.prepare.lock import locked
 from smae.data.prepare.plan import Plan
 from smae.data.prepare.workspace import PLAN, Workplace
@@ -52,7 +52,7 @@ class FolderWork(Workplace):
     @contextmanager
     def lock(self) -> Iterator[None]:
         """See ``Workplace``; the lock dies with its process."""
-        with disk(self.out.parent):
+        with os_errors(self.out.parent):
             self.out.parent.mkdir(parents=True, exist_ok=True)
         with locked(self.out.with_name(self.out.name + ".lock")):
             yield
@@ -60,26 +60,26 @@ class FolderWork(Workplace):
     def put_back(self) -> None:
         """Undo a replacement that was cut off between moving the old store away and the new one in."""
         if self._old.exists() and not self.out.exists():
-            with disk(self.out):
+            with os_errors(self.out):
                 os.rename(self._old, self.out)
-            sync_folder(self.out.parent)
+            fsync_folder(self.out.parent)
 
     def start(self, plan: Plan) -> None:
         """See ``Workplace``; the plan is written last, so half a beginning counts as none."""
         self.remove()
-        with disk(self._store):
+        with os_errors(self._store):
             self._store.mkdir(parents=True)
         self.files.write(PLAN, plan.encode())
-        sync_folder(self._folder.parent)
+        fsync_folder(self._folder.parent)
 
     def publish(self) -> None:
         """Move the finished store to its place, an old one out of it; see ``Workplace``."""
-        with disk(self.out):
+        with os_errors(self.out):
             if self.occupied:
                 self._replace()
             else:
                 os.rename(self._store, self.out)
-        sync_folder(self.out.parent)
+        fsync_folder(self.out.parent)
         self.remove()
 
     def _replace(self) -> None:
@@ -96,5 +96,5 @@ class FolderWork(Workplace):
     def remove(self) -> None:
         """See ``Workplace``."""
         if self._folder.exists():
-            with disk(self._folder):
+            with os_errors(self._folder):
                 shutil.rmtree(self._folder)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from smae import interrupts
 from smae.data.prepare.executors import make_executor, warm_up
 from smae.data.prepare.folder_workspace import FolderWork
 from smae.data.prepare.job import Job
@@ -20,8 +21,7 @@ from smae.data.store.file_store import locate
 from smae.data.store.format import MODES
 from smae.data.store.manifest import QUARANTINE, read_checked
 from smae.data.store.store import Store, open_store
-from smae.errors import ConfigError, DataError, EnvironmentFault, Interrupted
-from smae.interrupts import signal_of, sigterm_interrupts
+from smae.errors import ConfigError, DataError, EnvironmentFault
 
 __all__ = ["PrepareSummary", "Progress", "prepare"]
 
@@ -93,8 +93,9 @@ def prepare(
     make_executor(executor, workers=workers, tasks=1, scheduler=scheduler, shared=(raw,))
     began = time.monotonic()
     work = FolderWork(out) if isinstance(out, Path) else ObjectWork(out)
+    kept = work.files.name.rpartition("/")[2]
     try:
-        with sigterm_interrupts(), work.lock():
+        with interrupts.deferred(f"{kept} keeps what is done: run the same command with --resume"), work.lock():
             going_on = _check_output(work, resume=resume, overwrite=overwrite)
             warm_up(executor, workers=workers)
             plan = make_plan(raw, settings, names=Path(classes) if classes is not None else None)
@@ -109,11 +110,6 @@ def prepare(
                 work.start(plan)
             job = Job(raw=raw, plan=plan, work=work, finished=finished, began=began, progress=progress)
             return job.run(executor=executor, workers=workers, scheduler=scheduler, max_bad=max_bad)
-    except KeyboardInterrupt as error:
-        message = (
-            f"stopped; {work.files.name.rpartition('/')[2]} keeps what is done: run the same command with --resume"
-        )
-        raise Interrupted(message, signal_of(error)) from error
     except MemoryError as error:
         raise EnvironmentFault("out of memory: use fewer --workers, and run again with --resume") from error
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from smae.atomic_io import disk, place, sync_file, sync_folder
+from smae.atomic_io import fsync_file, fsync_folder, os_errors, write_atomic
 from smae.errors import ConfigError, DataError
 
 IRREGULAR = -1
@@ -114,28 +114,28 @@ class LocalPlace:
 
     def write(self, key: str, *pieces: bytes, safe: bool = True) -> None:
         """See ``Place.write``."""
-        place(self.folder / key, *pieces, safe=safe)
+        write_atomic(self.folder / key, *pieces, durable=safe)
 
     def settle(self, key: str) -> None:
         """See ``Place.settle``."""
-        sync_file(self.folder / key)
-        sync_folder((self.folder / key).parent)
+        fsync_file(self.folder / key)
+        fsync_folder((self.folder / key).parent)
 
     def move(self, key: str, to: str) -> None:
         """See ``Place.move``."""
         source, target = self.folder / key, self.folder / to
-        with disk(target):
+        with os_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(source, target)
             for folder in source.parents:
                 if folder == self.folder or any(folder.iterdir()):
                     break
                 folder.rmdir()
-        sync_folder(target.parent)
+        fsync_folder(target.parent)
 
     def remove(self, key: str) -> None:
         """See ``Place.remove``."""
-        with disk(self.folder / key):
+        with os_errors(self.folder / key):
             (self.folder / key).unlink(missing_ok=True)
 
     def sizes(self) -> dict[str, int]:

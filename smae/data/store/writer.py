@@ -14,7 +14,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from smae.atomic_io import disk, sync_folder
+from smae.atomic_io import fsync_folder, os_errors
 from smae.data.raw.recording import Clip
 from smae.data.store.chunks import shard_key
 from smae.data.store.clip_table import ClipFacts, ClipTable, build_table
@@ -24,7 +24,6 @@ from smae.data.store.file_store import LocalPlace, Place
 from smae.data.store.manifest import MANIFEST, QUARANTINE, STORE_VERSION, FileRecord, encode_manifest, record_of
 from smae.data.store.shards import DIMENSIONS, Shard, ShardWriter, offsets
 from smae.errors import DataError, EnvironmentFault
-from smae.interrupts import sheltered
 from smae.skeleton import Layout
 
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -105,8 +104,7 @@ def finish_store(
     columns = {f"clips/{name}": array for name, array in clips.arrays().items()}
     columns |= {f"splits/{name}": np.asarray(array, np.uint8) for name, array in splits.items()}
     rows = {"joints": ((end, joints, 3), joint_codec(header.codec).dtype.name), "state": ((end, joints), "uint8")}
-    with sheltered():
-        others = encode_metadata(header.attributes(splits), rows, columns)
+    others = encode_metadata(header.attributes(splits), rows, columns)
     others[QUARANTINE] = quarantine
     for key, data in others.items():
         place.write(key, data)
@@ -123,7 +121,7 @@ def finish_store(
             place.remove(key)
     if isinstance(place, LocalPlace):
         for folder in sorted({(place.folder / key).parent for key in files}):
-            sync_folder(folder)
+            fsync_folder(folder)
     manifest = encode_manifest(files)
     place.write(MANIFEST, manifest)
     return hashlib.sha256(manifest).hexdigest()
@@ -187,7 +185,7 @@ def write_store(
         facts, offset=offsets(shards, rows), frames=frames, bodies=bodies, source=source, classes=header.classes
     )
     fingerprint = finish_store(place, header, table, shards=shards, splits=splits)
-    with disk(folder):
+    with os_errors(folder):
         os.rename(place.folder, folder)
-    sync_folder(folder.parent)
+    fsync_folder(folder.parent)
     return fingerprint

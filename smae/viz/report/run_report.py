@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from smae.atomic_io import disk
+from smae.atomic_io import write_atomic
 from smae.data.raw.class_counts import class_names, names_note
 from smae.data.store.store import Store
 from smae.eval.evaluate import load_objective
@@ -79,10 +79,7 @@ def write_page(page: str, out: Path) -> None:
     Raises:
         EnvironmentFault: no space, no permission, or a device error.
     """
-    data = page.encode()
-    with disk(out, len(data)):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(data)
+    write_atomic(out, page.encode())
 
 
 def _head(about: Mapping[str, Any], curves: Curves | None) -> str:

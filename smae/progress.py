@@ -1,0 +1,118 @@
+"""Progress of long tasks: work reports to the current reporter, which the command line or a notebook sets.
+
+    with progress.task("verify", total=len(chunks), unit="chunks") as task:
+        for chunk in chunks:
+            check(chunk)
+            task.advance()
+
+Without a reporter, reporting costs nothing and shows nothing. Messages for people go through ``logging``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from smae import interrupts
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class Task:
+    """One piece of work with a name and a length.
+
+    Attributes:
+        name: what is done, for people (``"prepare"``).
+        total: units of work in all; None where the length is not known.
+        unit: what is counted (``"files"``, ``"clips"``).
+        done: units finished.
+        note: a few words shown beside the count.
+        values: figures of the moment for programs (``{"loss": 0.1}``).
+    """
+
+    name: str
+    total: int | None = None
+    unit: str = ""
+    done: int = 0
+    note: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
+
+    def update(
+        self, done: int, *, total: int | None = None, note: str = "", values: Mapping[str, float] | None = None
+    ) -> None:
+        """Set the number of finished units and tell the reporter."""
+        self.done, self.note, self.values = done, note, values or {}
+        if total is not None:
+            self.total = total
+        if _reporter is not None:
+            _reporter.update(self)
+
+    def advance(self, count: int = 1, *, note: str = "") -> None:
+        """Add finished units and tell the reporter."""
+        self.update(self.done + count, note=note)
+
+
+class Reporter(Protocol):
+    """Shows tasks. Tasks may nest: the one begun last is under way until it ends."""
+
+    def begin(self, task: Task) -> None:
+        """Take note of a new task."""
+
+    def update(self, task: Task) -> None:
+        """Take note that a task has moved on."""
+
+    def end(self, task: Task) -> None:
+        """Take note that a task is over, finished or not."""
+
+
+_reporter: Reporter | None = None
+
+
+@contextmanager
+def reporting(reporter: Reporter | None) -> Iterator[None]:
+    """Report all tasks of the block to ``reporter``; to nobody if it is None."""
+    global _reporter
+    before, _reporter = _reporter, reporter
+    try:
+        yield
+    finally:
+        _reporter = before
+
+
+@contextmanager
+def task(name: str, *, total: int | None = None, unit: str = "") -> Iterator[Task]:
+    """Begin a task and end it with the block."""
+    made = Task(name, total, unit)
+    reporter = _reporter
+    if reporter is None:
+        yield made
+        return
+    reporter.begin(made)
+    try:
+        yield made
+    finally:
+        reporter.end(made)
+
+
+def track(items: Iterable[T], name: str, *, total: int | None = None, unit: str = "") -> Iterator[T]:
+    """Yield the items of a task one by one; between two of them an interrupt ends the work.
+
+    Args:
+        items: what is worked through.
+        name: of the task.
+        total: their number; by default their length, where they have one.
+        unit: what is counted.
+
+    Raises:
+        Interrupted: a signal arrived.
+    """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    with task(name, total=total, unit=unit) as current:
+        for item in items:
+            interrupts.check()
+            yield item
+            current.advance()
