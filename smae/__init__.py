@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from smae.api import prepare as prepare
     from smae.api import pretrain as pretrain
     from smae.api import report as report
-    from smae.api import synthesise as synthesise
     from smae.api import verify as verify
     from smae.api import view as view
+    from smae.data.synthetic.synth import synthesise as synthesise
 
 _FUNCTIONS = {
     "embed": "smae.api",
@@ -37,7 +37,7 @@ _FUNCTIONS = {
     "prepare": "smae.api",
     "pretrain": "smae.api",
     "report": "smae.api",
-    "synthesise": "smae.api",
+    "synthesise": "smae.data.synthetic.synth",
     "verify": "smae.api",
     "view": "smae.api",
 }

@@ -27,7 +27,7 @@ from smae._version import __version__
 _config: Any = numba.core.config
 F = TypeVar("F", bound=Callable[..., Any])
 
-_SHARED_FILES = ("data/raw/bits.py", "data/raw/decimals.py", "jit.py")
+_SHARED_FILES = ("data/raw/number_kernels.py", "data/raw/fast_parser.py", "jit.py")
 """Files that kernels of other files are made with: Numba itself checks only the kernel's own file for changes."""
 
 

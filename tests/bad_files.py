@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from smae.data.raw.skeleton_parser import MAX_BYTES
+from smae.data.raw.recording import MAX_BYTES
 from tests.skeletons import Body, body, walk, write_skeleton
 
 GOOD = write_skeleton(walk(6))

@@ -17,7 +17,6 @@ from smae.api.stores import (
     info,
     open_store,
     prepare,
-    synthesise,
     verify,
 )
 from smae.api.training import pretrain
@@ -42,7 +41,6 @@ __all__ = [
     "pretrain",
     "report",
     "status",
-    "synthesise",
     "verify",
     "view",
 ]

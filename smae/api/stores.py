@@ -15,20 +15,12 @@ if TYPE_CHECKING:
     from smae.data.prepare.explain import Explanation
     from smae.data.prepare.run import PrepareSummary
     from smae.data.prepare.run import Progress as PrepareProgress
-    from smae.data.raw.class_counts import ClassCount
+    from smae.data.raw.labels import ClassCount
     from smae.data.store.info import StoreInfo
     from smae.data.store.store import Store
     from smae.data.store.verify import VerifyReport
-    from smae.data.synthetic.synth import SynthSummary
 
 DEFAULT_STORE = Path("ntu.zarr")
-
-
-def synthesise(out: Path | str, **options: Any) -> SynthSummary:
-    """Write a synthetic raw folder; see ``smae.data.synthetic.synth.synthesise`` for the options."""
-    from smae.data.synthetic.synth import synthesise as write
-
-    return write(Path(out), **options)
 
 
 def prepare(
@@ -79,7 +71,7 @@ def info(path: Path | str | None = None) -> StoreInfo:
 
 def classes(path: Path | str | None = None) -> list[ClassCount]:
     """Return the classes of a store, with NTU's names where they are NTU's, and the number of clips of each."""
-    from smae.data.raw.class_counts import count_classes
+    from smae.data.raw.labels import count_classes
 
     return count_classes(open_store(path))
 

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from smae.atomic_io import write_json
 from smae.config import check, merge, overrides
-from smae.data.raw.class_counts import class_names
+from smae.data.raw.labels import class_names
 from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError
 from smae.eval.baselines import Evaluation, as_json, evaluate, expand

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from smae.data.prepare.one_sample import find_sample, settings_of
 from smae.data.prepare.plan import Settings
-from smae.data.raw.class_counts import class_name, class_names
-from smae.data.raw.labels import find_names, read_names
-from smae.data.raw.ntu_names import parse_name
+from smae.data.raw.labels import class_name, class_names, find_class_file, read_class_names
+from smae.data.raw.ntu import parse_name
 from smae.data.raw.recording import MISSING, Clip, Recording
 from smae.data.raw.source import SOURCES, Source
 from smae.data.store.store import Store
@@ -67,9 +66,9 @@ def _action_of(raw: Path, name: str) -> str:
     if numbers is None:
         return ""
     label = f"A{numbers.action:03}"
-    file = find_names(raw if raw.is_dir() else raw.parent, given=None)
+    file = find_class_file(raw if raw.is_dir() else raw.parent, given=None)
     try:
-        told = read_names(file, [label]) if file is not None else {}
+        told = read_class_names(file, [label]) if file is not None else {}
     except ConfigError:
         told = {}  # some other list that bears this name: prepare refuses it, a picture does not need it
     return f" · {class_name('ntu120', label, told)}"

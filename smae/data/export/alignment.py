@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smae.data.raw.ntu_names import parse_name
+from smae.data.raw.ntu import parse_name
 from smae.errors import ConfigError, DataError
 
 Protocol = Literal["xsub", "xview", "xset"]

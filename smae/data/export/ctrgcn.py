@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from smae.data.export.alignment import Protocol, align, ctrgcn_order
 from smae.data.export.base import Request, check_reference, class_numbers, clips_in_order
-from smae.data.raw.ntu_names import parse_name
+from smae.data.raw.ntu import parse_name
 from smae.data.store.splits import NTU60_SETUPS, Split, full_name
 from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError

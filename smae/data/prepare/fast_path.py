@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from smae.data.clean.kernels import centre_one
 from smae.data.prepare.plan import Settings
-from smae.data.raw.fast_parser import lay_out
+from smae.data.raw.fast_parser import count_rows, fill_arrays, pad_text, scan
 from smae.data.raw.ntu import NtuSource
-from smae.data.raw.parser_kernels import fill, outline, scan
 from smae.data.raw.skeleton_parser import FLOAT32_MAX
 from smae.data.raw.source import Source
 from smae.jit import njit
@@ -54,7 +53,7 @@ class Usual:
             joints: float32 [R, V, 3], the first rows of which are written.
             state: uint8 [R, V], likewise.
         """
-        laid = lay_out(data)
+        laid = pad_text(data)
         if laid is None:
             return 0, 0
         text, ends, spaces = laid
@@ -82,10 +81,10 @@ def _usual(
     lines = scan(text, size, ends, spaces)
     if lines < 1:
         return _NONE, _NONE
-    frames, rows, _ = outline(text, ends, lines)
+    frames, rows, _ = count_rows(text, ends, lines)
     if frames < 1 or rows < 1 or rows > frames or rows > len(joints) or rows > len(frame):
         return _NONE, _NONE
     frame, body, joints, state = frame[:rows], body[:rows], joints[:rows], state[:rows]
-    if not fill(text, ends, spaces, limit, frames, frame, body, joints, state):
+    if not fill_arrays(text, ends, spaces, limit, frames, frame, body, joints, state):
         return _NONE, _NONE
     return (rows, frames) if centre_one(frame, body, joints, centre, joints) >= 0 else (_NONE, _NONE)

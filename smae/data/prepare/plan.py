@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from smae._version import __version__
-from smae.data.raw.labels import told_names
+from smae.data.raw.labels import load_class_names
 from smae.data.raw.source import SOURCES, Inventory, Refused, Sample, Source
 from smae.data.store.clip_table import ClipFacts
 from smae.data.store.manifest import STORE_VERSION
@@ -206,7 +206,7 @@ def make_plan(raw: Path, settings: Settings, *, names: Path | None = None) -> Pl
         excluded={"missing-list": excluded} if excluded else {},
         duplicates=copies,
         ignored=inventory.ignored,
-        names=told_names(raw, classes, given=names),
+        names=load_class_names(raw, classes, given=names),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from smae.data.raw.class_counts import NTU_DATASETS, count_classes
+from smae.data.raw.labels import NTU_DATASETS, count_classes
 from smae.data.store.info import StoreInfo, info
 from smae.data.store.store import Store
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.raw.class_counts import names_note
+from smae.data.raw.labels import names_note
 from smae.data.store.manifest import MANIFEST
 from smae.data.store.store import Store
 

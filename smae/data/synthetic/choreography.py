@@ -1,7 +1,6 @@
-"""The actions of the synthetic data: each a function from a phase in [0, 1] to the joint angles of one or two bodies.
+"""The actions of the synthetic data: each maps a phase in [0, 1] to the joint angles of one or two bodies.
 
-All are written for right-handed people who face the sensor; angles are rough readings of how people move, not
-measurements.
+All are written for right-handed people who face the sensor; angles are estimates, not measurements.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smae.data.synthetic.kinematics import JOINT, Floats, Motion
+from smae.data.synthetic.simulator import JOINT, Floats, Motion
 from smae.skeleton import NTU25
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from smae.atomic_io import write_atomic
-from smae.data.raw.class_counts import class_names, names_note
+from smae.data.raw.labels import class_names, names_note
 from smae.data.store.store import Store
 from smae.eval.evaluate import load_objective
 from smae.eval.results import Result, read_results

@@ -6,7 +6,7 @@ import pytest
 from smae.data.clean.cleaning import clean
 from smae.data.prepare.fast_path import Usual, usual_way
 from smae.data.prepare.plan import Settings
-from smae.data.raw.read_buffer import TextMemory
+from smae.data.raw.discovery import ReadBuffer
 from smae.data.raw.skeleton_parser import read_plain
 from smae.data.raw.source import SOURCES
 from smae.errors import BadRecording, NoBody
@@ -69,7 +69,7 @@ def test_both_ways_give_the_same_rows(seed: int) -> None:
 
 
 def test_text_is_read_where_it_lies_whatever_lay_there_before() -> None:
-    memory, usual = TextMemory(1 << 16), Usual(max_range=20.0, centre=NTU25.centre)
+    memory, usual = ReadBuffer(1 << 16), Usual(max_range=20.0, centre=NTU25.centre)
     memory[:] = b"7" * len(memory)
     for frames in (9, 2):
         data = skeleton(frames, seed=frames)

@@ -12,9 +12,9 @@ import pytest
 
 from smae.data.export.base import export
 from smae.data.prepare.run import prepare
-from smae.data.raw.array_source import told_apart
-from smae.data.raw.matfile import read_array
+from smae.data.raw.array_source import remove_padding
 from smae.data.raw.source import SOURCES
+from smae.data.raw.utd_mhad import read_matlab_array
 from smae.data.store.store import Store, open_store
 from smae.errors import BadRecording, ConfigError, DataError
 from tests import corpora
@@ -229,21 +229,21 @@ def test_two_files_that_may_hold_the_same_clips_are_refused(tmp_path: Path) -> N
 def test_slots_are_told_apart_by_their_bits() -> None:
     rows = np.zeros((6, 2, 25, 3), np.float32)
     rows[:4, 0] = 1
-    assert told_apart(rows, doubled=False).shape == (1, 4, 25, 3)
-    assert told_apart(rows, doubled=True).shape == (2, 4, 25, 3)
+    assert remove_padding(rows, doubled=False).shape == (1, 4, 25, 3)
+    assert remove_padding(rows, doubled=True).shape == (2, 4, 25, 3)
     rows[5, 1, 0, 0] = -0.0
-    assert told_apart(rows, doubled=False).shape == (2, 6, 25, 3)
+    assert remove_padding(rows, doubled=False).shape == (2, 6, 25, 3)
 
 
 def test_matlab_arrays_are_read_and_damaged_files_refused(tmp_path: Path) -> None:
     array = np.random.default_rng(0).normal(size=(20, 3, 7))
     data = imported.write_mat(tmp_path / "a.mat", array).read_bytes()
-    assert np.array_equal(read_array(data, "d_skel"), array)
+    assert np.array_equal(read_matlab_array(data, "d_skel"), array)
     with pytest.raises(BadRecording, match=r"expected a real array other, found \['d_skel'\]"):
-        read_array(data, "other")
+        read_matlab_array(data, "other")
     for cut in range(0, len(data), 97):
         with pytest.raises(BadRecording):
-            read_array(data[:cut], "d_skel")
+            read_matlab_array(data[:cut], "d_skel")
 
 
 def test_ucla_and_utd_bring_their_splits(tmp_path: Path) -> None:

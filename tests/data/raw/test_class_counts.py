@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smae.data.raw.class_counts import class_name, ntu_actions
+from smae.data.raw.labels import class_name, ntu_actions
 
 
 def test_there_are_120_different_names():

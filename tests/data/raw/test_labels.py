@@ -8,8 +8,7 @@ import pytest
 
 from smae.data.prepare.plan import Settings
 from smae.data.prepare.run import prepare
-from smae.data.raw.class_counts import class_names, count_classes, names_note
-from smae.data.raw.labels import NAMES_FILE, read_names
+from smae.data.raw.labels import CLASSES_FILE, class_names, count_classes, names_note, read_class_names
 from smae.data.store.store import open_store
 from smae.data.synthetic.synth import CLASSES, synthesise
 from smae.errors import ConfigError, DataError
@@ -32,13 +31,13 @@ IDS = ("A001", "A002", "A010")
 def test_names_are_read_however_they_are_spelt(tmp_path: Path, text: str, names: dict[str, str]) -> None:
     file = tmp_path / "names.txt"
     file.write_text(text, encoding="utf-8", newline="")
-    assert read_names(file, IDS) == names
+    assert read_class_names(file, IDS) == names
 
 
 def test_ids_without_a_number_are_named_by_themselves_or_not_at_all(tmp_path: Path) -> None:
     file = tmp_path / "names.txt"
     file.write_text("wave1,waving\nhello\n", encoding="utf-8")
-    assert read_names(file, ("wave1", "bow")) == {"wave1": "waving"}
+    assert read_class_names(file, ("wave1", "bow")) == {"wave1": "waving"}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +54,7 @@ def test_what_is_no_list_of_names_is_refused(tmp_path: Path, content: bytes, mes
     file = tmp_path / "names.txt"
     file.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
-        read_names(file, IDS)
+        read_class_names(file, IDS)
     assert message in str(caught.value)
 
 
@@ -71,7 +70,7 @@ def test_synthetic_recordings_bear_their_own_names(tmp_path: Path) -> None:
     name = str(store.clips.name[0])
     file = tmp_path / "raw" / f"{name}.skeleton"
     assert scene_of_raw(file, None, Settings()).title.endswith(own[0])
-    (tmp_path / "raw" / NAMES_FILE).write_bytes(b"\xff")
+    (tmp_path / "raw" / CLASSES_FILE).write_bytes(b"\xff")
     assert scene_of_raw(file, None, Settings()).title.endswith("A001 drink water"), "a picture needs no names"
 
 
@@ -93,7 +92,7 @@ def test_names_are_part_of_what_a_store_is(tmp_path: Path) -> None:
 
 def test_a_file_that_names_nothing_here_is_refused_before_any_work(tmp_path: Path) -> None:
     raw = write_folder(tmp_path / "raw", files(3))
-    (raw / NAMES_FILE).write_text("999,nothing\n", encoding="utf-8")
+    (raw / CLASSES_FILE).write_text("999,nothing\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="names none of the classes that occur, such as A001"):
         prepare(raw, tmp_path / "out.zarr", executor="inline")
     assert not (tmp_path / "out.zarr").exists()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from smae.data.raw.ntu import NtuSource
-from smae.data.raw.source import MAX_BYTES, Inventory, Sample
+from smae.data.raw.recording import MAX_BYTES
+from smae.data.raw.source import Inventory, Sample
 from smae.errors import BadRecording, ConfigError, DataError
 from tests.data.raw_folder import files, names, write_folder, write_zip
 
