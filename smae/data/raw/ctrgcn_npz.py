@@ -1,4 +1,8 @@
-"""The ``.npz`` files of CTR-GCN's scripts and of code that reads the same: x_train, y_train, x_test, y_test."""
+"""The ``.npz`` files of CTR-GCN's scripts and of code that reads the same: x_train, y_train, x_test, y_test.
+
+Arrays are larger than memory, so rows are read one by one, in any order, where no checksum applies.
+``discover`` therefore unpacks each array once and compares its CRC-32 before a row of it is used.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smae import interrupts, progress
 from smae.data.raw.array_source import (
     MAX_CLIPS,
     CleanedSource,
@@ -33,8 +38,8 @@ _DATASETS = {60: "ntu60", 120: "ntu120"}
 _SPLITS = {"cs": "xsub", "csub": "xsub", "xsub": "xsub", "cv": "xview", "xview": "xview"}
 _SPLITS |= {"cset": "xset", "xset": "xset"}
 _LOCAL_HEADER = struct.Struct("<26xHH")
-_LABEL_BLOCK = 2**20
-"""Bytes of labels that are read together, unless one row is larger."""
+_BLOCK = 2**20
+"""Bytes that are unpacked together; of labels at least one row."""
 
 
 class CtrgcnNpzSource(CleanedSource):
@@ -48,11 +53,13 @@ class CtrgcnNpzSource(CleanedSource):
     other_dataset = "ctrgcn"
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return one sample per row; reads the labels and the headers of the arrays."""
+        """Return one sample per row; checks the arrays and reads the labels."""
         file = find_array_file(raw, _SUFFIXES)
         samples: list[Sample] = []
         roles: dict[str, int] = {}
         with open_zip(file) as archive:
+            for name in ("x_train", "y_train", "x_test", "y_test"):
+                _check_array(file, archive, name)
             for half, role in _ROLES.items():
                 rows = Rows(file, archive, f"x_{half}")
                 rows.close()
@@ -119,7 +126,10 @@ class Rows:
             if self._stream is None or start < self._at:
                 self._stream, self._at = self._archive.open(self._info), 0
             while self._at < start:
-                self._at += len(self._stream.read(min(start - self._at, 2**20)))
+                skipped = len(self._stream.read(min(start - self._at, _BLOCK)))
+                if not skipped:
+                    raise EOFError(f"the array ends after {self._at} bytes, before row {row}")
+                self._at += skipped
             data = self._stream.read(self.row_bytes)
             self._at += len(data)
         return np.frombuffer(data, self.dtype).reshape(self.shape[1:])
@@ -169,6 +179,30 @@ def _member_info(file: Path, archive: zipfile.ZipFile, name: str) -> zipfile.Zip
     return info
 
 
+def _check_array(file: Path, archive: zipfile.ZipFile, name: str) -> None:
+    """Unpack a whole array and compare its size and CRC-32 with the zip's directory.
+
+    Raises:
+        DataError: no such array, or it is damaged.
+    """
+    info, size = _member_info(file, archive, name), 0
+    try:
+        with (
+            progress.task(f"check {name}", total=info.file_size >> 20, unit="MB") as task,
+            archive.open(info) as member,
+        ):
+            # zipfile compares the CRC-32 at the end. An empty read ends the loop, whatever size the
+            # directory claims.
+            while block := member.read(_BLOCK):
+                size += len(block)
+                task.update(size >> 20)
+                interrupts.check()
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{file}!{name}: damaged ({error}): copy or download the file again") from error
+    if size != info.file_size:
+        raise DataError(f"{file}!{name}: damaged (the zip's directory says {info.file_size} bytes, found {size})")
+
+
 def _read_header(file: Path, archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     """Return shape, type and header size of an array.
 
@@ -203,7 +237,7 @@ def _labels(file: Path, archive: zipfile.ZipFile, name: str, *, count: int) -> t
         )
     labels = np.empty(count, np.int64)
     # In blocks: one-hot labels of doubles take a thousand times the memory of class numbers.
-    step = max(1, _LABEL_BLOCK // (columns * dtype.itemsize))
+    step = max(1, _BLOCK // (columns * dtype.itemsize))
     try:
         with archive.open(_member_info(file, archive, name)) as member:
             member.read(header)

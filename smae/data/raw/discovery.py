@@ -100,11 +100,16 @@ class FileReader:
         if sample.path not in self._archives:
             self._archives[sample.path] = self._open(sample.path)
         handle = self._archives[sample.path]
-        header = os.pread(handle, _LOCAL_HEADER.size, entry.offset)
+        header = os.pread(handle, _LOCAL_HEADER.size + 4 * len(sample.member), entry.offset)
         if len(header) < _LOCAL_HEADER.size or not header.startswith(_LOCAL_MAGIC):
             raise BadRecording("zip-damaged", "cannot be unpacked: no member begins where the zip's directory says")
-        _, name, extra = _LOCAL_HEADER.unpack(header)
-        data = self._read(handle, entry.size, entry.offset + _LOCAL_HEADER.size + name + extra)[: entry.size]
+        _, name_size, extra_size = _LOCAL_HEADER.unpack_from(header)
+        start = _LOCAL_HEADER.size + name_size
+        # No checksum covers a member's name, but it is written twice: here and in the directory.
+        name = sample.member.replace("\\", "/").rsplit("/", 1)[-1]
+        if not any(header[:start].endswith(name.encode(code, "replace")) for code in ("utf-8", "cp437")):
+            raise BadRecording("zip-damaged", "its name is not the one in the zip's directory")
+        data = self._read(handle, entry.size, entry.offset + start + extra_size)[: entry.size]
         unpacked = _inflate(data, sample.size) if entry.deflated else bytes(data)
         if isal_zlib.crc32(unpacked) != entry.crc:
             raise BadRecording("zip-damaged", "cannot be unpacked: its CRC-32 is not the one in the zip's directory")

@@ -74,6 +74,33 @@ def test_hdf5_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
         SOURCES.get("hdf5")().discover(tmp_path / "bad.h5")
 
 
+def test_hdf5_checksums_are_compared(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    export(imported.store(tmp_path / "first.zarr", count=8), path, format="hdf5")
+    intact = path.read_bytes()
+
+    def flip(dataset: str) -> None:
+        path.write_bytes(intact)
+        with h5py.File(path) as file:
+            chunk = file[dataset].id.get_chunk_info(0)
+        data = bytearray(intact)
+        data[chunk.byte_offset + chunk.size // 2] ^= 1
+        path.write_bytes(data)
+
+    for dataset in ("joints", "state"):
+        flip(dataset)
+        source = SOURCES.get("hdf5")()
+        samples, reader = source.discover(path).samples, source.reader(path)
+        for sample in samples:
+            with pytest.raises(BadRecording, match="io: cannot be read"):
+                reader.read(sample)
+        reader.close()
+    for dataset in ("clips/label", "clips/name"):
+        flip(dataset)
+        with pytest.raises(DataError, match=r"a\.h5: not a store that smae exported"):
+            SOURCES.get("hdf5")().discover(path)
+
+
 def test_pyskl_comes_back_within_its_half_precision(tmp_path: Path) -> None:
     first = imported.store(tmp_path / "first.zarr", count=20)
     export(first, tmp_path / "a.pkl", format="pyskl")
