@@ -14,8 +14,8 @@ told tell tells telling nobody whoever whomever whence thence whatever parted bo
 workshop workplace exam exams shelf judge judged judges judging travel travels travelled journey reckon reckoned
 spoil spoiled spoilt honest honesty outright
 """
-BANNED = WORDS.split()
-PATTERN = re.compile(rf"(?<![A-Za-z])({'|'.join(BANNED)})(?![a-z])", re.IGNORECASE)
+BANNED = [spelling for word in WORDS.split() for spelling in (word, word.capitalize())]
+PATTERN = re.compile(rf"(?<![A-Za-z])({'|'.join(BANNED)})(?![a-z])")
 ENDINGS = (".py", ".md", ".html", ".js", ".css", ".toml", ".yml", ".yaml")
 
 
