@@ -89,8 +89,13 @@ def evaluate(evaluation: Evaluation, run: Path, *, data: Path, seed: int, say: S
     """Return what an evaluation finds about a run's encoder."""
     began = time.monotonic()
     _, found = smae.evaluate(
-        checkpoint=run, data=data, modes=evaluation.modes, sets=evaluation.sets, baselines=seed < evaluation.baselines, device="cpu",
+        checkpoint=run,
+        data=data,
+        modes=evaluation.modes,
+        sets=evaluation.sets,
+        baselines=seed < evaluation.baselines,
+        device="cpu",
         say=say,
-    )  # fmt: skip
+    )
     scores = tuple(Score(evaluation.label(row.mode, row.selection), row.what, row.top1) for row in found.rows)
     return ProbeResults(evaluation.modes, evaluation.sets, round(time.monotonic() - began, 1), scores)
