@@ -8,39 +8,22 @@ from __future__ import annotations
 from smae.api.around import doctor, status
 from smae.api.drawing import view
 from smae.api.judging import ensemble, evaluate, report
-from smae.api.stores import (
-    classes,
-    dataset_card,
-    explain,
-    export,
-    find_store,
-    info,
-    open_store,
-    prepare,
-    verify,
-)
+from smae.api.stores import explain, prepare
 from smae.api.training import pretrain
 from smae.api.weights import embed, export_encoder, load_encoder, predict
 
 __all__ = [
-    "classes",
-    "dataset_card",
     "doctor",
     "embed",
     "ensemble",
     "evaluate",
     "explain",
-    "export",
     "export_encoder",
-    "find_store",
-    "info",
     "load_encoder",
-    "open_store",
     "predict",
     "prepare",
     "pretrain",
     "report",
     "status",
-    "verify",
     "view",
 ]
