@@ -40,7 +40,7 @@ def raw(tmp_path_factory):
     return synthesise(out, seed=3, **SMALL)
 
 
-def places(act, *, size=1.0, mirrored=False):
+def joints(act, *, size=1.0, mirrored=False):
     motion = perform(act, phase=PHASE, size=size)
     return forward(make_body(1.75), motion.mirrored() if mirrored else motion)
 
@@ -89,7 +89,7 @@ def test_hard_data_hold_every_kind_of_fault(tmp_path):
     assert min(min(count.values()) for count in counts) <= 11, "no phantom that the length rule removes"
 
 
-def test_the_same_arguments_give_the_same_bytes_whatever_the_hash_seed(raw, tmp_path):
+def test_the_same_arguments_give_the_same_bytes_under_any_hash_seed(raw, tmp_path):
     code = (
         "from pathlib import Path; from smae.data.synthetic.synth import synthesise; "
         f"synthesise(Path('raw'), seed=3, **{SMALL})"
@@ -158,7 +158,7 @@ def test_numbers_out_of_range_are_refused_before_anything_is_written(tmp_path, n
 @pytest.mark.parametrize(("name", "act"), ACTS, ids=[f"{n}-{i}" for i, (n, _) in enumerate(ACTS)])
 def test_bodies_keep_their_bones_their_feet_on_the_floor_and_human_speed(name, act):
     body = make_body(1.75)
-    xyz = places(act)
+    xyz = joints(act)
     for child, parent in TREE:
         bones = np.linalg.norm(xyz[:, child] - xyz[:, parent], axis=-1)
         np.testing.assert_allclose(bones, np.linalg.norm(body.rest[child] - body.rest[parent]), atol=1e-9)
@@ -171,14 +171,14 @@ def test_bodies_keep_their_bones_their_feet_on_the_floor_and_human_speed(name, a
 
 def test_hands_go_where_the_action_needs_them():
     acts = dict(ACTS)
-    drink = places(acts["drink"])
+    drink = joints(acts["drink"])
     reach = np.linalg.norm(drink[:, JOINT["right hand"]] - drink[:, JOINT["head"]], axis=-1)
     assert reach.min() < 0.28  # the hand holds a cup before the mouth
-    clap = places(acts["clap"])
+    clap = joints(acts["clap"])
     apart = np.linalg.norm(clap[:, JOINT["right hand"]] - clap[:, JOINT["left hand"]], axis=-1)
     assert apart.min() < 0.12
     assert apart[20:60].max() > 0.25
-    wave = places(acts["wave"])
+    wave = joints(acts["wave"])
     assert wave[40, JOINT["right hand"], 1] > wave[40, JOINT["head"], 1]
 
 
@@ -187,7 +187,7 @@ def test_the_left_handed_version_is_the_mirror_image():
     order = np.arange(len(NTU25))
     for left, right in NTU25.mirror:
         order[left], order[right] = right, left
-    np.testing.assert_allclose(places(act, mirrored=True), places(act)[:, order] * (-1, 1, 1), atol=1e-9)
+    np.testing.assert_allclose(joints(act, mirrored=True), joints(act)[:, order] * (-1, 1, 1), atol=1e-9)
 
 
 def test_ease_passes_its_keys_and_stays_flat_outside():

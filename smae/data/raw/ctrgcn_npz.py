@@ -191,8 +191,8 @@ def _check_array(file: Path, archive: zipfile.ZipFile, name: str) -> None:
             progress.task(f"check {name}", total=info.file_size >> 20, unit="MB") as task,
             archive.open(info) as member,
         ):
-            # zipfile compares the CRC-32 at the end. An empty read ends the loop, whatever size the
-            # directory claims.
+            # zipfile compares the CRC-32 at the end. An empty read ends the loop, even if the
+            # directory claims more.
             while block := member.read(_BLOCK):
                 size += len(block)
                 task.update(size >> 20)

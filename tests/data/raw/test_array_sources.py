@@ -253,7 +253,7 @@ def test_two_files_that_may_hold_the_same_clips_are_refused(tmp_path: Path) -> N
         SOURCES.get("ctrgcn-npz")().discover(tmp_path)
 
 
-def test_slots_are_told_apart_by_their_bits() -> None:
+def test_padding_is_recognised_by_its_bits() -> None:
     rows = np.zeros((6, 2, 25, 3), np.float32)
     rows[:4, 0] = 1
     assert remove_padding(rows, doubled=False).shape == (1, 4, 25, 3)

@@ -31,7 +31,7 @@ FRAGMENTS = (
 
 
 def equal(a: Recording, b: Recording) -> bool:
-    """Tell whether two recordings hold the same bits."""
+    """Return whether two recordings hold the same bits."""
     arrays = ("frame", "body", "xyz", "state")
     same = all(getattr(a, n).tobytes() == getattr(b, n).tobytes() for n in arrays)
     kinds = all(

@@ -8,7 +8,15 @@ import pytest
 
 from smae.data.prepare.plan import Settings
 from smae.data.prepare.run import prepare
-from smae.data.raw.labels import CLASSES_FILE, class_names, count_classes, names_note, read_class_names
+from smae.data.raw.labels import (
+    CLASSES_FILE,
+    class_name,
+    class_names,
+    count_classes,
+    names_note,
+    ntu_actions,
+    read_class_names,
+)
 from smae.data.store.store import open_store
 from smae.data.synthetic.synth import CLASSES, synthesise
 from smae.errors import ConfigError, DataError
@@ -25,7 +33,7 @@ IDS = ("A001", "A002", "A010")
         ("1, squat\n010; lunge, left\n", {"A001": "squat", "A010": "lunge, left"}),
         ("squat\r\nlunge\r\n", {"A001": "squat", "A002": "lunge"}),
         ("\ufeff# named by hand\n\nA002\tsit → stand\n", {"A002": "sit → stand"}),
-        ("7,nobody does this\n", {}),
+        ("7,no such class\n", {}),
     ],
 )
 def test_names_are_read_however_they_are_spelt(tmp_path: Path, text: str, names: dict[str, str]) -> None:
@@ -58,7 +66,7 @@ def test_what_is_no_list_of_names_is_refused(tmp_path: Path, content: bytes, mes
     assert message in str(caught.value)
 
 
-def test_synthetic_recordings_bear_their_own_names(tmp_path: Path) -> None:
+def test_synthetic_recordings_have_names_of_their_own(tmp_path: Path) -> None:
     synthesise(tmp_path / "raw", actions=2, subjects=2, cameras=1, replications=1, hard=False)
     summary = prepare(tmp_path / "raw", tmp_path / "own.zarr", executor="inline")
     assert (summary.found, summary.ignored) == (4, 0), "the list of names is no stray file"
@@ -96,3 +104,34 @@ def test_a_file_that_names_nothing_here_is_refused_before_any_work(tmp_path: Pat
     with pytest.raises(ConfigError, match="names none of the classes that occur, such as A001"):
         prepare(raw, tmp_path / "out.zarr", executor="inline")
     assert not (tmp_path / "out.zarr").exists()
+
+
+def test_there_are_120_different_names():
+    names = ntu_actions()
+    assert len(names) == len(set(names)) == 120
+    assert all(name == name.strip() and name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("A001", "drink water"),
+        ("A013", "tear up paper"),
+        ("A031", "pointing to something with finger"),
+        ("A050", "punching/slapping other person"),
+        ("A060", "walking apart from each other"),
+        ("A061", "put on headphone"),
+        ("A099", "running on the spot"),
+        ("A120", "finger-guessing game (playing rock-paper-scissors)"),
+    ],
+)
+def test_an_id_gets_its_name(label, name):
+    assert class_name("ntu120", label) == f"{label} {name}"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "label"),
+    [("nw-ucla", "A001"), ("ntu60", "wave"), ("ntu120", "A121"), ("ntu120", "A000"), ("ntu60", "")],
+)
+def test_other_classes_stay_as_they_are(dataset, label):
+    assert class_name(dataset, label) == label
