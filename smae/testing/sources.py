@@ -29,7 +29,7 @@ class SourceContract:
     name = ""
 
     def write_raw(self, folder: Path) -> Path:
-        """Write raw data of at least three samples of two classes below ``folder``; return the raw path."""
+        """Write at least three samples of two classes below ``folder``; return the raw path."""
         raise AssertionError("derive from SourceContract and write raw data here")
 
     def found(self, tmp_path: Path) -> tuple[Path, Source, Inventory]:
@@ -88,7 +88,7 @@ class SourceContract:
                 assert one.frame.max() < one.frames
 
     def test_facts_and_splits_describe_the_samples(self, tmp_path: Path) -> None:
-        """Each sample has facts, of at least two classes; splits name samples, and give them 1 or 2."""
+        """Samples have facts, of at least two classes; splits give samples 1 or 2."""
         _, source, inventory = self.found(tmp_path)
         names = {sample.name for sample in inventory.samples}
         facts = [source.facts(sample.name) for sample in inventory.samples]

@@ -1,7 +1,8 @@
 """Shared by sources of cleaned clips: names, labels and splits of array files, and clips as bytes.
 
-Each of these sources reads a sample as the bytes of one ``.npy`` (joints float32 [M, T, V, 3]), followed
-by a second one (state uint8 [M, T, V]) where the data contain it. The store keeps the BLAKE3 of these bytes.
+Each of these sources reads a sample as the bytes of one ``.npy`` (joints float32 [M, T, V, 3]),
+followed by a second one (state uint8 [M, T, V]) where the data contain it. The store keeps the
+BLAKE3 of these bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from smae.data.raw.ntu import NtuSource, parse_name
 from smae.data.raw.recording import MAX_BYTES, MISSING, TRACKED, Clip
-from smae.data.raw.source import Sample
+from smae.data.raw.source import BaseSource, Sample
 from smae.data.store.clip_table import ClipFacts
 from smae.data.store.splits import NTU_PROTOCOLS
 from smae.errors import BadRecording, ConfigError, DataError, NoBody
@@ -35,11 +36,7 @@ _FLAT = {
 
 
 def check_exists(raw: Path) -> None:
-    """Refuse a missing path.
-
-    Raises:
-        ConfigError: nothing at ``raw``.
-    """
+    """Raise ``ConfigError`` for a missing path."""
     if not raw.exists():
         raise ConfigError(f"nothing at {raw}: give the file, or the folder that holds it")
 
@@ -47,9 +44,7 @@ def check_exists(raw: Path) -> None:
 def find_array_file(raw: Path, suffixes: Sequence[str]) -> Path:
     """Return ``raw`` if it is a file, else the only file in it with one of the suffixes.
 
-    Raises:
-        ConfigError: nothing at ``raw``.
-        DataError: no such file in the folder, or several, which may hold the same clips.
+    Several files are a ``DataError``: they may hold the same clips.
     """
     check_exists(raw)
     if raw.is_file():
@@ -62,11 +57,7 @@ def find_array_file(raw: Path, suffixes: Sequence[str]) -> Path:
 
 
 def find_layout(joints: int, coordinates: int = 3, *, where: object) -> Layout:
-    """Return the built-in layout with this number of joints: arrays do not name theirs.
-
-    Raises:
-        DataError: there is none, or the joints are in 2D.
-    """
+    """Return the built-in layout with this number of joints in 3D: arrays do not name theirs."""
     for layout in BUILT_IN:
         if (len(layout), 3) == (joints, coordinates):
             return layout
@@ -93,7 +84,9 @@ def facts_of(name: str, label: int) -> ClipFacts:
 
 def dataset_of(facts: Sequence[ClipFacts], *, otherwise: str) -> str:
     """Return ``ntu60`` or ``ntu120`` if all clips have NTU names, else ``otherwise``."""
-    return NtuSource().dataset(facts) if all(fact.setup > 0 for fact in facts) else otherwise
+    if any(fact.setup <= 0 for fact in facts):
+        return otherwise
+    return NtuSource().dataset(facts)
 
 
 def split_name(short: str, *, dataset: str) -> str:
@@ -103,11 +96,7 @@ def split_name(short: str, *, dataset: str) -> str:
 
 
 def check_names(names: Sequence[str], *, where: object) -> None:
-    """Refuse names that a store cannot keep.
-
-    Raises:
-        DataError: empty, too long, not printable ASCII, or a duplicate.
-    """
+    """Raise ``DataError`` for names that a store cannot keep, and for duplicates."""
     seen: set[str] = set()
     for name in names:
         if not (0 < len(name) <= MAX_NAME and name.isascii() and name.isprintable()):
@@ -120,11 +109,7 @@ def check_names(names: Sequence[str], *, where: object) -> None:
 
 
 def array_sample(file: Path, name: str, member: str, size: int) -> Sample:
-    """Return a sample inside an array file.
-
-    Raises:
-        DataError: it claims more bytes than a clip can have.
-    """
+    """Return a sample inside an array file; refuse one larger than any clip."""
     if size > MAX_BYTES:
         raise DataError(f"{file}: clip {name} takes {size:,} bytes; at most {MAX_BYTES:,} are read")
     return Sample(name=name, path=file.name, member=member, size=size)
@@ -151,7 +136,7 @@ def pack_padded(slots: NDArray[np.float32], *, doubled: bool) -> bytes:
 
 
 def remove_padding(slots: NDArray[np.float32], *, doubled: bool) -> NDArray[np.float32]:
-    """Return [M, T, V, 3] of slots [T', 2, V, 3]: cut trailing zeros, and a slot without a second body.
+    """Return [M, T, V, 3] of slots [T', 2, V, 3], without trailing zeros and an empty slot.
 
     Bits are compared, not values, so that an export writes the same rows again.
 
@@ -172,7 +157,7 @@ def remove_padding(slots: NDArray[np.float32], *, doubled: bool) -> NDArray[np.f
 
 
 def unpack(data: bytes, *, max_range: float, gaps: bool = False) -> Clip:
-    """Return the clip of a sample's bytes; without a state, rows of zeros are ``MISSING``, others tracked.
+    """Return the clip of a sample's bytes; without states, rows of zeros are ``MISSING``.
 
     Args:
         data: returned by ``pack``.
@@ -218,33 +203,16 @@ def _next_array(file: io.BytesIO) -> NDArray[Any]:
     return array
 
 
-class CleanedSource:
-    """Shared by the sources of cleaned clips: facts, splits and layout as ``discover`` found them."""
+class CleanedSource(BaseSource):
+    """Shared by the sources of cleaned clips."""
 
-    layout: Layout
     cleaned: str | None = "reference"
     other_dataset = "imported"
-
-    def __init__(self) -> None:
-        self._facts: dict[str, ClipFacts] = {}
-        self._splits: dict[str, dict[str, int]] = {}
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Clip:
         """Return the clip of one sample."""
         return unpack(data, max_range=max_range, gaps=self.cleaned == "exact")
 
-    def facts(self, name: str) -> ClipFacts:
-        """Return class, subject, camera and so on of a sample."""
-        return self._facts[name]
-
-    def splits(self) -> dict[str, dict[str, int]]:
-        """Return the splits that come with the data."""
-        return self._splits
-
     def dataset(self, facts: Sequence[ClipFacts]) -> str:
         """Return the name of the data set."""
         return dataset_of(facts, otherwise=self.other_dataset)
-
-    def missing(self) -> frozenset[str]:
-        """Return none: the authors of the files have left them out."""
-        return frozenset()

@@ -1,4 +1,4 @@
-"""The ``.npz`` files of CTR-GCN's scripts and of code that reads the same: x_train, y_train, x_test, y_test.
+"""The ``.npz`` files of CTR-GCN's scripts: arrays x_train, y_train, x_test and y_test.
 
 Arrays are larger than memory, so rows are read one by one, in any order, where no checksum applies.
 ``discover`` therefore unpacks each array once and compares its CRC-32 before a row of it is used.
@@ -17,16 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae import interrupts, progress
-from smae.data.raw.array_source import (
-    MAX_CLIPS,
-    CleanedSource,
-    array_sample,
-    facts_of,
-    find_array_file,
-    find_layout,
-    pack_padded,
-    split_name,
-)
+from smae.data.raw import array_source as arrays
 from smae.data.raw.discovery import open_zip
 from smae.data.raw.source import Inventory, Sample
 from smae.data.store.splits import TEST, TRAIN
@@ -42,8 +33,8 @@ _BLOCK = 2**20
 """Bytes that are unpacked together; of labels at least one row."""
 
 
-class CtrgcnNpzSource(CleanedSource):
-    """One ``.npz``: x float [N, T, 2 x V x 3], zero-padded; y [N, classes] one-hot, or [N] class numbers.
+class CtrgcnNpzSource(arrays.CleanedSource):
+    """One ``.npz``: x float [N, T, 2 x V x 3], zero-padded; y one-hot [N, classes] or numbers [N].
 
     Clips are named ``train-000000`` ... after their half and row. 60 columns of y make the data set
     ``ntu60``, 120 ``ntu120`` (with single bodies in both slots). The split is named after the file
@@ -54,7 +45,7 @@ class CtrgcnNpzSource(CleanedSource):
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
         """Return one sample per row; checks the arrays and reads the labels."""
-        file = find_array_file(raw, _SUFFIXES)
+        file = arrays.find_array_file(raw, _SUFFIXES)
         samples: list[Sample] = []
         roles: dict[str, int] = {}
         with open_zip(file) as archive:
@@ -65,15 +56,15 @@ class CtrgcnNpzSource(CleanedSource):
                 rows.close()
                 if rows.shape[2] % 6:
                     raise DataError(f"{file}: {rows.shape[2]} numbers a frame: expected 2 x joints x 3, such as 150")
-                self.layout = find_layout(rows.shape[2] // 6, where=file)
+                self.layout = arrays.find_layout(rows.shape[2] // 6, where=file)
                 labels, columns = _labels(file, archive, f"y_{half}", count=rows.shape[0])
                 self._dataset = _DATASETS.get(columns, self.other_dataset)
                 for row, label in enumerate(labels.tolist()):
                     name = f"{half}-{row:06}"
-                    samples.append(array_sample(file, name, f"x_{half}", rows.row_bytes))
-                    self._facts[name], roles[name] = facts_of(name, label), role
+                    samples.append(arrays.array_sample(file, name, f"x_{half}", rows.row_bytes))
+                    self._facts[name], roles[name] = arrays.facts_of(name, label), role
         word = re.split(r"[^a-z]+", file.stem.lower())[-1]
-        self._splits = {split_name(_SPLITS.get(word, "npz"), dataset=self._dataset): roles}
+        self._splits = {arrays.split_name(_SPLITS.get(word, "npz"), dataset=self._dataset): roles}
         return Inventory(tuple(sorted(samples)), (), 0, "rows of x_train and x_test")
 
     def dataset(self, facts: Any) -> str:
@@ -82,7 +73,7 @@ class CtrgcnNpzSource(CleanedSource):
 
     def reader(self, raw: Path) -> NpzReader:
         """Return a reader of the rows."""
-        return NpzReader(find_array_file(raw, _SUFFIXES))
+        return NpzReader(arrays.find_array_file(raw, _SUFFIXES))
 
 
 class Rows:
@@ -102,7 +93,7 @@ class Rows:
         self._stream: IO[bytes] | None = None
         self._at = 0
         self.shape, self.dtype, self._header = _read_header(file, archive, name)
-        if len(self.shape) != 3 or self.dtype.kind != "f" or self.shape[0] > MAX_CLIPS:
+        if len(self.shape) != 3 or self.dtype.kind != "f" or self.shape[0] > arrays.MAX_CLIPS:
             raise DataError(f"{file}!{name}: expected float [N, T, 150], found {self.dtype} {list(self.shape)}")
         self.row_bytes = self.shape[1] * self.shape[2] * self.dtype.itemsize
         if self._header + self.shape[0] * self.row_bytes != self._info.file_size:
@@ -117,7 +108,7 @@ class Rows:
             self._start = self._plain.tell() + sum(sizes) + self._header
 
     def read(self, row: int) -> NDArray[Any]:
-        """Return [T, width] of one row; reading backwards unpacks a compressed array from its start."""
+        """Return [T, width] of one row; reading backwards unpacks again from the start."""
         if self._plain is not None:
             self._plain.seek(self._start + row * self.row_bytes)
             data = self._plain.read(self.row_bytes)
@@ -159,7 +150,7 @@ class NpzReader:
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise BadRecording("io", f"cannot be read: {error}") from error
         slots = row.astype(np.float32, copy=False).reshape(len(row), 2, -1, 3)
-        return pack_padded(slots, doubled=self._doubled)
+        return arrays.pack_padded(slots, doubled=self._doubled)
 
     def close(self) -> None:
         """Close the file."""
@@ -219,7 +210,8 @@ def _read_header(file: Path, archive: zipfile.ZipFile, name: str) -> tuple[tuple
             shape, fortran, dtype = read(member)
             size = member.tell()
     except Exception as error:
-        # NumPy evaluates the header as Python literals, and a hostile one can raise nearly anything.
+        # NumPy evaluates the header as Python literals, and a hostile one can raise nearly
+        # anything.
         raise DataError(f"{where}: not a NumPy array ({str(error)[:100]})") from error
     if fortran or dtype.hasobject:
         raise DataError(f"{where}: an array in Fortran order or of Python objects: save it again as plain floats")
@@ -230,25 +222,27 @@ def _labels(file: Path, archive: zipfile.ZipFile, name: str, *, count: int) -> t
     """Return 0-based labels [count], and the number of columns (0 where y has class numbers)."""
     where = f"{file}!{name}"
     shape, dtype, header = _read_header(file, archive, name)
-    columns = shape[1] if len(shape) == 2 else 1
-    if len(shape) not in (1, 2) or shape[0] != count or dtype.kind not in "fiu" or not 0 < columns <= MAX_CLIPS:
+    columns = shape[1] if len(shape) == 2 else 0
+    fits = len(shape) in (1, 2) and shape[0] == count and 0 not in shape[1:] and columns <= arrays.MAX_CLIPS
+    if not fits or dtype.kind not in "fiu":
         raise DataError(
             f"{where}: expected [{count}, classes] one-hot or [{count}] numbers, found {dtype} {list(shape)}"
         )
     labels = np.empty(count, np.int64)
     # In blocks: one-hot labels of doubles take a thousand times the memory of class numbers.
-    step = max(1, _BLOCK // (columns * dtype.itemsize))
+    width = max(columns, 1) * dtype.itemsize
+    step = max(1, _BLOCK // width)
     try:
         with archive.open(_member_info(file, archive, name)) as member:
             member.read(header)
             for start in range(0, count, step):
                 rows = min(step, count - start)
-                data = member.read(rows * columns * dtype.itemsize)
+                data = member.read(rows * width)
                 y = np.frombuffer(data, dtype).reshape(rows, *shape[1:])
                 labels[start : start + rows] = _class_numbers(y, start, where)
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{where}: damaged: {error}") from error
-    return labels, columns if len(shape) == 2 else 0
+    return labels, columns
 
 
 def _class_numbers(y: NDArray[Any], start: int, where: str) -> NDArray[np.int64]:

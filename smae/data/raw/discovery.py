@@ -1,7 +1,7 @@
 """Finds samples by file name in folders and zips, and reads their bytes without trusting the files.
 
-Only regular files are read, no link leaves the input, sizes are capped, and zip members are unpacked in
-memory and checked against their CRC-32; nothing is extracted to disk.
+Only regular files are read, no link leaves the input, sizes are capped, and zip members are
+unpacked in memory and checked against their CRC-32; nothing is extracted to disk.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from isal import isal_zlib
 
@@ -31,13 +32,15 @@ _RESOURCE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _LOCAL_MAGIC = b"PK\x03\x04"
+_end_record: Any = vars(zipfile)["_EndRecData"]
+"""Parser of a zip's end record; item 4 is the number of members."""
 
 
 class ReadBuffer(mmap.mmap):
     """Memory that one raw file after another is read into, and parsed in.
 
-    ``SLACK`` bytes follow the text, so that kernels may read past its end. The memory is aligned to a
-    page: the kernel copies a file several times slower to an unaligned address (measured).
+    ``SLACK`` bytes follow the text, so that kernels may read past its end. The memory is aligned to
+    a page: the kernel copies a file several times slower to an unaligned address (measured).
 
     Args:
         size: bytes of text that fit.
@@ -47,8 +50,9 @@ class ReadBuffer(mmap.mmap):
 
     def __new__(cls, size: int) -> ReadBuffer:
         """Map anonymous memory, privately: forked workers would write into a shared mapping."""
-        options = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-        return super().__new__(cls, -1, size + cls.SLACK, **options)
+        if not hasattr(mmap, "MAP_PRIVATE"):
+            return super().__new__(cls, -1, size + cls.SLACK)
+        return super().__new__(cls, -1, size + cls.SLACK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
     @property
     def capacity(self) -> int:
@@ -61,7 +65,8 @@ class FileReader:
 
     Args:
         raw: the folder, or the zip itself (its samples have the zip's name as their path).
-        views: return views of a ``ReadBuffer``, valid until the next read, where nothing is unpacked.
+        views: return views of a ``ReadBuffer``, valid until the next read, where nothing is
+            unpacked.
     """
 
     def __init__(self, raw: Path, *, views: bool = False) -> None:
@@ -74,7 +79,10 @@ class FileReader:
     def read(self, sample: Sample) -> bytes | memoryview:
         """Return the bytes of one sample; see ``SampleReader.read``."""
         try:
-            data = self._read_file(sample) if sample.packed is None else self._read_member(sample, sample.packed)
+            if sample.packed is None:
+                data: bytes | memoryview = self._read_file(sample)
+            else:
+                data = self._read_member(sample, sample.packed)
         except OSError as error:
             if error.errno in _RESOURCE_ERRORS:
                 raise EnvironmentFault(f"cannot read {sample.where}: {error.strerror}; lower --workers") from error
@@ -123,7 +131,7 @@ class FileReader:
         return handle
 
     def _read(self, handle: int, size: int, start: int = 0) -> memoryview:
-        """Read ``size`` bytes into the buffer: one more if the file is longer, fewer if it is shorter."""
+        """Read ``size`` bytes into the buffer; one more if the file is longer."""
         if size + 1 > self._buffer.capacity:
             self._buffer = ReadBuffer(size + 1)
         view, at = memoryview(self._buffer), 0
@@ -177,7 +185,7 @@ def find_files(
 
 
 def _walk(root: Path, shown: Path, suffix: str) -> Iterator[tuple[os.DirEntry[str], str]]:
-    """Yield all entries below ``root`` except plain folders, with relative paths; follows no link."""
+    """Yield all entries below ``root`` except folders, with relative paths; follow no link."""
     pending = [""]
     while pending:
         folder = pending.pop()
@@ -263,7 +271,7 @@ class _Search:
             self.samples.append(Sample(name, path, info.filename, info.file_size, entry))
 
     def _sample_name(self, file: str, where: str, size: int) -> str | None:
-        """Return the sample's name in a file's path; without one, count it as ignored or refused."""
+        """Return a file's sample name; without one, count it as ignored or refused."""
         name = file.replace("\\", "/").rsplit("/", 1)[-1]
         if name.endswith(self.suffix) and self.valid(name.removesuffix(self.suffix)):
             return name.removesuffix(self.suffix)
@@ -289,7 +297,14 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         DataError: the directory is damaged: every sample in the zip would be lost.
     """
     try:
-        return zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(path)
+        # A damaged entry can hide those behind it, which zipfile does not notice. Writers without
+        # zip64 count modulo 2^16.
+        declared, found = _end_record(archive.fp)[4], len(archive.infolist())
+        if (declared - found) % 2**16:
+            archive.close()
+            raise zipfile.BadZipFile(f"its directory declares {declared} members and lists {found}")
+        return archive
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
         raise DataError(f"{path}: not a readable zip ({error}): copy it again, or move it out of the folder") from error
     except OSError as error:

@@ -1,11 +1,12 @@
-"""Fast `.skeleton` reader: compiled kernels read well-spelt files, the plain parser reads all others.
+"""Fast `.skeleton` reader: compiled kernels read well-spelt files, the plain parser the rest.
 
 ``scan`` checks every number and separator 64 bytes at a time, without cutting the text into tokens:
-classes of bytes become bit masks, and a rule such as "a dot follows a digit" becomes an ``and`` of two
-masks, one of them shifted. ``count_rows`` walks from frame to frame, so that arrays get their exact size.
-``fill_arrays`` reads the columns that are kept. A kernel gives up on anything rare (NaN, tabs, 400 digits)
-or wrong; the plain parser then reads the file or words the error. So the plain parser alone defines the
-format, and a file that the kernels accept gives the same bits in both.
+classes of bytes become bit masks, and a rule such as "a dot follows a digit" becomes an ``and`` of
+two masks, one of them shifted. ``count_rows`` walks from frame to frame, so that arrays get their
+exact size. ``fill_arrays`` reads the columns that are kept. A kernel gives up on anything rare
+(NaN, tabs, 400 digits) or wrong; the plain parser then reads the file or words the error. So the
+plain parser alone defines the format, and a file that the kernels accept gives the same bits in
+both.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ _DOT, _SPACE, _LF, _CR, _MINUS, _PLUS, _SMALL_E, _BIG_E = (_B(ord(c)) for c in "
 PAD = np.frombuffer(b"\n" + b"0\n" * 128, dtype=np.uint8)
 """Follows a file's text, without its first byte if the text ends in LF.
 
-These are well-spelt lines, so that the last block needs no rule of its own and numbers may be read past
-the end. Lines past the end of the file are not counted.
+These are well-spelt lines, so that the last block needs no rule of its own and numbers may be read
+past the end. Lines past the end of the file are not counted.
 """
 
 
@@ -61,7 +62,8 @@ class _Workspace(threading.local):
     def grow(self, size: int) -> None:
         """Make space for a file of ``size`` bytes."""
         self.text = np.frombuffer(ReadBuffer(size), np.uint8)
-        # Lines shorter than 8 bytes on average cannot be bodies; if the table is full, scan gives up.
+        # Lines shorter than 8 bytes on average cannot be bodies; if the table is full, scan gives
+        # up.
         self.ends = np.empty(size // 8 + 64, np.int32)
         self.spaces = np.empty_like(self.ends)
 
@@ -106,16 +108,18 @@ def read_fast(data: bytes | memoryview, *, max_range: float = MAX_RANGE) -> Reco
     )
     limit = min(max_range, FLOAT32_MAX)
     arrays = (recording.frame, recording.body, recording.xyz, recording.state)
-    return recording if fill_arrays(text, ends, spaces, limit, frames, *arrays) else None
+    if not fill_arrays(text, ends, spaces, limit, frames, *arrays):
+        return None
+    return recording
 
 
 def pad_text(
     data: bytes | memoryview,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]] | None:
-    """Return the arguments of ``scan`` for a file: its text followed by ``PAD``, and two empty tables.
+    """Return arguments of ``scan``: a file's text followed by ``PAD``, and two empty tables.
 
-    They belong to this thread and are valid until its next call. A view of a ``ReadBuffer`` is padded
-    where it is, without a copy. None for files that no kernel reads.
+    They belong to this thread and are valid until its next call. A view of a ``ReadBuffer`` is
+    padded where it is, without a copy. None for files that no kernel reads.
     """
     size = len(data)
     if not 0 < size <= MAX_BYTES or sys.byteorder != "little":
@@ -127,7 +131,7 @@ def pad_text(
     else:
         text = _workspace.text
         text[:size] = np.frombuffer(data, np.uint8)
-    pad = PAD[1:] if data[size - 1] == _LF else PAD
+    pad = PAD[int(data[size - 1] == _LF) :]
     text[size : size + len(pad)] = pad
     return text, _workspace.ends, _workspace.spaces
 
@@ -142,7 +146,8 @@ def _valid_exponent(text: NDArray[np.uint8], at: np.uint64) -> bool:
     start = at
     while _ZERO_CHAR <= text[at] <= _NINE_CHAR:
         at += _ONE
-    # Two digits after at most 126 digits of mantissa cannot reach 1e308; a negative exponent cannot at any length.
+    # Two digits after at most 126 digits of mantissa cannot reach 1e308; a negative exponent cannot
+    # at any length.
     valid = at > start and (negative or at <= start + _U(2))
     return bool(valid and text[at] in (_SPACE, _CR, _LF))
 
@@ -155,10 +160,12 @@ def scan(text: NDArray[np.uint8], size: int | np.uint64, ends: NDArray[np.int32]
         text: uint8, the file followed by ``PAD``.
         size: bytes of the file.
         ends: int32, receives the position of each line's LF.
-        spaces: int32, receives the number of spaces before each line's LF, from the start of the file.
+        spaces: int32, receives the number of spaces before each line's LF, from the start of the
+            file.
     """
     lines, count = 0, _ZERO
-    # The last bit of each class, carried into the next block. The file begins as if after a line end.
+    # The last bit of each class, carried into the next block. The file begins as if after a line
+    # end.
     digit_before = cr_before = sign_before = dot_before = exponent_before = fraction_carry = _ZERO
     gap_before = _ONE
     for at in range(_ZERO, _U(size) + _ONE, _STEP):
@@ -171,7 +178,8 @@ def scan(text: NDArray[np.uint8], size: int | np.uint64, ends: NDArray[np.int32]
         exponent = byte_mask(text, at, _SMALL_E, _SMALL_E) | byte_mask(text, at, _BIG_E, _BIG_E)
         gap = space | lf
 
-        # Bit k of ``after_x`` is set if byte k - 1 is an x; each rule below marks the bytes that break it.
+        # Bit k of ``after_x`` is set if byte k - 1 is an x; each rule below marks the bytes that
+        # break it.
         after_digit = digit << _ONE | digit_before
         after_dot = dot << _ONE | dot_before
         after_cr = cr << _ONE | cr_before
@@ -181,9 +189,9 @@ def scan(text: NDArray[np.uint8], size: int | np.uint64, ends: NDArray[np.int32]
         wrong |= after_cr & ~lf
         wrong |= (after_dot | sign << _ONE | sign_before) & ~digit
         wrong |= sign & ~(gap << _ONE | gap_before | exponent << _ONE | exponent_before)
-        # One dot per number: adding a fraction's first bit to its run of digits carries to the first byte
-        # past the run, which must not be a dot. If the run crosses into the next block, the sum
-        # overflows and the carry goes on there.
+        # One dot per number: adding a fraction's first bit to its run of digits carries to the
+        # first byte past the run, which must not be a dot. If the run crosses into the next block,
+        # the sum overflows and the carry goes on there.
         carried = digit + (after_dot & digit)
         total = carried + fraction_carry
         wrong |= total & ~digit & dot
@@ -226,22 +234,25 @@ def _count(text: NDArray[np.uint8], ends: NDArray[np.int32], line: int | np.int6
     """Return the number of up to 9 digits that is alone in its line, -1 for other lines."""
     start, stop = _line(text, ends, line)
     value, end = parse_digits(text, start, min(stop, start + _U(9)))
-    return np.int64(value) if end == stop else np.int64(-1)
+    if end != stop:
+        return np.int64(-1)
+    return np.int64(value)
 
 
 @inlined
 def _tracking_state(text: NDArray[np.uint8], stop: np.uint64) -> np.int64:
     """Return the last field of a line if it is 0, 1 or 2, else -1."""
     state = text[stop - _ONE]
-    valid = text[stop - _U(2)] == _SPACE and _ZERO_CHAR <= state <= _TWO_CHAR
-    return np.int64(state - _ZERO_CHAR) if valid else np.int64(-1)
+    if text[stop - _U(2)] != _SPACE or state < _ZERO_CHAR or state > _TWO_CHAR:
+        return np.int64(-1)
+    return np.int64(state - _ZERO_CHAR)
 
 
 @inlined
 def _body(
     text: NDArray[np.uint8], ends: NDArray[np.int32], spaces: NDArray[np.int32], line: int
 ) -> tuple[np.uint64, bool]:
-    """Read a body row and the joint count below it; return the body's id and whether both are valid."""
+    """Read a body row and its joint count; return the id and whether both are valid."""
     start, stop = _line(text, ends, line)
     # 19 digits fit 64 bits; longer ids are left to the plain parser.
     id_, end = parse_digits(text, start, min(stop, start + _U(19)))
@@ -251,7 +262,7 @@ def _body(
 
 @njit("UniTuple(int64, 3)(uint8[::1], int32[::1], int64)", allocates=False)
 def count_rows(text: NDArray[np.uint8], ends: NDArray[np.int32], lines: int) -> tuple[np.int64, np.int64, np.int64]:
-    """Walk the counts of a scanned text; return frames (-1 to give up), rows, and frames of many bodies."""
+    """Walk the counts; return frames (-1 to give up), rows, and frames of many bodies."""
     frames, rows, crowded = _count(text, ends, 0), np.int64(0), np.int64(0)
     if frames > MAX_FRAMES:
         return np.int64(-1), rows, crowded
@@ -263,7 +274,9 @@ def count_rows(text: NDArray[np.uint8], ends: NDArray[np.int32], lines: int) -> 
         rows += bodies
         crowded += np.int64(bodies >= MANY_BODIES)
         line += 1 + bodies * (JOINTS + 2)
-    return (frames if line == lines else np.int64(-1)), rows, crowded
+    if line != lines:
+        return np.int64(-1), rows, crowded
+    return frames, rows, crowded
 
 
 @njit(
@@ -282,7 +295,7 @@ def fill_arrays(
     xyz: NDArray[np.float32],
     state: NDArray[np.uint8],
 ) -> bool:
-    """Read the kept columns of a counted text into the arrays of a ``Recording``; False to give up."""
+    """Read the kept columns into the arrays of a ``Recording``; False to give up."""
     line, row = 1, 0
     for number in range(frames):
         bodies = _count(text, ends, line)
@@ -299,8 +312,8 @@ def fill_arrays(
             at = _U(ends[before]) + _ONE
             for joint in range(_ZERO, _U(JOINTS)):
                 stop = _U(ends[before + _ONE])
-                # The spaces after them delimit the numbers, so that the processor starts on one before
-                # the one in front of it is read.
+                # The spaces after them delimit the numbers, so that the processor starts on one
+                # before the one in front of it is read.
                 start, gaps = at, byte_mask(text, at, _SPACE, _SPACE)
                 if popcount(gaps) < _U(3):
                     return False

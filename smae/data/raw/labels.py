@@ -1,4 +1,4 @@
-"""Names of classes: read from a text file among the recordings, or NTU RGB+D's where the ids are NTU's."""
+"""Names of classes: from a text file among the recordings, or NTU RGB+D's for NTU's ids."""
 
 from __future__ import annotations
 
@@ -58,12 +58,10 @@ def class_name(dataset: str, id: str, names: Mapping[str, str] | None = None) ->
         id: of the class.
         names: names by id, as ``smae prepare --classes`` or a ``classes.txt`` gave them.
     """
-    if names:
-        return f"{id} {names[id]}" if id in names else id
-    number = 0
-    if dataset in NTU_DATASETS and id[1:].isdecimal():
-        number = int(id[1:])
-    return f"{id} {ntu_actions()[number - 1]}" if 0 < number <= len(ntu_actions()) else id
+    if not names and dataset in NTU_DATASETS:
+        names = {f"A{number:03}": name for number, name in enumerate(ntu_actions(), 1)}
+    name = (names or {}).get(id)
+    return f"{id} {name}" if name else id
 
 
 def class_names(store: Store, ids: tuple[str, ...] | None = None) -> list[str]:
@@ -102,8 +100,8 @@ def find_class_file(raw: Path, *, given: Path | None) -> Path | None:
 def read_class_names(path: Path, ids: Iterable[str]) -> dict[str, str]:
     """Read the names of the classes ``ids`` from a UTF-8 text file.
 
-    A line is ``A013,tear up paper``, ``13,tear up paper``, or the name alone, which then belongs to the
-    class with the line's number. The number of a class is the one its id ends in.
+    A line is ``A013,tear up paper``, ``13,tear up paper``, or the name alone, which then belongs to
+    the class with the line's number. The number of a class is the one its id ends in.
 
     Raises:
         ConfigError: no such file, not text, or two names for one class.
@@ -118,8 +116,9 @@ def read_class_names(path: Path, ids: Iterable[str]) -> dict[str, str]:
     for number, line in enumerate((line.strip() for line in lines), 1):
         if not line or line.startswith("#"):
             continue
-        match = _LINE.fullmatch(line)
-        key, name = (match[1], match[2].strip()) if match else (str(number), line)
+        key, name = str(number), line
+        if match := _LINE.fullmatch(line):
+            key, name = match[1], match[2].strip()
         if len(name) > _MAX_NAME or not name.isprintable():
             raise ConfigError(
                 f"{path}:{number}: expected a name of at most {_MAX_NAME} printable characters: {_REMEDY}"
@@ -129,10 +128,9 @@ def read_class_names(path: Path, ids: Iterable[str]) -> dict[str, str]:
             raise ConfigError(f"{path}:{number}: {message}")
     found = {}
     for id_ in ids:
-        ending = _NUMBER.search(id_)
-        name = listed.get(_key(id_)) or (listed.get(_key(ending[0]), "") if ending else "")
-        if name:
-            found[id_] = name
+        for key in (id_, *_NUMBER.findall(id_)):
+            if name := listed.get(_key(key), ""):
+                found.setdefault(id_, name)
     return found
 
 

@@ -1,9 +1,9 @@
-"""NTU RGB+D: files ``SsssCcccPpppRrrrAaaa.skeleton`` in folders and zips, found by name, never by folder."""
+"""NTU RGB+D: files ``SsssCcccPpppRrrrAaaa.skeleton`` in folders and zips."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -11,10 +11,9 @@ from pathlib import Path
 
 from smae.data.raw.discovery import FileReader, find_files
 from smae.data.raw.recording import Recording
-from smae.data.raw.source import Inventory
+from smae.data.raw.source import BaseSource, Inventory
 from smae.data.store.clip_table import ClipFacts
 from smae.data.store.splits import NTU60_SETUPS
-from smae.skeleton import NTU25
 
 SUFFIX = ".skeleton"
 NTU60_ACTIONS = 60
@@ -46,8 +45,8 @@ class SampleName:
 def parse_name(text: str) -> SampleName | None:
     """Return the numbers of an NTU name, None for other text.
 
-    Only the form counts: five letters with three ASCII digits each, none of the numbers 0. Numbers beyond
-    NTU's own are accepted, so that other recordings may use such names.
+    Only the form counts: five letters with three ASCII digits each, none of the numbers 0. Numbers
+    beyond NTU's own are accepted, so that other recordings may use such names.
     """
     match = _NAME.fullmatch(text)
     return None if match is None else SampleName(*map(int, match.groups()))
@@ -55,7 +54,7 @@ def parse_name(text: str) -> SampleName | None:
 
 @cache
 def ntu_missing() -> frozenset[str]:
-    """Return the 535 samples without usable skeletons that every published NTU-120 result leaves out.
+    """Return the 535 samples that every published NTU-120 result leaves out.
 
     The 302 names of NTU-60 are those of them with setup 17 or less.
     """
@@ -63,11 +62,8 @@ def ntu_missing() -> frozenset[str]:
     return frozenset(text.split())
 
 
-class NtuSource:
+class NtuSource(BaseSource):
     """The NTU RGB+D family, and any other recordings with such names and files."""
-
-    layout = NTU25
-    cleaned: str | None = None
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
         """Return the samples under a folder (its sub-folders and zips) or inside one zip."""
@@ -91,24 +87,14 @@ class NtuSource:
         return read_skeleton(data, strict=strict, max_range=max_range)
 
     def facts(self, name: str) -> ClipFacts:
-        """Return the numbers in a sample's name; its last four characters are the action id."""
+        """Return the numbers in a sample's name; NTU's protocols follow from them."""
         numbers = parse_name(name)
         assert numbers is not None, "discover accepts only names of this form"
-        return ClipFacts(
-            name=name,
-            action=f"A{numbers.action:03}",
-            subject=numbers.subject,
-            camera=numbers.camera,
-            setup=numbers.setup,
-            replication=numbers.replication,
-        )
-
-    def splits(self) -> Mapping[str, Mapping[str, int]]:
-        """Return none: NTU's protocols follow from the names."""
-        return {}
+        others = {key: value for key, value in vars(numbers).items() if key != "action"}
+        return ClipFacts(name, f"A{numbers.action:03}", **others)
 
     def dataset(self, facts: Sequence[ClipFacts]) -> str:
-        """Return ``ntu60`` if all setups are in its 17 and all actions in its 60, else ``ntu120``."""
+        """Return ``ntu60`` for setups up to 17 and actions up to 60, else ``ntu120``."""
         small = all(fact.setup <= NTU60_SETUPS and int(fact.action[1:]) <= NTU60_ACTIONS for fact in facts)
         return "ntu60" if small else "ntu120"
 

@@ -1,8 +1,8 @@
-"""Kernels that read numbers in ASCII text: bytes are classified 64 at a time, digits converted 8 at a time.
+"""Kernels that read numbers in ASCII text: 64 bytes are classified, 8 digits converted at a time.
 
-Classes of bytes become bits of one integer (Langdale and Lemire, "Parsing gigabytes of JSON per second",
-VLDB Journal 28, 2019, sections 3.1 and 3.2). The first four functions are plain Python, which defines
-them; compiled kernels get the LLVM code below instead.
+Classes of bytes become bits of one integer (Langdale and Lemire, "Parsing gigabytes of JSON per
+second", VLDB Journal 28, 2019, sections 3.1 and 3.2). The first four functions are plain Python,
+which defines them; compiled kernels get the LLVM code below instead.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _POWERS = np.array([10.0**k for k in range(23)])
 
 
 def byte_mask(text: NDArray[np.uint8], at: int | np.uint64, low: np.uint8, high: np.uint8) -> np.uint64:
-    """Return 64 bits: bit k is set if ``low <= text[at + k] <= high``. The caller checks the bounds."""
+    """Return 64 bits: bit k is set if ``low <= text[at + k] <= high``. Unchecked bounds."""
     block = text[int(at) : int(at) + BLOCK]
     return np.uint64(np.packbits((block >= low) & (block <= high), bitorder="little").view(np.uint64)[0])
 
@@ -121,8 +121,9 @@ _overload(popcount)(lambda bits: lambda bits: _popcount(bits))
 def _eight_digits(digits: np.uint64) -> np.uint64:
     """Return the number of 8 decimal digits, one per byte, the first one lowest.
 
-    Neighbours are joined to pairs, pairs to fours, fours to eight, by three multiplications (Lemire,
-    "Number parsing at a gigabyte per second", Software: Practice and Experience 51, 2021, section 3).
+    Neighbours are joined to pairs, pairs to fours, fours to eight, by three multiplications
+    (Lemire, "Number parsing at a gigabyte per second", Software: Practice and Experience 51, 2021,
+    section 3).
     """
     digits = digits * _PAIRS >> _EIGHT & _PAIR_MASK
     digits = digits * _QUADS >> _SIXTEEN & _QUAD_MASK
@@ -131,9 +132,9 @@ def _eight_digits(digits: np.uint64) -> np.uint64:
 
 @inlined
 def _leading_digits(digits: np.uint64) -> np.uint64:
-    """Return how many of 8 bytes, each xor-ed with ASCII ``0``, are digits before the first other byte."""
-    # Adding 0x76 sets the high bit of a byte above 9. The text is ASCII (``scan`` checked it), so that
-    # no sum overflows into the next byte.
+    """Return the number of leading digits in 8 bytes, each xor-ed with ASCII ``0``."""
+    # Adding 0x76 sets the high bit of a byte above 9. The text is ASCII (``scan`` checked it), so
+    # that no sum overflows into the next byte.
     return trailing_zeros((digits + _OVER_NINE) & _HIGH_BITS) >> _U(3)
 
 
@@ -141,9 +142,9 @@ def _leading_digits(digits: np.uint64) -> np.uint64:
 def parse_short_number(text: NDArray[np.uint8], at: np.uint64, end: np.uint64) -> tuple[float, bool]:
     """Read the number from ``at`` to ``end`` if it has 1 + up to 14 or up to 7 + up to 8 digits.
 
-    The digits form an integer below 2^53 and the power of ten is below 10^23: both are exact doubles, so
-    that one division rounds correctly (Clinger, "How to read floating point numbers accurately", PLDI
-    1990).
+    The digits form an integer below 2^53 and the power of ten is below 10^23: both are exact
+    doubles, so that one division rounds correctly (Clinger, "How to read floating point numbers
+    accurately", PLDI 1990).
 
     Returns:
         The number, and whether it was read; if not, it has another form.
@@ -163,7 +164,9 @@ def parse_short_number(text: NDArray[np.uint8], at: np.uint64, end: np.uint64) -
                 whole = whole * 10 + np.int64(text[at + _TWO + power] - _ZERO_CHAR)
                 power += _ONE
         value = np.float64(whole) / _POWERS[power]
-        return (-value if minus else value), at + _TWO + power == end
+        if minus:
+            value = -value
+        return value, at + _TWO + power == end
     digits = load_word(text, at) ^ _ASCII_ZEROS
     width = _leading_digits(digits)
     if width in (_ZERO, _EIGHT):
@@ -176,8 +179,10 @@ def parse_short_number(text: NDArray[np.uint8], at: np.uint64, end: np.uint64) -
         whole = whole * _TENS[power] + np.int64(_eight_digits(digits << (_EIGHT - power) * _EIGHT))
         at += power + _ONE
     value = np.float64(whole) / _POWERS[power]
+    if minus:
+        value = -value
     # Characters left before the end (an exponent, more digits) mean another form.
-    return (-value if minus else value), at == end
+    return value, at == end
 
 
 @inlined
@@ -194,8 +199,8 @@ def parse_digits(text: NDArray[np.uint8], at: np.uint64, stop: np.uint64) -> tup
 def parse_number(text: NDArray[np.uint8], at: np.uint64, end: np.uint64) -> tuple[float, bool]:
     """Read a number of any accepted spelling, one character at a time.
 
-    The spelling itself was checked by ``scan``. Numbers that one multiplication or division cannot round
-    correctly are not read.
+    The spelling itself was checked by ``scan``. Numbers that one multiplication or division cannot
+    round correctly are not read.
 
     Returns:
         The number, and whether it was read.
@@ -222,4 +227,6 @@ def parse_number(text: NDArray[np.uint8], at: np.uint64, end: np.uint64) -> tupl
         return 0.0, False
     value = np.float64(mantissa)
     value = value / _POWERS[-power] if power < 0 else value * _POWERS[power]
-    return (-value if minus else value), True
+    if minus:
+        value = -value
+    return value, True

@@ -1,10 +1,9 @@
-"""Northwestern-UCLA: JSON files ``aAA_sSS_eEE_vVV.json`` of 20 Kinect v1 joints (Wang et al., CVPR 2014)."""
+"""Northwestern-UCLA: JSON files of 20 Kinect v1 joints (Wang et al., CVPR 2014)."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,14 +17,15 @@ TRAIN_VIEWS = (1, 2)
 
 
 class NwUclaSource(SingleBodySource):
-    """The JSON files of CTR-GCN's NW-UCLA experiments: ``{"skeletons": [T][20][3], "label": 1-10, ...}``.
+    """CTR-GCN's JSON files of NW-UCLA: ``{"skeletons": [T][20][3], "label": 1-10, ...}``.
 
-    Action numbers skip 7 and 10, so that the sorted action ids are the ten labels. Cross-view: views 1
-    and 2 train.
+    Action numbers skip 7 and 10, so that the sorted action ids are the ten labels. Cross-view:
+    views 1 and 2 train.
     """
 
     form = re.compile(r"a([0-9]{2})_s([0-9]{2})_e([0-9]{2})_v([0-9]{2})")
     suffix = ".json"
+    split, dataset_name = "xview", "nw-ucla"
     example = "a01_s02_e00_v03.json"
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
@@ -37,15 +37,8 @@ class NwUclaSource(SingleBodySource):
             raise BadRecording("json", message) from error
         return single_body_recording(xyz, layout=self.layout, strict=strict, max_range=max_range)
 
-    def facts(self, name: str) -> ClipFacts:
-        """Return the numbers in a sample's name; the view is the camera, the episode the replication."""
-        action, subject, episode, view = self.numbers(name)
-        return ClipFacts(name, f"A{action:03}", subject=subject, camera=view, replication=episode)
-
-    def splits(self) -> dict[str, dict[str, int]]:
-        """Return ``xview``."""
-        return {"xview": {name: TRAIN if self.numbers(name)[3] in TRAIN_VIEWS else TEST for name in self.names}}
-
-    def dataset(self, facts: Sequence[ClipFacts]) -> str:
-        """Return ``nw-ucla``."""
-        return "nw-ucla"
+    def describe(self, name: str, *numbers: int) -> tuple[ClipFacts, int]:
+        """The view is the camera, the episode the replication."""
+        action, subject, episode, view = numbers
+        facts = ClipFacts(name, f"A{action:03}", subject=subject, camera=view, replication=episode)
+        return facts, TRAIN if view in TRAIN_VIEWS else TEST

@@ -1,9 +1,9 @@
 """PKU-MMD: long videos with marked actions; each marked action is one sample (Liu et al., 2017).
 
-A folder holds, at any depth, the skeletons (``0002-L.txt``: one line per frame, 2 bodies x 25 joints x
-3 metres), in another folder the labels under the same names (lines of ``label,start,end,confidence``;
-frames from 0, end excluded, which is assumed), and split files (``cross-subject.txt``, ``cross-view.txt``:
-the names of the training videos on the second line).
+A folder holds, at any depth, the skeletons (``0002-L.txt``: one line per frame, 2 bodies x 25
+joints x 3 metres), in another folder the labels under the same names (lines of
+``label,start,end,confidence``; frames from 0, end excluded, which is assumed), and split files
+(``cross-subject.txt``, ``cross-view.txt``: the names of the training videos on the second line).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from smae.data.raw.recording import TRACKED, Recording
-from smae.data.raw.source import Inventory, Refused, Sample
+from smae.data.raw.source import BaseSource, Inventory, Refused, Sample
 from smae.data.store.clip_table import ClipFacts
 from smae.data.store.splits import TEST, TRAIN
 from smae.errors import BadRecording, ConfigError, DataError
@@ -28,15 +28,10 @@ _FIELDS = 150
 _MAX_VIDEO = 512 * 2**20
 
 
-class PkuMmdSource:
-    """PKU-MMD I or II, unpacked as it is distributed."""
+class PkuMmdSource(BaseSource):
+    """PKU-MMD I or II, unpacked as it is distributed; cameras are 1 for L, 2 for M, 3 for R."""
 
-    layout = NTU25
-    cleaned: str | None = None
-
-    def __init__(self) -> None:
-        self._facts: dict[str, ClipFacts] = {}
-        self._splits: dict[str, dict[str, int]] = {}
+    dataset_name = "pku-mmd"
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
         """Return one sample per marked action; reads the labels, not the skeletons."""
@@ -60,7 +55,7 @@ class PkuMmdSource:
         return Inventory(tuple(sorted(samples)), tuple(refused), len(texts) - 2 * len(pairs), looked_for)
 
     def _actions(self, video: str, path: str, size: int, labels: Path) -> list[Sample]:
-        """Return the samples of one video: the member is the range of frames, the size a share of the file."""
+        """Return the samples of one video; the member is the range of frames."""
         samples = []
         lines = [line for line in labels.read_text("ascii").splitlines() if line.strip()]
         marks = [_MARK.fullmatch(line) for line in lines]
@@ -96,25 +91,9 @@ class PkuMmdSource:
         state = np.full(rows.shape[:2], TRACKED, np.uint8)
         return Recording(len(xyz), frame.astype(np.int32), body.astype(np.uint64), rows, state)
 
-    def facts(self, name: str) -> ClipFacts:
-        """Return class and camera by the labels; the camera is 1 for L, 2 for M, 3 for R."""
-        return self._facts[name]
-
-    def splits(self) -> dict[str, dict[str, int]]:
-        """Return the splits whose files are present."""
-        return self._splits
-
-    def dataset(self, facts: object) -> str:
-        """Return ``pku-mmd``."""
-        return "pku-mmd"
-
-    def missing(self) -> frozenset[str]:
-        """Return none."""
-        return frozenset()
-
 
 class PkuReader:
-    """Reads ranges of lines; keeps the last video's, since the next sample mostly needs the same."""
+    """Reads ranges of lines; keeps the last video, which the next sample mostly needs."""
 
     def __init__(self, raw: Path) -> None:
         self._raw = raw
@@ -143,7 +122,7 @@ class PkuReader:
 
 
 def _pairs(files: list[Path]) -> dict[str, list[Path]]:
-    """Return [labels, skeletons] by video: the larger of two files with one name holds the skeletons."""
+    """Return [labels, skeletons] by video: the larger of its two files has the skeletons."""
     found: dict[str, list[Path]] = {}
     for path in files:
         found.setdefault(path.stem, []).append(path)

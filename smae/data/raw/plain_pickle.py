@@ -1,8 +1,9 @@
-"""Reads pickles of plain data without executing anything: numbers, text, lists, dicts, NumPy arrays.
+"""Reads pickles of numbers, text, lists, dicts and NumPy arrays without executing anything.
 
-Names in a pickle are looked up in a short table of stand-ins and never imported, and only stand-ins of
-arrays and types can be given a state. Sizes are checked against the file before memory is allocated. The
-rest is the standard library's unpickler in Python: the one in C allocates sizes that a file merely claims.
+Names in a pickle are looked up in a short table of stand-ins and never imported, and only stand-ins
+of arrays and types can be given a state. Sizes are checked against the file before memory is
+allocated. The rest is the standard library's unpickler in Python: the one in C allocates sizes that
+a file merely claims.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def load_plain_pickle(path: Path) -> Any:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except Exception as error:
-        # A hostile stream can make the unpickler raise nearly anything: in each case the file is refused.
+        # A hostile stream can make the unpickler raise nearly anything: in each case the file is
+        # refused.
         raise DataError(f"{path}: not a pickle of plain data ({type(error).__name__}: {str(error)[:80]})") from error
 
 
@@ -96,8 +98,9 @@ def _frombuffer(data: bytes, dtype: _DType, shape: tuple[int, ...], order: str) 
 
 
 def _scalar(dtype: _DType, data: bytes | str) -> Any:
-    raw = data.encode("latin1") if isinstance(data, str) else data
-    return _frombuffer(raw, dtype, (1,), "C")[0].item()
+    if isinstance(data, str):
+        data = data.encode("latin1")
+    return _frombuffer(data, dtype, (1,), "C")[0].item()
 
 
 _STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {("numpy", "ndarray"): _Array, ("numpy", "dtype"): _DType}
@@ -129,8 +132,8 @@ class _Unpickler(_PythonUnpickler):  # type: ignore[misc]
     def _encode(self, text: str, encoding: str = "latin1") -> bytes:
         """Return the bytes of a text: old pickles store NumPy's arrays as text.
 
-        NumPy writes and encodes each text once, so the sum is limited by the file's size: a small file
-        cannot fill the memory with copies.
+        NumPy writes and encodes each text once, so the sum is limited by the file's size: a small
+        file cannot fill the memory with copies.
         """
         if encoding != "latin1":
             raise DataError(f"a text in {ascii(encoding)[:20]}: expected latin1")
@@ -179,6 +182,6 @@ class _Unpickler(_PythonUnpickler):  # type: ignore[misc]
 
 
 def _check_keys(keys: list[Any]) -> None:
-    """Refuse keys other than text and numbers: they can be made to collide, which slows a dict to a halt."""
+    """Refuse keys other than text and numbers: colliding keys slow a dict to a halt."""
     if not all(isinstance(key, str) or (isinstance(key, int) and abs(key) < 2**63) for key in keys):
         raise DataError("a dictionary whose keys are neither texts nor ordinary numbers")

@@ -9,18 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.raw.array_source import (
-    CleanedSource,
-    array_sample,
-    check_names,
-    dataset_of,
-    facts_of,
-    find_array_file,
-    find_layout,
-    is_label,
-    pack,
-    split_name,
-)
+from smae.data.raw import array_source as arrays
 from smae.data.raw.plain_pickle import as_array, load_plain_pickle
 from smae.data.raw.source import Inventory, Sample
 from smae.data.store.splits import TEST, TRAIN
@@ -30,42 +19,43 @@ _ROLES = {"train": TRAIN, "val": TEST, "test": TEST}
 _SUFFIXES = (".pkl", ".pickle")
 
 
-class PysklSource(CleanedSource):
+class PysklSource(arrays.CleanedSource):
     """One pickle of 3D skeletons, of plain types and arrays only; nothing in it is ever executed.
 
-    Joints are kept as they are (those projects' files use the sensor's space), so that an export gives
-    them back; loading centres them. Each worker holds the whole file in memory: use few for a large one.
+    Joints are kept as they are (those projects' files use the sensor's space), so that an export
+    gives them back; loading centres them. Each worker holds the whole file in memory: use few for a
+    large one.
     """
 
     other_dataset = "pyskl"
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
         """Return one sample per annotation."""
-        file = find_array_file(raw, _SUFFIXES)
+        file = arrays.find_array_file(raw, _SUFFIXES)
         annotations, splits = read_pickle(file)
-        check_names([note["frame_dir"] for note in annotations], where=file)
+        arrays.check_names([note["frame_dir"] for note in annotations], where=file)
         samples = []
         for note in annotations:
             name, keypoint = note["frame_dir"], note["keypoint"]
-            self._facts[name] = facts_of(name, note["label"])
-            samples.append(array_sample(file, name, "annotations", keypoint.nbytes))
+            self._facts[name] = arrays.facts_of(name, note["label"])
+            samples.append(arrays.array_sample(file, name, "annotations", keypoint.nbytes))
         if not annotations:
             raise DataError(f"{file}: it holds no annotation")
         first = annotations[0]["keypoint"].shape
         if len(first) != 4:
             raise DataError(f"{file}: keypoints of shape {list(first)}: expected [M, T, V, 3]")
-        self.layout = find_layout(first[2], first[3], where=file)
-        dataset = dataset_of(list(self._facts.values()), otherwise=self.other_dataset)
+        self.layout = arrays.find_layout(first[2], first[3], where=file)
+        dataset = arrays.dataset_of(list(self._facts.values()), otherwise=self.other_dataset)
         for key, names in splits.items():
             short, _, part = key.rpartition("_")
             if part in _ROLES and short:
-                roles = self._splits.setdefault(split_name(short, dataset=dataset), {})
+                roles = self._splits.setdefault(arrays.split_name(short, dataset=dataset), {})
                 roles |= dict.fromkeys(names, _ROLES[part])
         return Inventory(tuple(sorted(samples)), (), 0, "annotations")
 
     def reader(self, raw: Path) -> PysklReader:
         """Return a reader of the annotations."""
-        return PysklReader(find_array_file(raw, _SUFFIXES))
+        return PysklReader(arrays.find_array_file(raw, _SUFFIXES))
 
 
 class PysklReader:
@@ -81,7 +71,7 @@ class PysklReader:
             self._keypoints = {note["frame_dir"]: note["keypoint"] for note in read_pickle(self._file)[0]}
         if sample.name not in self._keypoints:
             raise BadRecording("io", "changed while running: the clip is gone from the file")
-        return pack(self._keypoints[sample.name])
+        return arrays.pack(self._keypoints[sample.name])
 
     def close(self) -> None:
         """Release the pickle."""
@@ -105,7 +95,7 @@ def read_pickle(file: Path) -> tuple[list[dict[str, Any]], dict[str, list[str]]]
         if not isinstance(note, Mapping):
             note = {}
         name, label, keypoint = note.get("frame_dir"), note.get("label"), as_array(note.get("keypoint"))
-        if not (isinstance(name, str) and is_label(label) and isinstance(keypoint, np.ndarray)):
+        if not (isinstance(name, str) and arrays.is_label(label) and isinstance(keypoint, np.ndarray)):
             raise DataError(f"{file}: annotation {number}: expected frame_dir, label and keypoint, found other types")
         if keypoint.dtype.kind != "f":
             raise DataError(f"{file}: annotation {number}: keypoints of type {keypoint.dtype}: expected floats")

@@ -1,7 +1,7 @@
-"""The two shapes of a sample on its way to the store: Recording (from the sensor) and Clip (cleaned).
+"""A sample on its way to the store: Recording (from the sensor) and Clip (cleaned).
 
-Axis letters, everywhere: B clip, M body, T frame, V joint, C coordinate, L token, D width; R row, one
-body in one frame.
+Axis letters, everywhere: B clip, M body, T frame, V joint, C coordinate, L token, D width; R row,
+one body in one frame.
 
 This module does not import NumPy at run time: the command line reads the constants for ``--help``.
 """
@@ -34,8 +34,8 @@ class Recording:
         frames: number of frames in the file, those without a body included.
         frame: int32 [R], 0-based frame of each row, never decreasing.
         body: uint64 [R], the sensor's id of the body in each row.
-        xyz: float32 [R, V, 3], metres, camera space (x to the sensor's left, y up, z away); NaN where
-            missing.
+        xyz: float32 [R, V, 3], metres, camera space (x to the sensor's left, y up, z away); NaN
+            where missing.
         state: uint8 [R, V], tracking state 0, 1 or 2.
         notes: tolerated oddities, counted (``{"nan": 3}``).
     """
@@ -53,8 +53,8 @@ class Clip:
     """One cleaned sample: one or two bodies over the same frames.
 
     Attributes:
-        joints: float32 [M, T, V, 3], metres, relative to the origin. ``reference`` mode: rows of zeros
-            where the body is absent. ``exact`` mode: NaN where the body or joint is absent.
+        joints: float32 [M, T, V, 3], metres, relative to the origin. ``reference`` mode: rows of
+            zeros where the body is absent. ``exact`` mode: NaN where the body or joint is absent.
         state: uint8 [M, T, V], tracking state; ``MISSING`` where the body is absent.
         notes: cleaning steps, counted (``{"removed-short": 1, "dropped-frames": 4}``).
         story: the steps of cleaning as sentences; filled only for ``smae explain``.

@@ -1,4 +1,4 @@
-"""Shared by data sets with one person per clip and one file per clip, whose name holds class and subject."""
+"""Shared by data sets with one person and one file per clip, named by class and subject."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from smae.data.raw.discovery import FileReader, find_files
 from smae.data.raw.recording import TRACKED, Recording
-from smae.data.raw.source import Inventory
+from smae.data.raw.source import BaseSource, Inventory
+from smae.data.store.clip_table import ClipFacts
 from smae.errors import BadRecording
 from smae.skeleton import KINECT20, Layout
 
 
 def single_body_recording(xyz: NDArray[Any], *, layout: Layout, strict: bool, max_range: float) -> Recording:
-    """Return the recording of one body that is present in every frame, with the checks NTU's files get.
+    """Return the recording of one body that is present in every frame, after NTU's checks.
 
     Args:
         xyz: float [T, V, 3], metres, in the layout's order; NaN where a joint is missing.
@@ -49,23 +50,25 @@ def single_body_recording(xyz: NDArray[Any], *, layout: Layout, strict: bool, ma
     )
 
 
-class SingleBodySource:
+class SingleBodySource(BaseSource):
     """Finds and reads the files; subclasses parse them and interpret their names.
 
     Attributes:
         form: of a sample's name (a file name without its suffix), with its numbers as groups.
         suffix: of the files.
         example: of a file name, for messages.
+        split: name of the data set's split.
     """
 
-    layout: Layout = KINECT20
-    cleaned: str | None = None
+    layout = KINECT20
     form: ClassVar[re.Pattern[str]]
     suffix: ClassVar[str]
     example: ClassVar[str]
+    split: ClassVar[str]
 
-    def __init__(self) -> None:
-        self.names: list[str] = []
+    def describe(self, name: str, *numbers: int) -> tuple[ClipFacts, int]:
+        """Return facts and role (train or test) of a sample by the numbers in its name."""
+        raise NotImplementedError
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
         """Return the samples under a folder or zip."""
@@ -76,19 +79,12 @@ class SingleBodySource:
             strict_names=strict_names,
             looked_for=f"files or zip members named like {self.example}",
         )
-        self.names = [sample.name for sample in found.samples]
+        roles = self._splits[self.split] = {}
+        for name in (sample.name for sample in found.samples):
+            numbers = [int(digits) for match in self.form.finditer(name) for digits in match.groups()]
+            self._facts[name], roles[name] = self.describe(name, *numbers)
         return found
 
     def reader(self, raw: Path) -> FileReader:
         """Return a reader of the samples under ``raw``."""
         return FileReader(raw)
-
-    def missing(self) -> frozenset[str]:
-        """Return none."""
-        return frozenset()
-
-    def numbers(self, name: str) -> tuple[int, ...]:
-        """Return the numbers in a sample's name."""
-        match = self.form.fullmatch(name)
-        assert match is not None, "discover accepts only names of this form"
-        return tuple(int(digits) for digits in match.groups())

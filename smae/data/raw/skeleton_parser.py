@@ -8,9 +8,10 @@ The grammar, one line of the file per row::
                 joint count = 25
                 25 x: x y z, 8 numbers, tracking state     (12 fields)
 
-Lines end in LF, CRLF or CR; fields are separated by spaces and tabs. Counts are digits. Tolerated, and
-counted in ``Recording.notes``: a byte order mark (``bom``), NaN coordinates (``nan``: missing joints), NaN
-in columns that are not kept (``nan-unused``), five or more bodies in a frame (``many-bodies``: frames).
+Lines end in LF, CRLF or CR; fields are separated by spaces and tabs. Counts are digits. Tolerated,
+and counted in ``Recording.notes``: a byte order mark (``bom``), NaN coordinates (``nan``: missing
+joints), NaN in columns that are not kept (``nan-unused``), five or more bodies in a frame
+(``many-bodies``: frames).
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ JOINT_FIELDS = 12
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 _EXCERPT = 60
 
-# Each pattern is linear in its input, and a line has a limit: hostile files cost no more than their size.
+# Each pattern is linear in its input, and a line has a limit: hostile files cost no more than their
+# size.
 _LINE = re.compile(rb"([^\r\n]{0,%d})(\r\n?|\n|\Z)" % MAX_LINE)
 _FIELD = re.compile(rb"[^ \t]+")
 _DIGITS = re.compile(rb"[0-9]+")
@@ -52,8 +54,8 @@ _BOM = b"\xef\xbb\xbf"
 def read_plain(data: bytes | memoryview, *, strict: bool = False, max_range: float = MAX_RANGE) -> Recording:
     """Read one `.skeleton` file.
 
-    Numbers are correctly rounded to double, then to float32. Memory grows with the text, never with a
-    declared count.
+    Numbers are correctly rounded to double, then to float32. Memory grows with the text, never with
+    a declared count.
 
     Args:
         data: the whole file.
@@ -88,10 +90,10 @@ def _refuse_other_formats(text: bytes) -> None:
         raise BadRecording("html", message, line=1, column=1, excerpt=_escape(head))
     if control := _CONTROL.search(text):
         at = control.start()
-        ends = [end.end() for end in _LINE_END.finditer(text, 0, at)]
+        starts = [0, *(end.end() for end in _LINE_END.finditer(text, 0, at))]
         message = f"expected text, found byte 0x{text[at]:02x} at offset {at}: copy or download the file again"
-        column = at - (ends[-1] if ends else 0) + 1
-        raise BadRecording("binary", message, line=len(ends) + 1, column=column, excerpt=_escape(text[at : at + 64]))
+        column, excerpt = at - starts[-1] + 1, _escape(text[at : at + 64])
+        raise BadRecording("binary", message, line=len(starts), column=column, excerpt=excerpt)
 
 
 def _escape(text: bytes) -> str:

@@ -13,19 +13,12 @@ from typing import Protocol
 from smae.data.raw.recording import Clip, Recording
 from smae.data.store.clip_table import ClipFacts
 from smae.registry import Registry
-from smae.skeleton import Layout
+from smae.skeleton import NTU25, Layout
 
 
 @dataclass(frozen=True)
 class ZipEntry:
-    """Position of a member in its zip.
-
-    Attributes:
-        offset: of its local header.
-        size: compressed bytes.
-        deflated: whether it is compressed.
-        crc: CRC-32 of its uncompressed bytes.
-    """
+    """A zip member: offset of its local header, compressed size, CRC-32 when uncompressed."""
 
     offset: int
     size: int
@@ -121,13 +114,13 @@ class SampleReader(Protocol):
 class Source(Protocol):
     """One kind of raw data.
 
-    Reading (``reader``, ``parse``) works on any object; the other methods describe what ``discover``
-    found, and are called on the object that ran it.
+    Reading (``reader``, ``parse``) works on any object; the other methods describe what
+    ``discover`` found, and are called on the object that ran it.
 
     Attributes:
         layout: joint layout of the samples.
-        cleaned: None where samples are raw; otherwise the mode in which they were cleaned before, and
-            ``parse`` returns clips.
+        cleaned: None where samples are raw; otherwise the mode in which they were cleaned before,
+            and ``parse`` returns clips.
     """
 
     layout: Layout
@@ -175,6 +168,34 @@ class Source(Protocol):
     def missing(self) -> frozenset[str]:
         """Return the names that published results leave out."""
         ...
+
+
+class BaseSource:
+    """Defaults for sources whose ``discover`` fills in ``_facts`` and ``_splits``."""
+
+    layout: Layout = NTU25
+    cleaned: str | None = None
+    dataset_name = ""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, ClipFacts] = {}
+        self._splits: dict[str, dict[str, int]] = {}
+
+    def facts(self, name: str) -> ClipFacts:
+        """See ``Source.facts``."""
+        return self._facts[name]
+
+    def splits(self) -> Mapping[str, Mapping[str, int]]:
+        """See ``Source.splits``."""
+        return self._splits
+
+    def dataset(self, facts: Sequence[ClipFacts]) -> str:
+        """See ``Source.dataset``."""
+        return self.dataset_name
+
+    def missing(self) -> frozenset[str]:
+        """Return none."""
+        return frozenset()
 
 
 SOURCES: Registry[type[Source]] = Registry(

@@ -1,8 +1,8 @@
 """UTD-MHAD: MATLAB files ``aA_sS_tT_skeleton.mat`` of 20 Kinect v1 joints (Chen et al., ICIP 2015).
 
-Format: "MAT-File Format" (MathWorks), level 5, as ``save -v6`` and ``-v7`` write it: a 128-byte header,
-then elements of (type, size) and data, padded to 8 bytes; elements of 4 bytes or fewer are packed into
-their tag; type 15 holds another element, deflated.
+Format: "MAT-File Format" (MathWorks), level 5, as ``save -v6`` and ``-v7`` write it: a 128-byte
+header, then elements of (type, size) and data, padded to 8 bytes; elements of 4 bytes or fewer are
+packed into their tag; type 15 holds another element, deflated.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,15 +26,17 @@ _HEADER = 128
 _MATRIX, _COMPRESSED, _COMPLEX = 14, 15, 0x800
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _REAL_CLASSES = range(6, 16)
-# The files begin with head, shoulder centre, spine, hip centre; the Kinect's own order is the reverse.
+# The files begin with head, shoulder centre, spine, hip centre; the Kinect's own order is the
+# reverse.
 _ORDER = np.array([3, 2, 1, 0, *range(4, 20)])
 
 
 class UtdMhadSource(SingleBodySource):
-    """The skeleton files of UTD-MHAD: ``d_skel`` 20 x 3 x T, metres. Odd subjects train, even ones test."""
+    """UTD-MHAD: ``d_skel`` 20 x 3 x T, metres. Odd subjects train, even ones test."""
 
     form = re.compile(r"a([0-9]{1,2})_s([0-9])_t([0-9])")
     suffix = "_skeleton.mat"
+    split, dataset_name = "xsub", "utd-mhad"
     example = "a1_s2_t3_skeleton.mat"
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
@@ -47,18 +49,10 @@ class UtdMhadSource(SingleBodySource):
         xyz = skeleton.transpose(2, 0, 1)[:, _ORDER]
         return single_body_recording(xyz, layout=self.layout, strict=strict, max_range=max_range)
 
-    def facts(self, name: str) -> ClipFacts:
-        """Return the numbers in a sample's name; the trial is the replication."""
-        action, subject, trial = self.numbers(name)
-        return ClipFacts(name, f"A{action:03}", subject=subject, replication=trial)
-
-    def splits(self) -> dict[str, dict[str, int]]:
-        """Return ``xsub``."""
-        return {"xsub": {name: TRAIN if self.numbers(name)[1] % 2 else TEST for name in self.names}}
-
-    def dataset(self, facts: Sequence[ClipFacts]) -> str:
-        """Return ``utd-mhad``."""
-        return "utd-mhad"
+    def describe(self, name: str, *numbers: int) -> tuple[ClipFacts, int]:
+        """The trial is the replication."""
+        action, subject, trial = numbers
+        return ClipFacts(name, f"A{action:03}", subject=subject, replication=trial), TRAIN if subject % 2 else TEST
 
 
 def read_matlab_array(data: bytes, name: str) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Raw recordings of a kinematic model, and the settings that size them (light: read for ``--help``)."""
+"""Raw recordings of a kinematic model; this module is read for ``--help``."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """Simulated people and sensor: joint angles to joint positions, positions to `.skeleton` text.
 
-Body frame: x to the body's right, y up, z to its back, so that a body with yaw 0 faces the sensor (the
-camera axes of ``Recording``). Proportions follow common anthropometric tables (fractions of body height:
-Drillis and Contini 1966, as in Winter, "Biomechanics and Motor Control of Human Movement", table 4.1),
-rounded to where the Kinect v2 puts joints.
+Body frame: x to the body's right, y up, z to its back, so that a body with yaw 0 faces the sensor
+(the camera axes of ``Recording``). Proportions follow common anthropometric tables (fractions of
+body height: Drillis and Contini 1966, as in Winter, "Biomechanics and Motor Control of Human
+Movement", table 4.1), rounded to where the Kinect v2 puts joints.
 
-Sensor noise is assumed, of the size that Kinect v2 studies report: about 5 mm on tracked joints at 3 m,
-growing with the square of the distance; centimetres on joints that the sensor has to guess.
+Sensor noise is assumed, of the size that Kinect v2 studies report: about 5 mm on tracked joints at
+3 m, growing with the square of the distance; centimetres on joints that the sensor has to guess.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ TREE = _tree()
 
 @dataclass(frozen=True)
 class Body:
-    """One person: ``rest`` float64 [V, 3], metres, joints of the standing person, floor at y = 0."""
+    """One person: ``rest`` float64 [V, 3], metres, joints when standing, floor at y = 0."""
 
     rest: Floats
 
@@ -96,9 +96,10 @@ class Motion:
     """Joint angles over time, in anatomical terms, the same for left and right.
 
     Attributes:
-        angles: float64 [T, V, 3], degrees: flexion, abduction (arms and legs: away from the body; trunk
-            and head: to the right), inward twist (trunk and head: to the left). The spine base tilts the
-            pelvis and leaves the legs upright; ankles are measured from the level foot.
+        angles: float64 [T, V, 3], degrees: flexion, abduction (arms and legs: away from the body;
+            trunk and head: to the right), inward twist (trunk and head: to the left). The spine
+            base tilts the pelvis and leaves the legs upright; ankles are measured from the level
+            foot.
         yaw: float64 [T], degrees, turn of the whole body to its left.
         lift: float64 [T], metres, of the lower foot above the floor.
         support: float64 [T, 2], weight of the left and the right foot; rows sum to 1.
@@ -132,7 +133,7 @@ _SIGNS = _axis_signs()
 
 
 def rotation(axis: int, degrees: Floats) -> Floats:
-    """Return right-handed rotations [..., 3, 3] by ``degrees`` [...] about x (0), y (1) or z (2)."""
+    """Return right-handed rotations [..., 3, 3] about x (0), y (1) or z (2)."""
     cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     matrix = np.zeros((*np.shape(degrees), 3, 3))
     after, last = (axis + 1) % 3, (axis + 2) % 3
@@ -153,7 +154,8 @@ def forward(body: Body, motion: Motion) -> Floats:
     turned = np.zeros_like(local)
     xyz = np.zeros_like(motion.angles)
     turned[:, 0] = yaw @ local[:, 0]
-    # Hips and ankles are measured from the upright body: bowing keeps the legs, lifting a foot keeps its sole level.
+    # Hips and ankles are measured from the upright body: bowing keeps the legs, lifting a foot
+    # keeps its sole level.
     upright = {JOINT[f"{side} {joint}"] for side in ("left", "right") for joint in ("hip", "ankle")}
     for child, parent in TREE:
         bone = body.rest[child] - body.rest[parent]
@@ -169,7 +171,8 @@ def forward(body: Body, motion: Motion) -> Floats:
 _TRUNK = [JOINT["spine base"], JOINT["spine mid"], JOINT["spine shoulder"]]
 _HANDS = {JOINT[f"{side} hand"]: [JOINT[f"{side} hand tip"], JOINT[f"{side} thumb"]] for side in ("left", "right")}
 _LEAVES = sorted(set(range(len(NTU25))) - {parent for _, parent in TREE})
-# Nominal Kinect v2 intrinsics, pixels: (focal length, centre x, centre y) of the depth and the colour picture.
+# Nominal Kinect v2 intrinsics, pixels: (focal length, centre x, centre y) of the depth and the
+# colour picture.
 _PICTURES = ((365.0, 256.0, 212.0), (1060.0, 960.0, 540.0))
 _JOINT_LINE = " ".join(["%.7g"] * 3 + ["%.6g"] * 4 + ["%.7g"] * 4 + ["%d"])
 _BODY_LINES = "\r\n".join(["%d 0 1 %d 1 %d 0 %.6g %.6g 2", str(len(NTU25)), *[_JOINT_LINE] * len(NTU25), ""])
@@ -177,7 +180,7 @@ _BODY_LINES = "\r\n".join(["%d 0 1 %d 1 %d 0 %.6g %.6g 2", str(len(NTU25)), *[_J
 
 @dataclass(frozen=True)
 class View:
-    """Pose of a sensor: degrees round the scene, metres from its middle and above the floor, tilt."""
+    """Pose of a sensor: angles in degrees, distances from the middle and the floor in metres."""
 
     angle: float
     distance: float
@@ -202,7 +205,7 @@ class Track:
 
 
 def drift(rng: np.random.Generator, frames: int, *shape: int, pace: float = 0.15) -> Floats:
-    """Return smooth noise [frames, *shape] of unit size: slow sines of about ``pace`` radians a frame."""
+    """Return smooth noise [frames, *shape]: unit sines of about ``pace`` radians a frame."""
     speed = pace * rng.uniform(0.4, 1.6, (3, 1, *shape))
     start = rng.uniform(0, 2 * np.pi, (3, 1, *shape))
     time = np.arange(frames).reshape(1, frames, *[1] * len(shape))
@@ -211,7 +214,7 @@ def drift(rng: np.random.Generator, frames: int, *shape: int, pace: float = 0.15
 
 
 def observe(rng: np.random.Generator, seen: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """Return measured positions and states [T, V] of a body whose true joints are ``seen`` [T, V, 3]."""
+    """Return measured positions and states [T, V] of a body's true joints ``seen`` [T, V, 3]."""
     frames, joints = seen.shape[:2]
     state = np.where(_hidden(seen) | _lost(rng, frames, joints), INFERRED, TRACKED)
     sigma = 0.005 * (seen[:, :, 2:] / 3) ** 2
@@ -243,7 +246,7 @@ def _hidden(seen: Floats) -> NDArray[np.bool_]:
 
 
 def _lost(rng: np.random.Generator, frames: int, joints: int) -> NDArray[np.bool_]:
-    """Return bool [T, V]: short spells in which the sensor loses a joint; one joint in five has one."""
+    """Return bool [T, V]: short gaps; the sensor loses one joint in five for a while."""
     start, length = rng.uniform(0, frames, joints), rng.uniform(3, 12, joints)
     time = np.arange(frames)[:, None]
     unlucky = rng.uniform(size=joints) < 0.2
@@ -283,7 +286,7 @@ def _rows(track: Track) -> Floats:
 
 
 def skeleton_text(frames: int, tracks: Sequence[Track]) -> bytes:
-    """Return a `.skeleton` file: ``frames`` frames with the bodies of ``tracks``, in that order, CRLF line ends."""
+    """Return a `.skeleton` file of ``frames`` frames with the bodies of ``tracks``."""
     blocks: list[list[str]] = [[] for _ in range(frames)]
     for track in tracks:
         for frame, row in zip(track.frame.tolist(), _rows(track).tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""Writes a synthetic raw folder: NTU-format `.skeleton` files of a kinematic model, for demos and tests.
+"""Writes a raw folder of synthetic NTU-format `.skeleton` files, for demos and tests.
 
 Nothing here is recorded: people, movements, sensors and faults are drawn from the seed. The same
 arguments give the same bytes.
@@ -47,7 +47,7 @@ _FILE = re.compile(r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}\.skeleton")
 
 @dataclass(frozen=True)
 class SynthSummary:
-    """Totals of files, frames and bytes, class names by id, and the number of files with each fault."""
+    """Totals, class names by id, and the number of files with each fault."""
 
     out: Path
     files: int
@@ -79,11 +79,12 @@ def synthesise(
     hard: bool = True,
     overwrite: bool = False,
 ) -> SynthSummary:
-    """Write ``actions * subjects * cameras * replications`` recordings as ``SsssCcccPpppRrrrAaaa.skeleton``.
+    """Write synthetic recordings as ``SsssCcccPpppRrrrAaaa.skeleton``.
 
-    ``classes.txt`` beside them holds the names of the actions; prepare reads it. Subjects are numbered
-    from 1, so that NTU-60's cross-subject split trains on 1, 2, 4, 5, 8 and tests on 3, 6, 7. Two setups
-    alternate between subjects; C001 sees the middle, C002 and C003 stand 45 degrees to its sides.
+    ``classes.txt`` beside them holds the names of the actions; prepare reads it. Subjects are
+    numbered from 1, so that NTU-60's cross-subject split trains on 1, 2, 4, 5, 8 and tests on 3, 6,
+    7. Two setups alternate between subjects; C001 sees the middle, C002 and C003 stand 45 degrees
+    to its sides.
 
     Args:
         out: the folder; appears when everything is written.
@@ -105,7 +106,9 @@ def synthesise(
         smallest, largest = int(name != "seed"), getattr(LIMITS, name)
         if not smallest <= value <= largest:
             raise ConfigError(f"{name}: expected {smallest} to {largest}, found {value}")
-    out = Path(out).absolute() if str(out) in ("", ".") else Path(out)
+    out = Path(out)
+    if not out.name:
+        out = out.absolute()
     if out.is_symlink() or not out.is_dir() or any(out.iterdir()):
         check_output(out, kind="a folder of synthetic recordings", is_kind=_is_synthetic, overwrite=overwrite)
     files = frames = size = 0
@@ -193,7 +196,8 @@ def _act(rng: np.random.Generator, action: Action, people: list[_Person]) -> lis
     # People start late and move at an uneven pace.
     start, stop = rng.uniform(0, 0.3), rng.uniform(0.75, 1)
     phase = np.clip((np.linspace(0, 1, frames) - start) / (stop - start), 0, 1) ** rng.uniform(0.75, 1.35)
-    facing, middle, side = rng.uniform(-50, 50), rng.uniform(-0.2, 0.2, 2), 1 if rng.uniform() < 0.5 else -1
+    facing, middle = rng.uniform(-50, 50), rng.uniform(-0.2, 0.2, 2)
+    side = 1 if rng.uniform() < 0.5 else -1
     apart = rng.uniform(0.78, 0.95)
     bodies = []
     for number, (act, person) in enumerate(zip(action.acts, people, strict=False)):
@@ -249,7 +253,7 @@ def _gap(rng: np.random.Generator, tracks: list[Track], *, renamed: bool) -> lis
 
 
 def _phantom(rng: np.random.Generator, view: View, *, first: int, count: int, wide: bool) -> Track:
-    """Return a false body: a piece of furniture wider than high, or a ghost of a person, trembling."""
+    """Return a false body: a ghost of a person, or furniture that is wider than high."""
     shape = forward(make_body(1.4), perform(ACTIONS[4].acts[0], phase=np.ones(1), size=1.0))[0]
     if wide:
         shape = shape[:, [1, 0, 2]] * (1.0, 0.7, 0.6)
