@@ -19,22 +19,24 @@ if TYPE_CHECKING:
     from smae.api import load_encoder as load_encoder
     from smae.api import open_store as open_store
     from smae.api import predict as predict
-    from smae.api import prepare as prepare
     from smae.api import pretrain as pretrain
     from smae.api import report as report
     from smae.api import synthesise as synthesise
     from smae.api import verify as verify
     from smae.api import view as view
+    from smae.data.prepare.explain import explain as explain
+    from smae.data.prepare.run import prepare as prepare
 
 _FUNCTIONS = {
     "embed": "smae.api",
     "evaluate": "smae.api",
+    "explain": "smae.data.prepare.explain",
     "export_encoder": "smae.api",
     "info": "smae.api",
     "load_encoder": "smae.api",
     "open_store": "smae.api",
     "predict": "smae.api",
-    "prepare": "smae.api",
+    "prepare": "smae.data.prepare.run",
     "pretrain": "smae.api",
     "report": "smae.api",
     "synthesise": "smae.api",

@@ -11,12 +11,10 @@ from smae.api.judging import ensemble, evaluate, report
 from smae.api.stores import (
     classes,
     dataset_card,
-    explain,
     export,
     find_store,
     info,
     open_store,
-    prepare,
     synthesise,
     verify,
 )
@@ -30,7 +28,6 @@ __all__ = [
     "embed",
     "ensemble",
     "evaluate",
-    "explain",
     "export",
     "export_encoder",
     "find_store",
@@ -38,7 +35,6 @@ __all__ = [
     "load_encoder",
     "open_store",
     "predict",
-    "prepare",
     "pretrain",
     "report",
     "status",

@@ -8,13 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from smae.api.common import silent
 from smae.errors import DataError
-from smae.interrupts import deferred
 
 if TYPE_CHECKING:
     from smae.data.export.base import ExportSummary
-    from smae.data.prepare.explain import Explanation
-    from smae.data.prepare.run import PrepareSummary
-    from smae.data.prepare.run import Progress as PrepareProgress
     from smae.data.raw.class_counts import ClassCount
     from smae.data.store.info import StoreInfo
     from smae.data.store.store import Store
@@ -29,16 +25,6 @@ def synthesise(out: Path | str, **options: Any) -> SynthSummary:
     from smae.data.synthetic.synth import synthesise as write
 
     return write(Path(out), **options)
-
-
-def prepare(
-    raw: Path | str, out: Path | str, *, progress: Callable[[PrepareProgress], None] = silent, **options: Any
-) -> PrepareSummary:
-    """Turn raw recordings into a store; see ``smae.data.prepare.run.prepare`` for the options."""
-    from smae.data.prepare.run import prepare as run
-
-    with deferred("run the same command again"):
-        return run(Path(raw), out, progress=progress, **options)
 
 
 def find_store(path: Path | str | None = None) -> Path | str:
@@ -96,15 +82,6 @@ def verify(path: Path | str | None = None, *, tell: Callable[[int, int], None] =
     from smae.data.store.verify import verify as check
 
     return check(find_store(path), tell=tell)
-
-
-def explain(
-    where: Path | str, name: str | None = None, *, raw: Path | str | None = None, **options: Any
-) -> Explanation:
-    """Tell what became of one recording; see ``smae.data.prepare.explain.explain`` for the options."""
-    from smae.data.prepare.explain import explain as tell
-
-    return tell(where, name, raw=Path(raw) if raw is not None else None, **options)
 
 
 def export(

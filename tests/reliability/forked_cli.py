@@ -69,8 +69,7 @@ def warm_up() -> None:
     import smae_cli.main
     import smae_cli.prepare
     import smae_cli.verify  # noqa: F401
-    from smae.data.clean.cleaning import clean
-    from smae.data.clean.resampling import resample
+    from smae.data.clean.cleaning import clean, resample
     from smae.data.prepare import run as prepare  # noqa: F401
     from smae.data.raw.fast_parser import read_skeleton
     from smae.data.raw.source import SOURCES

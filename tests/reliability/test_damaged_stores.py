@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import smae
 from smae import api
 from smae.errors import DataError
 from tests.data.raw_folder import names as raw_names
@@ -36,7 +37,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # All chunks must differ, those of states too.
     texts = {f"{name}.skeleton": write_skeleton(walk(6, seed=number)) for number, name in enumerate(raw_names(12))}
     raw = write_folder(folder / "raw", texts | {"S001C001P001R001A007.skeleton": b"bad"})
-    api.prepare(raw, folder / "data.zarr", frames=600, executor="inline")
+    smae.prepare(raw, folder / "data.zarr", frames=600, executor="inline")
     return folder / "data.zarr"
 
 

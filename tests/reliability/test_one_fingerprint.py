@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from smae import api
+import smae
 from smae.data.prepare import plan
 from tests.data.raw_folder import files, write_folder, write_zip
 from tests.reliability.forked_cli import ROOT
@@ -32,7 +32,7 @@ def home() -> Iterator[Path]:
     with in_memory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "TASK_SAMPLES", TASK_SAMPLES)
         write_folder(folder / "raw", recordings())
-        api.prepare(folder / "raw", folder / "whole.zarr", executor="inline", **SETTINGS)
+        smae.prepare(folder / "raw", folder / "whole.zarr", executor="inline", **SETTINGS)
         yield folder
 
 
@@ -47,7 +47,7 @@ def recordings() -> dict[str, bytes]:
 def same(scoreboard: Scoreboard, home: Path, raw: Path, out: Path, what: str, **options: Any) -> None:
     """Prepare once more, in this process, and compare."""
     with scoreboard(TITLE) as row:
-        api.prepare(raw, out, **{"executor": "inline", **SETTINGS, **options})
+        smae.prepare(raw, out, **{"executor": "inline", **SETTINGS, **options})
         row.check(digest(out) == digest(home / "whole.zarr"), f"{what}: other bytes")
 
 
@@ -116,14 +116,14 @@ def test_place_and_packing(scoreboard: Scoreboard, home: Path, memory: Path) -> 
     for number, raw in enumerate((deep, write_zip(memory / "all.zip", backwards))):
         with scoreboard(TITLE) as row:
             out = memory / f"packed-{number}.zarr"
-            api.prepare(raw, out, executor="inline", **SETTINGS)
+            smae.prepare(raw, out, executor="inline", **SETTINGS)
             row.check(_shards(out) == _shards(home / "whole.zarr"), f"{raw.name}: other bytes")
     good = {name: data for name, data in contents.items() if name != spoilt}
     plain, zipped = write_folder(memory / "plain", good), write_zip(memory / "zips" / "part.zip", good)
     with scoreboard(TITLE) as row:
         digests = set()
         for raw in (plain, zipped, zipped.parent):
-            api.prepare(raw, memory / "y.zarr", executor="inline", **SETTINGS)
+            smae.prepare(raw, memory / "y.zarr", executor="inline", **SETTINGS)
             digests.add(digest(memory / "y.zarr"))
             shutil.rmtree(memory / "y.zarr")
             row.check(len(digests) == 1, f"{raw.name}: other bytes")

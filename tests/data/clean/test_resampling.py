@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from smae.data.clean.resampling import resample, resample_state
+from smae.data.clean.cleaning import resample, resample_state
 from smae.errors import ConfigError, DataError
 
 LENGTHS = [(1, 1), (1, 7), (2, 5), (75, 120), (120, 75), (300, 1), (64, 64), (97, 24)]
