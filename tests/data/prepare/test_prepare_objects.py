@@ -21,18 +21,20 @@ pytest.importorskip("moto", reason="moto is not installed: pip install 'moto[s3]
 
 from obstore.store import MemoryStore
 
-from smae.data.prepare import object_workspace as object_work
-from smae.data.prepare import plan
-from smae.data.prepare.run import PrepareSummary, prepare
+from smae.data.prepare import object_workspace, plan
+from smae.data.prepare.run import prepare
+from smae.data.prepare.summary import PrepareSummary
 from smae.data.store import store as storage
 from smae.data.store.file_store import LocalPlace, open_place
 from smae.data.store.object_store import ObjectPlace
 from smae.data.store.store import open_store
 from smae.data.store.verify import verify
 from smae.errors import ConfigError, DataError, EnvironmentFault, Interrupted, LockedError
+from smae.progress import Task
 from tests.data import raw_folder
 from tests.data.dask_cluster import cluster
 from tests.data.object_server import BUCKET, SECRET, s3_server
+from tests.data.progress_hook import on_update
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -97,11 +99,11 @@ def test_it_is_opened_read_and_verified_where_it_lies(raw: Path, local: PrepareS
 
 
 def test_an_interrupted_run_goes_on(raw: Path, local: PrepareSummary, url: str) -> None:
-    def interrupt(progress: object) -> None:
+    def interrupt(task: Task) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(Interrupted, match=r"ntu\.zarr\.wip keeps what is done"):
-        prepared(raw, url, progress=interrupt)
+    with on_update(interrupt), pytest.raises(Interrupted, match=r"ntu\.zarr\.wip keeps finished work"):
+        prepared(raw, url)
     left = open_place(url + ".wip").sizes()
     assert {"plan.json", "done/000000.json"} == set(left)
     with pytest.raises(DataError, match=rf"{url}: expected a store, found no manifest\.json"):
@@ -118,7 +120,7 @@ def test_what_is_in_the_way(raw: Path, url: str) -> None:
     place = open_place(url)
     place.write("holiday.jpg", b"x")
     for options in ({"overwrite": True}, {"resume": True}):
-        with pytest.raises(ConfigError, match=rf"{url} is not a store, so it is not replaced"):
+        with pytest.raises(ConfigError, match=rf"{url} is there already and is not a store, so it is not replaced"):
             prepared(raw, url, **options)
     assert place.sizes() == {"holiday.jpg": 1}
     place.remove("holiday.jpg")
@@ -133,11 +135,12 @@ def test_what_is_in_the_way(raw: Path, url: str) -> None:
 def test_overwriting_takes_the_old_manifest_away_first(raw: Path, url: str, tmp_path: Path) -> None:
     prepared(raw, url)
 
-    def look(progress: object) -> None:
+    def look(task: Task) -> None:
         with pytest.raises(DataError, match="found no manifest"):
             open_store(url)
 
-    new = prepared(raw, url, overwrite=True, frames=8, progress=look)
+    with on_update(look):
+        new = prepared(raw, url, overwrite=True, frames=8)
     assert new.fingerprint == prepare(raw, tmp_path / "b.zarr", frames=8, executor="inline").fingerprint
     assert verify(url).ok
 
@@ -211,7 +214,7 @@ def test_every_crash_point_can_be_resumed(
     old: bool, before: bool, step: int, raw: Path, local: PrepareSummary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, fuse, crashes = "s3://bucket/ntu.zarr", Fuse(), 0
-    monkeypatch.setattr(object_work, "open_place", fuse.open)
+    monkeypatch.setattr(object_workspace, "open_place", fuse.open)
     monkeypatch.setattr(storage, "open_place", fuse.open)
     for at in itertools.count(1, step):
         fuse.stores.clear()
