@@ -142,13 +142,15 @@ class DaskExecutor:
             logger.setLevel(level)
 
     def _check_workers(self, client: Client) -> None:
-        try:
-            client.wait_for_workers(1, timeout=ANSWER_SECONDS)
-        except TimeoutError as error:
-            raise ConfigError(
-                f"--scheduler {self.scheduler}: it has no worker: start some with "
-                f"`dask worker {self.scheduler} --nthreads 1`, one per core"
-            ) from error
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while not client.nthreads():
+            interrupts.check()
+            if time.monotonic() > deadline:
+                raise ConfigError(
+                    f"--scheduler {self.scheduler}: it has no worker: start some with "
+                    f"`dask worker {self.scheduler} --nthreads 1`, one per core"
+                )
+            time.sleep(0.05)
         try:
             # A function of ours would fail to load on a worker without smae, and only a text would come back.
             client.run(pkgutil.resolve_name, f"{check_worker.__module__}:__name__")

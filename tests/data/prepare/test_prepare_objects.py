@@ -1,4 +1,4 @@
-"""Preparing into an object store: the same store as in a folder, whatever is interrupted, and one writer at a time."""
+"""Preparing into an object store: the same store as in a folder, also after crashes; one writer at a time."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ def test_the_store_is_that_of_a_folder(raw: Path, local: PrepareSummary, url: st
     assert open_place(url + ".wip").sizes() == {}
 
 
-def test_it_is_opened_read_and_verified_where_it_lies(raw: Path, local: PrepareSummary, url: str) -> None:
+def test_open_read_and_verify_without_a_copy(raw: Path, local: PrepareSummary, url: str) -> None:
     prepared(raw, url)
     there, here = open_store(url), open_store(local.store)
     np.testing.assert_array_equal(there.rows(0, there.row_count), here.rows(0, here.row_count))
-    # Loaders hand it so to workers of our own.
+    # As loaders send it to their workers.
     again = pickle.loads(pickle.dumps(there))
     np.testing.assert_array_equal(again.clip(3), here.clip(3))
     assert there.path == again.path == url
@@ -98,7 +98,7 @@ def test_it_is_opened_read_and_verified_where_it_lies(raw: Path, local: PrepareS
         open_store(url)
 
 
-def test_an_interrupted_run_goes_on(raw: Path, local: PrepareSummary, url: str) -> None:
+def test_an_interrupted_run_is_resumed(raw: Path, local: PrepareSummary, url: str) -> None:
     def interrupt(task: Task) -> None:
         signal.raise_signal(signal.SIGINT)
 
@@ -116,7 +116,7 @@ def test_an_interrupted_run_goes_on(raw: Path, local: PrepareSummary, url: str) 
     assert open_place(url + ".wip").sizes() == {}
 
 
-def test_what_is_in_the_way(raw: Path, url: str) -> None:
+def test_existing_outputs(raw: Path, url: str) -> None:
     place = open_place(url)
     place.write("holiday.jpg", b"x")
     for options in ({"overwrite": True}, {"resume": True}):
@@ -145,7 +145,7 @@ def test_overwriting_takes_the_old_manifest_away_first(raw: Path, url: str, tmp_
     assert verify(url).ok
 
 
-def test_one_writer_at_a_time_and_what_to_do_about_a_dead_one(raw: Path, local: PrepareSummary, url: str) -> None:
+def test_one_writer_at_a_time_and_how_to_remove_a_dead_lock(raw: Path, local: PrepareSummary, url: str) -> None:
     lock = json.dumps({"host": "elsewhere", "process": 4711, "id": "0"}).encode()
     open_place(url + ".wip").write("lock", lock)
     where = rf"{url}\.wip/lock"
@@ -157,54 +157,54 @@ def test_one_writer_at_a_time_and_what_to_do_about_a_dead_one(raw: Path, local: 
 
 
 class Crash(BaseException):
-    """The process is dead: nothing that it would do afterwards is done."""
+    """The process has crashed: no cleanup code of its own takes effect."""
 
 
 class Fuse:
-    """Counts what is done to object stores in memory, and ends the process before or after the act of a number.
+    """Counts changes to object stores in memory, and crashes before or after one of them.
 
     Attributes:
         stores: by URL.
-        acts: done so far.
-        at: the act at which to end; none at 0.
-        before: whether that act is still done.
+        changes: number so far.
+        at: the change at which to crash; 0 for none.
+        before: whether to crash before that change instead of after it.
     """
 
     def __init__(self) -> None:
         self.stores: dict[str, MemoryStore] = {}
-        self.acts, self.at, self.before = 0, 0, False
+        self.changes, self.at, self.before = 0, 0, False
 
     def open(self, url: str) -> ObjectPlace:
         return Fragile(url, self)
 
-    def act(self, what: Callable[[], Any]) -> Any:
-        self.acts += 1
-        if self.at and (self.acts > self.at or (self.acts == self.at and self.before)):
+    def change(self, what: Callable[[], Any]) -> Any:
+        self.changes += 1
+        if self.at and (self.changes > self.at or (self.changes == self.at and self.before)):
             raise Crash
         result = what()
-        if self.acts == self.at:
+        if self.changes == self.at:
             raise Crash
         return result
 
 
 class Fragile(ObjectPlace):
-    """A place with a fuse in every act."""
+    """A file store that reports every change to a fuse."""
 
     def __init__(self, url: str, fuse: Fuse) -> None:
         super().__init__(url, store=fuse.stores.setdefault(url, MemoryStore()))
         self.fuse = fuse
 
     def write(self, key: str, *pieces: bytes, safe: bool = True) -> None:
-        self.fuse.act(lambda: super(Fragile, self).write(key, *pieces))
+        self.fuse.change(lambda: super(Fragile, self).write(key, *pieces))
 
     def create(self, key: str, data: bytes) -> bool:
-        return bool(self.fuse.act(lambda: super(Fragile, self).create(key, data)))
+        return bool(self.fuse.change(lambda: super(Fragile, self).create(key, data)))
 
     def move(self, key: str, to: str) -> None:
-        self.fuse.act(lambda: super(Fragile, self).move(key, to))
+        self.fuse.change(lambda: super(Fragile, self).move(key, to))
 
     def remove(self, key: str) -> None:
-        self.fuse.act(lambda: super(Fragile, self).remove(key))
+        self.fuse.change(lambda: super(Fragile, self).remove(key))
 
 
 @pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 11])
@@ -221,7 +221,7 @@ def test_every_crash_point_can_be_resumed(
         fuse.at = 0
         if old:
             prepared(raw, url, frames=8)
-        fuse.acts, fuse.at, fuse.before = 0, at, before
+        fuse.changes, fuse.at, fuse.before = 0, at, before
         try:
             prepared(raw, url, overwrite=old)
             break

@@ -1,4 +1,4 @@
-"""Preparations that have not ended: found, counted, and told apart from those still running."""
+"""Unfinished preparations are found and counted; running and interrupted ones are distinguished."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.data import raw_folder
 
 
 def begin(folder, *, tasks, done):
-    """Lay out what a killed preparation leaves behind."""
+    """Create the files that a killed preparation leaves behind."""
     wip = folder / "ntu.zarr.wip"
     (wip / "store").mkdir(parents=True)
     (wip / "done").mkdir()
@@ -24,7 +24,7 @@ def begin(folder, *, tasks, done):
     return folder / "ntu.zarr"
 
 
-def test_what_is_safe_is_counted(tmp_path):
+def test_samples_in_the_journal_are_counted(tmp_path):
     out = begin(tmp_path, tasks=[10, 10, 4], done=[0, 2])
     assert find_unfinished(tmp_path) == [Unfinished(out, "interrupted", 14, 24)]
 
