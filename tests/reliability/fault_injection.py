@@ -26,7 +26,7 @@ class HalfWritten(Exception):
 
 
 def watch(path: Path, guard: Guard) -> None:
-    """From now on, call ``guard`` before each change to ``path``, to ``path*`` beside it, and to names in its folder."""
+    """Call ``guard`` before each later change to ``path``, ``path*`` beside it, and names in its folder."""
     prefix, folder = os.path.abspath(path), os.path.dirname(os.path.abspath(path))
 
     def ask(call: str, changed: str | None) -> None:

@@ -9,6 +9,7 @@ from smae.data.raw.fast_parser import read_skeleton
 from smae.data.raw.recording import Recording
 from smae.data.raw.skeleton_parser import read_plain
 from smae.errors import BadRecording
+from tests.reliability.forked_cli import answer
 from tests.skeletons import walk, write_skeleton
 
 FILES = (

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from smae.data.raw.fast_parser import read_skeleton
+from tests.reliability.forked_cli import answer
 
 FRAMES = 400
 A_FILE = FRAMES * 75

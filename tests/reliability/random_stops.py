@@ -117,7 +117,7 @@ def _wrong(ended: Ended, kind: signal.Signals, run: Path) -> str:
     """Return what is wrong with how an attempt ended that a signal hit."""
     if kind == signal.SIGKILL:
         return "" if ended.code == -kind else str(ended)
-    # Before the work begins (nothing is printed) and after its end, the signal ends the process as any other process.
+    # Before the work begins (nothing is printed) and after its end, signals act as on any process.
     if ended.code == -kind and (not ended.err or ended.out):
         return ""
     if ended.code != 128 + kind or "Traceback" in ended.err:
