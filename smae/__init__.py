@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from smae.api import export_encoder as export_encoder
     from smae.api import load_encoder as load_encoder
     from smae.api import predict as predict
-    from smae.api import prepare as prepare
     from smae.api import pretrain as pretrain
     from smae.api import report as report
     from smae.api import synthesise as synthesise
     from smae.api import view as view
     from smae.data.export.base import export as export
+    from smae.data.prepare.explain import explain as explain
+    from smae.data.prepare.run import prepare as prepare
     from smae.data.store.info import classes as classes
     from smae.data.store.info import dataset_card as dataset_card
     from smae.data.store.info import info as info
@@ -40,10 +41,11 @@ _FUNCTIONS = {
     "classes": "smae.data.store.info",
     "embed": "smae.api",
     "evaluate": "smae.api",
+    "explain": "smae.data.prepare.explain",
     "export_encoder": "smae.api",
     "load_encoder": "smae.api",
     "predict": "smae.api",
-    "prepare": "smae.api",
+    "prepare": "smae.data.prepare.run",
     "pretrain": "smae.api",
     "report": "smae.api",
     "synthesise": "smae.api",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from smae.api.around import doctor, status
 from smae.api.drawing import view
 from smae.api.judging import ensemble, evaluate, report
-from smae.api.stores import explain, prepare, synthesise
+from smae.api.stores import synthesise
 from smae.api.training import pretrain
 from smae.api.weights import embed, export_encoder, load_encoder, predict
 
@@ -17,11 +17,9 @@ __all__ = [
     "embed",
     "ensemble",
     "evaluate",
-    "explain",
     "export_encoder",
     "load_encoder",
     "predict",
-    "prepare",
     "pretrain",
     "report",
     "status",

@@ -9,7 +9,7 @@ from smae.api.common import RUNS
 from smae.errors import ConfigError
 
 if TYPE_CHECKING:
-    from smae.data.prepare.unfinished import Unfinished
+    from smae.data.prepare.workspace import Unfinished
     from smae.diagnostics import Diagnosis
     from smae.eval.status import RunState
 
@@ -20,13 +20,13 @@ def status(folder: Path | str = ".") -> tuple[list[RunState], list[Unfinished]]:
     Raises:
         ConfigError: no such folder.
     """
-    from smae.data.prepare.unfinished import unfinished
+    from smae.data.prepare.workspace import find_unfinished
     from smae.eval.status import run_states
 
     root = Path(folder)
     if not root.is_dir():
         raise ConfigError(f"{root}: no folder there: name one that holds runs/ or runs")
-    return run_states(root / RUNS) + run_states(root), unfinished(root)
+    return run_states(root / RUNS) + run_states(root), find_unfinished(root)
 
 
 def doctor(folder: Path | str = ".") -> Diagnosis:

@@ -67,7 +67,7 @@ def _is_store(where: Path | str) -> bool:
 
 
 def _raw_scene(where: Path, *, clip: str | None, source: str, others: dict[str, object]) -> Scene:
-    from smae.data.prepare.plan import Settings
+    from smae.data.prepare.settings import PrepareSettings
     from smae.viz.clip_scenes import scene_of_raw
 
     if not where.exists():
@@ -77,7 +77,7 @@ def _raw_scene(where: Path, *, clip: str | None, source: str, others: dict[str, 
             raise ConfigError(f"{option} goes with a store, and {where} is none: leave {option} out")
     if clip is None and (where.is_dir() or where.suffix.lower() == ".zip"):
         raise ConfigError(f"{where} holds many recordings: say which with --clip, for example S001C002P003R002A013")
-    return scene_of_raw(where, clip, Settings(source=source))
+    return scene_of_raw(where, clip, PrepareSettings(source=source))
 
 
 def _store_scene(

@@ -56,7 +56,7 @@ def pretrain(
         LockedError: another process is training the same run.
         SmaeError: see ``smae.train.pretrain.pretrain``.
     """
-    from smae.data.prepare.lock import locked
+    from smae.locks import locked
     from smae.train import pretrain as training
     from smae.train.build import build_objective, pick_device
     from smae.train.config import build_config, resolve

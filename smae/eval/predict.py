@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import softmax
 
-from smae.data.clean.cleaning import clean
-from smae.data.clean.resampling import resample
+from smae.data.clean.cleaning import clean, resample
 from smae.data.loader.loader import Loader
 from smae.data.raw.recording import Clip
 from smae.data.raw.source import SOURCES, Refused, Sample

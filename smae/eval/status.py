@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from smae.atomic_io import read_json
-from smae.data.prepare.unfinished import is_locked
 from smae.errors import DataError
 from smae.eval.results import PRETRAINED
+from smae.locks import is_locked
 from smae.train.run_folder import Run
 
 _TAIL = 1 << 16

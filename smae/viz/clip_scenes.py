@@ -10,8 +10,8 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from smae.data.prepare.one_sample import find_sample, settings_of
-from smae.data.prepare.plan import Settings
+from smae.data.prepare.explain import find_sample, settings_of
+from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.class_counts import class_name, class_names
 from smae.data.raw.labels import find_names, read_names
 from smae.data.raw.ntu_names import parse_name
@@ -22,7 +22,7 @@ from smae.errors import BadRecording, ConfigError, DataError, NoBody, UnknownNam
 from smae.viz import Panel, Scene
 
 if TYPE_CHECKING:
-    from smae.data.clean.cleaning import Mode
+    from smae.data.clean import Mode
 
 _LIST = "quarantine.jsonl"
 _LIST_BYTES = 64 * 2**20
@@ -30,7 +30,7 @@ _SAME_POSE = 0.02
 """Metres: cleaning moves whole bodies, resampling joints by less than this between frames."""
 
 
-def scene_of_raw(raw: Path, name: str | None, settings: Settings) -> Scene:
+def scene_of_raw(raw: Path, name: str | None, settings: PrepareSettings) -> Scene:
     """Return the scene of one raw recording: as recorded, and denoised where cleaning leaves somebody.
 
     Args:
@@ -128,15 +128,15 @@ def find_clip(store: Store, name: str) -> int:
         return store.index_of(name)
     except UnknownNameError:
         # Imported late: it brings zarr, which a known name does not need.
-        from smae.data.prepare.summary import decode_refused
+        from smae.data.prepare.summary import decode_quarantine
 
-        for refused in decode_refused(store.root.read(_LIST, limit=_LIST_BYTES)) if _LIST in store.files else ():
+        for refused in decode_quarantine(store.root.read(_LIST, limit=_LIST_BYTES)) if _LIST in store.files else ():
             if Path(refused.path.rpartition("!")[2]).stem == name:
                 raise DataError(f"{refused}; it was quarantined, so {store.path} does not hold it") from None
         raise
 
 
-def _read(source: Source, raw: Path, name: str | None, settings: Settings) -> tuple[str, Recording | Clip, str]:
+def _read(source: Source, raw: Path, name: str | None, settings: PrepareSettings) -> tuple[str, Recording | Clip, str]:
     """Return a sample's name, what it holds, and its BLAKE3."""
     sample, _ = find_sample(source, raw, name)
     reader = source.reader(raw)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from smae.data.prepare.summary import decode_refused
+from smae.data.prepare.summary import decode_quarantine
 from smae.data.raw.source import Refused
 from smae.data.store.manifest import QUARANTINE, read_checked
 from smae.data.store.store import Store
@@ -77,7 +77,7 @@ def _numbers(value: Any) -> dict[str, int]:
 
 
 def _bad(store: Store) -> str:
-    refused = decode_refused(read_checked(store.root, store.files[QUARANTINE])) if QUARANTINE in store.files else ()
+    refused = decode_quarantine(read_checked(store.root, store.files[QUARANTINE])) if QUARANTINE in store.files else ()
     if not refused:
         return ""
     kinds = Counter(one.code for one in refused)
