@@ -15,32 +15,40 @@ if TYPE_CHECKING:
     from smae.api import embed as embed
     from smae.api import evaluate as evaluate
     from smae.api import export_encoder as export_encoder
-    from smae.api import info as info
     from smae.api import load_encoder as load_encoder
-    from smae.api import open_store as open_store
     from smae.api import predict as predict
     from smae.api import pretrain as pretrain
     from smae.api import report as report
     from smae.api import synthesise as synthesise
-    from smae.api import verify as verify
     from smae.api import view as view
+    from smae.data.export.base import export as export
     from smae.data.prepare.explain import explain as explain
     from smae.data.prepare.run import prepare as prepare
+    from smae.data.store.info import classes as classes
+    from smae.data.store.info import dataset_card as dataset_card
+    from smae.data.store.info import info as info
+    from smae.data.store.store import find_store as find_store
+    from smae.data.store.store import open_store as open_store
+    from smae.data.store.verify import verify as verify
 
 _FUNCTIONS = {
+    "verify": "smae.data.store.verify",
+    "open_store": "smae.data.store.store",
+    "info": "smae.data.store.info",
+    "find_store": "smae.data.store.store",
+    "export": "smae.data.export.base",
+    "dataset_card": "smae.data.store.info",
+    "classes": "smae.data.store.info",
     "embed": "smae.api",
     "evaluate": "smae.api",
     "explain": "smae.data.prepare.explain",
     "export_encoder": "smae.api",
-    "info": "smae.api",
     "load_encoder": "smae.api",
-    "open_store": "smae.api",
     "predict": "smae.api",
     "prepare": "smae.data.prepare.run",
     "pretrain": "smae.api",
     "report": "smae.api",
     "synthesise": "smae.api",
-    "verify": "smae.api",
     "view": "smae.api",
 }
 """Name of each public function, and the module that defines it."""

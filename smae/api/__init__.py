@@ -8,37 +8,21 @@ from __future__ import annotations
 from smae.api.around import doctor, status
 from smae.api.drawing import view
 from smae.api.judging import ensemble, evaluate, report
-from smae.api.stores import (
-    classes,
-    dataset_card,
-    export,
-    find_store,
-    info,
-    open_store,
-    synthesise,
-    verify,
-)
+from smae.api.stores import synthesise
 from smae.api.training import pretrain
 from smae.api.weights import embed, export_encoder, load_encoder, predict
 
 __all__ = [
-    "classes",
-    "dataset_card",
     "doctor",
     "embed",
     "ensemble",
     "evaluate",
-    "export",
     "export_encoder",
-    "find_store",
-    "info",
     "load_encoder",
-    "open_store",
     "predict",
     "pretrain",
     "report",
     "status",
     "synthesise",
-    "verify",
     "view",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from blake3 import blake3
@@ -22,7 +22,7 @@ from smae.errors import BadRecording, ConfigError, DataError, NoBody, UnknownNam
 from smae.viz import Panel, Scene
 
 if TYPE_CHECKING:
-    from smae.data.clean import Mode
+    pass
 
 _LIST = "quarantine.jsonl"
 _LIST_BYTES = 64 * 2**20
@@ -52,7 +52,7 @@ def scene_of_raw(raw: Path, name: str | None, settings: PrepareSettings) -> Scen
         panels, notes = [_panel_of_clip("clip", parsed)], ["This kind of data was cleaned before."]
     else:
         try:
-            clip = clean(parsed, mode=cast("Mode", settings.mode), layout=source.layout)
+            clip = clean(parsed, mode=settings.mode, layout=source.layout)
             panels = [_panel_of_recording(parsed, clip), _panel_of_clip(f"denoised ({settings.mode} mode)", clip)]
             notes = []
         except NoBody as error:
@@ -130,7 +130,7 @@ def find_clip(store: Store, name: str) -> int:
         # Imported late: it brings zarr, which a known name does not need.
         from smae.data.prepare.summary import decode_quarantine
 
-        for refused in decode_quarantine(store.place.read(_LIST, limit=_LIST_BYTES)) if _LIST in store.files else ():
+        for refused in decode_quarantine(store.root.read(_LIST, limit=_LIST_BYTES)) if _LIST in store.files else ():
             if Path(refused.path.rpartition("!")[2]).stem == name:
                 raise DataError(f"{refused}; it was quarantined, so {store.path} does not hold it") from None
         raise

@@ -92,7 +92,7 @@ class Reader:
 
 
 def _look(out: Path, ask: int) -> str:
-    from smae import api
+    from smae.data.store.store import open_store
     from smae.errors import DataError
 
     fingerprints: set[str] = set()
@@ -102,7 +102,7 @@ def _look(out: Path, ask: int) -> str:
         except BlockingIOError:
             last = False
         try:
-            store = api.open_store(out)
+            store = open_store(out)
             store.rows(0, store.row_count)
             fingerprints.add(store.fingerprint)
         except DataError as error:

@@ -170,7 +170,7 @@ def _is_current(store: Store, plan: Plan, *, replace: bool) -> bool:
 
 
 def _summary_of(store: Store, began: float) -> PrepareSummary:
-    quarantine = read_checked(store.place, store.files[QUARANTINE])
+    quarantine = read_checked(store.root, store.files[QUARANTINE])
     return PrepareSummary(
         store=store.path,
         fingerprint=store.fingerprint,
@@ -212,7 +212,7 @@ class _Job:
         shared = (self.raw, *self.workspace.shared)
         pool = make_executor(executor, workers=workers, tasks=max(len(tasks), 1), scheduler=scheduler, shared=shared)
         settings, layout = self.plan.settings, self.plan.layout
-        make_worker = partial(Worker, self.raw, self.workspace.place, settings, layout, safe=executor == "dask")
+        make_worker = partial(Worker, self.raw, self.workspace.root, settings, layout, durable=executor == "dask")
         with (
             progress.task("prepare", total=len(self.plan.samples), unit="files") as task,
             closing(pool.run(make_worker, tasks)) as results,
@@ -290,7 +290,7 @@ class _Job:
             name: np.array([roles.get(clip.name, 0) for clip in clips], np.uint8) for name, roles in plan.splits.items()
         }
         quarantine = self.tally.quarantine()
-        return finish_store(self.workspace.place, header, table, shards=shards, splits=splits, quarantine=quarantine)
+        return finish_store(self.workspace.root, header, table, shards=shards, splits=splits, quarantine=quarantine)
 
     def _summary(self, fingerprint: str) -> PrepareSummary:
         counts, clips = self.tally.counts(), self.tally.clips

@@ -15,7 +15,7 @@ from smae.data.prepare.plan import Task
 from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.recording import MISSING, Clip
 from smae.data.raw.source import SOURCES, Refused, Sample
-from smae.data.store.file_store import Place
+from smae.data.store.file_store import FileStore
 from smae.data.store.shards import Shard, ShardWriter
 from smae.errors import BadRecording, NoBody
 from smae.skeleton import Layout
@@ -92,14 +92,14 @@ class Worker:
 
     Args:
         raw: the raw folder or zip.
-        place: where the store is being written.
+        root: where the store is being written.
         settings: see ``PrepareSettings``.
         layout: joint layout of the samples.
-        safe: flush each shard to the disk; needed where the journal is kept on another machine, which cannot do it.
+        durable: flush each shard to the disk; needed where the journal is kept on another machine, which cannot do it.
     """
 
     def __init__(
-        self, raw: Path, place: Place, settings: PrepareSettings, layout: Layout, *, safe: bool = False
+        self, raw: Path, root: FileStore, settings: PrepareSettings, layout: Layout, *, durable: bool = False
     ) -> None:
         # Imported where the work is done: a process that only hands out tasks needs no compiled kernels.
         from smae.data.clean.cleaning import clean
@@ -108,7 +108,7 @@ class Worker:
         self._settings, self._layout, self._clean = settings, layout, clean
         self._source = SOURCES.get(settings.source)()
         self._reader = self._source.reader(raw)
-        self._writer = ShardWriter(place, layout=layout, codec=settings.codec, safe=safe)
+        self._writer = ShardWriter(root, layout=layout, codec=settings.codec, durable=durable)
         self._fast_path = fast_path(self._source, settings, layout)
 
     def __call__(self, task: Task) -> TaskResult:
@@ -133,15 +133,15 @@ class Worker:
         try:
             data = self._reader.read(sample)
             if self._fast_path is not None:
-                rows, frames = self._fast_path(data, *self._writer.room())
+                rows, frames = self._fast_path(data, *self._writer.free_rows())
                 if rows:
-                    self._writer.filled(rows)
+                    self._writer.commit(rows)
                     notes = None
                     if frames > rows:
                         notes = {"empty-frames": frames - rows}
                     return SampleOutcome(sample.name, _blake3(data), frames=rows, bodies=1, notes=notes)
             clip, notes = self._make_clip(data)
-            if problem := self._writer.unfit(clip):
+            if problem := self._writer.rejection(clip):
                 raise BadRecording(*problem)
         except BadRecording as error:
             return SampleOutcome(sample.name, source=_blake3(data), refused=_refused(sample, data, error))

@@ -21,7 +21,7 @@ from smae import interrupts
 from smae.atomic_io import check_output, exchange, fsync_folder, os_errors
 from smae.data.prepare.plan import Plan, differences
 from smae.data.prepare.worker import TaskResult
-from smae.data.store.file_store import LocalPlace, Place
+from smae.data.store.file_store import FileStore, LocalFileStore
 from smae.data.store.manifest import MANIFEST, FileRecord, read_json
 from smae.errors import DataError
 from smae.locks import is_locked, locked
@@ -35,12 +35,12 @@ class Workspace(ABC):
     Attributes:
         out: path or URL at which the store will appear.
         files: where plan and journal are: the output's name followed by ``.wip``.
-        place: where the store is being written.
+        root: where the store is being written.
     """
 
     out: Path | str
-    files: Place
-    place: Place
+    files: FileStore
+    root: FileStore
 
     @property
     @abstractmethod
@@ -117,9 +117,9 @@ class Workspace(ABC):
         in_journal = (task.number for task in plan.tasks() if _done(task.number) in present)
         done = [result for number in in_journal if (result := self._read(number)) is not None]
         kept = {record.path for result in done for shard in result.shards for record in shard.files.values()}
-        for key in self.place.sizes():
+        for key in self.root.sizes():
             if key not in kept:
-                self.place.remove(key)
+                self.root.remove(key)
         self.files.remove(QUARANTINE_UNPUBLISHED)
         return done
 
@@ -130,7 +130,7 @@ class Workspace(ABC):
             EnvironmentFault: the disk refused.
         """
         for shard in result.shards:
-            shard.settle(self.place)
+            shard.fsync(self.root)
         self.files.write(_done(result.task), json.dumps(result.to_json(), default=asdict).encode("ascii"))
 
     def write_quarantine(self, lines: bytes) -> str:
@@ -153,7 +153,7 @@ class Workspace(ABC):
 
     def _is_intact(self, record: FileRecord) -> bool:
         try:
-            return blake3(self.place.read(record.path, limit=record.size)).hexdigest() == record.blake3
+            return blake3(self.root.read(record.path, limit=record.size)).hexdigest() == record.blake3
         except DataError:
             return False
 
@@ -174,7 +174,7 @@ class FolderWorkspace(Workspace):
         self._folder = out.with_name(out.name + ".wip")
         self._store, self._old = self._folder / "store", self._folder / "old"
         self._lock = out.with_name(out.name + ".lock")
-        self.files, self.place = LocalPlace(self._folder), LocalPlace(self._store)
+        self.files, self.root = LocalFileStore(self._folder), LocalFileStore(self._store)
 
     @property
     def unfinished(self) -> bool:

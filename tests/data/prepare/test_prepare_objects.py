@@ -25,8 +25,8 @@ from smae.data.prepare import object_workspace, plan
 from smae.data.prepare.run import prepare
 from smae.data.prepare.summary import PrepareSummary
 from smae.data.store import store as storage
-from smae.data.store.file_store import LocalPlace, open_place
-from smae.data.store.object_store import ObjectPlace
+from smae.data.store.file_store import LocalFileStore, open_file_store
+from smae.data.store.object_store import ObjectFileStore
 from smae.data.store.store import open_store
 from smae.data.store.verify import verify
 from smae.errors import ConfigError, DataError, EnvironmentFault, Interrupted, LockedError
@@ -73,10 +73,10 @@ def test_the_store_is_that_of_a_folder(raw: Path, local: PrepareSummary, url: st
     summary = prepared(raw, url)
     assert summary.fingerprint == local.fingerprint
     assert (summary.store, summary.ok, summary.quarantined) == (url, 9, local.quarantined)
-    folder = LocalPlace(Path(local.store))
-    assert open_place(url).sizes() == folder.sizes()
-    assert all(open_place(url).read(key, limit=10**8) == folder.read(key, limit=10**8) for key in folder.sizes())
-    assert open_place(url + ".wip").sizes() == {}
+    folder = LocalFileStore(Path(local.store))
+    assert open_file_store(url).sizes() == folder.sizes()
+    assert all(open_file_store(url).read(key, limit=10**8) == folder.read(key, limit=10**8) for key in folder.sizes())
+    assert open_file_store(url + ".wip").sizes() == {}
 
 
 def test_open_read_and_verify_without_a_copy(raw: Path, local: PrepareSummary, url: str) -> None:
@@ -89,11 +89,11 @@ def test_open_read_and_verify_without_a_copy(raw: Path, local: PrepareSummary, u
     assert there.path == again.path == url
     assert verify(url).ok
     key = next(key for key in there.files if key.startswith("joints/c/"))
-    shard = bytearray(open_place(url).read(key, limit=10**8))
+    shard = bytearray(open_file_store(url).read(key, limit=10**8))
     shard[len(shard) // 3] ^= 4
-    open_place(url).write(key, bytes(shard))
+    open_file_store(url).write(key, bytes(shard))
     assert verify(url).problems == (f"{key}: its BLAKE3 is not the manifest's",)
-    open_place(url).remove(key)
+    open_file_store(url).remove(key)
     with pytest.raises(DataError, match=rf"{url}: the store is damaged: {key}: missing"):
         open_store(url)
 
@@ -104,7 +104,7 @@ def test_an_interrupted_run_is_resumed(raw: Path, local: PrepareSummary, url: st
 
     with on_update(interrupt), pytest.raises(Interrupted, match=r"ntu\.zarr\.wip keeps finished work"):
         prepared(raw, url)
-    left = open_place(url + ".wip").sizes()
+    left = open_file_store(url + ".wip").sizes()
     assert {"plan.json", "done/000000.json"} == set(left)
     with pytest.raises(DataError, match=rf"{url}: expected a store, found no manifest\.json"):
         open_store(url)
@@ -113,11 +113,11 @@ def test_an_interrupted_run_is_resumed(raw: Path, local: PrepareSummary, url: st
     with pytest.raises(DataError, match="was begun with other inputs or settings"):
         prepared(raw, url, frames=8, resume=True)
     assert prepared(raw, url, resume=True).fingerprint == local.fingerprint
-    assert open_place(url + ".wip").sizes() == {}
+    assert open_file_store(url + ".wip").sizes() == {}
 
 
 def test_existing_outputs(raw: Path, url: str) -> None:
-    place = open_place(url)
+    place = open_file_store(url)
     place.write("holiday.jpg", b"x")
     for options in ({"overwrite": True}, {"resume": True}):
         with pytest.raises(ConfigError, match=rf"{url} is there already and is not a store, so it is not replaced"):
@@ -147,12 +147,12 @@ def test_overwriting_takes_the_old_manifest_away_first(raw: Path, url: str, tmp_
 
 def test_one_writer_at_a_time_and_how_to_remove_a_dead_lock(raw: Path, local: PrepareSummary, url: str) -> None:
     lock = json.dumps({"host": "elsewhere", "process": 4711, "id": "0"}).encode()
-    open_place(url + ".wip").write("lock", lock)
+    open_file_store(url + ".wip").write("lock", lock)
     where = rf"{url}\.wip/lock"
     with pytest.raises(LockedError, match=rf"{where}: process 4711 on elsewhere is writing .*\(`aws s3 rm {where}`\)"):
         prepared(raw, url, resume=True)
-    assert open_place(url + ".wip").sizes() == {"lock": len(lock)}
-    open_place(url + ".wip").remove("lock")
+    assert open_file_store(url + ".wip").sizes() == {"lock": len(lock)}
+    open_file_store(url + ".wip").remove("lock")
     assert prepared(raw, url, resume=True).fingerprint == local.fingerprint
 
 
@@ -174,7 +174,7 @@ class Fuse:
         self.stores: dict[str, MemoryStore] = {}
         self.changes, self.at, self.before = 0, 0, False
 
-    def open(self, url: str) -> ObjectPlace:
+    def open(self, url: str) -> ObjectFileStore:
         return Fragile(url, self)
 
     def change(self, what: Callable[[], Any]) -> Any:
@@ -187,14 +187,14 @@ class Fuse:
         return result
 
 
-class Fragile(ObjectPlace):
+class Fragile(ObjectFileStore):
     """A file store that reports every change to a fuse."""
 
     def __init__(self, url: str, fuse: Fuse) -> None:
         super().__init__(url, store=fuse.stores.setdefault(url, MemoryStore()))
         self.fuse = fuse
 
-    def write(self, key: str, *pieces: bytes, safe: bool = True) -> None:
+    def write(self, key: str, *pieces: bytes, durable: bool = True) -> None:
         self.fuse.change(lambda: super(Fragile, self).write(key, *pieces))
 
     def create(self, key: str, data: bytes) -> bool:
@@ -214,8 +214,8 @@ def test_every_crash_point_can_be_resumed(
     old: bool, before: bool, step: int, raw: Path, local: PrepareSummary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, fuse, crashes = "s3://bucket/ntu.zarr", Fuse(), 0
-    monkeypatch.setattr(object_workspace, "open_place", fuse.open)
-    monkeypatch.setattr(storage, "open_place", fuse.open)
+    monkeypatch.setattr(object_workspace, "open_file_store", fuse.open)
+    monkeypatch.setattr(storage, "open_file_store", fuse.open)
     for at in itertools.count(1, step):
         fuse.stores.clear()
         fuse.at = 0
