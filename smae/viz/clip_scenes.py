@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from blake3 import blake3
@@ -22,7 +22,7 @@ from smae.errors import BadRecording, ConfigError, DataError, NoBody, UnknownNam
 from smae.viz import Panel, Scene
 
 if TYPE_CHECKING:
-    from smae.data.clean import Mode
+    pass
 
 _LIST = "quarantine.jsonl"
 _LIST_BYTES = 64 * 2**20
@@ -52,7 +52,7 @@ def scene_of_raw(raw: Path, name: str | None, settings: PrepareSettings) -> Scen
         panels, notes = [_panel_of_clip("clip", parsed)], ["This kind of data was cleaned before."]
     else:
         try:
-            clip = clean(parsed, mode=cast("Mode", settings.mode), layout=source.layout)
+            clip = clean(parsed, mode=settings.mode, layout=source.layout)
             panels = [_panel_of_recording(parsed, clip), _panel_of_clip(f"denoised ({settings.mode} mode)", clip)]
             notes = []
         except NoBody as error:

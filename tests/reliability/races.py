@@ -92,6 +92,7 @@ class Reader:
 
 
 def _look(out: Path, ask: int) -> str:
+    from smae.data.store.store import open_store
     from smae.errors import DataError
 
     fingerprints: set[str] = set()
@@ -101,7 +102,7 @@ def _look(out: Path, ask: int) -> str:
         except BlockingIOError:
             last = False
         try:
-            store = smae.open_store(out)
+            store = open_store(out)
             store.rows(0, store.row_count)
             fingerprints.add(store.fingerprint)
         except DataError as error:

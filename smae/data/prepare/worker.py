@@ -92,7 +92,7 @@ class Worker:
 
     Args:
         raw: the raw folder or zip.
-        root: files of the store being written.
+        root: where the store is being written.
         settings: see ``PrepareSettings``.
         layout: joint layout of the samples.
         durable: flush each shard to the disk; needed where the journal is kept on another machine, which cannot do it.

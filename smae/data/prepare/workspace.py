@@ -35,7 +35,7 @@ class Workspace(ABC):
     Attributes:
         out: path or URL at which the store will appear.
         files: where plan and journal are: the output's name followed by ``.wip``.
-        place: where the store is being written.
+        root: where the store is being written.
     """
 
     out: Path | str

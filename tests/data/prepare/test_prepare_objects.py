@@ -194,7 +194,7 @@ class Fragile(ObjectFileStore):
         super().__init__(url, store=fuse.stores.setdefault(url, MemoryStore()))
         self.fuse = fuse
 
-    def write(self, key: str, *pieces: bytes, safe: bool = True) -> None:
+    def write(self, key: str, *pieces: bytes, durable: bool = True) -> None:
         self.fuse.change(lambda: super(Fragile, self).write(key, *pieces))
 
     def create(self, key: str, data: bytes) -> bool:
