@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from smae.api import predict as predict
     from smae.api import prepare as prepare
     from smae.api import pretrain as pretrain
-    from smae.api import report as report
     from smae.api import synthesise as synthesise
     from smae.api import verify as verify
-    from smae.api import view as view
+    from smae.viz.report.run_report import report as report
+    from smae.viz.view import view as view
 
 _FUNCTIONS = {
     "embed": "smae.api",
@@ -36,10 +36,10 @@ _FUNCTIONS = {
     "predict": "smae.api",
     "prepare": "smae.api",
     "pretrain": "smae.api",
-    "report": "smae.api",
+    "report": "smae.viz.report.run_report",
     "synthesise": "smae.api",
     "verify": "smae.api",
-    "view": "smae.api",
+    "view": "smae.viz.view",
 }
 """Name of each public function, and the module that defines it."""
 

@@ -6,8 +6,7 @@ Imports stand inside the functions: preparing needs no torch, and asking for hel
 from __future__ import annotations
 
 from smae.api.around import doctor, status
-from smae.api.drawing import view
-from smae.api.judging import ensemble, evaluate, report
+from smae.api.judging import ensemble, evaluate
 from smae.api.stores import (
     classes,
     dataset_card,
@@ -40,9 +39,7 @@ __all__ = [
     "predict",
     "prepare",
     "pretrain",
-    "report",
     "status",
     "synthesise",
     "verify",
-    "view",
 ]
