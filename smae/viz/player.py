@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,15 +18,11 @@ from smae.viz.scene import ABSENT, KIND_WORDS, MASKED, NOT_TRACKED, PITCH, RATE,
 SPEEDS = {0.25: "¼", 0.5: "½", 1: "1×", 2: "2×"}
 """Playback speeds and their labels."""
 
-_GENERATOR = '<meta name="generator" content="smae '
-_HEAD_BYTES = 2048
-
 
 def render_page(scene: Scene) -> str:
     """Return the page of a scene as one HTML string; it loads nothing."""
     facts = "".join(f"<div><dt>{escape(label)}</dt><dd>{escape(value)}</dd></div>" for label, value in scene.facts)
     parts = {
-        "generator": generator(),
         "title": escape(scene.title),
         "style": page_file("player.css"),
         "script": page_file("player.js"),
@@ -41,19 +36,6 @@ def render_page(scene: Scene) -> str:
     return fill_template(page_file("player.html"), parts)
 
 
-def generator() -> str:
-    """Return the tag by which ``is_page`` recognises pages of smae."""
-    return f'{_GENERATOR}{__version__}">'
-
-
-def is_page(path: Path) -> bool:
-    """Return whether a file is an HTML page written by smae."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return _GENERATOR.encode() in file.read(_HEAD_BYTES)
-
-
 def page_file(name: str) -> str:
     """Return a template, style or script of this package."""
     return files("smae.viz").joinpath(name).read_text("utf-8")
@@ -61,7 +43,8 @@ def page_file(name: str) -> str:
 
 def fill_template(template: str, parts: Mapping[str, str]) -> str:
     """Return a template with its ``{{name}}`` replaced in one pass, so inserted text is never expanded."""
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+    values = {**parts, "version": __version__}
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
 
 
 def player(scene: Scene, *, alone: bool = False, number: int = 0) -> str:

@@ -7,7 +7,7 @@ from html import escape
 from importlib.resources import files
 from typing import NamedTuple
 
-from smae.viz.player import as_json, fill_template, generator, page_data, page_file
+from smae.viz.player import as_json, fill_template, page_data, page_file
 from smae.viz.scene import Scene
 
 
@@ -29,7 +29,6 @@ def render(title: str, *, head: str, sections: Sequence[PageSection], scenes: Se
         scenes: data of the page's players, in order.
     """
     parts = {
-        "generator": generator(),
         "title": escape(title),
         "head": head,
         "links": "".join(f'<a href="#{part.name}">{escape(part.title)}</a>' for part in sections),

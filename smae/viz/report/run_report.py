@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from smae import interrupts
-from smae.atomic_io import check_output, write_atomic
+from smae.atomic_io import write_atomic
 from smae.data.prepare.summary import decode_refused
 from smae.data.raw.class_counts import class_names, names_note
 from smae.data.store.file_store import locate
@@ -23,7 +23,6 @@ from smae.eval.evaluate import load_objective
 from smae.eval.results import Result, read_results
 from smae.train.build import pick_device
 from smae.train.run_folder import Run, find_run
-from smae.viz.player import is_page
 from smae.viz.report.compare import comparison_page, flatten, setting_text
 from smae.viz.report.feature_map import draw_map, map_features
 from smae.viz.report.figures import Curves, draw_curves, read_curves
@@ -31,6 +30,7 @@ from smae.viz.report.page import PageSection, facts, missing, note, render, tabl
 from smae.viz.report.reconstruction_error import draw_reconstruction, summarise
 from smae.viz.report.results import draw_confusion, draw_results, headline
 from smae.viz.scene import Scene
+from smae.viz.view import check_replaceable
 
 logger = logging.getLogger(__name__)
 
@@ -87,22 +87,15 @@ def report(
         if data is not None:
             raise ConfigError("--data needs a single run: a comparison opens no store")
         path = Path(out or "comparison.html")
-        _check_page(path)
+        check_replaceable(path, ".html", [])
         page = comparison_page(found)
     else:
         path = Path(out or found[0].path / "report.html")
         target, store = pick_device(device), _store_of(found[0], data)
-        _check_page(path, store)
+        check_replaceable(path, ".html", [Path(store.path)] if store is not None else [])
         page = run_page(found[0], store, device=target)
     write_atomic(path, page.encode())
     return path
-
-
-def _check_page(path: Path, store: Store | None = None) -> None:
-    inputs = []
-    if store is not None:
-        inputs = [Path(store.path)]
-    check_output(path, kind="an HTML page written by smae", is_kind=is_page, overwrite=True, inputs=inputs)
 
 
 def _store_of(run: Run, data: Path | str | None) -> Store | None:
