@@ -1,4 +1,4 @@
-"""Scenes of recordings and clips: what the sensor recorded, its denoised form, and what a store holds."""
+"""Scenes of raw recordings, of their denoised form, and of clips in a store."""
 
 from __future__ import annotations
 
@@ -32,12 +32,9 @@ _SAME_POSE = 0.02
 
 
 def scene_of_raw(raw: Path, name: str | None, settings: Settings) -> Scene:
-    """Return the scene of one raw recording: as recorded and, where cleaning keeps a body, denoised.
+    """Return the scene of a raw recording, as recorded and, where cleaning keeps a body, denoised.
 
-    Args:
-        raw: a raw file; or a folder or zip of them, with ``name``.
-        name: the sample.
-        settings: how it is read and cleaned.
+    ``raw`` is a file; or a folder or zip of files, with the sample's ``name``.
 
     Raises:
         DataError: a bad recording, with the message of the quarantine list.
@@ -51,14 +48,16 @@ def scene_of_raw(raw: Path, name: str | None, settings: Settings) -> Scene:
     name, parsed, _ = _read(source, raw, name, settings)
     notes: tuple[str, ...] = ()
     if isinstance(parsed, Clip):
-        panels, notes = [Panel("clip", parsed.joints, parsed.state)], ("Samples of this source are clean already.",)
+        panels = [Panel("clip", parsed.joints, parsed.state)]
+        notes = ("Samples of this source are clean already.",)
     else:
         try:
             clip = clean(parsed, mode=cast("Mode", settings.mode), layout=source.layout)
             denoised = Panel(f"denoised ({settings.mode} mode)", clip.joints, clip.state)
             panels = [_panel_of_recording(parsed, clip), denoised]
         except NoBody as error:
-            panels, notes = [_panel_of_recording(parsed)], (f"smae prepare leaves this recording out: {error}.",)
+            panels = [_panel_of_recording(parsed)]
+            notes = (f"smae prepare leaves this recording out: {error}.",)
     title = name
     if settings.source == "ntu":
         title += _action_of(raw, name)
@@ -66,7 +65,7 @@ def scene_of_raw(raw: Path, name: str | None, settings: Settings) -> Scene:
 
 
 def _action_of(raw: Path, name: str) -> str:
-    """Return the class of an NTU file name, as a ``classes.txt`` beside it or NTU's list names it."""
+    """Return the class of an NTU file name, by a ``classes.txt`` beside it or by NTU's list."""
     numbers = parse_name(name)
     if numbers is None:
         return ""
@@ -81,12 +80,7 @@ def _action_of(raw: Path, name: str) -> str:
 
 
 def scene_of_clip(store: Store, index: int, *, raw: Path | None = None) -> Scene:
-    """Return the scene of one clip of a store; with ``raw``, beside the raw recording.
-
-    Args:
-        store: the clip's store.
-        index: the clip's number.
-        raw: the raw folder or zip from which the store was prepared.
+    """Return the scene of one clip of a store; with its raw folder or zip, beside the recording.
 
     Raises:
         DataError: a damaged store, or a bad raw recording.
@@ -164,7 +158,7 @@ def _read(source: Source, raw: Path, name: str | None, settings: Settings) -> tu
 
 
 def _panel_of_recording(recording: Recording, clip: Clip | None = None) -> Panel:
-    """Return every recorded body under its own id, at its own frames, in the colour of the actor it became."""
+    """Return every recorded body under its id, in the colour of the actor it became."""
     if not len(recording.frame):
         raise NoBody(f"expected a body in some frame, found none in {recording.frames}: there is nothing to show")
     ids, body = np.unique(recording.body, return_inverse=True)
@@ -178,7 +172,7 @@ def _panel_of_recording(recording: Recording, clip: Clip | None = None) -> Panel
 
 
 def _actor(rows: NDArray[np.float32], clip: Clip) -> int:
-    """Return which actor of a clip has the pose in the middle of a body's ``rows`` [R, V, 3]; 2 for neither."""
+    """Return which actor has the middle pose of a body's ``rows`` [R, V, 3]; 2 for neither."""
     poses = clip.joints - clip.joints[:, :, :1]
     pose = rows[len(rows) // 2] - rows[len(rows) // 2, :1]
     distance = np.nan_to_num(np.abs(poses - pose).max(axis=(-1, -2)), nan=np.inf).min(axis=1)
@@ -187,8 +181,6 @@ def _actor(rows: NDArray[np.float32], clip: Clip) -> int:
 
 def _sizes(panels: list[Panel]) -> tuple[tuple[str, str], ...]:
     """Return the number of bodies and frames of each panel."""
-    nouns = {1: "body"}
-    return tuple(
-        (panel.title, f"{len(panel.bodies)} {nouns.get(len(panel.bodies), 'bodies')}, {panel.frames} frames")
-        for panel in panels
-    )
+    noun = {1: "body"}
+    counts = [(panel.title, len(panel.bodies), panel.frames) for panel in panels]
+    return tuple((title, f"{n} {noun.get(n, 'bodies')}, {frames} frames") for title, n, frames in counts)

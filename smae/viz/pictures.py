@@ -1,4 +1,4 @@
-"""GIF and PNG of a scene, drawn with Pillow at twice the size and halved, which smooths the lines."""
+"""GIF and PNG of a scene, drawn with Pillow at twice the size and reduced, for smooth lines."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PANEL_HEIGHT = 340
 
 
 def joint_colour(kind: int, role: int) -> Colour:
-    """Return the colour of a joint by its kind and its body's role."""
+    """Return the colour of a joint."""
     return KINDS.get(kind, BODIES[role])
 
 
@@ -57,7 +57,8 @@ def draw_gif(scene: Scene) -> bytes:
     out = BytesIO()
     # GIF counts in hundredths of a second.
     duration = round(1000 * step / RATE, -1)
-    images[0].save(out, "GIF", save_all=True, append_images=images[1:], duration=duration, loop=0, optimize=False)
+    more = {"append_images": images[1:], "duration": duration, "loop": 0, "optimize": False}
+    images[0].save(out, "GIF", save_all=True, **more)
     return out.getvalue()
 
 
@@ -150,7 +151,7 @@ class _Canvas:
 
 
 def _palette() -> Image.Image:
-    """Return one palette for all frames: every colour that is drawn, and its steps towards the paper."""
+    """Return one palette for all frames: every drawn colour, and its steps towards the paper."""
     inks = np.array([INK, QUIET, GHOST, *BODIES, *KINDS.values()], np.float64)
     steps = np.linspace(0, 1, 9)[1:, None, None]
     mixed = (steps * inks + (1 - steps) * np.array(PAPER, np.float64)).reshape(-1, 3).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""An interactive 3D page of a scene: one self-contained HTML file that plays and rotates skeletons."""
+"""An interactive 3D page of a scene, in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPEEDS = {0.25: "¼", 0.5: "½", 1: "1×", 2: "2×"}
 
 def render_page(scene: Scene) -> str:
     """Return the page of a scene as one HTML string; it loads nothing."""
-    facts = "".join(f"<div><dt>{escape(label)}</dt><dd>{escape(value)}</dd></div>" for label, value in scene.facts)
+    facts = [(escape(label), escape(value)) for label, value in scene.facts]
     parts = {
         "title": escape(scene.title),
         "style": page_file("player.css"),
@@ -29,7 +29,7 @@ def render_page(scene: Scene) -> str:
         "player": player(scene, alone=True),
         "count": "one" if len(scene.panels) == 1 else "several",
         "legend": legend(scene),
-        "facts": facts,
+        "facts": "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in facts),
         "notes": "".join(f"<p>{escape(note)}</p>" for note in scene.notes),
         "data": as_json(page_data(scene)),
     }
@@ -42,18 +42,15 @@ def page_file(name: str) -> str:
 
 
 def fill_template(template: str, parts: Mapping[str, str]) -> str:
-    """Return a template with its ``{{name}}`` replaced in one pass, so inserted text is never expanded."""
+    """Return a template with each ``{{name}}`` replaced once: inserted text is not expanded."""
     values = {**parts, "version": __version__}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
 
 
 def player(scene: Scene, *, alone: bool = False, number: int = 0) -> str:
-    """Return the HTML of a scene's panels and controls, which ``player.js`` animates.
+    """Return the HTML of a scene's panels and controls; ``number`` is its index in the page's data.
 
-    Args:
-        scene: what is played.
-        alone: the page shows nothing else, so the player takes keys and the mouse wheel.
-        number: index of the scene in the page's data.
+    A player that is ``alone`` on its page takes keys and the mouse wheel.
     """
     panels = "".join(
         f'<figure><figcaption>{escape(panel.title)}<small data-frame="{n}"></small></figcaption><canvas '
@@ -74,7 +71,7 @@ def player(scene: Scene, *, alone: bool = False, number: int = 0) -> str:
 
 
 def page_data(scene: Scene) -> dict[str, Any]:
-    """Return the data of the page's script; positions are whole millimetres, of drawn joints only."""
+    """Return the data of the page's script; positions of drawn joints in whole millimetres."""
     return {
         "rate": RATE,
         "frames": scene.frames,

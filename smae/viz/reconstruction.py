@@ -1,4 +1,4 @@
-"""Masked reconstruction of clips: the encoder's input, what is masked in it, and the decoder's prediction."""
+"""Masked reconstruction of clips: original, masked and reconstructed skeletons."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Reconstruction:
 
     @property
     def error(self) -> NDArray[np.float64]:
-        """Float64 [M, T, V], distance from prediction to truth in millimetres; NaN where not masked."""
+        """Float64 [M, T, V], prediction to truth in millimetres; NaN where not masked."""
         distance = 1000 * np.linalg.norm((self.original - self.reconstructed).astype(np.float64), axis=-1)
         error: NDArray[np.float64] = np.where(self.masked, distance, np.nan)
         return error
@@ -49,7 +49,7 @@ class Reconstruction:
 def reconstruct(
     objective: Objective, store: Store, config: RunConfig, *, clips: NDArray[np.int64]
 ) -> list[Reconstruction]:
-    """Return clips of a store masked and reconstructed; none where the objective predicts no positions.
+    """Return clips masked and reconstructed; none where the objective predicts no positions.
 
     The bone and motion streams have no positions. Relative joints are put back on the true path of
     the body's centre, so an error of that path is the centre's alone.
@@ -87,7 +87,7 @@ def reconstruct(
 
 
 def _centre_path(relative: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
-    """Return float32 [M, T, V, 3] that turns relative joints into positions; 0 for the centre itself."""
+    """Return float32 [M, T, V, 3] to add to relative joints for their positions."""
     path = np.repeat(relative[..., layout.centre : layout.centre + 1, :], len(layout), axis=-2)
     path[..., layout.centre, :] = 0
     return path

@@ -1,4 +1,4 @@
-"""``smae.view``: one clip as an interactive 3D page, a GIF, a strip of frames or a Rerun recording."""
+"""``smae.view``: a clip as an interactive 3D page, a GIF, a strip of frames or a Rerun recording."""
 
 from __future__ import annotations
 
@@ -69,8 +69,9 @@ def view(
                     raise ConfigError(f"{option} needs a store, and {where} is not one: leave {option} out")
             scene, inputs = _raw_scene(Path(where), clip=clip, source=source), [Path(where)]
         path = Path(to or page_name(scene))
-        # An output beside the recordings of a raw folder is no harm, inside a store or over an input it is.
-        write_scene(scene, path, inputs=[entry for entry in inputs if entry.is_file() or _is_store(entry)])
+        # A page may be written into a raw folder, but not into a store or over a recording.
+        protected = [entry for entry in inputs if entry.is_file() or _is_store(entry)]
+        write_scene(scene, path, inputs=protected)
     for note in scene.notes:
         logger.info(note)
     return path
@@ -129,7 +130,7 @@ def _store_scene(
 
 
 def page_name(scene: Scene) -> str:
-    """Return the file name of a scene's page: the clip's name in characters that are safe in file names."""
+    """Return the file name of a scene's page: the clip's name without unsafe characters."""
     return (re.sub(r"[^A-Za-z0-9._-]+", "_", scene.name).lstrip(".") or "clip") + ".html"
 
 
@@ -151,7 +152,7 @@ def check_target(path: Path, inputs: Iterable[Path] = ()) -> None:
 
 
 def check_replaceable(path: Path, suffix: str, inputs: Iterable[Path]) -> None:
-    """Refuse to replace a file of another format than that of ``suffix``, or to write into an input.
+    """Refuse to replace a file of another format than ``suffix``, or to write into an input.
 
     Raises:
         ConfigError: see ``smae.atomic_io.check_output``.

@@ -2,9 +2,9 @@
 
 The t-SNE is exact and deterministic: equal points give an equal map.
 
-Source: van der Maaten and Hinton, "Visualizing Data using t-SNE", JMLR 9, 2008 (equations 1, 4 and 5); initialisation
-with principal components after Kobak and Berens, Nature Communications 10, 2019; learning rate after Belkina et al.,
-ibid.
+Source: van der Maaten and Hinton, "Visualizing Data using t-SNE", JMLR 9, 2008 (equations 1, 4, 5);
+initialisation with principal components after Kobak and Berens, Nature Communications 10, 2019;
+learning rate after Belkina et al., ibid.
 """
 
 from __future__ import annotations
@@ -48,16 +48,10 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class FeatureMap:
-    """Positions of clips on the map, and their metadata.
+    """Positions [n, 2] of clips on the map; their store numbers, labels and subjects (-1: unknown), [n].
 
-    Attributes:
-        positions: float64 [n, 2].
-        clip: int64 [n], numbers in the store.
-        label, subject: int64 [n]; subjects are -1 where the data set has none.
-        same_class, same_subject: mean share of a clip's nearest neighbours by cosine similarity
-            that have its class or subject.
-        by_chance: the same two shares for neighbours drawn at random.
-        total: number of test clips.
+    ``same_class`` and ``same_subject`` are mean shares of a clip's nearest neighbours by cosine
+    similarity, ``by_chance`` those of random neighbours, ``total`` is the number of test clips.
     """
 
     positions: Floats
@@ -150,11 +144,11 @@ def tsne(x: Floats, *, perplexity: float = PERPLEXITY, steps: int = STEPS) -> Fl
 
 
 def gradient(p: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
-    """Return the gradient [n, 2] of the Kullback-Leibler divergence from p [n, n] at positions y (equation 5)."""
+    """Return the gradient [n, 2] of the KL divergence from p [n, n] at positions y (equation 5)."""
     # The sum of similarities counts each point's own as 1, which does not belong to it.
     attract, repel, total = np.empty_like(y), np.empty_like(y), -float(len(y))
-    # A few rows at a time stay in the cache. Matrix products are avoided: at this size their threads
-    # wait for each other longer than they compute.
+    # A few rows at a time stay in the cache. Matrix products are avoided: at this size their
+    # threads wait for each other longer than they compute.
     for start in range(0, len(y), _ROWS):
         rows = slice(start, start + _ROWS)
         offset = [y[rows, c, None] - y[:, c] for c in (0, 1)]
@@ -172,7 +166,7 @@ def gradient(p: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
 
 
 def affinities(x: Floats, perplexity: float) -> Floats:
-    """Return symmetric affinities [n, n] that sum to 1; each point's width gives the perplexity (equation 1)."""
+    """Return symmetric affinities [n, n] that sum to 1, of the given perplexity (equation 1)."""
     squares = _squared_distances(x)
     np.fill_diagonal(squares, np.inf)
     squares -= squares.min(1, keepdims=True)
@@ -198,7 +192,7 @@ def _squared_distances(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def _principal(x: Floats, count: int) -> Floats:
-    """Return the points' principal components, each with its sign fixed: its largest weight is positive."""
+    """Return principal components, with the sign that makes their largest weight positive."""
     u, s, v = np.linalg.svd(x - x.mean(0), full_matrices=False)
     sign = np.sign(v[np.arange(len(v)), np.abs(v).argmax(1)])
     components: Floats = (u * s * sign)[:, :count]
@@ -206,7 +200,7 @@ def _principal(x: Floats, count: int) -> Floats:
 
 
 def draw_map(features: FeatureMap | None, store: Store) -> str:
-    """Return the map as SVG with its legends and neighbour statistics, or the reason why there is none."""
+    """Return the map as SVG with its legends and statistics of neighbours."""
     if features is None:
         return missing(f"The test part has fewer than {MIN_CLIPS} clips: too few for a map.")
     low, high = features.positions.min(0), features.positions.max(0)
@@ -217,7 +211,8 @@ def draw_map(features: FeatureMap | None, store: Store) -> str:
     for label in labels:
         circles = ""
         for n in np.flatnonzero(features.label == label).tolist():
-            subject, title = int(features.subject[n]), f"{store.clips.name[features.clip[n]]} · {names[label]}"
+            subject = int(features.subject[n])
+            title = f"{store.clips.name[features.clip[n]]} · {names[label]}"
             if subject >= 0:
                 title += f" · subject {subject}"
             circles += (

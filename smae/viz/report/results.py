@@ -89,7 +89,7 @@ def _dot(row: Row, top: float) -> str:
 
 
 def row_numbers(row: Row) -> tuple[str, str, str]:
-    """Return a row's top-1 with its standard deviation, its interval and its top-5, in per cent without the sign."""
+    """Return a row's top-1 ± its standard deviation, interval and top-5, in per cent."""
     top1, interval = percent(row.top1, ""), "–"
     if row.std is not None:
         top1 += f" ± {100 * row.std:.1f}"
@@ -107,8 +107,10 @@ def results_table(results: Iterable[Result]) -> str:
             name, own = escape(row.what), ' class="own"' * row.own
             if row.note:
                 name += f"<small>{escape(row.note)}</small>"
-            body += f"<tr{own}><td>{name}</td>{''.join(f'<td>{cell}</td>' for cell in row_numbers(row))}</tr>"
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("in per cent", "top-1", "95 %", "top-5"))
+            cells = "".join(f"<td>{cell}</td>" for cell in (name, *row_numbers(row)))
+            body += f"<tr{own}>{cells}</tr>"
+    names = ("in per cent", "top-1", "95 %", "top-5")
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
     return f'<table class="results"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
@@ -128,9 +130,10 @@ def draw_confusion(names: Sequence[str], matrix: NDArray[np.int64]) -> str:
 
 
 def confusion_chart(names: Sequence[str], matrix: NDArray[np.int64]) -> str:
-    """Return an SVG of the matrix; its script shows classes and count of the cell under the pointer."""
+    """Return an SVG of the matrix with the data of its tooltips."""
     count = len(names)
-    cell, text = next(sizes for most, *sizes in ((SMALL, 26, 12), (60, 13, 10), (np.inf, 9, 8)) if count <= most)
+    sizes = {SMALL: (26, 12), 60: (13, 10), count: (9, 8)}
+    cell, text = next(size for limit, size in sizes.items() if count <= limit)
     shown = [_shorten(name) for name in names]
     left = int(text * 0.56 * max(map(len, shown))) + 12
     short = [name.split(" ")[0][:8] for name in names]
@@ -154,11 +157,11 @@ def confusion_chart(names: Sequence[str], matrix: NDArray[np.int64]) -> str:
     # Below this width the matrix scrolls, since it could not be read.
     least = min(width, max(340, 3 * width // 4))
     sparse = [[row, column, int(matrix[row, column])] for row, column in np.argwhere(matrix).tolist()]
-    data = escape(json.dumps({"left": left, "top": top, "cell": cell, "names": list(names), "cells": sparse}))
+    data = {"left": left, "top": top, "cell": cell, "names": list(names), "cells": sparse}
     return (
         f'<svg class="confusion" viewBox="0 0 {width} {height}" style="width:{width}px;'
         f'min-width:{least}px;font-size:{text}px" role="img" aria-label="confusion matrix" '
-        f'data-matrix="{data}"><rect class="frame" x="{left - 1}" y="{top - 1}" '
+        f'data-matrix="{escape(json.dumps(data))}"><rect class="frame" x="{left - 1}" y="{top - 1}" '
         f'width="{side + 1}" height="{side + 1}"/><g class="names">{labels}</g>{_cells(share, left, top, cell)}'
         f'<g class="numbers">{numbers}</g><rect class="cursor" width="{cell}" height="{cell}" hidden=""/></svg>'
     )

@@ -1,4 +1,4 @@
-"""``smae.report``: the HTML page of a run, with all its results and what its objective makes of test clips."""
+"""``smae.report``: the HTML page of a run, with its results and masked reconstructions."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ NOTES = {
 def report(
     *runs: Path | str, out: Path | str | None = None, data: Path | str | None = None, device: str = "auto"
 ) -> Path:
-    """Write one self-contained HTML page of a run, or a page that compares several; return its path.
+    """Write a self-contained HTML page of a run, or one that compares several; return its path.
 
     An earlier page of smae is replaced, any other file is refused.
 
@@ -109,12 +109,7 @@ def _store_of(run: Run, data: Path | str | None) -> Store | None:
 
 
 def run_page(run: Run, store: Store | None, *, device: torch.device) -> str:
-    """Return the page of a run as HTML.
-
-    Args:
-        run: the run.
-        store: what it was trained on; without it the page leaves out what needs it.
-        device: where features are computed.
+    """Return the page of a run as HTML; without its store, the sections that need one are left out.
 
     Raises:
         DataError: a damaged run, checkpoint or result, or a store that does not fit.
@@ -155,7 +150,8 @@ def _summary(about: Mapping[str, Any], curves: Curves | None) -> str:
         progress = f"{done:,} steps"
         if done < steps:
             progress = f"{done:,} of {steps:,} steps"
-        words += [progress, f"epoch {curves.epochs:,}", _duration(curves.seconds), f"last loss {curves.loss[-1]:.4g}"]
+        loss = f"last loss {curves.loss[-1]:.4g}"
+        words += [progress, f"epoch {curves.epochs:,}", _duration(curves.seconds), loss]
     return f'<p class="sub">{escape(" · ".join(words))}</p>'
 
 
@@ -201,7 +197,7 @@ def _features(run: Run, store: Store | None, *, device: torch.device) -> tuple[l
 
 
 def draw_preparation(store: Store | None, about: Mapping[str, Any]) -> str:
-    """Return how many raw files were kept, left out or bad when the store was prepared, and the bad files."""
+    """Return counts of raw files that were kept, left out or bad, and the bad files."""
     if store is None:
         name = Path(str(about["store"].get("path", "ntu.zarr"))).name
         return missing(
@@ -224,9 +220,10 @@ def draw_preparation(store: Store | None, about: Mapping[str, Any]) -> str:
         if number:
             strip += f'<i class="{kind}" style="flex-grow:{number}" title="{name}: {number:,}"></i>'
             keys += f'<span class="part {kind}">{name} <b>{number:,}</b></span>'
-    for title, words, numbers in (("Left out", EXCLUDED, excluded), ("Kept with a note (clips)", NOTES, noted)):
-        if numbers:
-            cards += facts(title, [(words.get(kind, kind), f"{number:,}") for kind, number in numbers.items()])
+    words = EXCLUDED | NOTES
+    for title, numbers in (("Left out", excluded), ("Kept with a note (clips)", noted)):
+        rows = [(words.get(kind, kind), f"{number:,}") for kind, number in numbers.items()]
+        cards += facts(title, rows) if rows else ""
     total = sum(number for _, number, _ in parts)
     return (
         f'<p class="note">{total:,} raw files were found.</p><div class="strip" role="img" aria-label="shares of the '
@@ -270,14 +267,7 @@ def draw_settings(about: Mapping[str, Any]) -> str:
 
 def draw_versions(about: Mapping[str, Any]) -> str:
     """Return the store, software and device of a run."""
-    store = about["store"]
-    data = [
-        ("name", Path(str(store.get("path", "–"))).name),
-        ("data set", setting_text(store.get("dataset"))),
-        ("mode", f"{setting_text(store.get('mode'))} mode"),
-        ("layout", setting_text(store.get("layout"))),
-        ("clips", f"{int(store.get('clips', 0)):,}"),
-        ("fingerprint", str(store.get("fingerprint", "–"))),
-    ]
-    versions, device = flatten(about["versions"]).items(), flatten(about["device"]).items()
-    return f'<div class="cards">{facts("store", data)}{facts("versions", versions)}{facts("device", device)}</div>'
+    store = {**about["store"], "path": Path(str(about["store"].get("path", "–"))).name}
+    parts = {"store": store, "versions": about["versions"], "device": about["device"]}
+    cards = "".join(facts(title, flatten(values).items()) for title, values in parts.items())
+    return f'<div class="cards">{cards}</div>'
