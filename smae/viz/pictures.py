@@ -57,8 +57,7 @@ def draw_gif(scene: Scene) -> bytes:
     out = BytesIO()
     # GIF counts in hundredths of a second.
     duration = round(1000 * step / RATE, -1)
-    more = {"append_images": images[1:], "duration": duration, "loop": 0, "optimize": False}
-    images[0].save(out, "GIF", save_all=True, **more)
+    images[0].save(out, "GIF", save_all=True, append_images=images[1:], duration=duration, loop=0, optimize=False)
     return out.getvalue()
 
 
@@ -140,7 +139,8 @@ class _Canvas:
             self.pen.line((*pixels[a].tolist(), *pixels[b].tolist()), colour, bone_width)
         if not faint:
             for joint in np.flatnonzero(drawn).tolist():
-                self._dot(*pixels[joint].tolist(), thick * 1.25, int(kind[joint]), role)
+                x, y = pixels[joint].tolist()
+                self._dot(x, y, thick * 1.25, int(kind[joint]), role)
 
     def _dot(self, x: float, y: float, radius: float, kind: int, role: int) -> None:
         colour, circle = joint_colour(kind, role), (x - radius, y - radius, x + radius, y + radius)
