@@ -74,19 +74,17 @@ def facts(title: str, rows: Iterable[tuple[str, str]]) -> str:
     return f'<div class="card"><h3>{escape(title)}</h3><dl>{pairs}</dl></div>'
 
 
-def tabs(group: str, panels: Sequence[tuple[str, str]], *, label: str) -> str:
+def tabs(panels: Sequence[tuple[str, str]], *, label: str) -> str:
     """Return panels (name, HTML) of which buttons show one, by default the first."""
     if len(panels) == 1:
         return panels[0][1]
     buttons = bodies = ""
     for number, (name, body) in enumerate(panels):
         pressed = "false" if number else "true"
-        buttons += f'<button type="button" data-show="{number}" aria-pressed="{pressed}">{escape(name)}</button>'
+        buttons += f'<button type="button" aria-pressed="{pressed}">{escape(name)}</button>'
         bodies += f'<div data-choice="{number}"{" hidden" if number else ""}>{body}</div>'
-    return (
-        f'<div class="choices" data-group="{escape(group)}"><div class="buttons" role="group" '
-        f'aria-label="{escape(label)}">{buttons}</div>{bodies}</div>'
-    )
+    group = f'<div class="buttons" role="group" aria-label="{escape(label)}">{buttons}</div>'
+    return f'<div class="choices">{group}{bodies}</div>'
 
 
 def bars(rows: Iterable[tuple[str, float, str]], *, full: float) -> str:

@@ -18,7 +18,7 @@ from smae.viz.player import legend, player
 from smae.viz.reconstruction import Reconstruction, reconstruct, scene_of
 from smae.viz.report.feature_map import choose
 from smae.viz.report.figures import Floats, Series, line_chart
-from smae.viz.report.page import bars, missing
+from smae.viz.report.page import bars, missing, note
 from smae.viz.scene import Scene
 
 MAX_CLIPS = 256
@@ -143,13 +143,16 @@ def draw_reconstruction(summary: ReconstructionSummary | None, *, what: str) -> 
     rows = [row for row in rows if math.isfinite(row[1])]
     full = max((value for _, value, _ in rows), default=1.0) or 1.0
     players = "".join(_clip(scene, number) for number, scene in enumerate(summary.scenes))
+    remark = note(
+        f"Mean joint error {errors.mean:.0f} mm, over the masked joints of {errors.clips:,} test clips masked as in "
+        f"training. {summary.note}"
+    )
+    charts = f"<div>{skeleton_chart(errors, summary.layout)}{chart}</div>"
+    by_joint = f"<div><h3>Error by joint</h3>{bars(rows, full=full)}</div>"
     return (
-        f'<p class="note">Mean joint error {errors.mean:.0f} mm, over the masked joints of {errors.clips:,} test clips '
-        f'masked as in training. {escape(summary.note)}</p><div class="pair"><div>'
-        f"{skeleton_chart(errors, summary.layout)}{chart}</div><div><h3>Error by joint</h3>{bars(rows, full=full)}"
-        f'</div></div><h3>Reconstructed clips</h3><p class="legend">{legend(*summary.scenes)} Drag to rotate, hover '
-        f'over a joint for its name. Grid: 50 cm.</p><div class="clips">{players}</div>'
-        "<noscript><p>The animation needs JavaScript.</p></noscript>"
+        f'{remark}<div class="pair">{charts}{by_joint}</div><h3>Reconstructed clips</h3><p class="legend">'
+        f"{legend(*summary.scenes)} Drag to rotate, hover over a joint for its name. Grid: 50 cm.</p>"
+        f'<div class="clips">{players}</div><noscript><p>The animation needs JavaScript.</p></noscript>'
     )
 
 

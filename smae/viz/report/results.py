@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae.eval.results import Result, Row
-from smae.viz.report.page import bars, missing, percent, table
+from smae.viz.report.page import bars, missing, note, percent, table
 
 SMALL = 20
 """Largest number of classes for which cells show their number."""
@@ -63,10 +63,9 @@ def draw_accuracies(groups: Iterable[tuple[str, Iterable[Row]]]) -> str:
     for name, rows in groups:
         body += f'<div class="group"><h3>{escape(name)}</h3>{"".join(_dot(row, top) for row in rows)}</div>'
     ticks = "".join(f'<i style="left:{25 * n}%">{25 * n * top:.0f} %</i>' for n in range(5))
-    return (
-        f'<div class="forest">{body}<div class="row axis"><span class="what"></span><span class="track">{ticks}</span>'
-        '<span class="value"></span></div></div><p class="note">Dots: top-1 accuracy on the test clips. Bars: 95 % '
-        "bootstrap interval over seeds and test clips.</p>"
+    axis = f'<span class="what"></span><span class="track">{ticks}</span><span class="value"></span>'
+    return f'<div class="forest">{body}<div class="row axis">{axis}</div></div>' + note(
+        "Dots: top-1 accuracy on the test clips. Bars: 95 % bootstrap interval over seeds and test clips."
     )
 
 
@@ -121,12 +120,12 @@ def draw_confusion(names: Sequence[str], matrix: NDArray[np.int64]) -> str:
         names: K classes; their first word labels the columns.
         matrix: int [K, K] of test clips, true class by predicted class.
     """
-    return (
-        f'<div class="scroll">{confusion_chart(names, matrix)}</div>'
-        '<p class="note cell" aria-live="polite">Rows: true class; columns: predicted class. Shade: share of the row. '
-        f"Hover over a cell for its classes and count.</p>{_worst(names, matrix)}"
-        f"<h3>Accuracy by class</h3>{_by_class(names, matrix)}"
+    hint = note(
+        "Rows: true class; columns: predicted class. Shade: share of the row. Hover over a cell for its classes and "
+        "count."
     )
+    chart = f'<div class="scroll">{confusion_chart(names, matrix)}</div>'
+    return f"{chart}{hint}{_worst(names, matrix)}<h3>Accuracy by class</h3>{_by_class(names, matrix)}"
 
 
 def confusion_chart(names: Sequence[str], matrix: NDArray[np.int64]) -> str:
@@ -134,7 +133,7 @@ def confusion_chart(names: Sequence[str], matrix: NDArray[np.int64]) -> str:
     count = len(names)
     sizes = {SMALL: (26, 12), 60: (13, 10), count: (9, 8)}
     cell, text = next(size for limit, size in sizes.items() if count <= limit)
-    shown = [_shorten(name) for name in names]
+    shown = [name if len(name) <= _LABEL else name[: _LABEL - 1].rstrip() + "…" for name in names]
     left = int(text * 0.56 * max(map(len, shown))) + 12
     short = [name.split(" ")[0][:8] for name in names]
     top = int(text * 0.62 * max(map(len, short))) + 12
@@ -203,11 +202,5 @@ def _by_class(names: Sequence[str], matrix: NDArray[np.int64]) -> str:
     share = correct / np.maximum(1, total)
     order = [number for number in np.argsort(-share, kind="stable").tolist() if total[number]]
     rows = [(names[n], float(share[n]), f"{100 * share[n]:.0f} %  {correct[n]:,}/{total[n]:,}") for n in order]
-    body = f'<div class="columns">{bars(rows, full=1.0)}</div>'
-    if len(order) < len(names):
-        body += f'<p class="note">{len(names) - len(order)} classes have no test clip.</p>'
-    return body
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= _LABEL else name[: _LABEL - 1].rstrip() + "…"
+    body, absent = f'<div class="columns">{bars(rows, full=1.0)}</div>', len(names) - len(order)
+    return body + note(f"{absent} classes have no test clip.") if absent else body

@@ -24,7 +24,7 @@ from smae.eval.results import Result, read_results
 from smae.train.build import pick_device
 from smae.train.run_folder import Run, find_run
 from smae.viz.report.compare import comparison_page, flatten, setting_text
-from smae.viz.report.feature_map import draw_map, map_features
+from smae.viz.report.feature_map import feature_map
 from smae.viz.report.figures import Curves, draw_curves, read_curves
 from smae.viz.report.page import PageSection, facts, missing, note, render, table, tabs
 from smae.viz.report.reconstruction_error import draw_reconstruction, summarise
@@ -163,7 +163,7 @@ def _duration(seconds: float) -> str:
 
 
 def _confusion(results: list[Result], store: Store | None) -> list[PageSection]:
-    panels, hint = [], ""
+    panels = []
     for result in results[:CONFUSIONS]:
         names = list(result.classes)
         if store is not None and set(names) <= set(store.classes):
@@ -171,9 +171,10 @@ def _confusion(results: list[Result], store: Store | None) -> list[PageSection]:
         panels.append((result.name, draw_confusion(names, result.confusion)))
     if not panels:
         return []
+    body = tabs(panels, label="evaluation")
     if store is not None:
-        hint = note(names_note(store))
-    return [PageSection("confusion", "Confusion", tabs("confusion", panels, label="evaluation") + hint)]
+        body += note(names_note(store))
+    return [PageSection("confusion", "Confusion", body)]
 
 
 def _features(run: Run, store: Store | None, *, device: torch.device) -> tuple[list[PageSection], tuple[Scene, ...]]:
@@ -185,10 +186,10 @@ def _features(run: Run, store: Store | None, *, device: torch.device) -> tuple[l
         return [PageSection("features", "Features", words)], ()
     config, objective = load_objective(run, store, say=logger.info)
     reconstruction = summarise(objective, store, config)
-    features = map_features(objective.encoder, store, config, device=device)
+    features = feature_map(objective.encoder, store, config, device=device)
     what = f"{config.objective.name} on the {config.augment.stream} stream"
     sections = [
-        PageSection("features", "Features", draw_map(features, store)),
+        PageSection("features", "Features", features),
         PageSection("reconstruction", "Masked reconstruction", draw_reconstruction(reconstruction, what=what)),
     ]
     if reconstruction is None:
@@ -208,7 +209,7 @@ def draw_preparation(store: Store | None, about: Mapping[str, Any]) -> str:
     counts = store.attributes.counts
     if not counts:
         return note("This store has no counts of raw files.")
-    excluded, noted = _numbers(counts.get("excluded")), _numbers(counts.get("noted"))
+    excluded, noted = counts.get("excluded") or {}, counts.get("noted") or {}
     parts = [
         ("kept", int(counts.get("ok", len(store))), "own"),
         ("left out by rule", sum(excluded.values()), "rule"),
@@ -229,10 +230,6 @@ def draw_preparation(store: Store | None, about: Mapping[str, Any]) -> str:
         f'<p class="note">{total:,} raw files were found.</p><div class="strip" role="img" aria-label="shares of the '
         f'raw files">{strip}</div><p class="parts">{keys}</p><div class="cards">{cards}</div>{_bad_files(store)}'
     )
-
-
-def _numbers(value: Any) -> dict[str, int]:
-    return {str(key): int(number) for key, number in value.items()} if isinstance(value, Mapping) else {}
 
 
 def _bad_files(store: Store) -> str:
