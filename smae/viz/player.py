@@ -15,9 +15,6 @@ from smae._version import __version__
 from smae.viz.pictures import BODIES, KINDS, Colour
 from smae.viz.scene import ABSENT, KIND_WORDS, MASKED, NOT_TRACKED, PITCH, RATE, ROLES, TRACKED, YAW, Scene
 
-SPEEDS = {0.25: "¼", 0.5: "½", 1: "1×", 2: "2×"}
-"""Playback speeds and their labels."""
-
 
 def render_page(scene: Scene) -> str:
     """Return the page of a scene as one HTML string; it loads nothing."""
@@ -57,15 +54,13 @@ def player(scene: Scene, *, alone: bool = False, number: int = 0) -> str:
         f'data-panel="{n}" role="img" aria-label="{escape(panel.title)}: animated skeleton"></canvas></figure>'
         for n, panel in enumerate(scene.panels)
     )
-    speeds = "".join(
-        f'<option value="{value}"{" selected" * (value == 1)}>{label}</option>' for value, label in SPEEDS.items()
-    )
     return (
         f'<div class="player" data-alone="{"yes" if alone else "no"}" data-scene="{number}">'
         f'<div class="panels">{panels}</div><div class="controls">'
         f'<input type="range" min="0" max="{scene.frames - 1}" value="0" aria-label="frame">'
         '<button type="button" class="play">Play</button>'
-        f'<select class="speed" aria-label="speed">{speeds}</select>'
+        '<select class="speed" aria-label="speed"><option value="0.25">¼</option><option value="0.5">½</option>'
+        '<option value="1" selected>1×</option><option value="2">2×</option></select>'
         '<button type="button" class="reset">Reset view</button><output></output></div></div>'
     )
 

@@ -71,14 +71,12 @@ def differing_data(
 ) -> list[str]:
     """Return warnings about runs that were trained or evaluated on different data."""
     warnings = []
-    stores = _by_value(names, [f"{one['store'].get('fingerprint', '')[:12]}" for one in about])
-    if len(stores) > 1:
-        warnings.append(
-            f"the runs were trained on different stores ({_listed(stores)}): the data may explain differences"
-        )
-    protocols = _by_value(names, [str(one["config"].get("protocol", "")) for one in about])
-    if len(protocols) > 1:
-        warnings.append(f"the runs were trained under different protocols ({_listed(protocols)})")
+    stores = _differing(names, [f"{one['store'].get('fingerprint', '')[:12]}" for one in about])
+    if stores:
+        warnings.append(f"the runs were trained on different stores ({stores}): the data may explain differences")
+    protocols = _differing(names, [str(one["config"].get("protocol", "")) for one in about])
+    if protocols:
+        warnings.append(f"the runs were trained under different protocols ({protocols})")
     keys = {_key(result) for several in results for result in several}
     modes = Counter((protocol, mode) for protocol, mode, _ in keys)
     order = dict.fromkeys((result.protocol, result.mode) for several in results for result in several)
@@ -168,15 +166,12 @@ def _loss_scales(about: Sequence[Mapping[str, Any]]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _by_value(names: Sequence[str], values: Sequence[str]) -> dict[str, list[str]]:
+def _differing(names: Sequence[str], values: Sequence[str]) -> str:
+    """Return which runs have which value; empty where all have the same."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name, value in zip(names, values, strict=True):
         groups[value].append(name)
-    return groups
-
-
-def _listed(groups: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{value}: {', '.join(names)}" for value, names in groups.items())
+    return "; ".join(f"{value}: {', '.join(group)}" for value, group in groups.items()) if len(groups) > 1 else ""
 
 
 def flatten(settings: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:
