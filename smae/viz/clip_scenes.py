@@ -98,7 +98,7 @@ def scene_of_clip(store: Store, index: int, *, raw: Path | None = None) -> Scene
             first = _panel_of_recording(parsed, clip)
         panels = [first, replace(panels[0], title=f"denoised, {panels[0].title}")]
         if digest != clips.source[index].tobytes().hex():
-            notes.append("The raw file is NOT the one this clip was prepared from: their BLAKE3 hashes differ.")
+            notes.append("The raw file is NOT the one this clip was prepared from: its BLAKE3 differs.")
     numbers = [(key, int(getattr(clips, key)[index])) for key in ("subject", "camera", "setup", "replication")]
     facts = (
         ("store", clip_location(store, index)),

@@ -120,9 +120,7 @@ def legend(*scenes: Scene) -> str:
         (KIND_WORDS[kind], KINDS[kind], looks.get(kind, ""))
         for kind in sorted({kind for scene in scenes for kind in scene.kinds} - {TRACKED}, reverse=True)
     ]
-    return "".join(
-        f'<span class="key {look}" style="--of:{_hex(colour)}">{escape(word)}</span>' for word, colour, look in keys
-    )
+    return "".join(f'<span class="key {look}" style="--of:{_hex(colour)}">{word}</span>' for word, colour, look in keys)
 
 
 def _hex(colour: Colour) -> str:

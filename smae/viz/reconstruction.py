@@ -69,9 +69,7 @@ def reconstruct(
         if preview is None:
             return []
         if not bool(preview.rebuilt.isfinite().all()):
-            raise DataError(
-                "the reconstruction of the shown clips is not finite: the checkpoint is damaged or diverged"
-            )
+            raise DataError("the reconstruction is not finite: the checkpoint is damaged or diverged")
         for number, clip in enumerate(batch.index.tolist()):
             items = (batch.clip == number).nonzero()[:, 0]
             original = batch.x[items].numpy()
@@ -96,10 +94,11 @@ def _centre_path(relative: NDArray[np.float32], layout: Layout) -> NDArray[np.fl
 def scene_of(clip: Reconstruction, objective: Objective, store: Store, config: RunConfig) -> Scene:
     """Return the scene of a reconstructed clip: original, masked, reconstructed."""
     original = np.where(clip.present, np.uint8(TRACKED), np.uint8(ABSENT))
+    masked, predicted = (np.where(clip.masked, np.uint8(kind), original) for kind in (MASKED, RECONSTRUCTED))
     panels = (
         Panel("original", clip.original, original),
-        Panel("masked", clip.original, np.where(clip.masked, np.uint8(MASKED), original)),
-        Panel("reconstructed", clip.reconstructed, np.where(clip.masked, np.uint8(RECONSTRUCTED), original), ghost=0),
+        Panel("masked", clip.original, masked),
+        Panel("reconstructed", clip.reconstructed, predicted, ghost=0),
     )
     error = float(np.nanmean(clip.error)) if clip.masked.any() else 0.0
     facts = (
@@ -123,7 +122,7 @@ def scene_of_reconstruction(objective: Objective, store: Store, config: RunConfi
     clips = reconstruct(objective, store, config, clips=np.array([index], np.int64))
     if not clips:
         raise DataError(
-            f"objective '{config.objective.name}' on the {config.augment.stream} stream predicts no positions, so "
-            "there is nothing to draw: leave --run out, or name a run of another objective or stream"
+            f"objective '{config.objective.name}' on the {config.augment.stream} stream predicts no "
+            "positions: leave --run out, or name a run of another objective or stream"
         )
     return scene_of(clips[0], objective, store, config)

@@ -1,4 +1,4 @@
-"""``smae.view``: a clip as an interactive 3D page, a GIF, a strip of frames or a Rerun recording."""
+"""``smae.view``: a clip as an interactive 3D page, GIF, strip of frames or Rerun recording."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ def _raw_scene(where: Path, *, clip: str | None, source: str) -> Scene:
     from smae.viz.clip_scenes import scene_of_raw
 
     if not where.exists():
-        raise ConfigError(f"nothing at {where}: give a store, a recording, or a folder or zip of recordings")
+        raise ConfigError(f"nothing at {where}: give a store, a recording, or a folder or zip of them")
     if clip is None and (where.is_dir() or where.suffix.lower() == ".zip"):
-        raise ConfigError(f"{where} holds many recordings: name one with --clip, for example S001C002P003R002A013")
+        raise ConfigError(f"{where} holds many recordings: name one with --clip, as S001C002P003R002A013")
     return scene_of_raw(where, clip, Settings(source=source))
 
 
@@ -118,7 +118,7 @@ def _store_scene(
         index = find_clip(store, clip)
     elif index is None:
         index = 0
-        logger.info(f"showing the first of {len(store):,} clips; choose another with --clip or --index")
+        logger.info(f"showing the first of {len(store):,} clips; --clip or --index choose another")
     inputs = [Path(entry) for entry in (store.path, raw) if entry is not None]
     if run is None:
         return scene_of_clip(store, index, raw=Path(raw) if raw is not None else None), inputs
@@ -147,7 +147,7 @@ def check_target(path: Path, inputs: Iterable[Path] = ()) -> None:
     if path.is_dir():
         raise ConfigError(f"--to {path}: a folder; name the file in it")
     if suffix == ".rrd" and find_spec("rerun") is None:
-        raise ConfigError("a .rrd file needs Rerun, which is not installed: pip install 'smae[rerun]'")
+        raise ConfigError("a .rrd file needs Rerun: pip install 'smae[rerun]'")
     check_replaceable(path, suffix, inputs)
 
 
@@ -222,7 +222,7 @@ def _log_panel(stream: Any, panel: Panel, scene: Scene, frame: int) -> None:
     for body, name in enumerate(panel.bodies):
         joints, kind, role = panel.joints[body, frame], panel.kind[body, frame], panel.roles[body]
         drawn = np.flatnonzero(kind != ABSENT)
-        bones = [joints[[a, b]] for a, b in scene.layout.bones if kind[a] != ABSENT and kind[b] != ABSENT]
+        bones = [joints[[a, b]] for a, b in scene.layout.bones if ABSENT not in (kind[a], kind[b])]
         points = rr.Points3D(
             joints[drawn],
             colors=[joint_colour(int(kind[joint]), role) for joint in drawn],

@@ -53,7 +53,7 @@ def comparison_page(runs: Sequence[Run]) -> str:
     key = training = f'<ul class="runs">{listed}</ul>'
     if len(scales) > 1:
         training += note(
-            "Losses of different objectives, targets or streams are on different scales: each has its own chart."
+            "Losses of different objectives, targets or streams have different scales: each has its own chart."
         )
     curves = [(name, read_curves(run)) for name, run in zip(names, runs, strict=True)]
     training += draw_curves(curves, losses=scales)
@@ -73,18 +73,17 @@ def differing_data(
     warnings = []
     stores = _differing(names, [f"{one['store'].get('fingerprint', '')[:12]}" for one in about])
     if stores:
-        warnings.append(f"the runs were trained on different stores ({stores}): the data may explain differences")
+        warnings.append(f"the runs were trained on different stores ({stores})")
     protocols = _differing(names, [str(one["config"].get("protocol", "")) for one in about])
     if protocols:
         warnings.append(f"the runs were trained under different protocols ({protocols})")
     keys = {_key(result) for several in results for result in several}
     modes = Counter((protocol, mode) for protocol, mode, _ in keys)
-    order = dict.fromkeys((result.protocol, result.mode) for several in results for result in several)
+    order = dict.fromkeys((one.protocol, one.mode) for several in results for one in several)
     different = [f"{protocol} · {mode}" for protocol, mode in order if modes[protocol, mode] > 1]
     if different:
         warnings.append(
-            f"evaluated on different stores or test clips: {', '.join(different)}; those results have separate tables "
-            "and are not compared"
+            f"evaluated on different stores or test clips: {', '.join(different)}; those results are not compared"
         )
     return warnings
 
@@ -112,8 +111,8 @@ def draw_comparable(names: Sequence[str], results: Sequence[Sequence[Result]], r
         charts.append((title, [*rows, *_baselines(names, group)]))
         tables += f"<h3>{escape(title)}</h3>{_numbers(names, group)}"
     explained = note(
-        "Difference: accuracy on the same test clips minus that of the table's first run, with the first seed of both; "
-        "in brackets its 95 % paired bootstrap interval."
+        "Difference: accuracy on the same test clips minus that of the table's first run, with the "
+        "first seed of both; in brackets its 95 % paired bootstrap interval."
     )
     return draw_accuracies(charts) + tables + explained + lacking
 
@@ -171,7 +170,9 @@ def _differing(names: Sequence[str], values: Sequence[str]) -> str:
     groups: dict[str, list[str]] = defaultdict(list)
     for name, value in zip(names, values, strict=True):
         groups[value].append(name)
-    return "; ".join(f"{value}: {', '.join(group)}" for value, group in groups.items()) if len(groups) > 1 else ""
+    if len(groups) == 1:
+        return ""
+    return "; ".join(f"{value}: {', '.join(group)}" for value, group in groups.items())
 
 
 def flatten(settings: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:

@@ -46,29 +46,29 @@ _TINY = 1e-12
 
 
 def feature_map(encoder: Encoder, store: Store, config: RunConfig, *, device: torch.device) -> str:
-    """Return the map of a run's test clips as SVG, with legends and statistics of nearest neighbours."""
+    """Return the map of a run's test clips as SVG, with legends and shares of neighbours."""
     test = store.split(config.protocol).test
     clips = choose(test, MAX_CLIPS)
     if len(clips) < MIN_CLIPS:
         return missing(f"The test part has fewer than {MIN_CLIPS} clips: too few for a map.")
     features = _features(encoder, store, config, clips, device=device)
-    label, subject = store.clips.label[clips].astype(np.int64), store.clips.subject[clips].astype(np.int64)
+    label = store.clips.label[clips].astype(np.int64)
+    subject = store.clips.subject[clips].astype(np.int64)
     similarity = features @ features.T
     np.fill_diagonal(similarity, -np.inf)
     count = min(NEIGHBOURS, len(clips) - 1)
     near = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
     words = f"{len(clips):,} of {len(test):,}" if len(clips) < len(test) else f"All {len(test):,}"
     words += (
-        f" test clips. Features as from smae embed, reduced by deterministic t-SNE (perplexity {PERPLEXITY:g}). "
-        "Nearby points have similar features; distances between far groups and the sizes of groups have no meaning. "
-        f"Of a clip's {count} nearest neighbours by cosine similarity, {_shares(label, near)} have its class"
+        " test clips. Features as from smae embed, reduced by deterministic t-SNE (perplexity "
+        f"{PERPLEXITY:g}). Nearby points have similar features; distances between far groups and "
+        f"the sizes of groups have no meaning. Of a clip's {count} nearest neighbours by cosine "
+        f"similarity, {_shares(label, near)} have its class"
     )
     if subject.max() >= 0:
         words += f", {_shares(subject, near)} its subject"
     chart = _chart(tsne(features), clips, label, subject, store)
-    hint = (
-        '<p class="note point" aria-live="polite">Hover over a dot for its clip, over a name to highlight its dots.</p>'
-    )
+    hint = note("Hover over a dot for its clip, over a name to highlight its dots.")
     return f'<div class="map by-class">{chart}{hint}{note(words + ".")}</div>'
 
 

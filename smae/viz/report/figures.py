@@ -52,7 +52,8 @@ def line_chart(
     if not lines:
         return ""
     x, y = (np.concatenate([getattr(line, name) for line in lines]) for name in ("x", "y"))
-    log, name, label = bool(smooth and y.min() > 0 and y.max() > 10 * y.min()), escape(title), escape(x_label)
+    name, label = escape(title), escape(x_label)
+    log = bool(smooth and y.min() > 0 and y.max() > 10 * y.min())
     if from_zero:
         y = np.append(y, 0.0)
     right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
@@ -159,7 +160,7 @@ def _path(xs: Floats, ys: Floats, name: str) -> str:
 
 @dataclass(frozen=True)
 class Curves:
-    """Training curves: step, loss and lr [P]; throughput (clips/s) and peak memory (GB) as (step, value)."""
+    """Training curves: step, loss, lr [P]; clips/s and peak memory in GB as (step, value)."""
 
     step: Floats
     loss: Floats

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,14 +35,15 @@ def headline(results: Sequence[Result]) -> str:
     if not results:
         return ""
     result, body = results[0], ""
-    others = [row for row in result.rows if row is not result.lead and "epoch chosen" not in row.note]
-    for row in (result.lead, *others):
-        own = " own" * (row is result.lead)
+    lead = result.lead
+    others = [row for row in result.rows if row is not lead and "epoch chosen" not in row.note]
+    for row in (lead, *others):
+        own = " own" * (row is lead)
         body += f'<div class="figure{own}"><b>{percent(row.top1)}</b>{escape(row.what)}</div>'
     return f'<p class="over">{escape(result.name)} · top-1</p><div class="figures">{body}</div>'
 
 
-def draw_results(results: Sequence[Result], *, run: str, protocol: str) -> str:
+def draw_results(results: Sequence[Result], run: Path, protocol: str) -> str:
     """Return the chart and the table of all results, and the command that adds missing ones."""
     command = f"smae eval --checkpoint {run} --protocol {protocol}"
     if not results:
@@ -61,7 +63,8 @@ def draw_accuracies(groups: Iterable[tuple[str, Iterable[Row]]]) -> str:
     top = min(1.0, np.ceil(highest * 5 + 1e-9) / 5)
     body = ""
     for name, rows in groups:
-        body += f'<div class="group"><h3>{escape(name)}</h3>{"".join(_dot(row, top) for row in rows)}</div>'
+        lines = "".join(_dot(row, top) for row in rows)
+        body += f'<div class="group"><h3>{escape(name)}</h3>{lines}</div>'
     ticks = "".join(f'<i style="left:{25 * n}%">{25 * n * top:.0f} %</i>' for n in range(5))
     axis = f'<span class="what"></span><span class="track">{ticks}</span><span class="value"></span>'
     return f'<div class="forest">{body}<div class="row axis">{axis}</div></div>' + note(
@@ -121,8 +124,8 @@ def draw_confusion(names: Sequence[str], matrix: NDArray[np.int64]) -> str:
         matrix: int [K, K] of test clips, true class by predicted class.
     """
     hint = note(
-        "Rows: true class; columns: predicted class. Shade: share of the row. Hover over a cell for its classes and "
-        "count."
+        "Rows: true class; columns: predicted class. Shade: share of the row. Hover over a cell "
+        "for its classes and count."
     )
     chart = f'<div class="scroll">{confusion_chart(names, matrix)}</div>'
     return f"{chart}{hint}{_worst(names, matrix)}<h3>Accuracy by class</h3>{_by_class(names, matrix)}"
@@ -155,7 +158,7 @@ def confusion_chart(names: Sequence[str], matrix: NDArray[np.int64]) -> str:
         )
     # Below this width the matrix scrolls, since it could not be read.
     least = min(width, max(340, 3 * width // 4))
-    sparse = [[row, column, int(matrix[row, column])] for row, column in np.argwhere(matrix).tolist()]
+    sparse = [[*cell_, int(matrix[tuple(cell_)])] for cell_ in np.argwhere(matrix).tolist()]
     data = {"left": left, "top": top, "cell": cell, "names": list(names), "cells": sparse}
     return (
         f'<svg class="confusion" viewBox="0 0 {width} {height}" style="width:{width}px;'

@@ -82,7 +82,8 @@ def report(
             that must not be replaced.
         DataError: no run, a damaged one, or a store that does not fit.
     """
-    found = [find_run(Path(run), root=Path("runs")) for run in runs] or [find_run(None, root=Path("runs"))]
+    paths: list[Path | None] = [Path(run) for run in runs] or [None]
+    found = [find_run(path, root=Path("runs")) for path in paths]
     if len(found) > 1:
         if data is not None:
             raise ConfigError("--data needs a single run: a comparison opens no store")
@@ -103,7 +104,7 @@ def _store_of(run: Run, data: Path | str | None) -> Store | None:
     trained = str(run.describe()["store"].get("path", ""))
     path = locate(trained)
     if data is None and isinstance(path, Path) and not path.exists():
-        logger.warning(f"{trained}: this store does not exist any more; name its new path with --data")
+        logger.warning(f"{trained}: this store does not exist any more; name another with --data")
         return None
     return open_store(data or trained)
 
@@ -125,7 +126,7 @@ def run_page(run: Run, store: Store | None, *, device: torch.device) -> str:
     protocol = str(about["config"].get("protocol", ""))
     resume = f"smae pretrain --out {run.path} --resume"
     sections = [
-        PageSection("results", "Results", draw_results(results, run=str(run.path), protocol=protocol)),
+        PageSection("results", "Results", draw_results(results, run.path, protocol)),
         PageSection("training", "Training", draw_curves([(run.path.name, curves)], command=resume)),
         *_confusion(results, store),
         *features,
@@ -202,8 +203,8 @@ def draw_preparation(store: Store | None, about: Mapping[str, Any]) -> str:
     if store is None:
         name = Path(str(about["store"].get("path", "ntu.zarr"))).name
         return missing(
-            "The store of this run was not found, so features, reconstructed clips, class names and the preparation "
-            "of the data are left out.",
+            "The store of this run was not found, so features, reconstructed clips, class names and "
+            "the preparation of the data are left out.",
             f"smae report --data {name}",
         )
     counts = store.attributes.counts
@@ -227,8 +228,9 @@ def draw_preparation(store: Store | None, about: Mapping[str, Any]) -> str:
         cards += facts(title, rows) if rows else ""
     total = sum(number for _, number, _ in parts)
     return (
-        f'<p class="note">{total:,} raw files were found.</p><div class="strip" role="img" aria-label="shares of the '
-        f'raw files">{strip}</div><p class="parts">{keys}</p><div class="cards">{cards}</div>{_bad_files(store)}'
+        f"{note(f'{total:,} raw files were found.')}"
+        f'<div class="strip" role="img" aria-label="shares of the raw files">{strip}</div>'
+        f'<p class="parts">{keys}</p><div class="cards">{cards}</div>{_bad_files(store)}'
     )
 
 
