@@ -7,39 +7,21 @@ from __future__ import annotations
 
 from smae.api.around import doctor, status
 from smae.api.judging import ensemble, evaluate
-from smae.api.stores import (
-    classes,
-    dataset_card,
-    explain,
-    export,
-    find_store,
-    info,
-    open_store,
-    prepare,
-    synthesise,
-    verify,
-)
+from smae.api.stores import explain, prepare, synthesise
 from smae.api.training import pretrain
 from smae.api.weights import embed, export_encoder, load_encoder, predict
 
 __all__ = [
-    "classes",
-    "dataset_card",
     "doctor",
     "embed",
     "ensemble",
     "evaluate",
     "explain",
-    "export",
     "export_encoder",
-    "find_store",
-    "info",
     "load_encoder",
-    "open_store",
     "predict",
     "prepare",
     "pretrain",
     "status",
     "synthesise",
-    "verify",
 ]

@@ -18,6 +18,7 @@ from smae.data.raw.labels import find_names, read_names
 from smae.data.raw.ntu_names import parse_name
 from smae.data.raw.recording import MISSING, Clip, Recording
 from smae.data.raw.source import SOURCES, Source
+from smae.data.store.manifest import QUARANTINE
 from smae.data.store.store import Store
 from smae.errors import BadRecording, ConfigError, DataError, NoBody, UnknownNameError
 from smae.viz.scene import Panel, Scene
@@ -25,7 +26,6 @@ from smae.viz.scene import Panel, Scene
 if TYPE_CHECKING:
     from smae.data.clean.cleaning import Mode
 
-_QUARANTINE = "quarantine.jsonl"
 _QUARANTINE_BYTES = 64 * 2**20
 _SAME_POSE = 0.02
 """Metres: cleaning moves whole bodies, resampling joints by less than this between frames."""
@@ -129,12 +129,12 @@ def find_clip(store: Store, name: str) -> int:
     try:
         return store.index_of(name)
     except UnknownNameError:
-        if _QUARANTINE not in store.files:
+        if QUARANTINE not in store.files:
             raise
         # Imported late: it brings zarr, which a known name does not need.
         from smae.data.prepare.summary import decode_refused
 
-        for refused in decode_refused(store.place.read(_QUARANTINE, limit=_QUARANTINE_BYTES)):
+        for refused in decode_refused(store.root.read(QUARANTINE, limit=_QUARANTINE_BYTES)):
             if Path(refused.path.rpartition("!")[2]).stem == name:
                 raise DataError(f"{refused}; it was quarantined, so {store.path} does not hold it") from None
         raise

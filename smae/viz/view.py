@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from smae import interrupts, progress
 from smae.atomic_io import atomic_file, check_output
 from smae.errors import ConfigError
 from smae.viz.scene import ABSENT, RATE, Panel, Scene
+
+if TYPE_CHECKING:
+    from smae.data.store.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +32,7 @@ FORMATS = {
 
 @interrupts.deferred("run it again")
 def view(
-    where: Path | str | None = None,
+    where: Store | Path | str | None = None,
     *,
     clip: str | None = None,
     index: int | None = None,
@@ -67,7 +70,7 @@ def view(
             for option, value in {"--index": index, "--raw": raw, "--run": run}.items():
                 if value is not None:
                     raise ConfigError(f"{option} needs a store, and {where} is not one: leave {option} out")
-            scene, inputs = _raw_scene(Path(where), clip=clip, source=source), [Path(where)]
+            scene, inputs = _raw_scene(Path(str(where)), clip=clip, source=source), [Path(str(where))]
         path = Path(to or page_name(scene))
         # A page may be written into a raw folder, but not into a store or over a recording.
         protected = [entry for entry in inputs if entry.is_file() or _is_store(entry)]
@@ -77,9 +80,12 @@ def view(
     return path
 
 
-def _is_store(where: Path | str) -> bool:
+def _is_store(where: Store | Path | str) -> bool:
     from smae.data.store.file_store import locate
+    from smae.data.store.store import Store
 
+    if isinstance(where, Store):
+        return True
     path = locate(where)
     return isinstance(path, str) or path.suffix == ".zarr" or (path / "zarr.json").is_file()
 
@@ -96,10 +102,15 @@ def _raw_scene(where: Path, *, clip: str | None, source: str) -> Scene:
 
 
 def _store_scene(
-    where: Path | str | None, *, clip: str | None, index: int | None, raw: Path | str | None, run: Path | str | None
+    where: Store | Path | str | None,
+    *,
+    clip: str | None,
+    index: int | None,
+    raw: Path | str | None,
+    run: Path | str | None,
 ) -> tuple[Scene, list[Path]]:
     """Return the scene of a stored clip, and the local files and folders that it was read from."""
-    from smae.api.stores import open_store
+    from smae.data.store.store import open_store
     from smae.viz.clip_scenes import find_clip, scene_of_clip
 
     if clip is not None and index is not None:

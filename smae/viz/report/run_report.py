@@ -65,7 +65,7 @@ NOTES = {
 
 @interrupts.deferred("run it again")
 def report(
-    *runs: Path | str, out: Path | str | None = None, data: Path | str | None = None, device: str = "auto"
+    *runs: Path | str, out: Path | str | None = None, data: Store | Path | str | None = None, device: str = "auto"
 ) -> Path:
     """Write a self-contained HTML page of a run, or one that compares several; return its path.
 
@@ -99,7 +99,7 @@ def report(
     return path
 
 
-def _store_of(run: Run, data: Path | str | None) -> Store | None:
+def _store_of(run: Run, data: Store | Path | str | None) -> Store | None:
     """Return the given store, or the one of the run; None where that does not exist any more."""
     trained = str(run.describe()["store"].get("path", ""))
     path = locate(trained)
@@ -237,7 +237,7 @@ def draw_preparation(store: Store | None, about: Mapping[str, Any]) -> str:
 def _bad_files(store: Store) -> str:
     if QUARANTINE not in store.files:
         return ""
-    refused = decode_refused(read_checked(store.place, store.files[QUARANTINE]))
+    refused = decode_refused(read_checked(store.root, store.files[QUARANTINE]))
     if not refused:
         return ""
     rows, more = [], ""
