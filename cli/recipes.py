@@ -40,8 +40,8 @@ def command(name: str | None) -> None:
 
 
 def _show(name: str) -> None:
+    from smae.config import as_toml
     from smae.train.config import resolve
-    from smae.viz.report.settings_text import as_toml
 
     config = resolve(name)
     console.result(config.model_dump(mode="json"), lambda: click.echo(as_toml(config), nl=False))

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from smae.api import load_encoder as load_encoder
     from smae.api import predict as predict
     from smae.api import pretrain as pretrain
-    from smae.api import report as report
     from smae.api import synthesise as synthesise
-    from smae.api import view as view
     from smae.data.export.base import export as export
     from smae.data.prepare.explain import explain as explain
     from smae.data.prepare.run import prepare as prepare
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
     from smae.data.store.store import find_store as find_store
     from smae.data.store.store import open_store as open_store
     from smae.data.store.verify import verify as verify
+    from smae.viz.report.run_report import report as report
+    from smae.viz.view import view as view
 
 _FUNCTIONS = {
     "verify": "smae.data.store.verify",
@@ -47,9 +47,9 @@ _FUNCTIONS = {
     "predict": "smae.api",
     "prepare": "smae.data.prepare.run",
     "pretrain": "smae.api",
-    "report": "smae.api",
+    "report": "smae.viz.report.run_report",
     "synthesise": "smae.api",
-    "view": "smae.api",
+    "view": "smae.viz.view",
 }
 """Name of each public function, and the module that defines it."""
 

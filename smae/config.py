@@ -6,9 +6,10 @@ Settings come from class defaults, then a recipe file, then ``--set section.key=
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -136,3 +137,26 @@ def overrides(sets: Iterable[str]) -> Settings:
         ConfigError: see ``parse_set``.
     """
     return merge(*(parse_set(text) for text in sets))
+
+
+def as_toml(config: Section) -> str:
+    """Return settings as a recipe in TOML that holds every setting, each with its description."""
+    sections = {name: value for name, value in config if isinstance(value, Section)}
+    lines = list(_toml_lines(config, without=sections))
+    for name, section in sections.items():
+        lines += ["", f"[{name}]", *_toml_lines(section)]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_lines(section: Section, *, without: Iterable[str] = ()) -> Iterator[str]:
+    for name, field in type(section).model_fields.items():
+        if name in without:
+            continue
+        # TOML has no null: a setting without a value becomes a comment.
+        line, value = f"# {name}: not set", getattr(section, name)
+        if value is not None:
+            # JSON spells strings, numbers, booleans and their lists as TOML does.
+            line = f"{name} = {json.dumps(value, ensure_ascii=False)}"
+        if field.description:
+            line += f"  # {field.description}"
+        yield line

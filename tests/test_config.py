@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field, ValidationError
 
-from smae.config import MAX_BYTES, Section, check, merge, overrides, parse_set, read_toml
+from smae.config import MAX_BYTES, Section, as_toml, check, merge, overrides, parse_set, read_toml
 from smae.errors import ConfigError, UnknownNameError
 from smae.train.config import DEFAULT_NAMES, FAMILIES, RunConfig, build_config, load_recipe, recipes, resolve
 
@@ -240,3 +240,21 @@ def test_a_recipe_that_extends_nothing_readable_is_refused(tmp_path):
 def test_an_unknown_recipe_gets_a_hint():
     with pytest.raises(UnknownNameError, match=r"unknown recipe 'bas'.*did you mean 'base'"):
         load_recipe("bas")
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_settings_as_toml_are_a_recipe_of_the_same_settings(name, tmp_path):
+    config, path = resolve(name), tmp_path / "mine.toml"
+    path.write_text(as_toml(config))
+    assert resolve(str(path)) == config
+
+
+def test_settings_as_toml_are_complete_and_described():
+    text = as_toml(resolve("base", sets=['selection.also=["best_val"]']))
+    settings = tomllib.loads(text)
+    assert settings["selection"]["also"] == ["best_val"]
+    assert {"seed", "protocol", "augment", "objective", "masking", "encoder", "decoder", "optim", "train"} <= set(
+        settings
+    )
+    assert settings["train"].keys() == type(resolve("base").train).model_fields.keys()
+    assert "lr = 0.001  # peak learning rate\n" in text

@@ -6,8 +6,7 @@ Imports stand inside the functions: preparing needs no torch, and asking for hel
 from __future__ import annotations
 
 from smae.api.around import doctor, status
-from smae.api.drawing import view
-from smae.api.judging import ensemble, evaluate, report
+from smae.api.judging import ensemble, evaluate
 from smae.api.stores import synthesise
 from smae.api.training import pretrain
 from smae.api.weights import embed, export_encoder, load_encoder, predict
@@ -21,8 +20,6 @@ __all__ = [
     "load_encoder",
     "predict",
     "pretrain",
-    "report",
     "status",
     "synthesise",
-    "view",
 ]
