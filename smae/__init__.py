@@ -12,31 +12,37 @@ from smae._version import __version__
 
 if TYPE_CHECKING:
     # Type checkers and editors read these lines; they name the same modules as the table below.
-    from smae.api import embed as embed
-    from smae.api import evaluate as evaluate
-    from smae.api import export_encoder as export_encoder
     from smae.api import info as info
-    from smae.api import load_encoder as load_encoder
     from smae.api import open_store as open_store
-    from smae.api import predict as predict
     from smae.api import prepare as prepare
     from smae.api import pretrain as pretrain
     from smae.api import report as report
     from smae.api import synthesise as synthesise
     from smae.api import verify as verify
     from smae.api import view as view
+    from smae.diagnostics import doctor as doctor
+    from smae.eval.embed import embed as embed
+    from smae.eval.evaluate import evaluate as evaluate
+    from smae.eval.export import export_encoder as export_encoder
+    from smae.eval.export import load_encoder as load_encoder
+    from smae.eval.predict import predict as predict
+    from smae.eval.results import ensemble as ensemble
+    from smae.eval.status import status as status
 
 _FUNCTIONS = {
-    "embed": "smae.api",
-    "evaluate": "smae.api",
-    "export_encoder": "smae.api",
+    "doctor": "smae.diagnostics",
+    "embed": "smae.eval.embed",
+    "ensemble": "smae.eval.results",
+    "evaluate": "smae.eval.evaluate",
+    "export_encoder": "smae.eval.export",
     "info": "smae.api",
-    "load_encoder": "smae.api",
+    "load_encoder": "smae.eval.export",
     "open_store": "smae.api",
-    "predict": "smae.api",
+    "predict": "smae.eval.predict",
     "prepare": "smae.api",
     "pretrain": "smae.api",
     "report": "smae.api",
+    "status": "smae.eval.status",
     "synthesise": "smae.api",
     "verify": "smae.api",
     "view": "smae.api",

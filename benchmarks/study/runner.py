@@ -13,8 +13,9 @@ from typing import Any
 import smae
 from benchmarks.study.results import Judged, Result, Score, commit, here, keep, path_of, read
 from benchmarks.study.rows import Exam, Row, Study
+from smae.config import overrides
 from smae.errors import ConfigError
-from smae.eval.baselines import CHANCE
+from smae.eval.results import CHANCE
 from smae.train.config import build_config
 from smae.train.metrics_log import read_log
 
@@ -89,8 +90,7 @@ def judge(exam: Exam, run: Path, *, data: Path, seed: int, say: Say) -> Judged:
     """Return what an exam finds of a run's encoder."""
     began = time.monotonic()
     _, found = smae.evaluate(
-        checkpoint=run, data=data, modes=exam.modes, sets=exam.sets, baselines=seed < exam.baselines, device="cpu",
-        say=say,
+        checkpoint=run, data=data, modes=exam.modes, settings=overrides(exam.sets), baselines=seed < exam.baselines, device="cpu",
     )  # fmt: skip
     scores = tuple(Score(exam.told(row.mode, row.selection), row.what, row.top1) for row in found.rows)
     return Judged(exam.modes, exam.sets, round(time.monotonic() - began, 1), scores)

@@ -5,9 +5,8 @@ Imports stand inside the functions: preparing needs no torch, and asking for hel
 
 from __future__ import annotations
 
-from smae.api.around import doctor, status
 from smae.api.drawing import view
-from smae.api.judging import ensemble, evaluate, report
+from smae.api.judging import report
 from smae.api.stores import (
     classes,
     dataset_card,
@@ -21,27 +20,18 @@ from smae.api.stores import (
     verify,
 )
 from smae.api.training import pretrain
-from smae.api.weights import embed, export_encoder, load_encoder, predict
 
 __all__ = [
     "classes",
     "dataset_card",
-    "doctor",
-    "embed",
-    "ensemble",
-    "evaluate",
     "explain",
     "export",
-    "export_encoder",
     "find_store",
     "info",
-    "load_encoder",
     "open_store",
-    "predict",
     "prepare",
     "pretrain",
     "report",
-    "status",
     "synthesise",
     "verify",
     "view",

@@ -109,8 +109,8 @@ def _store_scene(
     number = find_clip(store, clip) if clip is not None else index or 0
     if found is None:
         return scene_of_clip(store, number, raw=Path(raw) if raw is not None else None)
-    from smae.eval.evaluate import load_objective
+    from smae.eval.export import load_objective
     from smae.viz.reconstruction import scene_of_preview
 
-    config, objective = load_objective(found, store, say=say)
+    config, objective = load_objective(found, store)
     return scene_of_preview(objective, store, config, index=number)

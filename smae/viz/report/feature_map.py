@@ -65,11 +65,7 @@ def map_features(
         store, chosen, augment=config.augment, batch=ENCODE_BATCH, seed=config.seed, train=False, device=device,
         workers=0,
     )  # fmt: skip
-    features = extract(
-        Pooled(encoder.to(device)),
-        loader,
-        tell=lambda done, of: tell(min(done * ENCODE_BATCH, len(chosen)), len(chosen)),
-    )
+    features = extract(Pooled(encoder.to(device)), loader)
     label, subject = features.label.numpy(), store.clips.subject[chosen].astype(np.int64)
     x = features.x.double().numpy()
     unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

@@ -12,7 +12,7 @@ import torch
 from smae.atomic_io import write_atomic
 from smae.data.raw.class_counts import class_names, names_note
 from smae.data.store.store import Store
-from smae.eval.evaluate import load_objective
+from smae.eval.export import load_objective
 from smae.eval.results import Result, read_results
 from smae.train.run_folder import Run
 from smae.viz import Scene
@@ -127,7 +127,7 @@ def _what_it_sees(
     if not any(run.checkpoints.glob("step-*")):
         words = missing("No checkpoint was written yet.", f"smae pretrain --out {run.path} --resume")
         return [Section("features", "Features", words)], ()
-    config, objective = load_objective(run, store, say=say)
+    config, objective = load_objective(run, store)
     what = f"{config.objective.name} on the {config.augment.stream} stream"
     rebuilt = look(objective, store, config, tell=lambda done, of: tell("hidden joints", done, of))
     features = map_features(
