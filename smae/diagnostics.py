@@ -20,15 +20,9 @@ from smae._version import __version__
 from smae.errors import EXIT_DONE, EXIT_ENVIRONMENT, ConfigError
 
 PACKAGES = ("numpy", "numba", "zarr", "safetensors", "pydantic")
-EXTRAS = {
-    "dask": "distributed",
-    "objects": "obstore",
-    "rerun": "rerun",
-    "tensorboard": "tensorboard",
-    "triton": "triton",
-    "wandb": "wandb",
-}
-"""Extras of smae, and the module that each installs."""
+EXTRAS = ("dask", "objects", "rerun", "tensorboard", "triton", "wandb")
+_MODULES = {"dask": "distributed", "objects": "obstore"}
+"""Modules of the extras whose names differ."""
 
 _OLDEST = (3, 11)
 _TIGHT = 2 * 10**9
@@ -150,10 +144,9 @@ def _driver() -> str:
 
 
 def _cores() -> Iterator[Finding]:
-    usable = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        usable = len(os.sched_getaffinity(0))
-    found = f"{usable} usable of {os.cpu_count()}"
+    # macOS has no affinity.
+    affinity = getattr(os, "sched_getaffinity", lambda process: range(os.cpu_count() or 1))
+    found = f"{len(affinity(0))} usable of {os.cpu_count()}"
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         if quota != "max":
@@ -225,6 +218,7 @@ def _kernels() -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[Finding]:
-    for extra, module in EXTRAS.items():
-        found = {True: "installed", False: "not installed"}[installed := find_spec(module) is not None]
+    for extra in EXTRAS:
+        installed = find_spec(_MODULES.get(extra, extra)) is not None
+        found = "installed" if installed else "not installed"
         yield _finding(f"smae[{extra}]", installed, found, f"pip install 'smae[{extra}]'")

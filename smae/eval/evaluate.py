@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,12 +54,8 @@ PROBE_SECTIONS = {"linear": "linear", "knn": "knn", "scratch": "scratch"} | dict
 )
 """Section of the settings of each built-in probe."""
 
-HEADS: dict[str, Literal["linear", "finetune"]] = {
-    "linear": "linear",
-    "finetune": "finetune",
-    "transfer": "finetune",
-}
-"""Modes whose classifier is kept for ``smae predict``, and its kind."""
+HEADS = ("linear", "finetune", "transfer")
+"""Modes whose classifier is kept for ``smae predict``."""
 
 
 @dataclass(frozen=True)
@@ -159,18 +155,12 @@ def evaluate(
     result = evaluate_encoder(objective.encoder, context, modes=modes, seeds=seeds, baselines=baselines)
     for mode in modes:
         interrupts.check()
-        about_mode = {"seen_in_training": overlap, "seeds": seeds}
-        _write(run, result, store, config, mode=mode, about=about_mode)
+        _write(run, result, store, config, mode=mode, overlap=overlap, seeds=seeds)
     return run, result
 
 
 def evaluate_encoder(
-    encoder: Encoder,
-    context: ProbeContext,
-    *,
-    modes: Sequence[str],
-    seeds: int = 1,
-    baselines: bool = True,
+    encoder: Encoder, context: ProbeContext, *, modes: Sequence[str], seeds: int = 1, baselines: bool = True
 ) -> Evaluation:
     """Evaluate an encoder and the baselines with the probe of each mode.
 
@@ -216,38 +206,29 @@ def _run_probes(
 ) -> Iterator[tuple[str, str, Scores]]:
     """Yield mode, classifier and scores of the encoder and the baselines, for one seed."""
     untrained = random_encoder(context.config, context.store.layout).to(context.device)
-    raw_linear = None
-    if baselines:
-        raw_linear = linear_on(raw_coordinates, context)
+    raw_linear = linear_on(raw_coordinates, context) if baselines else None
     for mode, probe in chosen.items():
         if mode == "scratch":
             yield mode, SUPERVISED, probe(untrained, context)
         else:
             yield mode, PRETRAINED, probe(encoder, context)
+            if baselines:
+                yield mode, RANDOM, probe(untrained, context)
         if raw_linear is None:
             continue
-        if mode != "scratch":
-            yield mode, RANDOM, probe(untrained, context)
         if mode == "knn":
             yield mode, RAW, knn_on(raw_coordinates, context)
-        part, what = semi_context(mode, context), f"{RAW}, linear"
-        if mode == "linear":
-            what = RAW
-        if part is context:
-            yield mode, what, raw_linear
-        else:
-            yield mode, what, linear_on(raw_coordinates, part)
+        part, what = semi_context(mode, context), RAW if mode == "linear" else f"{RAW}, linear"
+        yield mode, what, raw_linear if part is context else linear_on(raw_coordinates, part)
 
 
 def _row(mode: str, what: str, selection: str, scores: Sequence[Scores]) -> Row:
     top1 = [one.top1 for one in scores]
-    top5: float | None = None
-    if any(one.top5 is not None for one in scores):
-        top5 = float(np.mean([one.top5 for one in scores if one.top5 is not None]))
+    top5 = [one.top5 for one in scores if one.top5 is not None]
     return Row(
         what,
         float(np.mean(top1)),
-        top5,
+        float(np.mean(top5)) if top5 else None,
         std=std_over_seeds(top1),
         interval=bootstrap(np.stack([one.correct for one in scores])),
         seeds=len(scores),
@@ -273,13 +254,7 @@ def result_json(result: Evaluation, mode: str, *, classes: Sequence[str]) -> dic
 
 
 def _write(
-    run: Run,
-    result: Evaluation,
-    store: Store,
-    config: RunConfig,
-    *,
-    mode: str,
-    about: Mapping[str, Any],
+    run: Run, result: Evaluation, store: Store, config: RunConfig, *, mode: str, overlap: int, seeds: int
 ) -> None:
     """Write the result of a mode as JSON, its logits, its classifier, and its confusion figure."""
     stem, scores = f"{result.protocol}-{mode}", result.scores[mode]
@@ -289,11 +264,11 @@ def _write(
         "store": store.fingerprint,
         "store_mode": store.mode,
         "layout": store.layout.name,
-        "seen_in_training": about["seen_in_training"],
+        "seen_in_training": overlap,
         "settings": sections.get(PROBE_SECTIONS.get(mode, ""), {}),
         "augment": sections["augment"],
         "seed": config.seed,
-        "seeds": about["seeds"],
+        "seeds": seeds,
     }
     write_json(run.results / f"{stem}.json", content)
     # Logits are for ensembles. Stale ones must not stay beside a new result.
@@ -317,18 +292,18 @@ def _write_head(run: Run, config: RunConfig, store: Store, result: Evaluation, *
     scores, origin = result.scores[mode], store.attributes.origin
     assert scores.model is not None, "these probes train a classifier"
     known = {key: origin[key] for key in ("source", "strict", "max_range", "frames") if key in origin}
-    head = HeadConfig(kind=HEADS[mode], classes=store.classes, names=tuple(class_names(store)))
-    if head.kind == "linear":
-        head = head.model_copy(update={"pool": config.linear.pool})
+    head = {"kind": PROBE_SECTIONS[mode], "classes": store.classes, "names": class_names(store)}
+    if mode == "linear":
+        head["pool"] = config.linear.pool
     else:
-        head = head.model_copy(update={"hidden": config.finetune.hidden})
+        head["hidden"] = config.finetune.hidden
     write_weights(
         run.heads / f"{result.protocol}-{mode}",
         scores.model,
         encoder=config.encoder.model_dump(mode="json"),
         augment=config.augment,
         layout=store.layout,
-        head=head,
+        head=check(HeadConfig, head, where="head"),
         prepared=check(PreparationConfig, {**known, "mode": store.mode}, where="prepared"),
         origin={
             "run": run.path.name,

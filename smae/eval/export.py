@@ -133,11 +133,7 @@ def write_weights(
         to: the folder.
         model: an encoder, or with ``head`` a classifier.
         encoder: settings of the encoder, its name included.
-        augment: crop, size and augmentation of the clips.
-        layout: joint layout.
-        head: the classification head.
-        prepared: how recordings became clips.
-        origin: provenance.
+        augment, layout, head, prepared, origin: see ``EncoderConfig``.
         card: text of ``README.md``; if empty, none is written.
 
     Raises:
@@ -186,21 +182,15 @@ def read_weights(folder: Path) -> LoadedEncoder:
         encoder = encoders.get(settings.name)(settings, frames=config.augment.frames, layout=layout)
     except ConfigError as error:
         raise DataError(f"{folder / 'config.json'}: {error}") from None
-    model = build_model(encoder, config.head)
+    model: nn.Module = encoder
+    if (head := config.head) and head.kind == "linear":
+        model = LinearClassifier(encoder, classes=len(head.classes), pool=head.pool)
+    elif head:
+        model = Classifier(encoder, classes=len(head.classes), hidden=head.hidden, dropout=0.0)
     tensors = _read_tensors(folder / "model.safetensors", config.sha256)
     load_weights(model, tensors, where=str(folder))
     encoder.register_forward_pre_hook(_check_shape)
     return LoadedEncoder(model.eval(), encoder, layout, config)
-
-
-def build_model(encoder: Encoder, head: HeadConfig | None) -> nn.Module:
-    """Return the encoder with an untrained head, or as it is if there is no head."""
-    if head is None:
-        return encoder
-    classes = len(head.classes)
-    if head.kind == "linear":
-        return LinearClassifier(encoder, classes=classes, pool=head.pool)
-    return Classifier(encoder, classes=classes, hidden=head.hidden, dropout=0.0)
 
 
 def load_encoder(path: Path | str, *, layout: str | None = None, frames: int | None = None) -> Encoder:
@@ -218,14 +208,10 @@ def load_encoder(path: Path | str, *, layout: str | None = None, frames: int | N
         DataError: no usable folder, or another layout or number of frames than yours.
     """
     loaded = read_weights(Path(path))
-    theirs = {"layout": loaded.layout.name, "frames": loaded.config.augment.frames}
-    differences = [
-        f"{key} {theirs[key]} there, {value} here"
-        for key, value in (("layout", layout), ("frames", frames))
-        if value not in (None, theirs[key])
-    ]
-    if differences:
-        raise DataError(f"{path}: {'; '.join(differences)}: give clips like those the encoder was trained on")
+    augment = loaded.config.augment
+    for key, there, here in (("layout", loaded.layout.name, layout), ("frames", augment.frames, frames)):
+        if here not in (None, there):
+            raise DataError(f"{path}: {key} {there} there, {here} here: give clips like those of its training")
     return loaded.encoder
 
 
@@ -289,39 +275,27 @@ def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = 
     """
     source, step = find_checkpoint(run)
     to, about = Path(to), source.describe()
-    check_output(
-        to,
-        kind="an exported encoder",
-        is_kind=is_encoder,
-        overwrite=overwrite,
-        inputs=[source.path],
-    )
+    check_output(to, kind="an exported encoder", is_kind=is_encoder, overwrite=overwrite, inputs=[source.path])
     with progress.task("export-encoder"):
         layout = LAYOUTS.get(about["store"]["layout"])
         config, objective, checkpoint = load_trained(source, layout, step=step)
-        position = {key: checkpoint.state[key] for key in ("step", "steps")}
+        done = {key: checkpoint.state[key] for key in ("step", "steps")}
         results = [
             read_json(path, what="results", remedy="run smae eval again")
             for path in sorted(source.results.glob("*.json"))
         ]
         interrupts.check()
+        origin = {key: about.get(key) for key in ("recipe", "versions")}
         # The path of the store means nothing on another machine.
         store = {key: value for key, value in about["store"].items() if key != "path"}
-        steps = f"step {position['step']:,} of {position['steps']:,}"
+        steps = f"step {done['step']:,} of {done['steps']:,}"
         return write_weights(
             to,
             objective.encoder,
             encoder=config.encoder.model_dump(mode="json"),
             augment=config.augment,
             layout=layout,
-            origin={
-                "recipe": about.get("recipe"),
-                "versions": about.get("versions"),
-                **position,
-                "run": source.path.name,
-                "store": store,
-                "config": about["config"],
-            },
+            origin={**origin, **done, "run": source.path.name, "store": store, "config": about["config"]},
             card=model_card(name=source.path.name, about=about, steps=steps, results=results),
         )
 
@@ -344,11 +318,8 @@ def load_trained(
 ) -> tuple[RunConfig, Objective, Checkpoint]:
     """Return the settings of a run, its trained objective, on the CPU, and the checkpoint it is from.
 
-    Args:
-        run: the run.
-        layout: its joint layout.
-        step: folder of a checkpoint; the newest usable one by default.
-        settings: nested settings that replace those of the run.
+    ``step`` is the folder of a checkpoint, by default the newest usable one; ``settings``, nested,
+    replace those of the run.
 
     Raises:
         DataError: the checkpoint has another joint layout, or there is no usable one.
@@ -367,8 +338,7 @@ def load_trained(
         )
     load_weights(objective, checkpoint.average or checkpoint.model, where=str(checkpoint.path))
     objective.eval()
-    done = f"after step {checkpoint.state['step']} of {checkpoint.state['steps']}"
-    if checkpoint.average:
-        done += ", moving average of its weights"
-    logger.info(f"{run.path}: {config.objective.name} {done}")
+    average = ", moving average of its weights" if checkpoint.average else ""
+    done = f"step {checkpoint.state['step']} of {checkpoint.state['steps']}"
+    logger.info(f"{run.path}: {config.objective.name} after {done}{average}")
     return config, objective, checkpoint

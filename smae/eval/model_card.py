@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,14 +11,16 @@ SECTIONS = ("objective", "masking", "encoder", "decoder", "augment", "optim", "t
 TEMPLATE = """\
 # {name}
 
-A `{encoder}` encoder of skeleton clips, pre-trained without labels by `{objective}` with smae {version}.
+A `{config[encoder][name]}` encoder of skeleton clips, pre-trained without labels by \
+`{config[objective][name]}` with smae {version}.
 
 ## Trained on
 
-- data set `{dataset}`, train part of `{protocol}`; the store has {clips:,} clips, {mode} mode, \
-fingerprint `{fingerprint}`
-- joints: layout `{layout}`; clips resized to {frames} frames, patches of {patch}; stream `{stream}`
-- recipe `{recipe}`, seed {seed}, {steps}
+- data set `{store[dataset]}`, train part of `{config[protocol]}`; the store has \
+{store[clips]:,} clips, {store[mode]} mode, fingerprint `{store[fingerprint]}`
+- joints: layout `{store[layout]}`; clips resized to {config[augment][frames]} frames, \
+patches of {patch}; stream `{config[augment][stream]}`
+- recipe `{recipe}`, seed {config[seed]}, {steps}
 
 ## Settings
 
@@ -40,9 +43,10 @@ encoder = smae.load_encoder("this-folder")
 
 ## Licence
 
-smae's code is under Apache-2.0. These weights were learned from the recordings of `{dataset}`: \
-their use also depends on the terms of that data set, which its owners set. They are provided as \
-they are, for research; they were not tested for any use in which a person could come to harm.
+smae's code is under Apache-2.0. These weights were learned from the recordings of \
+`{store[dataset]}`: their use also depends on the terms of that data set, which its owners set. \
+They are provided as they are, for research; they were not tested for any use in which a person \
+could come to harm.
 """
 
 
@@ -55,28 +59,19 @@ def model_card(*, name: str, about: Mapping[str, Any], steps: str, results: Sequ
         steps: how far it was trained, for people.
         results: contents of its result files.
     """
-    config, store = about["config"], about["store"]
-    sections = [
+    config = about["config"]
+    settings = [
         f"- {section}: " + ", ".join(f"{key} {value}" for key, value in config[section].items()) for section in SECTIONS
     ]
     return TEMPLATE.format(
         name=name,
-        encoder=config["encoder"]["name"],
-        objective=config["objective"]["name"],
+        config=config,
+        store=defaultdict(str, {"clips": 0} | about["store"]),
         version=about["versions"].get("smae", "?"),
-        dataset=store.get("dataset"),
-        protocol=config["protocol"],
-        clips=store.get("clips", 0),
-        mode=store.get("mode"),
-        fingerprint=store.get("fingerprint"),
-        layout=store.get("layout"),
-        frames=config["augment"]["frames"],
         patch=config["encoder"].get("patch", "?"),
-        stream=config["augment"]["stream"],
         recipe=about.get("recipe"),
-        seed=config["seed"],
         steps=steps,
-        settings="\n".join(sections),
+        settings="\n".join(settings),
         results="\n".join(_results(results)),
     )
 
@@ -87,9 +82,8 @@ def _results(results: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["| protocol | probe | what | selection | seeds | top-1 % |", "|---|---|---|---|---|---|"]
     for result in results:
         for row in result["rows"]:
-            accuracy = f"{100 * row['top1']:.1f}"
-            if row.get("std") is not None:
-                accuracy += f" ± {100 * row['std']:.1f}"
+            spread = f" ± {100 * row['std']:.1f}" if row.get("std") is not None else ""
+            accuracy = f"{100 * row['top1']:.1f}{spread}"
             selection, seeds = row.get("selection", "last"), row.get("seeds", 1)
             cells = (result["protocol"], row["mode"], row["what"], selection, seeds, accuracy)
             lines.append(f"| {' | '.join(map(str, cells))} |")

@@ -20,15 +20,7 @@ from smae.data.clean.resampling import resample
 from smae.data.loader.loader import Loader
 from smae.data.raw.recording import Clip
 from smae.data.raw.source import SOURCES, Refused, Sample
-from smae.errors import (
-    EXIT_DATA,
-    EXIT_DONE,
-    EXIT_QUARANTINED,
-    BadRecording,
-    ConfigError,
-    DataError,
-    NoBody,
-)
+from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, BadRecording, ConfigError, DataError, NoBody
 from smae.eval.export import LoadedEncoder, PreparationConfig, read_weights
 from smae.eval.probes import ENCODE_BATCH
 from smae.skeleton import Layout

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,7 @@ CHANCE, SUPERVISED, ENSEMBLE = "chance", "supervised from scratch", "ensemble"
 LAST, BEST_VAL, BEST_TEST, ONE_VIEW = "last", "best_val", "best_test", "one view"
 """Values of ``Row.selection``."""
 
-MODES = (
-    *("finetune", "linear", "knn", "semi-1", "semi-2", "semi-5", "semi-10"),
-    *("transfer", "scratch"),
-)
+MODES = ["finetune", "linear", "knn", "semi-1", "semi-2", "semi-5", "semi-10", "transfer", "scratch"]
 """Order of the built-in modes in reports: the first one with a result is the headline."""
 
 DRAWS = 1000
@@ -165,24 +162,21 @@ def read_result(path: Path, *, mode: str = "") -> Result:
 
 
 def _read_row(row: dict[str, Any], content: dict[str, Any], *, mode: str) -> Row:
-    seen, store_mode = content.get("seen_in_training", 0), content.get("store_mode", mode)
     selection, notes = str(row.get("selection", LAST)), []
+    seen, store_mode = content.get("seen_in_training", 0), content.get("store_mode", mode)
     if seen and row["what"] == PRETRAINED:
         notes.append(f"{seen:,} test clips were seen in pre-training")
     if mode and store_mode != mode:
         notes.append(f"on a store in {store_mode} mode")
     if selection != LAST:
         notes.append(f"epoch chosen: {selection}")
-    interval = None
-    if row.get("interval") is not None:
-        low, high = row["interval"]
-        interval = (_share(low), _share(high))
+    low, high = row.get("interval") or (None, None)
     return Row(
         what=str(row["what"]),
         top1=_share(row["top1"]),
         top5=None if row.get("top5") is None else _share(row["top5"]),
         std=None if row.get("std") is None else float(row["std"]),
-        interval=interval,
+        interval=None if low is None else (_share(low), _share(high)),
         seeds=int(row.get("seeds", 1)),
         note="; ".join(notes),
         mode=str(content["mode"]),
@@ -196,50 +190,46 @@ def _share(value: Any) -> float:
     return float(value)
 
 
-def bootstrap(correct: NDArray[np.bool_], *, level: float = 0.95, draws: int = DRAWS) -> tuple[float, float]:
-    """Return the bootstrap percentile interval of an accuracy (Efron, 1979).
+def bootstrap(correct: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the 95 % bootstrap percentile interval of an accuracy (Efron, 1979).
 
     Each draw resamples the seeds and the clips with replacement. All seeds share the resampled
     clips, because they were evaluated on the same ones.
 
     Args:
         correct: bool [S, n], whether each seed's classifier is right about each test clip.
-        level: coverage of the interval.
-        draws: number of draws.
     """
-    seeds, clips = correct.shape
-    means = []
-    for noise in _noises(draws):
+    seeds, means = len(correct), []
+    for noise, clip in _resampled(correct.shape[1]):
         seed = (noise.uniform("bootstrap-seeds", seeds).astype(np.float64) * seeds).astype(np.int64)
-        clip = _resample(noise, clips)
         means += [float(correct[s][:, c].mean()) for s, c in zip(seed, clip, strict=True)]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return _interval(means)
 
 
 def bootstrap_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[float, float]:
     """Return the 95 % interval of the accuracy of ``second`` minus that of ``first``, both bool [n].
 
-    The test is paired: each draw uses the same clips for both, so clips that are hard for both
-    do not widen the interval.
+    It is paired: each draw takes the same clips for both, so clips that are hard for both do not
+    widen the interval.
     """
-    gain = second.astype(np.float64) - first
-    means: list[float] = []
-    for noise in _noises(DRAWS):
-        means += gain[_resample(noise, len(gain))].mean(axis=1).tolist()
-    low, high = np.quantile(means, [0.025, 0.975])
+    gain, means = second.astype(np.float64) - first, list[float]()
+    for _, clip in _resampled(len(gain)):
+        means += gain[clip].mean(axis=1).tolist()
+    return _interval(means)
+
+
+def _resampled(clips: int) -> Iterator[tuple[Noise, NDArray[np.int64]]]:
+    # In chunks, because all random numbers at once would be draws x clips.
+    for start in range(0, DRAWS, _CHUNK):
+        interrupts.check()
+        noise = Noise(0, 0, np.arange(start, min(start + _CHUNK, DRAWS)))
+        drawn = noise.uniform("bootstrap-clips", clips).astype(np.float64) * clips
+        yield noise, drawn.astype(np.int64)
+
+
+def _interval(means: list[float]) -> tuple[float, float]:
+    low, high = np.quantile(means, [(1 - 0.95) / 2, (1 + 0.95) / 2])
     return float(low), float(high)
-
-
-def _noises(draws: int) -> list[Noise]:
-    # In chunks: the random numbers of all draws at once would be draws x clips.
-    return [Noise(0, 0, np.arange(at, min(at + _CHUNK, draws))) for at in range(0, draws, _CHUNK)]
-
-
-def _resample(noise: Noise, clips: int) -> NDArray[np.int64]:
-    interrupts.check()
-    drawn = noise.uniform("bootstrap-clips", clips).astype(np.float64) * clips
-    return drawn.astype(np.int64)
 
 
 def std_over_seeds(values: Sequence[float]) -> float | None:
@@ -271,7 +261,7 @@ def ensemble(
     mode: str = "finetune",
     weights: Sequence[float] = (),
 ) -> Ensemble:
-    """Evaluate an ensemble of runs: the weighted mean of the softmax of the logits that ``evaluate`` wrote.
+    """Evaluate an ensemble: the weighted mean of the softmax of the logits that ``evaluate`` wrote.
 
     Args:
         runs: two or more run folders, for example one for each stream.
@@ -352,8 +342,8 @@ def draw_confusion(matrix: NDArray[np.int64], *, classes: Sequence[str], title: 
     if len(classes) <= 20:
         for row, column in np.argwhere(matrix > 0):
             shade = "white" if share[row, column] > 0.5 else "black"
-            count, place = str(matrix[row, column]), {"ha": "center", "va": "center"}
-            axes.text(column, row, count, fontsize=6, color=shade, **place)
+            count = str(matrix[row, column])
+            axes.text(column, row, count, ha="center", va="center", fontsize=6, color=shade)
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
     with atomic_file(path) as partial:
         figure.savefig(partial, dpi=120, format="png")

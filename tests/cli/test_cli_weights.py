@@ -76,6 +76,71 @@ def test_features_are_the_same_from_a_run_and_from_its_exported_encoder(smae, ho
     assert (code, "--overwrite" in result["error"]["message"]) == (2, True)
 
 
+def contents(folder):
+    """Return the bytes of all files of a folder, or of one file."""
+    paths = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path): path.read_bytes() for path in paths}
+
+
+def make_foreign(folder):
+    folder.mkdir()
+    (folder / "config.json").write_text('{"version": 1, "mine": true}')
+    (folder / "thesis.txt").write_text("years of work")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["mine", "joint", "bone", "ntu.zarr", "joint/encoder", "ntu", "file.txt"])
+def test_an_exported_encoder_replaces_nothing_but_one(smae, home, tmp_path, name):
+    to = home / name
+    if name == "mine":
+        to = make_foreign(tmp_path / "mine")
+    if name == "file.txt":
+        to = tmp_path / name
+        to.write_text("mine")
+    before, run_before = contents(to), contents(home / "joint")
+    code, result, _ = smae("export-encoder", "joint", "--to", to, "--overwrite")
+    assert code == 2
+    assert any(words in result["error"]["message"] for words in ("is not an exported encoder", "which is read"))
+    assert (contents(to), contents(home / "joint")) == (before, run_before)
+
+
+def test_an_exported_encoder_with_a_foreign_file_is_kept(smae, tmp_path):
+    to = tmp_path / "encoder"
+    assert smae("export-encoder", "joint", "--to", to)[0] == 0
+    assert smae("export-encoder", "bone", "--to", to, "--overwrite")[0] == 0
+    assert "`bone`" in (to / "README.md").read_text()
+    (to / "notes.txt").write_text("mine")
+    before = contents(to)
+    assert smae("export-encoder", "joint", "--to", to, "--overwrite")[0] == 2
+    assert contents(to) == before
+
+
+@pytest.mark.parametrize("name", ["ntu.zarr", "other.zarr", "ntu.zarr/x.npz", "mine.zarr", "mine.npz", "joint/x.npz"])
+def test_features_replace_nothing_but_features(smae, home, tmp_path, name):
+    to = home / name
+    if name == "other.zarr":
+        to = tmp_path / name
+        shutil.copytree(home / "ntu.zarr", to)
+    if name == "mine.zarr":
+        to = make_foreign(tmp_path / name)
+    if name == "mine.npz":
+        to = tmp_path / name
+        np.savez(to, features=np.zeros(3))
+    before, store_before = contents(to), contents(home / "ntu.zarr")
+    code, result, _ = smae("embed", "ntu.zarr", "--run", "joint", "--to", to, "--overwrite")
+    assert code == 2
+    assert any(words in result["error"]["message"] for words in ("is not a file of features", "which is read"))
+    assert (contents(to), contents(home / "ntu.zarr")) == (before, store_before)
+
+
+@pytest.mark.parametrize("kind", ["npz", "zarr"])
+def test_earlier_features_are_replaced_if_asked(smae, tmp_path, kind):
+    to = tmp_path / f"x.{kind}"
+    assert smae("embed", "ntu.zarr", "--run", "joint", "--to", to)[0] == 0
+    assert smae("embed", "ntu.zarr", "--run", "bone", "--to", to)[0] == 2
+    assert smae("embed", "ntu.zarr", "--run", "bone", "--to", to, "--overwrite")[0] == 0
+
+
 def test_features_go_to_files_of_known_kinds_and_come_from_one_encoder(smae, tmp_path):
     assert smae("embed", "ntu.zarr", "--run", "joint", "--to", tmp_path / "x.csv")[0] == 2
     assert smae("embed", "ntu.zarr", "--run", "joint", "--encoder", "joint", "--to", tmp_path / "x.npz")[0] == 2

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import signal
 
 import numpy as np
 import pytest
 import torch
 
+from smae import interrupts, progress
+from smae.errors import Interrupted
 from smae.eval.probes import probes, score
 from smae.eval.probes.finetune import Classifier, classify, mean_over_time, set_drop_path
 from smae.eval.probes.linear import knn_on, linear_on, neighbour_votes
@@ -79,7 +82,7 @@ def test_a_line_does_not_separate_noise():
     assert 0.05 < found.top1 < 0.45
 
 
-def test_neighbours_judge_separable_features_and_rank_nothing():
+def test_neighbours_recognise_separable_features_and_rank_nothing():
     found = knn_on(first_joint_class, small_context(TOY, knn={"k": 3}))
     assert found.top1 == 1
     assert found.top5 is None
@@ -197,7 +200,7 @@ def test_one_plain_view_stands_beside_several():
     assert not alone.alternatives
 
 
-def test_a_line_is_judged_by_several_views_too():
+def test_a_linear_probe_averages_several_views_too():
     context = small_context(TOY, linear={"test_views": 3})
     encoder = encoder_of(context)
     found, alone = probes.get("linear")(encoder, context), probes.get("linear")(encoder, small_context(TOY))
@@ -209,3 +212,42 @@ def test_a_line_is_judged_by_several_views_too():
     np.testing.assert_allclose(torch.from_numpy(found.logits).softmax(1), chance, rtol=1e-4, atol=1e-6)
     assert np.array_equal(found.alternatives["one view"].logits, alone.logits)
     assert not np.array_equal(found.logits, alone.logits)
+
+
+class StopAt:
+    """A reporter that sends SIGTERM when a task begins."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def begin(self, task):
+        if task.name == self.name:
+            signal.raise_signal(signal.SIGTERM)
+
+    def update(self, task):
+        assert interrupts.pending() == 0, "work goes on after the signal"
+
+    def end(self, task):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("knn", "features, train"),
+        ("linear", "linear probe, features"),
+        ("linear", "features, train, view 2"),
+        ("linear", "linear probe"),
+        ("finetune", "fine-tuning"),
+        ("finetune", "test"),
+    ],
+)
+def test_an_interrupt_ends_every_stage(name, task):
+    context = small_context(TOY, finetune={"epochs": 1}, linear={"epochs": 3, "views": 2})
+    with (
+        interrupts.deferred("run it again"),
+        progress.reporting(StopAt(task)),
+        pytest.raises(Interrupted, match="run it again") as stopped,
+    ):
+        probes.get(name)(encoder_of(context), context)
+    assert stopped.value.exit_code == 143
