@@ -12,14 +12,18 @@ from smae._version import __version__
 
 if TYPE_CHECKING:
     # Type checkers and editors read these lines; they name the same modules as the table below.
-    from smae.api import info as info
-    from smae.api import open_store as open_store
     from smae.api import prepare as prepare
     from smae.api import pretrain as pretrain
     from smae.api import report as report
     from smae.api import synthesise as synthesise
-    from smae.api import verify as verify
     from smae.api import view as view
+    from smae.data.export.base import export as export
+    from smae.data.store.info import classes as classes
+    from smae.data.store.info import dataset_card as dataset_card
+    from smae.data.store.info import info as info
+    from smae.data.store.store import find_store as find_store
+    from smae.data.store.store import open_store as open_store
+    from smae.data.store.verify import verify as verify
     from smae.diagnostics import doctor as doctor
     from smae.eval.embed import embed as embed
     from smae.eval.evaluate import evaluate as evaluate
@@ -30,21 +34,25 @@ if TYPE_CHECKING:
     from smae.eval.status import status as status
 
 _FUNCTIONS = {
+    "classes": "smae.data.store.info",
+    "dataset_card": "smae.data.store.info",
     "doctor": "smae.diagnostics",
     "embed": "smae.eval.embed",
     "ensemble": "smae.eval.results",
     "evaluate": "smae.eval.evaluate",
+    "export": "smae.data.export.base",
     "export_encoder": "smae.eval.export",
-    "info": "smae.api",
+    "find_store": "smae.data.store.store",
+    "info": "smae.data.store.info",
     "load_encoder": "smae.eval.export",
-    "open_store": "smae.api",
+    "open_store": "smae.data.store.store",
     "predict": "smae.eval.predict",
     "prepare": "smae.api",
     "pretrain": "smae.api",
     "report": "smae.api",
     "status": "smae.eval.status",
     "synthesise": "smae.api",
-    "verify": "smae.api",
+    "verify": "smae.data.store.verify",
     "view": "smae.api",
 }
 """Name of each public function, and the module that defines it."""

@@ -7,32 +7,14 @@ from __future__ import annotations
 
 from smae.api.drawing import view
 from smae.api.judging import report
-from smae.api.stores import (
-    classes,
-    dataset_card,
-    explain,
-    export,
-    find_store,
-    info,
-    open_store,
-    prepare,
-    synthesise,
-    verify,
-)
+from smae.api.stores import explain, prepare, synthesise
 from smae.api.training import pretrain
 
 __all__ = [
-    "classes",
-    "dataset_card",
     "explain",
-    "export",
-    "find_store",
-    "info",
-    "open_store",
     "prepare",
     "pretrain",
     "report",
     "synthesise",
-    "verify",
     "view",
 ]

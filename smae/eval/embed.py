@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-import smae
 from smae import interrupts
 from smae.atomic_io import atomic_file, atomic_folder, check_output, read_json
 from smae.data.loader.loader import Loader
 from smae.data.store.file_store import locate
-from smae.data.store.store import Store
+from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from smae.eval.export import load_objective, read_weights
 from smae.eval.features import Features, Pooled, extract
@@ -23,7 +22,7 @@ from smae.train.run_folder import find_checkpoint
 
 @interrupts.deferred("run it again")
 def embed(
-    store: Path | str | None,
+    store: Store | Path | str | None,
     to: Path | str,
     *,
     encoder: Path | str | None = None,
@@ -54,7 +53,7 @@ def embed(
     to, target = Path(to), pick_device(device)
     if to.suffix not in (".npz", ".zarr"):
         raise ConfigError(f"--to {to}: expected a name that ends in .npz or .zarr")
-    opened = smae.open_store(store)
+    opened = open_store(store)
     folder = Path(encoder) if encoder is not None else None
     if folder is None:
         source, step = find_checkpoint(run)

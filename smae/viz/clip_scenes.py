@@ -130,7 +130,7 @@ def find_clip(store: Store, name: str) -> int:
         # Imported late: it brings zarr, which a known name does not need.
         from smae.data.prepare.summary import decode_refused
 
-        for refused in decode_refused(store.place.read(_LIST, limit=_LIST_BYTES)) if _LIST in store.files else ():
+        for refused in decode_refused(store.root.read(_LIST, limit=_LIST_BYTES)) if _LIST in store.files else ():
             if Path(refused.path.rpartition("!")[2]).stem == name:
                 raise DataError(f"{refused}; it was quarantined, so {store.path} does not hold it") from None
         raise

@@ -77,7 +77,7 @@ def _numbers(value: Any) -> dict[str, int]:
 
 
 def _bad(store: Store) -> str:
-    refused = decode_refused(read_checked(store.place, store.files[QUARANTINE])) if QUARANTINE in store.files else ()
+    refused = decode_refused(read_checked(store.root, store.files[QUARANTINE])) if QUARANTINE in store.files else ()
     if not refused:
         return ""
     kinds = Counter(one.code for one in refused)
