@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from smae.eval.baselines import PRETRAINED
-from smae.eval.probes.selection import LAST
+from smae.eval.results import LAST, PRETRAINED
 from smae.train.config import RunConfig, resolve
 
 

@@ -16,6 +16,7 @@ from smae.errors import ConfigError, DataError
 from smae.registry import nearest
 
 VERSION = 1
+RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,13 @@ def find_run(path: Path | None, *, root: Path) -> Run:
     if not found:
         raise DataError(f"{root}: no run found: train one with `smae pretrain`, or name one with --checkpoint")
     return Run(max(found, key=lambda folder: (_changed(folder), folder.name)))
+
+
+def find_checkpoint(path: Path | str | None) -> tuple[Run, Path | None]:
+    """Return the run at ``path``, or the newest one, and the checkpoint that ``path`` names, if it names one."""
+    path = Path(path) if path is not None else None
+    step = path if path is not None and path.name.startswith("step-") else None
+    return find_run(step.parent.parent if step is not None else path, root=RUNS), step
 
 
 def _changed(folder: Path) -> int:

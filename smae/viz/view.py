@@ -133,10 +133,10 @@ def _store_scene(
     inputs = [Path(entry) for entry in (store.path, raw) if entry is not None]
     if run is None:
         return scene_of_clip(store, index, raw=Path(raw) if raw is not None else None), inputs
-    from smae.eval.evaluate import load_objective
+    from smae.eval.export import load_objective
     from smae.viz.reconstruction import scene_of_reconstruction
 
-    config, objective = load_objective(found, store, say=logger.info)
+    config, objective = load_objective(found, store)
     return scene_of_reconstruction(objective, store, config, index=index), inputs
 
 

@@ -10,7 +10,7 @@ import torch
 from smae import interrupts
 from smae.config import merge
 from smae.data.loader.loader import Loader
-from smae.eval.probes import Exam
+from smae.eval.probes import ProbeContext
 from smae.train.build import build_objective
 from smae.train.config import RunConfig, build_config
 from smae.train.distributed import ALONE, Ranks
@@ -76,5 +76,5 @@ def log_of(run: Run) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key not in MACHINE} for line in read_log(run.log)]
 
 
-def small_exam(store: FakeStore, **sections: Any) -> Exam:
-    return Exam(store, store.split("all"), small_config(**sections), CPU)
+def small_context(store: FakeStore, **sections: Any) -> ProbeContext:
+    return ProbeContext(store, store.split("all"), small_config(**sections), CPU)

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from smae.errors import ConfigError
-from smae.eval.interval import bootstrap_difference
-from smae.eval.results import RANDOM, Result, Row, read_results
+from smae.eval.results import RANDOM, Result, Row, bootstrap_difference, read_results
 from smae.train.run_folder import Run
 from smae.viz.report.figures import draw_curves, read_curves
 from smae.viz.report.page import PageSection, missing, note, percent, render, table

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from smae import interrupts, progress
+from smae import progress
 from smae.data.loader.loader import Loader
 from smae.data.raw.class_counts import class_names
 from smae.data.store.store import Store
@@ -78,13 +78,7 @@ def _features(
     """Return the features [n, D] of clips, each of length 1."""
     batch, augment = ENCODE_BATCH, config.augment
     loader = Loader(store, clips, augment=augment, batch=batch, seed=config.seed, train=False, device=device, workers=0)
-    with progress.task("features", total=len(clips), unit="clips") as task:
-
-        def update(done: int, total: int) -> None:
-            task.update(min(done * batch, len(clips)))
-            interrupts.check()
-
-        x = extract(Pooled(encoder.to(device)), loader, tell=update).x.double().numpy()
+    x = extract(Pooled(encoder.to(device)), loader).x.double().numpy()
     return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), _TINY))
 
 

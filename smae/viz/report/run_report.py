@@ -19,7 +19,7 @@ from smae.data.store.file_store import locate
 from smae.data.store.manifest import QUARANTINE, read_checked
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError
-from smae.eval.evaluate import load_objective
+from smae.eval.export import load_objective
 from smae.eval.results import Result, read_results
 from smae.train.build import pick_device
 from smae.train.run_folder import Run, find_run
@@ -185,7 +185,7 @@ def _features(run: Run, store: Store | None, *, device: torch.device) -> tuple[l
     if not any(run.checkpoints.glob("step-*")):
         words = missing("No checkpoint has been written yet.", f"smae pretrain --out {run.path} --resume")
         return [PageSection("features", "Features", words)], ()
-    config, objective = load_objective(run, store, say=logger.info)
+    config, objective = load_objective(run, store)
     reconstruction = summarise(objective, store, config)
     features = feature_map(objective.encoder, store, config, device=device)
     what = f"{config.objective.name} on the {config.augment.stream} stream"
