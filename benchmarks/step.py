@@ -23,7 +23,7 @@ from benchmarks.picture import Point, roofline, traffic
 from smae.data.loader.batch import Batch
 from smae.skeleton import NTU25
 from smae.testing.samples import bodies
-from smae.train.build import build_objective, compile_blocks, fast_bf16
+from smae.train.build import build_objective, compile_blocks, has_native_bf16
 from smae.train.config import RunConfig, resolve
 from smae.train.loop import Loop
 from smae.train.objectives import Objective
@@ -93,7 +93,7 @@ class Bench:
     @property
     def fast(self) -> bool:
         """Whether bf16 is worth timing."""
-        return fast_bf16(self.device)
+        return has_native_bf16(self.device)
 
     def config(self, precision: str) -> RunConfig:
         """Return the settings of smae's step."""

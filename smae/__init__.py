@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from smae.api import open_store as open_store
     from smae.api import predict as predict
     from smae.api import prepare as prepare
-    from smae.api import pretrain as pretrain
     from smae.api import synthesise as synthesise
     from smae.api import verify as verify
+    from smae.train.pretrain import pretrain as pretrain
     from smae.viz.report.run_report import report as report
     from smae.viz.view import view as view
 
@@ -35,7 +35,7 @@ _FUNCTIONS = {
     "open_store": "smae.api",
     "predict": "smae.api",
     "prepare": "smae.api",
-    "pretrain": "smae.api",
+    "pretrain": "smae.train.pretrain",
     "report": "smae.viz.report.run_report",
     "synthesise": "smae.api",
     "verify": "smae.api",

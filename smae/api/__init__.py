@@ -19,7 +19,6 @@ from smae.api.stores import (
     synthesise,
     verify,
 )
-from smae.api.training import pretrain
 from smae.api.weights import embed, export_encoder, load_encoder, predict
 
 __all__ = [
@@ -38,7 +37,6 @@ __all__ = [
     "open_store",
     "predict",
     "prepare",
-    "pretrain",
     "status",
     "synthesise",
     "verify",

@@ -1,4 +1,4 @@
-"""What the functions of this package share: silence, and which run is meant."""
+"""What the functions of this package share."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ def silent(*args: object) -> None:
 
 
 def find_checkpoint(path: Path | str | None) -> tuple[Run, Path | None]:
-    """Return the run at ``path``, or the newest one, and the checkpoint that ``path`` names, if it names one."""
-    from smae.train.run_folder import find_run
+    """See ``smae.train.run_folder.find_checkpoint``."""
+    from smae.train import run_folder
 
-    path = Path(path) if path is not None else None
-    step = path if path is not None and path.name.startswith("step-") else None
-    return find_run(step.parent.parent if step is not None else path, root=RUNS), step
+    return run_folder.find_checkpoint(path)

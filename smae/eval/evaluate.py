@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from smae.atomic_io import write_json
-from smae.config import check, merge, overrides
+from smae.config import check, merge, parse_sets
 from smae.data.raw.class_counts import class_names
 from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError
@@ -22,7 +22,7 @@ from smae.eval.probes import Exam
 from smae.eval.probes.semi import SHARES
 from smae.skeleton import Layout
 from smae.train.build import build_objective, pick_device
-from smae.train.checkpoint import Checkpoint, latest, load_checkpoint, load_weights, room_for
+from smae.train.checkpoint import Checkpoint, load_checkpoint, load_latest, load_weights, max_file_bytes
 from smae.train.config import RunConfig, build_config
 from smae.train.objectives import Objective
 from smae.train.run_folder import Run
@@ -161,13 +161,13 @@ def load_trained(
     Raises:
         DataError: the checkpoint's joints are laid out otherwise, or no checkpoint can be used.
     """
-    config = build_config(merge(run.describe()["config"], overrides(sets)))
+    config = build_config(merge(run.describe()["config"], parse_sets(sets)))
     objective = build_objective(config, layout)
-    room = room_for(objective)
+    room = max_file_bytes(objective)
     if step is not None:
-        checkpoint = load_checkpoint(step, at_most=room)
+        checkpoint = load_checkpoint(step, max_bytes=room)
     else:
-        checkpoint = latest(run.checkpoints, note=say, at_most=room)
+        checkpoint = load_latest(run.checkpoints, max_bytes=room)
     trained = checkpoint.state.get("identity", {}).get("layout", layout.name)
     if trained != layout.name:
         raise DataError(

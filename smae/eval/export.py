@@ -27,8 +27,8 @@ from smae.eval.probes.finetune import Classifier
 from smae.eval.probes.linear import LinearClassifier
 from smae.models.encoders import Encoder, encoders
 from smae.skeleton import LAYOUTS, Layout
-from smae.train.checkpoint import load_weights, not_finite, weights_of
-from smae.train.config import part_of
+from smae.train.checkpoint import cpu_state_dict, load_weights, non_finite
+from smae.train.config import plugin_config
 
 VERSION = 1
 _REMEDY = "write it again with smae export-encoder (a head: smae eval)"
@@ -130,8 +130,8 @@ def write_weights(
     """
     if to.exists() and not overwrite:
         raise ConfigError(f"{to}: something is there already: name another folder, or add --overwrite")
-    weights = weights_of(model)
-    if bad := not_finite(weights):
+    weights = cpu_state_dict(model)
+    if bad := non_finite(weights):
         raise NonFiniteError(f"{', '.join(bad[:3])}: not finite, so nothing was written")
     data = save(weights)
     stated = Stated(
@@ -170,7 +170,7 @@ def read_weights(folder: Path) -> Travelled:
         )
     try:
         stated = check(Stated, values, where="")
-        settings = part_of("encoder", stated.encoder)
+        settings = plugin_config("encoder", stated.encoder)
         layout = LAYOUTS.get(stated.layout.name)
         _check_joints(stated.layout, layout)
         encoder = encoders.get(settings.name)(settings, frames=stated.augment.frames, layout=layout)
@@ -242,6 +242,6 @@ def _read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
         tensors = load(data)
     except (SafetensorError, ValueError) as error:
         raise DataError(f"{path}: {error}: {_REMEDY}") from None
-    if bad := not_finite(tensors):
+    if bad := non_finite(tensors):
         raise DataError(f"{path}: {', '.join(bad[:3])}: not finite: {_REMEDY}")
     return tensors

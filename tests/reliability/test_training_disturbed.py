@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from smae.errors import Interrupted, NonFiniteError
-from smae.train.checkpoint import latest, load_checkpoint
+from smae.train.checkpoint import load_checkpoint, load_latest
 from smae.train.objectives import StepOutput
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
@@ -79,7 +79,7 @@ def test_resumed_at_every_step_of_two_epochs(scoreboard: Scoreboard, tmp_path: P
                 run_through(first, stop_at=stop_at)
             hook.remove()
             second = small_loop(IN_MEMORY, run, config)
-            second.resume(latest(run.checkpoints))
+            second.resume(load_latest(run.checkpoints))
             seen += run_through(second)
             same = seen == whole and log_of(run) == log_of(Run(tmp_path / "whole"))
             row.check(same, f"stopped after step {stop_at}, {workers} workers: other clips or losses")

@@ -16,8 +16,8 @@ from smae.errors import ConfigError, DataError, EnvironmentFault
 from smae.eval.evaluate import judge, load_objective, seen_in_training
 from smae.skeleton import KINECT20, NTU25
 from smae.train.build import build_objective, pick_device
-from smae.train.checkpoint import latest
-from smae.train.metrics_log import Log, read_log
+from smae.train.checkpoint import load_latest
+from smae.train.metrics_log import MetricsLog, read_log
 from smae.train.pretrain import pretrain
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
@@ -113,7 +113,7 @@ def test_a_trained_objective_comes_back_with_its_weights(trained):
 def test_the_moving_average_is_what_is_judged(tmp_path):
     outcome, said = train(tmp_path, config=small_config(train={"epochs": 2, "ema": 0.9})), []
     _, objective = load_objective(outcome.run, STORE, say=said.append)
-    found = latest(outcome.run.checkpoints)
+    found = load_latest(outcome.run.checkpoints)
     for name, weight in objective.state_dict().items():
         assert torch.equal(weight, found.average[name]), name
     assert not torch.equal(found.average["encoder.embed.weight"], found.model["encoder.embed.weight"])
@@ -122,7 +122,7 @@ def test_the_moving_average_is_what_is_judged(tmp_path):
 
 def test_slow_bfloat16_is_told(tmp_path, monkeypatch):
     said: list[str] = []
-    monkeypatch.setattr("smae.train.pretrain.fast_bf16", lambda device: False)
+    monkeypatch.setattr("smae.train.pretrain.has_native_bf16", lambda device: False)
     train(tmp_path, config=small_config(train={"max_steps": 1, "precision": "bf16"}), said=said)
     assert any("no bf16 arithmetic" in line for line in said)
 
@@ -150,8 +150,8 @@ def test_a_log_cut_short_by_a_crash_is_read_up_to_there(tmp_path):
     path.write_text('{"step": 1, "loss": 2.0, "seconds": 1}\n{"step": 2, "lo')
     assert [line["step"] for line in read_log(path, note=told.append)] == [1]
     assert told == [f"{path}:2: not JSON, passed over"]
-    with Log(path, tensorboard=None, from_step=1) as log:
-        log.step(2, epoch=0, loss=1.5, lr=0.1, clips=4, metrics={"spread": 0.5})
+    with MetricsLog(path, tensorboard=None, from_step=1) as log:
+        log.write(2, epoch=0, loss=1.5, lr=0.1, clips=4, metrics={"spread": 0.5})
         assert log.last_loss == 1.5
     lines = read_log(path)
     assert [line["step"] for line in lines] == [1, 2]

@@ -11,9 +11,8 @@ import pytest
 
 from smae.errors import ConfigError
 from smae.train.config import resolve
-from smae.train.metrics_log import Log
+from smae.train.metrics_log import MetricsLog, WandbWriter
 from smae.train.pretrain import check_extras
-from smae.train.wandb_writer import WandbWriter
 
 
 class FakeWandb(ModuleType):
@@ -60,8 +59,8 @@ def test_wanted_and_not_installed_is_told_with_the_remedy(monkeypatch):
 def test_curves_go_to_a_folder_offline(wandb, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    with Log(folder / "log.jsonl", also=lambda: WandbWriter(folder, config={"seed": 7})) as log:
-        log.step(1, epoch=0, loss=2.0, lr=1e-3, clips=8, metrics={"variance": 0.5})
+    with MetricsLog(folder / "log.jsonl", also=lambda: WandbWriter(folder, config={"seed": 7})) as log:
+        log.write(1, epoch=0, loss=2.0, lr=1e-3, clips=8, metrics={"variance": 0.5})
     (options,) = wandb.begun
     assert (options["mode"], options["dir"], options["name"]) == ("offline", str(folder), "run")
     assert options["config"] == {"seed": 7}
