@@ -13,6 +13,7 @@ from typing import Any
 import smae
 from benchmarks.study.results import Judged, Result, Score, commit, here, keep, path_of, read
 from benchmarks.study.rows import Exam, Row, Study
+from smae.config import parse_sets
 from smae.errors import ConfigError
 from smae.eval.baselines import CHANCE
 from smae.train.config import build_config
@@ -51,8 +52,8 @@ def carry_out(study: Study, row: Row, *, seed: int, data: Path, work: Path, resu
     out = work / study.name / f"{row.name}-{seed}-{digest}"
     if result is None or not out.is_dir():
         outcome = smae.pretrain(
-            data=data, out=out, recipe=study.recipe, sets=study.settings(row), seed=seed, device="cpu", resume=True,
-            say=say,
+            data=data, out=out, recipe=study.recipe, settings=parse_sets(study.settings(row)), seed=seed, device="cpu",
+            resume=True,
         )  # fmt: skip
         # The log counts on where an interrupted run stopped.
         seconds = round(float(read_log(outcome.run.log)[-1]["seconds"]), 1)
