@@ -15,30 +15,38 @@ if TYPE_CHECKING:
     from smae.api import embed as embed
     from smae.api import evaluate as evaluate
     from smae.api import export_encoder as export_encoder
-    from smae.api import info as info
     from smae.api import load_encoder as load_encoder
-    from smae.api import open_store as open_store
     from smae.api import predict as predict
     from smae.api import prepare as prepare
     from smae.api import synthesise as synthesise
-    from smae.api import verify as verify
+    from smae.data.export.base import export as export
+    from smae.data.store.info import classes as classes
+    from smae.data.store.info import dataset_card as dataset_card
+    from smae.data.store.info import info as info
+    from smae.data.store.store import find_store as find_store
+    from smae.data.store.store import open_store as open_store
+    from smae.data.store.verify import verify as verify
     from smae.train.pretrain import pretrain as pretrain
     from smae.viz.report.run_report import report as report
     from smae.viz.view import view as view
 
 _FUNCTIONS = {
+    "classes": "smae.data.store.info",
+    "dataset_card": "smae.data.store.info",
     "embed": "smae.api",
     "evaluate": "smae.api",
+    "export": "smae.data.export.base",
     "export_encoder": "smae.api",
-    "info": "smae.api",
+    "find_store": "smae.data.store.store",
+    "info": "smae.data.store.info",
     "load_encoder": "smae.api",
-    "open_store": "smae.api",
+    "open_store": "smae.data.store.store",
     "predict": "smae.api",
     "prepare": "smae.api",
     "pretrain": "smae.train.pretrain",
     "report": "smae.viz.report.run_report",
     "synthesise": "smae.api",
-    "verify": "smae.api",
+    "verify": "smae.data.store.verify",
     "view": "smae.viz.view",
 }
 """Name of each public function, and the module that defines it."""

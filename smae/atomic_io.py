@@ -36,8 +36,8 @@ def os_errors(path: Path, size: int = 0) -> Iterator[None]:
     except OSError as error:
         what = f"{path} ({size:,} bytes)" if size else str(path)
         raise EnvironmentFault(
-            f"cannot write {what}: {error.strerror or error}; nothing that was finished is lost: "
-            "put it right and run the same command with --resume"
+            f"cannot write {what}: {error.strerror or error}; everything finished is kept: "
+            "fix this and run the same command again (prepare and pretrain continue with --resume)"
         ) from error
 
 

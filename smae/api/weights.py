@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smae.api.common import RUNS, Say, find_checkpoint, silent
-from smae.api.stores import open_store
+from smae.data.store.store import open_store
 from smae.errors import ConfigError
 
 if TYPE_CHECKING:

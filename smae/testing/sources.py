@@ -129,5 +129,5 @@ class SourceContract:
         assert here.fingerprint == there.fingerprint
         store = open_store(here.store)
         assert store.clips.name.tolist() == [sample.name for sample in inventory.samples]
-        assert set(source.splits()) <= set(store.own_splits)
+        assert set(source.splits()) <= set(store.stored_splits)
         assert store.layout == source.layout

@@ -19,7 +19,7 @@ from smae.atomic_io import write_json
 from smae.config import Settings, merge, nested
 from smae.data.loader.loader import Loader
 from smae.data.prepare.lock import locked
-from smae.data.store.store import Store
+from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from smae.interrupts import deferred
 from smae.train.build import build_objective, compile_blocks, has_native_bf16, pick_device
@@ -108,12 +108,12 @@ def pretrain(
         if previous is None:
             recipe = _choose_recipe(recipe, target)
             config = resolve(recipe, overrides)
-            store = _open(data)
+            store = open_store(data)
         else:
             saved = previous.describe()
             recipe = _same_recipe(previous, recipe)
             config = build_config(merge(saved["config"], overrides))
-            store = _open(data or saved["store"].get("path"))
+            store = open_store(data or saved["store"].get("path"))
             previous.check_layout(store)
         split = store.split(config.protocol)
         if config.train.wandb:
@@ -175,14 +175,6 @@ def _overrides(
         options["train.wandb"] = True
     options = {key: value for key, value in options.items() if value is not None}
     return merge(below, nested(settings or {}), nested(options))
-
-
-def _open(data: Store | Path | str | None) -> Store:
-    if data is None or isinstance(data, Path | str):
-        from smae.api.stores import open_store
-
-        return open_store(data)
-    return data
 
 
 def _find_previous(out: Path | str | None) -> Run | None:

@@ -140,7 +140,7 @@ def find_clip(store: Store, name: str) -> int:
         # Imported late: it brings zarr, which a known name does not need.
         from smae.data.prepare.summary import decode_refused
 
-        for refused in decode_refused(store.place.read(_QUARANTINE, limit=_QUARANTINE_BYTES)):
+        for refused in decode_refused(store.root.read(_QUARANTINE, limit=_QUARANTINE_BYTES)):
             if Path(refused.path.rpartition("!")[2]).stem == name:
                 raise DataError(f"{refused}; it was quarantined, so {store.path} does not hold it") from None
         raise

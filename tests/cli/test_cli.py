@@ -266,7 +266,7 @@ def test_every_kind_of_end_has_its_exit_code(monkeypatch, capsys, raised, code, 
     def fail(path):
         raise raised
 
-    monkeypatch.setattr("smae.api.info", fail)
+    monkeypatch.setattr("smae.info", fail)
     assert run(["info"]) == code
     assert told in capsys.readouterr().err
 

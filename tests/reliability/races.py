@@ -91,7 +91,6 @@ class Reader:
 
 
 def _look(out: Path, ask: int) -> str:
-    from smae import api
     from smae.errors import DataError
 
     fingerprints: set[str] = set()
@@ -101,7 +100,7 @@ def _look(out: Path, ask: int) -> str:
         except BlockingIOError:
             last = False
         try:
-            store = api.open_store(out)
+            store = smae.open_store(out)
             store.rows(0, store.row_count)
             fingerprints.add(store.fingerprint)
         except DataError as error:

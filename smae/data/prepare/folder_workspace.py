@@ -12,7 +12,7 @@ from smae.atomic_io import exchange, fsync_folder, os_errors
 from smae.data.prepare.lock import locked
 from smae.data.prepare.plan import Plan
 from smae.data.prepare.workspace import PLAN, Workplace
-from smae.data.store.file_store import LocalPlace
+from smae.data.store.file_store import LocalFileStore
 from smae.data.store.manifest import MANIFEST
 
 
@@ -27,7 +27,7 @@ class FolderWork(Workplace):
         self.out: Path = out
         self._folder = out.with_name(out.name + ".wip")
         self._store, self._old = self._folder / "store", self._folder / "old"
-        self.files, self.place = LocalPlace(self._folder), LocalPlace(self._store)
+        self.files, self.root = LocalFileStore(self._folder), LocalFileStore(self._store)
 
     @property
     def unfinished(self) -> bool:

@@ -61,7 +61,7 @@ class Job:
         raw = Path(os.path.abspath(self.raw))  # workers may have another current folder
         shared = (raw, *self.work.shared)
         pool = make_executor(executor, workers=workers, tasks=max(len(todo), 1), scheduler=scheduler, shared=shared)
-        make = partial(Transform, raw, self.work.place, self.plan.settings, self.plan.layout, safe=executor == "dask")
+        make = partial(Transform, raw, self.work.root, self.plan.settings, self.plan.layout, safe=executor == "dask")
         with closing(pool.run(make, todo)) as results:
             for result in results:
                 self._take(result)
@@ -123,7 +123,7 @@ class Job:
             name: np.array([roles.get(clip.name, 0) for clip in clips], np.uint8) for name, roles in plan.splits.items()
         }
         quarantine = self.tally.quarantine()
-        return finish_store(self.work.place, header, table, shards=shards, splits=splits, quarantine=quarantine)
+        return finish_store(self.work.root, header, table, shards=shards, splits=splits, quarantine=quarantine)
 
     def _summary(self, fingerprint: str) -> PrepareSummary:
         counts, clips = self.tally.counts(), self.tally.clips

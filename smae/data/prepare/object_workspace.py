@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, cast
 
 from smae.data.prepare.plan import Plan
 from smae.data.prepare.workspace import PLAN, Workplace
-from smae.data.store.file_store import open_place
+from smae.data.store.file_store import open_file_store
 from smae.data.store.manifest import MANIFEST
 from smae.errors import LockedError, SmaeError
 
 if TYPE_CHECKING:
-    from smae.data.store.object_store import ObjectPlace
+    from smae.data.store.object_store import ObjectFileStore
 
 LOCK = "lock"
 _LOCK_BYTES = 4096
@@ -41,8 +41,8 @@ class ObjectWork(Workplace):
 
     def __init__(self, out: str) -> None:
         self.out: str = out
-        self.place = open_place(out)
-        self.files = self._files = cast("ObjectPlace", open_place(f"{out}.wip"))
+        self.root = open_file_store(out)
+        self.files = self._files = cast("ObjectFileStore", open_file_store(f"{out}.wip"))
 
     @property
     def unfinished(self) -> bool:
@@ -52,12 +52,12 @@ class ObjectWork(Workplace):
     @property
     def occupied(self) -> bool:
         """See ``Workplace``."""
-        return not self.unfinished and bool(self.place.sizes())
+        return not self.unfinished and bool(self.root.sizes())
 
     @property
     def published(self) -> bool:
         """See ``Workplace``."""
-        return MANIFEST in self.place.sizes()
+        return MANIFEST in self.root.sizes()
 
     @property
     def shared(self) -> tuple[Path, ...]:
@@ -86,9 +86,9 @@ class ObjectWork(Workplace):
         """See ``Workplace``; from here on an old store is no more."""
         self._clear(keep=(LOCK, PLAN))
         self.files.write(PLAN, plan.encode())  # before the store is touched, so that half a beginning can be resumed
-        self.place.remove(MANIFEST)
-        for key in self.place.sizes():
-            self.place.remove(key)
+        self.root.remove(MANIFEST)
+        for key in self.root.sizes():
+            self.root.remove(key)
 
     def publish(self) -> None:
         """See ``Workplace``; the manifest has done it, what remains is to tidy up."""

@@ -173,7 +173,7 @@ def _already_done(store: Store, plan: Plan, began: float, *, replace: bool) -> P
             f"{store.path} is complete, but of other inputs or settings: {'; '.join(changed)}; "
             "add --overwrite to replace it"
         )
-    quarantine = read_checked(store.place, store.files[QUARANTINE])
+    quarantine = read_checked(store.root, store.files[QUARANTINE])
     return PrepareSummary(
         store=store.path,
         fingerprint=store.fingerprint,

@@ -14,7 +14,7 @@ from smae.data.prepare.outcome import Outcome
 from smae.data.prepare.plan import Settings, Task
 from smae.data.raw.recording import MISSING, Clip
 from smae.data.raw.source import SOURCES, Refused, Sample
-from smae.data.store.file_store import Place
+from smae.data.store.file_store import FileStore
 from smae.data.store.shards import Shard, ShardWriter
 from smae.errors import BadRecording, NoBody
 from smae.skeleton import Layout
@@ -59,13 +59,13 @@ class Transform:
 
     Args:
         raw: the raw folder or zip.
-        place: where the store is being written.
+        root: files of the store being written.
         settings: what to do.
         layout: joint layout of the samples.
         safe: wait until each shard survives a power cut: on another machine, whoever notes that it is done cannot.
     """
 
-    def __init__(self, raw: Path, place: Place, settings: Settings, layout: Layout, *, safe: bool = False) -> None:
+    def __init__(self, raw: Path, root: FileStore, settings: Settings, layout: Layout, *, safe: bool = False) -> None:
         # Imported where the work is done: a process that only hands out tasks needs no compiled kernels.
         from smae.data.clean.cleaning import clean
         from smae.data.prepare.fast_path import usual_way
@@ -73,7 +73,7 @@ class Transform:
         self._settings, self._layout, self._clean = settings, layout, clean
         self._source = SOURCES.get(settings.source)()
         self._reader = self._source.reader(raw)
-        self._writer = ShardWriter(place, layout=layout, codec=settings.codec, safe=safe)
+        self._writer = ShardWriter(root, layout=layout, codec=settings.codec, durable=safe)
         self._usual = usual_way(self._source, settings, layout)
 
     def __call__(self, task: Task) -> TaskResult:
@@ -95,13 +95,13 @@ class Transform:
         try:
             data = self._reader.read(sample)
             if self._usual is not None:
-                rows, frames = self._usual(data, *self._writer.room())
+                rows, frames = self._usual(data, *self._writer.free_rows())
                 if rows:
-                    self._writer.filled(rows)
+                    self._writer.commit(rows)
                     notes = {"empty-frames": frames - rows} if frames > rows else None
                     return Outcome(sample.name, _blake3(data), frames=rows, bodies=1, notes=notes)
             clip, notes = self._clip(data)
-            if problem := self._writer.unfit(clip):
+            if problem := self._writer.rejection(clip):
                 raise BadRecording(*problem)
         except BadRecording as error:
             return Outcome(sample.name, source=_blake3(data), refused=_refused(sample, data, error))

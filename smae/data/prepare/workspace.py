@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from smae.data.prepare.plan import Plan, differences
 from smae.data.prepare.worker import TaskResult
-from smae.data.store.file_store import Place
+from smae.data.store.file_store import FileStore
 from smae.data.store.manifest import FileRecord, read_json
 from smae.errors import DataError
 
@@ -33,8 +33,8 @@ class Workplace(ABC):
     """
 
     out: Path | str
-    files: Place
-    place: Place
+    files: FileStore
+    root: FileStore
 
     @property
     @abstractmethod
@@ -102,9 +102,9 @@ class Workplace(ABC):
         todo = (task.number for task in plan.tasks() if _done(task.number) in present)
         done = [result for number in todo if (result := self._read(number)) is not None]
         kept = {record.path for result in done for shard in result.shards for record in shard.files.values()}
-        for key in self.place.sizes():
+        for key in self.root.sizes():
             if key not in kept:
-                self.place.remove(key)
+                self.root.remove(key)
         self.files.remove(QUARANTINE_SHOWN)
         return done
 
@@ -115,7 +115,7 @@ class Workplace(ABC):
             EnvironmentFault: the disk refused.
         """
         for shard in result.shards:
-            shard.settle(self.place)
+            shard.fsync(self.root)
         self.files.write(_done(result.task), json.dumps(result.to_json(), default=asdict).encode("ascii"))
 
     def show_quarantine(self, lines: bytes) -> str:
@@ -134,7 +134,7 @@ class Workplace(ABC):
 
     def _sound(self, record: FileRecord) -> bool:
         try:
-            return blake3(self.place.read(record.path, limit=record.size)).hexdigest() == record.blake3
+            return blake3(self.root.read(record.path, limit=record.size)).hexdigest() == record.blake3
         except DataError:
             return False
 

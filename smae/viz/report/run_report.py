@@ -248,7 +248,7 @@ def _numbers(value: Any) -> dict[str, int]:
 def _bad_files(store: Store) -> str:
     if QUARANTINE not in store.files:
         return ""
-    refused = decode_refused(read_checked(store.place, store.files[QUARANTINE]))
+    refused = decode_refused(read_checked(store.root, store.files[QUARANTINE]))
     if not refused:
         return ""
     rows, more = [], ""

@@ -25,8 +25,8 @@ from smae.data.prepare import object_workspace as object_work
 from smae.data.prepare import plan
 from smae.data.prepare.run import PrepareSummary, prepare
 from smae.data.store import store as storage
-from smae.data.store.file_store import LocalPlace, open_place
-from smae.data.store.object_store import ObjectPlace
+from smae.data.store.file_store import LocalFileStore, open_file_store
+from smae.data.store.object_store import ObjectFileStore
 from smae.data.store.store import open_store
 from smae.data.store.verify import verify
 from smae.errors import ConfigError, DataError, EnvironmentFault, Interrupted, LockedError
@@ -71,10 +71,10 @@ def test_the_store_is_that_of_a_folder(raw: Path, local: PrepareSummary, url: st
     summary = prepared(raw, url)
     assert summary.fingerprint == local.fingerprint
     assert (summary.store, summary.ok, summary.quarantined) == (url, 9, local.quarantined)
-    folder = LocalPlace(Path(local.store))
-    assert open_place(url).sizes() == folder.sizes()
-    assert all(open_place(url).read(key, limit=10**8) == folder.read(key, limit=10**8) for key in folder.sizes())
-    assert open_place(url + ".wip").sizes() == {}
+    folder = LocalFileStore(Path(local.store))
+    assert open_file_store(url).sizes() == folder.sizes()
+    assert all(open_file_store(url).read(key, limit=10**8) == folder.read(key, limit=10**8) for key in folder.sizes())
+    assert open_file_store(url + ".wip").sizes() == {}
 
 
 def test_it_is_opened_read_and_verified_where_it_lies(raw: Path, local: PrepareSummary, url: str) -> None:
@@ -87,11 +87,11 @@ def test_it_is_opened_read_and_verified_where_it_lies(raw: Path, local: PrepareS
     assert there.path == again.path == url
     assert verify(url).ok
     key = next(key for key in there.files if key.startswith("joints/c/"))
-    shard = bytearray(open_place(url).read(key, limit=10**8))
+    shard = bytearray(open_file_store(url).read(key, limit=10**8))
     shard[len(shard) // 3] ^= 4
-    open_place(url).write(key, bytes(shard))
+    open_file_store(url).write(key, bytes(shard))
     assert verify(url).problems == (f"{key}: its BLAKE3 is not the manifest's",)
-    open_place(url).remove(key)
+    open_file_store(url).remove(key)
     with pytest.raises(DataError, match=rf"{url}: the store is damaged: {key}: missing"):
         open_store(url)
 
@@ -102,7 +102,7 @@ def test_an_interrupted_run_goes_on(raw: Path, local: PrepareSummary, url: str) 
 
     with pytest.raises(Interrupted, match=r"ntu\.zarr\.wip keeps what is done"):
         prepared(raw, url, progress=interrupt)
-    left = open_place(url + ".wip").sizes()
+    left = open_file_store(url + ".wip").sizes()
     assert {"plan.json", "done/000000.json"} == set(left)
     with pytest.raises(DataError, match=rf"{url}: expected a store, found no manifest\.json"):
         open_store(url)
@@ -111,11 +111,11 @@ def test_an_interrupted_run_goes_on(raw: Path, local: PrepareSummary, url: str) 
     with pytest.raises(DataError, match="was begun with other inputs or settings"):
         prepared(raw, url, frames=8, resume=True)
     assert prepared(raw, url, resume=True).fingerprint == local.fingerprint
-    assert open_place(url + ".wip").sizes() == {}
+    assert open_file_store(url + ".wip").sizes() == {}
 
 
 def test_what_is_in_the_way(raw: Path, url: str) -> None:
-    place = open_place(url)
+    place = open_file_store(url)
     place.write("holiday.jpg", b"x")
     for options in ({"overwrite": True}, {"resume": True}):
         with pytest.raises(ConfigError, match=rf"{url} is not a store, so it is not replaced"):
@@ -144,12 +144,12 @@ def test_overwriting_takes_the_old_manifest_away_first(raw: Path, url: str, tmp_
 
 def test_one_writer_at_a_time_and_what_to_do_about_a_dead_one(raw: Path, local: PrepareSummary, url: str) -> None:
     lock = json.dumps({"host": "elsewhere", "process": 4711, "id": "0"}).encode()
-    open_place(url + ".wip").write("lock", lock)
+    open_file_store(url + ".wip").write("lock", lock)
     where = rf"{url}\.wip/lock"
     with pytest.raises(LockedError, match=rf"{where}: process 4711 on elsewhere is writing .*\(`aws s3 rm {where}`\)"):
         prepared(raw, url, resume=True)
-    assert open_place(url + ".wip").sizes() == {"lock": len(lock)}
-    open_place(url + ".wip").remove("lock")
+    assert open_file_store(url + ".wip").sizes() == {"lock": len(lock)}
+    open_file_store(url + ".wip").remove("lock")
     assert prepared(raw, url, resume=True).fingerprint == local.fingerprint
 
 
@@ -171,7 +171,7 @@ class Fuse:
         self.stores: dict[str, MemoryStore] = {}
         self.acts, self.at, self.before = 0, 0, False
 
-    def open(self, url: str) -> ObjectPlace:
+    def open(self, url: str) -> ObjectFileStore:
         return Fragile(url, self)
 
     def act(self, what: Callable[[], Any]) -> Any:
@@ -184,7 +184,7 @@ class Fuse:
         return result
 
 
-class Fragile(ObjectPlace):
+class Fragile(ObjectFileStore):
     """A place with a fuse in every act."""
 
     def __init__(self, url: str, fuse: Fuse) -> None:
@@ -211,8 +211,8 @@ def test_every_crash_point_can_be_resumed(
     old: bool, before: bool, step: int, raw: Path, local: PrepareSummary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, fuse, crashes = "s3://bucket/ntu.zarr", Fuse(), 0
-    monkeypatch.setattr(object_work, "open_place", fuse.open)
-    monkeypatch.setattr(storage, "open_place", fuse.open)
+    monkeypatch.setattr(object_work, "open_file_store", fuse.open)
+    monkeypatch.setattr(storage, "open_file_store", fuse.open)
     for at in itertools.count(1, step):
         fuse.stores.clear()
         fuse.at = 0
