@@ -13,7 +13,6 @@ from smae._version import __version__
 if TYPE_CHECKING:
     # Type checkers and editors read these lines; they name the same modules as the table below.
     from smae.api.stores import synthesise as synthesise
-    from smae.api.training import pretrain as pretrain
     from smae.data.export.base import export as export
     from smae.data.prepare.explain import explain as explain
     from smae.data.prepare.run import prepare as prepare
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from smae.eval.predict import predict as predict
     from smae.eval.results import ensemble as ensemble
     from smae.eval.status import status as status
+    from smae.train.pretrain import pretrain as pretrain
     from smae.viz.report.run_report import report as report
     from smae.viz.view import view as view
 
@@ -50,7 +50,7 @@ _FUNCTIONS = {
     "open_store": "smae.data.store.store",
     "predict": "smae.eval.predict",
     "prepare": "smae.data.prepare.run",
-    "pretrain": "smae.api.training",
+    "pretrain": "smae.train.pretrain",
     "report": "smae.viz.report.run_report",
     "status": "smae.eval.status",
     "synthesise": "smae.api.stores",

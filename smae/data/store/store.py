@@ -188,7 +188,7 @@ def open_store(path: Store | Path | str | None = None) -> Store:
         DataError: nothing at ``path``, or not a complete, undamaged store; the message names the file.
         EnvironmentFault: an object store does not answer or denies access.
     """
-    if isinstance(path, Store):
+    if not isinstance(path, Path | str | None):
         return path
     path = find_store(path)
     root = open_file_store(path)
