@@ -131,11 +131,11 @@ def _cores() -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    from smae.data.loader.memory import free_memory, in_words
+    from smae.data.loader.row_cache import format_bytes, free_memory
 
     free = free_memory()
     tight = free < _TIGHT
-    yield Finding("memory", "note" if tight else "ok", f"{in_words(free)} free", "close something" if tight else "")
+    yield Finding("memory", "note" if tight else "ok", f"{format_bytes(free)} free", "close something" if tight else "")
 
 
 def _disk(folder: Path) -> Iterator[Finding]:

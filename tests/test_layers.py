@@ -33,7 +33,6 @@ FLOORS = {
     "smae.registry": 1,
     "smae.errors": 1,
     "smae.rng": 1,
-    "smae.kernels": 1,
     "smae.interrupts": 1,
     "smae.progress": 1,
     "smae._version": 1,

@@ -30,7 +30,7 @@ from smae.skeleton import LAYOUTS, Layout
 from smae.train.checkpoint import load_weights, not_finite, weights_of
 from smae.train.config import part_of
 
-VERSION = 1
+VERSION = 2
 _REMEDY = "write it again with smae export-encoder (a head: smae eval)"
 
 
@@ -166,7 +166,8 @@ def read_weights(folder: Path) -> Travelled:
     values = read_json(folder / "config.json", what="weights", remedy=_REMEDY)
     if values.get("version") != VERSION:
         raise DataError(
-            f"{folder}: weights format {values.get('version')!r}, this smae reads {VERSION}: use the one it came from"
+            f"{folder}: weights format {values.get('version')!r}, this smae reads {VERSION}: "
+            "export again, or use the smae that wrote it"
         )
     try:
         stated = check(Stated, values, where="")

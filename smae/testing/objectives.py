@@ -20,7 +20,7 @@ SEED = 5
 
 
 def small_workshop(layout: Layout = NTU25, *, frames: int = 24, masking: Part | None = None) -> Workshop:
-    """Return what objectives build from, at the smallest useful size: one block of width 16."""
+    """Return what objectives build from, as small as is useful: one block of width 16."""
     size = {"dim": 16, "depth": 1, "heads": 2}
     config = {
         "encoder": encoders.get("vit").Config(name="vit", patch=4, **size),  # type: ignore[attr-defined]
@@ -33,15 +33,15 @@ def small_workshop(layout: Layout = NTU25, *, frames: int = 24, masking: Part | 
 def check_objective(
     objective: Any, *, settings: dict[str, Any] | None = None, workshop: Workshop | None = None
 ) -> None:
-    """Hold an objective class against all that the loop, checkpoints and evaluation rely on.
+    """Check an objective class for all that the loop, checkpoints and evaluation rely on.
 
     Args:
-        objective: the class that an entry point of ``smae.objectives`` names.
+        objective: the class named by an entry point of ``smae.objectives``.
         settings: settings of its ``Config``; its defaults when left out.
         workshop: what it builds its parts from; the smallest useful one when left out.
 
     Raises:
-        AssertionError: the first promise that is broken, in words.
+        AssertionError: the first rule that is broken, in words.
     """
     hold(
         isinstance(getattr(objective, "Config", None), type) and issubclass(objective.Config, Part),

@@ -26,7 +26,7 @@ from smae.errors import DataError, NonFiniteError
 KEEP = 2
 """Checkpoints kept at least, so that a damaged newest one leaves another."""
 
-VERSION = 1
+VERSION = 2
 MOST = 2**33
 """Bytes of a file of a checkpoint at most, where the model is not known."""
 _POSITION = ("step", "epoch", "consumed", "steps")
@@ -140,7 +140,10 @@ def load_checkpoint(folder: Path, *, at_most: int = MOST) -> Checkpoint:
     manifest = read_json(folder / "manifest.json", what="checkpoint manifest", remedy=_REMEDY)
     version, entries = manifest.get("version"), manifest.get("files")
     if version != VERSION:
-        raise DataError(f"{folder}: checkpoint format {version!r}, this smae reads {VERSION}: use the one it came from")
+        raise DataError(
+            f"{folder}: checkpoint format {version!r}, this smae reads {VERSION}: "
+            "train again, or use the smae that wrote it"
+        )
     if not isinstance(entries, dict) or set(entries) - {_AVERAGE} != set(_FILES):
         raise DataError(f"{folder}: its manifest should name {', '.join(_FILES)}: {_REMEDY}")
     data = {name: _read_checked(folder / name, entry, at_most=at_most) for name, entry in entries.items()}

@@ -12,9 +12,9 @@ from pydantic import Field, SerializeAsAny
 
 from smae.config import Part, Section, Settings, check, merge, overrides, read_toml
 from smae.data.loader.augment import Augment
-from smae.data.loader.memory import Mode
+from smae.data.loader.sampler import RowMode
 from smae.errors import ConfigError, UnknownNameError
-from smae.kernels import Choice
+from smae.jit import KernelChoice
 from smae.models.decoders import decoders
 from smae.models.encoders import encoders
 from smae.models.masking import maskings
@@ -60,10 +60,10 @@ class Train(Section):
         0.0, ge=0, lt=1, description="moving average of the weights: share of it that stays at a step; 0: none is kept"
     )
     workers: int = Field(1, ge=0, description="threads that prepare batches; changes speed alone")
-    rows: Mode = Field(
+    rows: RowMode = Field(
         "auto", description="where clips are kept: device, resident (in RAM), streaming, or auto; changes speed alone"
     )
-    kernel: Choice = Field(
+    kernel: KernelChoice = Field(
         "torch",
         description="how a GPU makes batches: torch, in several passes; auto or triton: one kernel, the same to "
         "rounding and not yet measured to be faster; on the CPU it is one kernel anyway",

@@ -13,7 +13,7 @@ from smae.eval.features import mean_over_bodies
 from smae.eval.probes import ONE_VIEW, Exam, Scores, score, together
 from smae.eval.probes.selection import Watch, select
 from smae.models.encoders import Encoder
-from smae.models.mask import kept_count, mask_from_scores
+from smae.models.masking import kept_count, mask_from_scores
 from smae.models.transformer import DropPath
 from smae.train.config import Finetune
 from smae.train.optim import adamw, warmup_cosine

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from smae.data.loader.augment import Augment, rotation
-from smae.data.loader.facing import facing, trunk_of
 from smae.data.loader.loader import Loader
+from smae.data.loader.row_kernels import facing_axes, trunk_of
 from smae.errors import ConfigError
 from smae.skeleton import KINECT20, NTU25
 from tests.fakes import FakeStore
@@ -52,7 +52,7 @@ def test_a_turn_about_the_vertical_leaves_heights_alone() -> None:
 def axes_of(row: np.ndarray, *, upright: bool) -> np.ndarray:
     axes = np.full((1, 3, 3), np.nan, np.float32)
     present = np.array([np.any(row != 0)], np.uint8)
-    facing(row[None], present, np.array([0]), np.array([1]), ACROSS, SPINE, upright, axes)
+    facing_axes(row[None], present, np.array([0]), np.array([1]), ACROSS, SPINE, upright, axes)
     return axes[0]
 
 
