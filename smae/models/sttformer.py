@@ -69,7 +69,9 @@ class STTFormer(Encoder):
         tokens = tokens.scatter(1, mask.keep[..., None].expand_as(seen), seen)
         if not self.leave_out:
             return gather(self._encode(tokens).flatten(1, 2), mask.keep)
-        visible = mask.hidden.logical_not().view(-1, grid.times, grid.joints).any(2)
+        # By what is kept: a mask may name only some of its hidden tokens.
+        flags = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=x.device).scatter_(1, mask.keep, True)
+        visible = flags.view(-1, grid.times, grid.joints).any(2)
         # Items with fewer visible tuples than others are filled up with tuples in which all is hidden.
         kept = mask_from_scores((~visible).float(), int(visible.sum(1).max())).keep
         tuples = gather(tokens.view(n, grid.times, -1), kept).view(n, -1, tokens.shape[-1])
