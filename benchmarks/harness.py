@@ -77,7 +77,7 @@ class Row:
 
     @property
     def cpu_byte_rate(self) -> float:
-        """Bytes per second of processor time: the rate of one core, whatever else the machine does."""
+        """Bytes per second of processor time: the rate of one core, independent of other load on the machine."""
         return self.bytes / max(self.cpu, 1e-9)
 
 

@@ -44,7 +44,7 @@ class Bench:
 
     Attributes:
         corpus: the raw files.
-        few: the first of them, to tell what does not grow with their number.
+        few: the first of them, to show what does not grow with their number.
         archive: the same as a zip.
         work: folder for stores.
         sample: files for the naive scripts.
@@ -146,11 +146,11 @@ def sizes(bench: Bench) -> list[Figure]:
     peak = peak_of(_command(bench.corpus.folder, bench.store, 2))
     bench.clear()
     began = time.monotonic()
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", _FIRST, str(bench.corpus.folder), str(bench.store)],
         check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
-    moment, done = json.loads(told)
+    moment, done = json.loads(output)
     bench.clear()
     return [
         Figure("store / raw text", stored / bench.corpus.bytes, "%", goal=1 / 6, at_most=True),

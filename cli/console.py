@@ -1,4 +1,4 @@
-"""What commands print: lines for people on standard error, results on standard output, as text or as JSON."""
+"""Output of commands: notes and progress on standard error, results on standard output, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import click
 from smae import progress as tasks
 
 _json = False
-SPARE = os.environ.get("RANK", "0") != "0"
-"""Whether torchrun started this process beside another one, which does the talking."""
+SILENT = os.environ.get("RANK", "0") != "0"
+"""Whether this is a rank of torchrun other than 0: only rank 0 prints."""
 
 
 def use_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
-    """Remember that this command's result is wanted as JSON."""
+    """Note that this command prints JSON."""
     global _json
     _json = value
     return value
@@ -44,20 +44,20 @@ def _to_people(line: str | dict[str, Any]) -> None:
     try:
         print(line if isinstance(line, str) else json.dumps(line), file=sys.stderr, flush=True)
     except BrokenPipeError:
-        # Nobody listens any more (`smae pretrain 2>&1 | head`): the work goes on all the same.
+        # The reader has closed the pipe (`smae pretrain 2>&1 | head`): the work goes on without notes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def error(message: str, *, kind: str = "", code: int = 1) -> None:
-    """Tell what went wrong on standard error, and as the result where that is JSON."""
+    """Print what went wrong on standard error and, with ``--json``, as the result."""
     if _json:
         print(json.dumps({"error": {"kind": kind, "message": message, "exit_code": code}}), flush=True)
     _to_people(f"smae: {message}")
 
 
 def result(value: dict[str, Any], text: Callable[[], None]) -> None:
-    """Print a command's result: ``value`` as JSON, or whatever ``text`` prints."""
-    if SPARE:
+    """Print a command's result: ``value`` as JSON, or the text that ``text`` prints."""
+    if SILENT:
         return
     if _json:
         print(json.dumps(value, indent=1, allow_nan=False))
@@ -66,12 +66,12 @@ def result(value: dict[str, Any], text: Callable[[], None]) -> None:
 
 
 class Group(click.Group):
-    """A group of commands that hints at the nearest one when a name is unknown."""
+    """A group of commands that suggests the nearest name when a name is unknown."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Resolve a command, with a hint when the name is unknown."""
+        """Resolve a command; an unknown name is a usage error with the nearest one."""
         known = self.list_commands(ctx)
         if args and args[0] not in known and not args[0].startswith("-"):
             close = difflib.get_close_matches(args[0], known, n=1)
@@ -87,13 +87,14 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     from rich.table import Table
 
     if title:
-        click.echo(title)  # not the table's own title, which is broken where the table ends: a path could not be copied
+        # Not the table's own title, which is wrapped at the width of the table: a path could not be copied.
+        click.echo(title)
     grid = Table(box=box.SIMPLE_HEAD, show_header=any(columns))
     for number, column in enumerate(columns):
         grid.add_column(column, justify="left" if number < left else "right")
     for row in rows:
         grid.add_row(*row)
-    # Names such as smae[rerun] are no markup.
+    # Names such as smae[rerun] are not markup.
     Console(width=None if sys.stdout.isatty() else 120, markup=False).print(grid)
 
 
@@ -114,10 +115,10 @@ def feedback() -> Iterator[None]:
 
 
 class _Notes(logging.Handler):
-    """Writes log records as notes; those of libraries and of all ranks but the first stay silent."""
+    """Prints log records of smae as notes."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not SPARE:
+        if not SILENT:
             note(record.getMessage())
 
 
@@ -132,15 +133,15 @@ class _Late:
 
             bar = sys.stderr.isatty() and not _json
             self._chosen = BarReporter() if bar else LineReporter(_to_people, as_json=_json)
-        if not SPARE:
+        if not SILENT:
             self._chosen.begin(task)
 
     def update(self, task: tasks.Task) -> None:
-        if not SPARE and self._chosen is not None:
+        if not SILENT and self._chosen is not None:
             self._chosen.update(task)
 
     def end(self, task: tasks.Task) -> None:
-        if not SPARE and self._chosen is not None:
+        if not SILENT and self._chosen is not None:
             self._chosen.end(task)
 
 

@@ -1,4 +1,4 @@
-"""The ``smae`` command: finds its commands without importing them, and turns errors into one line and an exit code."""
+"""The ``smae`` command: imports a subcommand only when it runs; turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from smae_cli import console
 
 COMMANDS = {
     "prepare": "Turn raw .skeleton files or zips into a Zarr store.",
-    "info": "Tell what a store holds.",
+    "info": "Show what a store holds.",
     "verify": "Check every byte of a store.",
-    "view": "Draw a clip: a page that plays and turns, a GIF, a strip of frames.",
-    "explain": "Tell what became of one recording, step by step.",
-    "export": "Write a store in a form that other code reads: CTR-GCN, pyskl, HDF5.",
+    "view": "Draw a clip as an interactive 3D page, a GIF or a strip of frames.",
+    "explain": "Show how one recording was processed, step by step.",
+    "export": "Write a store in another format: CTR-GCN, pyskl, HDF5.",
     "pretrain": "Pre-train an encoder on a store.",
-    "eval": "Judge a pre-trained encoder, beside its baselines.",
-    "ensemble": "Judge several runs together: joint, bone and motion streams.",
-    "report": "Write a run's page: curves, results, moving skeletons.",
+    "eval": "Evaluate a pre-trained encoder, beside its baselines.",
+    "ensemble": "Evaluate several runs together: joint, bone and motion streams.",
+    "report": "Write a run's page: curves, results, reconstructions.",
     "status": "List runs with their state, and unfinished preparations.",
-    "doctor": "Look at this machine: versions, GPU, disk, what is missing.",
+    "doctor": "Check this machine: versions, GPU, disk, what is missing.",
     "recipes": "List the packaged recipes.",
-    "export-encoder": "Write a run's encoder as a folder that travels.",
+    "export-encoder": "Write a run's encoder as a self-contained folder.",
     "embed": "Write the features of a store's clips.",
-    "predict": "Tell what recordings of your own show.",
-    "bench": "Measure smae against naive code and the machine.",
+    "predict": "Classify your own recordings.",
+    "bench": "Compare the speed of smae with naive code and hardware limits.",
     "synth": "Write synthetic raw recordings to try things on.",
-    "completion": "Print the script that completes commands in a shell.",
+    "completion": "Print the shell completion script.",
 }
-"""Commands, in the order of work; each lives in the module of its name, with _ for -."""
+"""Commands in the order of work; each is defined in the module of its name, with _ for -."""
 
 
 class Commands(console.Group):
@@ -73,7 +73,7 @@ def smae() -> None:
       smae eval --protocol xsub
 
     \b
-    Exit codes: 0 done, 1 a bug of ours, 2 usage or settings, 3 done but some files were bad,
+    Exit codes: 0 done, 1 a bug in smae, 2 usage or settings, 3 done but some files were bad,
     4 data cannot be used, 5 disk, memory or device, 6 locked by another process,
     7 non-finite loss, 130 / 143 interrupted (resumable).
     """
@@ -84,13 +84,13 @@ def main(args: list[str] | None = None) -> None:
     _open_streams()
     code = run(args)
     if threading.current_thread() is threading.main_thread():
-        # What was asked for has ended, well or not: a signal that comes now must not say otherwise.
+        # The command has ended, and its exit code stands: a late signal must not change it.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(code)
 
 
 def _open_streams() -> None:
-    """Let standard streams that are closed (``smae ... >&-``) lead nowhere: else files of ours take their numbers."""
+    """Open closed standard streams (``smae ... >&-``) on the null device; else our files would get their numbers."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -104,7 +104,8 @@ def run(args: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a name or bar that the terminal cannot show must not stop the work
+            # A name or bar that the terminal cannot show must not stop the work.
+            stream.reconfigure(errors="replace")
     try:
         with interrupts.deferred(), console.feedback():
             code = smae.main(args=args, prog_name="smae", standalone_mode=False)
@@ -122,8 +123,7 @@ def run(args: list[str] | None = None) -> int:
         console.error(str(error), kind=type(error).__name__, code=error.exit_code)
         return error.exit_code
     except (BrokenPipeError, SystemExit):
-        # The reader went away (`smae info | head`), which click and rich turn into SystemExit: nothing is wrong, and
-        # nothing more can be said.
+        # The reader has closed the pipe (`smae info | head`), which click and rich turn into SystemExit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (OSError, MemoryError) as error:

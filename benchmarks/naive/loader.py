@@ -76,7 +76,7 @@ def rotation(angles: tuple[float, float, float]) -> Tensor:
 
 
 def fresh(index: int) -> Draw:
-    """Return new random numbers, whatever the clip."""
+    """Return new random numbers; they do not depend on the clip."""
     share, place = np.random.random(2)  # noqa: NPY002
     x, y, z = np.random.uniform(-0.3, 0.3, 3)  # noqa: NPY002
     return Draw(share, place, (x, y, z))

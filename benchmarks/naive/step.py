@@ -1,7 +1,7 @@
 """The training step of many public repositories: two bodies a clip whether they are there or not, nothing fused.
 
 Attention is written out in float32, noise is sorted twice, the decoder predicts every token and the loss leaves out
-the visible ones, and the host waits for the loss of every step. Parameters bear smae's names, so that both can be given
+the visible ones, and the host waits for the loss of every step. Parameters have smae's names, so that both can be given
 the same weights.
 """
 

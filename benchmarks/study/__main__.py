@@ -25,7 +25,7 @@ from benchmarks.study.studies import STUDIES
 def main(
     name: str, data: Path | None, rows: tuple[str, ...], seeds: tuple[int, ...], work: Path, results: Path, listed: bool
 ) -> None:
-    """Pre-train and judge the rows of a study, seed by seed, and write its page from all results there are."""
+    """Pre-train and evaluate the rows of a study, seed by seed, and write its page from all results there are."""
     study = STUDIES[name]
     known = [row.name for row in study.rows]
     if unknown := [row for row in rows if row not in known]:
@@ -36,7 +36,7 @@ def main(
             click.echo(f"{row.name:24} {row.seeds} seeds  {' '.join(row.sets)}")
         return
     if data is not None:
-        # Seed by seed, so that whatever time there is, all rows have had as much of it.
+        # Seed by seed, so that all rows get the same share of the time.
         for seed in seeds or range(max(row.seeds for row in chosen)):
             for row in chosen:
                 if seeds or seed < row.seeds:

@@ -75,7 +75,7 @@ def _figure(result: Result, line: Line, mode: str) -> float | None:
 
 
 def cell(figures: list[float | None]) -> str:
-    """Return mean ± standard deviation in %, then each seed's figure; empty where nothing was judged."""
+    """Return mean ± standard deviation in %, then each seed's figure; empty where nothing was evaluated."""
     known = [100 * figure for figure in figures if figure is not None]
     if not known:
         return ""
@@ -89,14 +89,14 @@ def _commands(study: Study, found: Found) -> str:
     about = "Each makes one row again; what is there already is not done twice. Seconds are wall time, shared or not."
     lines = ["## Commands", "", about, ""]
     lines += [
-        "| row | laid over the settings above | seconds a seed: pre-training, judging | command |",
+        "| row | laid over the settings above | seconds a seed: pre-training, evaluation | command |",
         "|---|---|---:|---|",
     ]
     for row in study.rows:
         results = found[row.name]
         if results:
             training = statistics.mean(result.seconds for result in results)
-            spent = f"{training:.0f}, {statistics.mean(result.judging for result in results):.0f}"
+            spent = f"{training:.0f}, {statistics.mean(result.evaluation_seconds for result in results):.0f}"
             sets = " ".join(f"`{one}`" for one in row.sets)
             command = study.command(row, seeds=[result.seed for result in results])
             lines.append(f"| {row.name} | {sets} | {spent} | `{command}` |")

@@ -25,8 +25,8 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What came out of one exam: its probes, their settings, wall time, scores; modes are told with its name."""
+class ProbeResults:
+    """What came out of one evaluation: its probes, their settings, wall time, scores; modes carry its name."""
 
     modes: tuple[str, ...]
     sets: tuple[str, ...]
@@ -41,7 +41,7 @@ class Result:
     Attributes:
         row, seed: which.
         steps, loss, seconds: of pre-training: how many, the last one's, wall time.
-        judged: one for each exam.
+        evaluated: one for each evaluation.
         config: all settings of the run.
         store: the store's fingerprint.
         commit: of the code; with a ``+``, changed since.
@@ -53,20 +53,20 @@ class Result:
     steps: int
     loss: float
     seconds: float
-    judged: tuple[Judged, ...]
+    evaluated: tuple[ProbeResults, ...]
     config: dict[str, Any]
     store: str
     commit: str
     machine: dict[str, str]
 
     @property
-    def judging(self) -> float:
-        """Seconds that all exams took."""
-        return sum(one.seconds for one in self.judged)
+    def evaluation_seconds(self) -> float:
+        """Seconds that all evaluations took."""
+        return sum(one.seconds for one in self.evaluated)
 
     def top1(self, mode: str, what: str) -> float | None:
-        """Return the share right, or None where that was not judged."""
-        scores = (score for one in self.judged for score in one.scores)
+        """Return the share right, or None where that was not evaluated."""
+        scores = (score for one in self.evaluated for score in one.scores)
         return next((score.top1 for score in scores if (score.mode, score.what) == (mode, what)), None)
 
 
@@ -86,13 +86,13 @@ def read(path: Path) -> Result | None:
     if not path.is_file():
         return None
     values = json.loads(path.read_text(encoding="utf-8"))
-    judged = tuple(
-        Judged(
+    evaluated = tuple(
+        ProbeResults(
             tuple(one["modes"]), tuple(one["sets"]), one["seconds"], tuple(Score(**score) for score in one["scores"])
         )
-        for one in values["judged"]
+        for one in values["evaluated"]
     )
-    return Result(**values | {"judged": judged})
+    return Result(**values | {"evaluated": evaluated})
 
 
 def commit() -> str:

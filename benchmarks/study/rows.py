@@ -1,4 +1,4 @@
-"""What a study is made of: rows that are trained and judged, and tables that show them side by side."""
+"""What a study is made of: rows that are trained and evaluated, and tables that show them side by side."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from smae.train.config import RunConfig, resolve
 
 
 @dataclass(frozen=True)
-class Exam:
-    """Probes that judge a row together.
+class Evaluation:
+    """Probes that evaluate a row together.
 
     Attributes:
         modes: of ``smae eval --mode``.
         sets: settings of the probes, laid over the row's.
-        name: stands behind the modes' names where the same modes are judged twice.
-        baselines: for how many of the seeds, from 0 on, the random encoder and raw coordinates are judged too.
+        name: stands behind the modes' names where the same modes are evaluated twice.
+        baselines: for how many of the seeds, from 0 on, the random encoder and raw coordinates are evaluated too.
     """
 
     modes: tuple[str, ...]
@@ -26,25 +26,25 @@ class Exam:
     name: str = ""
     baselines: int = 0
 
-    def told(self, mode: str, selection: str = LAST) -> str:
+    def label(self, mode: str, selection: str = LAST) -> str:
         """Return what results call a mode, and another choice than the last epoch."""
         return ", ".join([mode, *filter(None, (self.name, selection if selection != LAST else ""))])
 
 
 @dataclass(frozen=True)
 class Row:
-    """One experiment: an encoder that is pre-trained, and how it is judged.
+    """One experiment: an encoder that is pre-trained, and how it is evaluated.
 
     Attributes:
         name: what commands and files call it.
         sets: settings laid over the study's.
-        exams: how it is judged.
+        evaluations: how it is evaluated.
         seeds: how many seeds carry it, from 0 on; each seed is pre-trained anew.
     """
 
     name: str
     sets: tuple[str, ...]
-    exams: tuple[Exam, ...]
+    evaluations: tuple[Evaluation, ...]
     seeds: int = 3
 
 
@@ -55,7 +55,7 @@ class Line:
     Attributes:
         title: what people call it.
         row: name of the row whose results hold it.
-        what: what was judged, as ``smae eval`` calls it.
+        what: what was evaluated, as ``smae eval`` calls it.
         instead: for some modes another (mode, what): supervised training has a mode of its own.
     """
 

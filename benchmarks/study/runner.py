@@ -1,4 +1,4 @@
-"""Carry out one row with one seed: pre-train, judge, keep what came out. What is done already is not done again."""
+"""Carry out one row with one seed: pre-train, evaluate, keep what came out. What is done already is not done again."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import smae
-from benchmarks.study.results import Judged, Result, Score, commit, here, keep, path_of, read
-from benchmarks.study.rows import Exam, Row, Study
+from benchmarks.study.results import ProbeResults, Result, Score, commit, here, keep, path_of, read
+from benchmarks.study.rows import Evaluation, Row, Study
 from smae.errors import ConfigError
 from smae.eval.baselines import CHANCE
 from smae.train.config import build_config
@@ -22,10 +22,10 @@ Say = Callable[[str], None]
 
 
 def carry_out(study: Study, row: Row, *, seed: int, data: Path, work: Path, results: Path, say: Say) -> Result:
-    """Return a row's result for one seed, pre-trained and judged as far as that is not kept already.
+    """Return a row's result for one seed, pre-trained and evaluated as far as that is not kept already.
 
-    What is kept counts if settings and store are the same, whatever settings smae has had added since. An interrupted
-    pre-training goes on where its last checkpoint was, judging after its last finished exam.
+    What is kept counts if settings and store are the same, even if smae has more settings since. An interrupted
+    pre-training goes on where its last checkpoint was, evaluating after its last finished evaluation.
 
     Args:
         study: the row's study.
@@ -41,9 +41,9 @@ def carry_out(study: Study, row: Row, *, seed: int, data: Path, work: Path, resu
     result = read(path)
     if result is not None and (settings_of(result), result.store) != (config, fingerprint):
         result = None
-    known = {(one.modes, one.sets): one for one in result.judged} if result else {}
-    judged = [known.get((exam.modes, exam.sets)) for exam in row.exams]
-    if result is not None and None not in judged:
+    known = {(one.modes, one.sets): one for one in result.evaluated} if result else {}
+    evaluated = [known.get((evaluation.modes, evaluation.sets)) for evaluation in row.evaluations]
+    if result is not None and None not in evaluated:
         say(f"{study.name} {row.name}, seed {seed}: done before")
         return result
     # Other settings, another folder: a run that was begun with others is not gone on with.
@@ -56,21 +56,21 @@ def carry_out(study: Study, row: Row, *, seed: int, data: Path, work: Path, resu
         )  # fmt: skip
         # The log counts on where an interrupted run stopped.
         seconds = round(float(read_log(outcome.run.log)[-1]["seconds"]), 1)
-        # Pre-trained anew, with the same settings and seed: what was judged before stands.
-        before = tuple(one for one in judged if one is not None)
+        # Pre-trained anew, with the same settings and seed: what was evaluated before stands.
+        before = tuple(one for one in evaluated if one is not None)
         result = Result(
             row.name, seed, outcome.steps, outcome.loss, seconds, before, config, fingerprint, commit(), here()
         )
         keep(result, path)
-    for number, exam in enumerate(row.exams):
-        if judged[number] is None:
-            one = judged[number] = judge(exam, out, data=data, seed=seed, say=say)
-            result = replace(result, judged=tuple(other for other in judged if other is not None))
+    for number, evaluation in enumerate(row.evaluations):
+        if evaluated[number] is None:
+            one = evaluated[number] = evaluate(evaluation, out, data=data, seed=seed, say=say)
+            result = replace(result, evaluated=tuple(other for other in evaluated if other is not None))
             keep(result, path)
-            told = ", ".join(
+            summary = ", ".join(
                 f"{score.mode} {score.what} {score.top1:.1%}" for score in one.scores if score.what != CHANCE
             )
-            say(f"{study.name} {row.name}, seed {seed}: {told}")
+            say(f"{study.name} {row.name}, seed {seed}: {summary}")
     return result
 
 
@@ -85,12 +85,17 @@ def settings_of(result: Result) -> Any:
         return None
 
 
-def judge(exam: Exam, run: Path, *, data: Path, seed: int, say: Say) -> Judged:
-    """Return what an exam finds of a run's encoder."""
+def evaluate(evaluation: Evaluation, run: Path, *, data: Path, seed: int, say: Say) -> ProbeResults:
+    """Return what an evaluation finds about a run's encoder."""
     began = time.monotonic()
     _, found = smae.evaluate(
-        checkpoint=run, data=data, modes=exam.modes, sets=exam.sets, baselines=seed < exam.baselines, device="cpu",
+        checkpoint=run,
+        data=data,
+        modes=evaluation.modes,
+        sets=evaluation.sets,
+        baselines=seed < evaluation.baselines,
+        device="cpu",
         say=say,
-    )  # fmt: skip
-    scores = tuple(Score(exam.told(row.mode, row.selection), row.what, row.top1) for row in found.rows)
-    return Judged(exam.modes, exam.sets, round(time.monotonic() - began, 1), scores)
+    )
+    scores = tuple(Score(evaluation.label(row.mode, row.selection), row.what, row.top1) for row in found.rows)
+    return ProbeResults(evaluation.modes, evaluation.sets, round(time.monotonic() - began, 1), scores)

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.study.rows import Exam, Line, Row, Study, Table
+from benchmarks.study.rows import Evaluation, Line, Row, Study, Table
 from smae.eval.baselines import RANDOM, RAW, SUPERVISED
 
-MEAN = Exam(("linear", "knn"))
-TOKENS = Exam(("linear", "knn"), ("linear.pool=tokens", "linear.lr=0.01", "knn.pool=tokens"), "tokens")
+MEAN = Evaluation(("linear", "knn"))
+TOKENS = Evaluation(("linear", "knn"), ("linear.pool=tokens", "linear.lr=0.01", "knn.pool=tokens"), "tokens")
 VIEWS = (
-    Exam(("linear",), ("linear.test_views=8",), "views"),
-    Exam(("linear",), (*TOKENS.sets[:2], "linear.test_views=8"), "tokens, views"),
+    Evaluation(("linear",), ("linear.test_views=8",), "views"),
+    Evaluation(("linear",), (*TOKENS.sets[:2], "linear.test_views=8"), "tokens, views"),
 )
 """The same linear probes, which average the probabilities of 8 augmented views of each test clip."""
 
-FINETUNE = Exam(("finetune",))
-SEMI = Exam(("semi-10",), ("finetune.epochs=60", "finetune.batch=16"))
-SCRATCH = Exam(("scratch",))
+FINETUNE = Evaluation(("finetune",))
+SEMI = Evaluation(("semi-10",), ("finetune.epochs=60", "finetune.batch=16"))
+SCRATCH = Evaluation(("scratch",))
 FROZEN_MODES = ("linear", "knn", "linear, tokens", "knn, tokens")
 ALL_MODES = (*FROZEN_MODES, "finetune", "semi-10")
 
 SHORT = ("train.max_steps=600", "finetune.epochs=12", "scratch.epochs=12", "linear.views=2")
 LONGER = ("train.max_steps=2500", "finetune.epochs=40")
-FORTY = Exam(("finetune",), ("finetune.epochs=40",), "40 epochs")
-SCRATCH_LONGER = Exam(("scratch",), ("scratch.epochs=40",))
+FORTY = Evaluation(("finetune",), ("finetune.epochs=40",), "40 epochs")
+SCRATCH_LONGER = Evaluation(("scratch",), ("scratch.epochs=40",))
 LARGE = (
     "train.max_steps=4000", "train.epochs=260", "encoder.dim=128", "augment.stream=relative", "augment.align=heading",
     "augment.scale=0.2", "augment.mirror=true", "linear.views=20",
@@ -32,9 +32,9 @@ LARGE = (
 
 
 def at_length(part: str) -> tuple[str, ...]:
-    """Return how the large net is trained with labels: turned any way, on half of its tokens, judged by 8 views."""
-    told = ("epochs=120", "lr=0.0007", "layer_decay=1", "keep=0.5", "test_views=8")
-    return ("augment.turn=3.1415", *(f"{part}.{one}" for one in told))
+    """Return how the large net is trained with labels: turned any way, on half of its tokens, evaluated by 8 views."""
+    options = ("epochs=120", "lr=0.0007", "layer_decay=1", "keep=0.5", "test_views=8")
+    return ("augment.turn=3.1415", *(f"{part}.{one}" for one in options))
 
 
 GRAPH = (
@@ -46,10 +46,10 @@ GRAPH = (
 """As the published supervised figure was made: graph convolution, 65 epochs, clips turned and tilted at random."""
 
 FULL_RATE = (
-    Exam(("finetune",), ("finetune.layer_decay=1", "finetune.keep=0.5", "finetune.test_views=8"), "full rate"),
-    Exam(("scratch",), (*SCRATCH_LONGER.sets, "scratch.keep=0.5", "scratch.test_views=8"), "full rate"),
+    Evaluation(("finetune",), ("finetune.layer_decay=1", "finetune.keep=0.5", "finetune.test_views=8"), "full rate"),
+    Evaluation(("scratch",), (*SCRATCH_LONGER.sets, "scratch.keep=0.5", "scratch.test_views=8"), "full rate"),
 )
-"""Both with all layers at the full rate, on half of the tokens, judged by 8 views."""
+"""Both with all layers at the full rate, on half of the tokens, evaluated by 8 views."""
 
 RANDOM_90 = ("masking.name=random", "masking.keep=0.1")
 MAE = ("objective.name=mae", *RANDOM_90, "objective.normalise=token", "objective.floor=0.001", "objective.predict=0.3")
@@ -61,13 +61,13 @@ SELF_DECODER = ("decoder.name=self", "decoder.dim=64", "decoder.depth=1", "decod
 """Another plug-in starts from its own defaults, so the size is said again."""
 
 
-def beside(exam: Exam, seeds: int) -> Exam:
-    """Return an exam that judges the random encoder and raw coordinates too, for so many seeds."""
-    return replace(exam, baselines=seeds)
+def beside(evaluation: Evaluation, seeds: int) -> Evaluation:
+    """Return an evaluation that evaluates the random encoder and raw coordinates too, for so many seeds."""
+    return replace(evaluation, baselines=seeds)
 
 
 def frozen(name: str, *sets: str) -> Row:
-    """Return a row that is judged frozen only, which is cheap."""
+    """Return a row that is evaluated frozen only, which is cheap."""
     return Row(name, sets, (MEAN, TOKENS))
 
 
@@ -113,7 +113,7 @@ NW_UCLA = Study(
                 beside(MEAN, 1),
                 beside(TOKENS, 1),
                 *VIEWS,
-                *(Exam((part,), at_length(part)) for part in ("finetune", "scratch")),
+                *(Evaluation((part,), at_length(part)) for part in ("finetune", "scratch")),
             ),
         ),
         Row("graph", GRAPH, (SCRATCH, FINETUNE, MEAN)),
@@ -201,7 +201,7 @@ NW_UCLA = Study(
             "transformer: clips as the camera saw them, joints seen from the body's centre, turned any way about the "
             "vertical and by up to 29° about each axis, mirrored and scaled at random; pre-trained for 600 steps; 65 "
             "epochs with labels, one plain view of each test clip. `best_test` is the best of the 65 epochs on test: "
-            "no honest figure, but what public training scripts print.",
+            "not a fair figure, but what public training scripts print.",
             ("linear", "knn", "finetune", "finetune, best_test"),
             (Line("SkeletonMAE", "graph"), Line("from scratch", "graph", SUPERVISED, SCRATCH_TOO)),
         ),

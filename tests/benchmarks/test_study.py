@@ -12,8 +12,8 @@ from click.testing import CliRunner
 import smae
 from benchmarks.study.__main__ import main
 from benchmarks.study.page import BEGIN, END, cell, tables, write_page
-from benchmarks.study.results import Judged, Result, Score, keep, path_of, read
-from benchmarks.study.rows import Exam, Line, Row, Study, Table
+from benchmarks.study.results import ProbeResults, Result, Score, keep, path_of, read
+from benchmarks.study.rows import Evaluation, Line, Row, Study, Table
 from benchmarks.study.runner import carry_out
 from benchmarks.study.studies import STUDIES
 from smae.eval.baselines import PRETRAINED, RANDOM
@@ -23,8 +23,12 @@ TINY = Study(
     "cpu",
     ("train.max_steps=2", "train.batch=4", "augment.frames=12", "encoder.dim=16", "encoder.depth=1", "linear.epochs=3"),
     rows=(
-        Row("plain", (), (Exam(("linear",), baselines=2), Exam(("linear",), ("linear.pool=tokens",), "tokens"))),
-        Row("other", ("masking.name=random", "masking.keep=0.3"), (Exam(("knn",)),)),
+        Row(
+            "plain",
+            (),
+            (Evaluation(("linear",), baselines=2), Evaluation(("linear",), ("linear.pool=tokens",), "tokens")),
+        ),
+        Row("other", ("masking.name=random", "masking.keep=0.3"), (Evaluation(("knn",)),)),
     ),
     tables=(
         Table(
@@ -94,17 +98,19 @@ def test_settings_that_were_added_since_are_their_defaults(store: Path, tmp_path
 
 def test_another_exam_is_judged_without_training_again(run: Callable[..., tuple[Result, list[str]]]) -> None:
     first, _ = run(TINY, "other")
-    asked = replace(TINY, rows=(replace(TINY.rows[1], exams=(Exam(("knn",)), Exam(("knn",), ("knn.k=3",), "3"))),))
+    asked = replace(
+        TINY, rows=(replace(TINY.rows[1], evaluations=(Evaluation(("knn",)), Evaluation(("knn",), ("knn.k=3",), "3"))),)
+    )
     result, said = run(asked, "other")
     assert not any(line.startswith("run ") for line in said), "not trained again"
-    assert [one.sets for one in result.judged] == [(), ("knn.k=3",)]
-    assert result.judged[0] == first.judged[0]
+    assert [one.sets for one in result.evaluated] == [(), ("knn.k=3",)]
+    assert result.evaluated[0] == first.evaluated[0]
 
 
 def result(row: str, seed: int, **top1: float) -> Result:
     scores = tuple(Score(mode, PRETRAINED, value) for mode, value in top1.items())
-    judged = (Judged(("linear",), (), 5.0, scores),)
-    return Result(row, seed, 2, 0.5, 10.2, judged, {}, "ab", "c0ffee", {"cpu": "x"})
+    evaluated = (ProbeResults(("linear",), (), 5.0, scores),)
+    return Result(row, seed, 2, 0.5, 10.2, evaluated, {}, "ab", "c0ffee", {"cpu": "x"})
 
 
 def test_a_page_tells_each_seed_and_the_command_and_keeps_what_people_wrote(tmp_path: Path) -> None:
@@ -126,11 +132,11 @@ def test_a_page_without_results_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("figures", "told"),
+    ("figures", "options"),
     [([], ""), ([None, None], ""), ([0.5], "50.0"), ([0.5, None, 0.6], "**55.0** ± 7.1<br>50.0 60.0")],
 )
-def test_a_cell_is_mean_and_spread_and_each_seed(figures: list[float | None], told: str) -> None:
-    assert cell(figures) == told
+def test_a_cell_is_mean_and_spread_and_each_seed(figures: list[float | None], options: str) -> None:
+    assert cell(figures) == options
 
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
@@ -140,12 +146,15 @@ def test_rows_resolve_and_tables_know_their_rows(study: Study) -> None:
     configs = [study.config(row, seed=0) for row in study.rows]
     assert len({config.model_dump_json() for config in configs}) == len(configs), "each row differs from the others"
     for row in study.rows:
-        for exam in row.exams:
-            study.config(replace(row, sets=(*row.sets, *exam.sets)), seed=0)
-    judged = {row.name: {exam.told(mode) for exam in row.exams for mode in exam.modes} for row in study.rows}
+        for evaluation in row.evaluations:
+            study.config(replace(row, sets=(*row.sets, *evaluation.sets)), seed=0)
+    evaluated = {
+        row.name: {evaluation.label(mode) for evaluation in row.evaluations for mode in evaluation.modes}
+        for row in study.rows
+    }
     for table in study.tables:
         for line in table.lines:
-            assert judged[line.row] & {*table.modes, *(mode for _, (mode, _) in line.instead)}
+            assert evaluated[line.row] & {*table.modes, *(mode for _, (mode, _) in line.instead)}
 
 
 def test_the_command_line_lists_rows_and_refuses_unknown_ones(tmp_path: Path) -> None:
