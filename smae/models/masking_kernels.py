@@ -174,7 +174,8 @@ def _spatial_temporal(
     TIMES: tl.constexpr,
     JOINTS: tl.constexpr,
 ):
-    row, size = tl.program_id(0), TIMES * JOINTS
+    size: tl.constexpr = TIMES * JOINTS
+    row = tl.program_id(0)
     item = tl.load(item_ptr + row)
     time, joint = tl.arange(0, TIMES), tl.arange(0, JOINTS)
     time_key = _number(seed, item, epoch, _FRAMES, time)[None, :]
@@ -206,7 +207,8 @@ def _body_part(
     TIMES: tl.constexpr,
     JOINTS: tl.constexpr,
 ):
-    row, size = tl.program_id(0), TIMES * JOINTS
+    size: tl.constexpr = TIMES * JOINTS
+    row = tl.program_id(0)
     item = tl.load(item_ptr + row)
     time, joint = tl.arange(0, TIMES)[:, None], tl.arange(0, JOINTS)[None, :]
     valid = (time < times) & (joint < joints)

@@ -106,7 +106,7 @@ class Leaking(Vit):
     """Adds what the mean of all joints is, hidden ones among them."""
 
     def forward(self, x, mask=None):
-        return super().forward(x, mask) + x.mean((1, 2, 3))[:, None, None]
+        return super().forward(x, mask) + x.flatten(1).mean(1)[:, None, None]
 
 
 class Crowded(Vit):
@@ -158,6 +158,13 @@ class Deep(Vit):
         return super().layer_of(parameter) + 1
 
 
+class JointsOnly(Vit):
+    """Takes visible tokens for joints, and shifts them."""
+
+    def forward(self, x, mask=None):
+        return super().forward(x, mask) + (x.ndim == 3)
+
+
 class Whole(Vit):
     """Gives the features of hidden tokens too."""
 
@@ -175,6 +182,7 @@ class Whole(Vit):
         (Idle, "no gradient reaches the parameter 'idle.weight'"),
         (Forgetful, "state_dict gives other features"),
         (Deep, r"layer_of\('blocks.1.*'\) must be 0 to 2, the encoder's depth; found 3"),
+        (JointsOnly, "given the visible tokens"),
         (Whole, r"with a mask, features must be \[N, K, D\] = \[3, 50, 16\], found \[3, 150, 16\]"),
         (torch.nn.Linear, "needs a Config"),
     ],
