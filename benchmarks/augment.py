@@ -46,7 +46,7 @@ class Bench:
 
     Attributes:
         items: bodies in a batch.
-        clips: bodies of 120 frames whose rows lie on the device, more than a cache holds.
+        clips: bodies of 120 frames with rows on the device, more than a cache holds.
         device: where.
         repeats: batches made in a round.
     """

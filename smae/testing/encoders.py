@@ -101,10 +101,10 @@ def _check_leaks(made: Encoder, x: Tensor, mask: Mask) -> None:
     grid = made.grid
     hidden = mask.hidden.reshape(ITEMS, grid.times, 1, grid.joints)
     hidden = hidden.expand(-1, -1, x.shape[1] // grid.times, -1).reshape(x.shape[:3])
-    spoiled = x.masked_fill(hidden[..., None], 1e6)
+    changed = x.masked_fill(hidden[..., None], 1e6)
     for when, training in (("while training", True), ("in evaluation", False)):
         made.train(training)
-        same = torch.equal(_seeded(made, x, mask), _seeded(made, spoiled, mask))
+        same = torch.equal(_seeded(made, x, mask), _seeded(made, changed, mask))
         hold(same, f"what the mask hides changes the features of visible tokens {when}")
     whole = made(x, mask)
     some = Mask(mask.keep, mask.hide[:, ::2])

@@ -193,7 +193,7 @@ def test_a_body_that_is_absent_all_through_the_window_is_not_an_item(mode: str, 
 
 
 @pytest.mark.parametrize("gap", [0.0, np.nan])
-def test_a_clip_in_which_nobody_is_seen_keeps_its_first_body(gap: float) -> None:
+def test_a_clip_without_a_visible_body_keeps_its_first(gap: float) -> None:
     store = FakeStore([np.full((2, 5, 25, 3), gap, np.float32)], mode="exact")
     batch = next(loader(store).epoch(0))
     assert batch.body.tolist() == [0]
@@ -416,7 +416,7 @@ def test_the_ways_of_an_accelerator_give_the_same_batches(
         assert torch.equal(a.index, b.index)
 
 
-def test_memory_of_a_batch_is_used_again_once_nobody_holds_it() -> None:
+def test_memory_of_a_batch_is_reused_once_nothing_refers_to_it() -> None:
     rows = np.random.default_rng(0).normal(size=(50, 25, 3)).astype(np.float32)
     fused = CpuAssembler(ItemFormat(8, np.arange(25)))
     space, joint = np.tile(np.eye(3, dtype=np.float32), (4, 1, 1)), np.tile(np.arange(25), (4, 1))
