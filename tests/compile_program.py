@@ -37,9 +37,9 @@ def compile_for_hopper(kernel: Any, types: dict[str, str], constants: dict[str, 
 
 
 if __name__ == "__main__":
-    compile_for_hopper(masking._random_or_tube, LISTS, {**SHAPES, "TUBES": False})
-    compile_for_hopper(masking._random_or_tube, LISTS, {**SHAPES, "TUBES": True})
-    compile_for_hopper(masking._motion_aware, {**LISTS, "tau_bits": "i64"}, SHAPES)
+    for motion, tubes in ((False, False), (False, True), (True, False)):
+        constants = {**SHAPES, "MOTION": motion, "TUBES": tubes}
+        compile_for_hopper(masking._by_score, {**LISTS, "tau_bits": "i64"}, constants)
     compile_for_hopper(masking._spatial_temporal, LISTS, TABLE)
     compile_for_hopper(masking._body_part, {**LISTS, "part_ptr": "*i32"}, TABLE)
     for noise, difference, motion in product((False, True), repeat=3):

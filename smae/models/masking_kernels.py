@@ -87,37 +87,31 @@ def _write(kept, valid, token, row, tokens_ptr, lists_ptr, visible_ptr, tokens, 
         tl.store(visible_ptr + (row * keep + position) * VALUES + value, number, mask=kept)
 
 
-@triton.jit(do_not_specialize=["seed", "epoch"])
-def _random_or_tube(
-    item_ptr,
-    tokens_ptr,
-    lists_ptr,
-    visible_ptr,
-    seed,
-    epoch,
-    tokens,
-    keep,
-    joints,
-    length,
-    TUBES: tl.constexpr,
-    VALUES: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    row = tl.program_id(0)
-    item = tl.load(item_ptr + row)
+@triton.jit
+def _motion_scores(tokens_ptr, seed, item, epoch, tau, row, tokens, joints, VALUES: tl.constexpr, BLOCK: tl.constexpr):
+    """Return the scores of motion-aware masking as uint32 [BLOCK] of the same order."""
     token = tl.arange(0, BLOCK)
-    if TUBES:
-        tube = (token // joints // length) * joints + token % joints
-        key = _number(seed, item, epoch, _MASK, tube)
-    else:
-        key = _row_of_numbers(seed, item, epoch, _MASK, BLOCK)
-    valid = token < tokens
-    kept = tl.reshape(_lowest(key[None, :], valid[None, :], keep, 24), [BLOCK])
-    _write(kept, valid, token, row, tokens_ptr, lists_ptr, visible_ptr, tokens, keep, VALUES)
+    # The first patch copies the second one's motion.
+    source = tl.where(token < joints, token + joints, token)
+    later = tokens_ptr + (row.to(tl.int64) * tokens + source) * VALUES
+    motion = tl.zeros([BLOCK], tl.float64)
+    for value in tl.static_range(VALUES):
+        here = tl.load(later + value, mask=token < tokens, other=0.0)
+        before = tl.load(later + value - joints * VALUES, mask=token < tokens, other=0.0)
+        motion += tl.abs(here - before).to(tl.float64)
+    motion = motion / VALUES
+    rate = motion / (tl.maximum(tl.max(motion, 0), 0.5**40) * tau)
+    number = _row_of_numbers(seed, item, epoch, _MASK, BLOCK).to(tl.float64)
+    uniform = tl.maximum(number / 16777216, 1 / 33554432)
+    # Rounded at the end, so that what two machines' logarithms differ by is lost.
+    score = (rate - tl.log(-tl.log(uniform))).to(tl.float32) + 0.0
+    bits = score.to(tl.int32, bitcast=True)
+    # Floats order as their bits do, negative ones in reverse; flipping the sign bit puts these first.
+    return ((bits ^ ((bits >> 31) & 0x7FFFFFFF)) ^ -0x80000000).to(tl.uint32, bitcast=True)
 
 
 @triton.jit(do_not_specialize=["seed", "epoch", "tau_bits"])
-def _motion_aware(
+def _by_score(
     item_ptr,
     tokens_ptr,
     lists_ptr,
@@ -128,6 +122,9 @@ def _motion_aware(
     tokens,
     keep,
     joints,
+    length,
+    MOTION: tl.constexpr,
+    TUBES: tl.constexpr,
     VALUES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -135,27 +132,18 @@ def _motion_aware(
     item = tl.load(item_ptr + row)
     token = tl.arange(0, BLOCK)
     valid = token < tokens
-    # The first patch copies the second one's motion.
-    source = tl.where(token < joints, token + joints, token)
-    later = tokens_ptr + (row.to(tl.int64) * tokens + source) * VALUES
-    motion = tl.zeros([BLOCK], tl.float64)
-    for value in tl.static_range(VALUES):
-        here = tl.load(later + value, mask=valid, other=0.0)
-        before = tl.load(later + value - joints * VALUES, mask=valid, other=0.0)
-        motion += tl.abs(here - before).to(tl.float64)
-    motion = motion / VALUES
-    # In double precision by its bits, since a plain argument would be rounded to float32.
-    tau = tau_bits.to(tl.float64, bitcast=True)
-    rate = motion / (tl.maximum(tl.max(motion, 0), 0.5**40) * tau)
-    number = _row_of_numbers(seed, item, epoch, _MASK, BLOCK).to(tl.float64)
-    uniform = tl.maximum(number / 16777216, 1 / 33554432)
-    # Rounded at the end, so that what two machines' logarithms differ by is lost.
-    score = (rate - tl.log(-tl.log(uniform))).to(tl.float32) + 0.0
-    bits = score.to(tl.int32, bitcast=True)
-    # Floats order as their bits do, negative ones in reverse; flipping the sign bit puts these first.
-    key = ((bits ^ ((bits >> 31) & 0x7FFFFFFF)) ^ -0x80000000).to(tl.uint32, bitcast=True)
-    kept = tl.reshape(_lowest(key[None, :], valid[None, :], keep, 32), [BLOCK])
-    _write(kept, valid, token, row, tokens_ptr, lists_ptr, visible_ptr, tokens, keep, VALUES)
+    if MOTION:
+        # In double precision by its bits, since a plain argument would be rounded to float32.
+        tau = tau_bits.to(tl.float64, bitcast=True)
+        scores = _motion_scores(tokens_ptr, seed, item, epoch, tau, row, tokens, joints, VALUES, BLOCK)
+        kept = _lowest(scores[None, :], valid[None, :], keep, 32)
+    elif TUBES:
+        tube = (token // joints // length) * joints + token % joints
+        kept = _lowest(_number(seed, item, epoch, _MASK, tube)[None, :], valid[None, :], keep, 24)
+    else:
+        numbers = _row_of_numbers(seed, item, epoch, _MASK, BLOCK)
+        kept = _lowest(numbers[None, :], valid[None, :], keep, 24)
+    _write(tl.reshape(kept, [BLOCK]), valid, token, row, tokens_ptr, lists_ptr, visible_ptr, tokens, keep, VALUES)
 
 
 @triton.jit(do_not_specialize=["seed", "epoch"])
@@ -225,19 +213,21 @@ def _body_part(
 
 def random(noise: Noise, tokens: Tensor, *, keep: int) -> Output:
     """Return what ``RandomMasking`` draws for tokens [N, L, P]."""
-    return _launch(_random_or_tube, noise, tokens, keep, (tokens.shape[1], keep, 1, 1), TUBES=False)
+    arguments = (0, tokens.shape[1], keep, 1, 1)
+    return _launch(_by_score, noise, tokens, keep, arguments, MOTION=False, TUBES=False)
 
 
 def tube(noise: Noise, tokens: Tensor, *, joints: int, length: int, keep: int) -> Output:
     """Return what ``TubeMasking`` draws; ``keep`` counts tokens."""
-    sizes = (tokens.shape[1], keep, joints, length)
-    return _launch(_random_or_tube, noise, tokens, keep, sizes, TUBES=True)
+    arguments = (0, tokens.shape[1], keep, joints, length)
+    return _launch(_by_score, noise, tokens, keep, arguments, MOTION=False, TUBES=True)
 
 
 def motion_aware(noise: Noise, tokens: Tensor, *, joints: int, tau: float, keep: int) -> Output:
     """Return what ``MotionAwareMasking`` draws."""
     (tau_bits,) = struct.unpack("<q", struct.pack("<d", tau))
-    return _launch(_motion_aware, noise, tokens, keep, (tau_bits, tokens.shape[1], keep, joints))
+    arguments = (tau_bits, tokens.shape[1], keep, joints, 1)
+    return _launch(_by_score, noise, tokens, keep, arguments, MOTION=True, TUBES=False)
 
 
 def spatial_temporal(noise: Noise, tokens: Tensor, *, times: int, keep: tuple[int, int]) -> Output:

@@ -7,6 +7,7 @@ nearest caches.
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ _ROOT_HALF = np.int32(0x3F3504F3)  # the bits of sqrt(1/2)
 def make_items(rows: Floats, plan: BatchPlan, *, item_format: ItemFormat, out: Floats) -> None:
     """Write what ``batch_torch.make_items`` returns into out [N, T, V, 3]; the same to float32 rounding."""
     windows = (plan.first, plan.length, plan.transform, plan.joint)
-    noise = (0.0, np.empty(0, np.int64), 0, 0, 0)
+    noise: tuple[Any, ...] = (0.0, np.empty(0, np.int64), 0, 0, 0)
     if plan.noise is not None:
         seed, item = plan.noise.seed, np.ascontiguousarray(plan.noise.item)
         noise = (item_format.sigma, item, plan.noise.epoch, seed & _LOW32, seed >> 32)

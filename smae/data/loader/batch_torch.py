@@ -34,15 +34,7 @@ def resample_and_map(
 
     Half-pixel centres (``align_corners=False``): output frame i of a window of L frames is at
     (i + 1/2) L / frames - 1/2, not below 0; it is computed as a fraction of integers, so its two
-    neighbours and weight are exact.
-
-    Args:
-        rows: float32 [R, V, 3], which hold the windows.
-        first: int64 [N], each window's first row.
-        length: int64 [N], each window's rows, at least 1.
-        frames: frames of the output.
-        transform: float32 [N, 3, 3], applied to every joint as a column: x' = A x.
-        joint: int64 [N, V], the source of each output joint (identity, or left and right swapped).
+    neighbours and weight are exact. The other arguments are those of ``BatchPlan``.
     """
     position = (2 * torch.arange(frames, device=rows.device) + 1) * length[:, None] - frames
     position = position.clamp_min(0)
@@ -72,13 +64,7 @@ def add_noise(x: Tensor, noise: Noise, *, sigma: float) -> Tensor:
 
 
 def to_stream(x: Tensor, *, stream: str, origin: Tensor) -> Tensor:
-    """Return joints x [N, T, V, C] as a stream: joints, bones, relative joints or motion (last frame 0).
-
-    Args:
-        x: joint positions, metres.
-        stream: ``"joint"``, ``"relative"``, ``"bone"`` or ``"motion"``.
-        origin: int64 [V], the joint that each is measured from; -1: none.
-    """
+    """Return joints x [N, T, V, C] as a stream of ``Augment``; ``origin`` is that of ``ItemFormat``."""
     if stream in ("bone", "relative"):
         return x - x[:, :, origin].masked_fill((origin < 0)[:, None], 0)
     if stream == "motion":

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,26 +21,6 @@ from smae.skeleton import Layout
 
 Ints = NDArray[np.int64]
 Read = Callable[[], None]
-
-
-class ClipColumns(Protocol):
-    """The columns of a store's clip table that loading needs, one entry per clip."""
-
-    @property
-    def offset(self) -> NDArray[np.integer]:
-        """First row of each clip."""
-
-    @property
-    def frames(self) -> NDArray[np.integer]:
-        """Rows of each of its bodies."""
-
-    @property
-    def bodies(self) -> NDArray[np.integer]:
-        """Its bodies, 1 or 2."""
-
-    @property
-    def label(self) -> NDArray[np.integer]:
-        """Index into the store's classes."""
 
 
 class ReadableStore(Protocol):
@@ -59,8 +39,8 @@ class ReadableStore(Protocol):
         """How its clips were cleaned: ``reference`` or ``exact``."""
 
     @property
-    def clips(self) -> ClipColumns:
-        """The clip table."""
+    def clips(self) -> Any:
+        """The clip table: arrays ``offset``, ``frames``, ``bodies`` and ``label``, an entry a clip."""
 
     def __len__(self) -> int: ...
 
@@ -175,10 +155,9 @@ class ClipSelection:
     """
 
     def __init__(self, store: ReadableStore, index: Ints, *, block_rows: int, trunk: Trunk | None) -> None:
-        columns = store.clips
-        self.store, self.trunk = store, trunk
+        self.store, self.trunk, table = store, trunk, store.clips
         self.offset, self.frames, self.bodies = (
-            np.asarray(column)[index].astype(np.int64) for column in (columns.offset, columns.frames, columns.bodies)
+            np.asarray(column)[index].astype(np.int64) for column in (table.offset, table.frames, table.bodies)
         )
         self.rows = self.frames * self.bodies
         self.block_number = block_of(self.offset, block_rows=block_rows)

@@ -1,6 +1,9 @@
 """Numba kernels on rows: copy, centre, fill gaps, find valid frames and present bodies, normalise the view.
 
-All release the GIL, run on one thread and read and write only the arrays given.
+All release the GIL, run on one thread and read and write only the arrays given. They share
+``rows`` float32 [R, V, 3]; ``present`` uint8 [R], 1 where a row shows a body; and of each clip
+``start`` int64 [B], its first row; ``frames`` int64 [B], rows of one body; ``bodies`` int64 [B],
+which are one after another; ``count`` int64 [B], its rows, all bodies together.
 """
 
 from __future__ import annotations
@@ -21,14 +24,9 @@ Bytes = NDArray[np.uint8]
 
 @njit("boolean(Array(float32, 3, 'C', readonly=True), int64[::1], int64[::1], float32[:, :, ::1], uint8[::1])")
 def copy_clips(raw: Floats, first: Ints, count: Ints, rows: Floats, present: Bytes) -> bool:
-    """Copy clips end to end into rows, mark present rows, and return whether any number is NaN.
+    """Copy clips, each from row ``first`` of raw [Q, V, 3], end to end into rows; return whether there is any NaN.
 
-    Args:
-        raw: float32 [Q, V, 3], as read.
-        first: int64 [B], each clip's first row there.
-        count: int64 [B], its rows.
-        rows: float32 [R, V, 3], R the sum of ``count``.
-        present: uint8 [R], becomes 1 where any coordinate is a number other than 0.
+    Rows in which any coordinate is a number other than 0 are marked as present.
     """
     gaps = False
     size = raw.shape[1] * raw.shape[2]
@@ -61,14 +59,6 @@ def centre_clips(rows: Floats, present: Bytes, start: Ints, frames: Ints, bodies
 
     A clip is centred where that joint comes within 5 cm of 0: resampling moves it by some
     millimetres, and in camera space it is half a metre away at least. Rows without a body stay.
-
-    Args:
-        rows: float32 [R, V, 3]; NaN is missing.
-        present: uint8 [R], whether a row shows a body.
-        start: int64 [B], first row of each clip.
-        frames: int64 [B], rows of each of its bodies.
-        bodies: int64 [B], its bodies, one after another.
-        joint: number of the joint.
     """
     for b in range(start.shape[0]):
         first = -1
@@ -93,10 +83,7 @@ def centre_clips(rows: Floats, present: Bytes, start: Ints, frames: Ints, bodies
 def fill_gaps(rows: Floats, start: Ints, count: Ints) -> None:
     """Fill NaN joint by joint from the nearest frame that has the joint (the earlier of two); 0 if none has.
 
-    Args:
-        rows: float32 [R, V, 3].
-        start: int64 [K], first row of each track (one body of one clip).
-        count: int64 [K], its rows.
+    ``start`` and ``count`` int64 [K] are of tracks: one body of one clip.
     """
     for k in range(start.shape[0]):
         track = rows[start[k] : start[k] + count[k]]
@@ -147,15 +134,7 @@ def present_bodies(
 ) -> tuple[Ints, Ints, Ints]:
     """Return (clip, body, first row) of every body that is present in its clip's window: three int64 [N].
 
-    A clip with no body present in the window keeps its first body.
-
-    Args:
-        present: uint8 [R].
-        start: int64 [B], first row of each clip.
-        frames: int64 [B], rows of each body.
-        bodies: int64 [B].
-        skip: int64 [B], the window's first frame.
-        length: int64 [B], the window's frames.
+    A window has ``length`` frames from frame ``skip`` on. A clip with no body in it keeps its first.
     """
     clip = np.empty(bodies.sum(), np.int64)
     body, first = np.empty_like(clip), np.empty_like(clip)
@@ -218,29 +197,14 @@ def trunk_of(layout: Layout, *, align: str) -> Trunk | None:
     "float32[:, :, ::1])"
 )
 def facing_axes(
-    rows: Floats,
-    present: Bytes,
-    start: Ints,
-    count: Ints,
-    across: Ints,
-    spine: Ints,
-    upright: bool,
-    axes: Floats,
+    rows: Floats, present: Bytes, start: Ints, count: Ints, across: Ints, spine: Ints, upright: bool, axes: Floats
 ) -> None:
     """Write each clip's view normalisation R, x' = R x, by its first row with a body.
 
     R's rows are the new axes in old coordinates: y up (with ``upright`` along the spine), x from
     left to right made orthogonal to y, z = x times y, so that a person who faces a camera at the
     origin is not turned. R is the identity where the trunk gives no direction or no body is
-    present. Computed in float64.
-
-    Args:
-        rows: float32 [R, V, 3], without NaN.
-        present: uint8 [R], whether a row shows a body.
-        start: int64 [B], first row of each clip.
-        count: int64 [B], its rows, body by body.
-        across, spine, upright: see ``Trunk``.
-        axes: float32 [B, 3, 3].
+    present. Computed in float64, from rows without NaN; ``axes`` float32 [B, 3, 3] receives R.
     """
     for b in range(start.shape[0]):
         axes[b] = np.eye(3, dtype=np.float32)
