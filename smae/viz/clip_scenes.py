@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from blake3 import blake3
@@ -20,9 +19,6 @@ from smae.data.raw.source import SOURCES, Source
 from smae.data.store.store import Store
 from smae.errors import BadRecording, ConfigError, DataError, NoBody, UnknownNameError
 from smae.viz import Panel, Scene
-
-if TYPE_CHECKING:
-    pass
 
 _LIST = "quarantine.jsonl"
 _LIST_BYTES = 64 * 2**20
