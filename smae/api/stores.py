@@ -1,4 +1,4 @@
-"""Raw recordings to a store, and all that is asked of a store."""
+"""Synthetic raw recordings."""
 
 from __future__ import annotations
 
