@@ -93,7 +93,7 @@ def _store_scene(
     where: Path | str | None, *, clip: str | None, index: int | None, raw: Path | str | None, run: Path | str | None
 ) -> tuple[Scene, list[Path]]:
     """Return the scene of a stored clip, and the local files and folders that it was read from."""
-    from smae.api.stores import open_store
+    from smae.data.store.store import open_store
     from smae.viz.clip_scenes import find_clip, scene_of_clip
 
     if clip is not None and index is not None:
