@@ -25,7 +25,6 @@ from smae.config import Section, check, merge
 from smae.data.loader.augment import Augment
 from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError, NonFiniteError
-from smae.eval.features import Pool
 from smae.eval.model_card import model_card
 from smae.eval.probes.finetune import Classifier
 from smae.eval.probes.linear import LinearClassifier
@@ -41,7 +40,7 @@ from smae.train.checkpoint import (
     max_file_bytes,
     non_finite,
 )
-from smae.train.config import RunConfig, build_config, plugin_config
+from smae.train.config import Pool, RunConfig, build_config, plugin_config
 from smae.train.objectives import Objective
 from smae.train.run_folder import Run, find_checkpoint
 
