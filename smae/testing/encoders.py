@@ -12,7 +12,7 @@ from smae.models.encoders import Encoder
 from smae.models.mask import Mask, mask_from_scores
 from smae.models.tokens import Grid
 from smae.skeleton import NTU25, Layout
-from smae.testing.samples import bodies, hold
+from smae.testing.samples import bodies, check
 
 ITEMS = 3
 SEED = 5
@@ -32,7 +32,7 @@ def check_encoder(
     Raises:
         AssertionError: the first promise that is broken, in words.
     """
-    hold(
+    check(
         isinstance(getattr(encoder, "Config", None), type) and issubclass(encoder.Config, PluginConfig),
         "an encoder class needs a Config, a subclass of smae.config.PluginConfig",
     )
@@ -44,11 +44,11 @@ def check_encoder(
     mask = mask_from_scores(scores, max(1, tokens // 3))
     before = x.clone()
     _check_shapes(made, x, mask)
-    hold(torch.equal(x, before), "the joints given to an encoder were changed in place")
+    check(torch.equal(x, before), "the joints given to an encoder were changed in place")
     _check_learning(made, x, mask)
     _check_leaks(made, x, mask)
     again.load_state_dict(made.state_dict())
-    hold(
+    check(
         torch.equal(again.eval()(x), made.eval()(x)),
         "a fresh encoder with this one's state_dict gives other features: keep all state in parameters and buffers",
     )
@@ -57,17 +57,17 @@ def check_encoder(
 def _build(encoder: Any, settings: dict[str, Any], frames: int, layout: Layout, *, seed: int) -> Encoder:
     torch.manual_seed(seed)
     made: Encoder = encoder(encoder.Config(**settings), frames=frames, layout=layout)
-    hold(isinstance(made, Encoder), "an encoder must be a smae.models.encoders.Encoder")
+    check(isinstance(made, Encoder), "an encoder must be a smae.models.encoders.Encoder")
     return made
 
 
 def _check_attributes(made: Encoder) -> None:
-    hold(isinstance(getattr(made, "grid", None), Grid), "encoder.grid must be a smae.models.tokens.Grid")
+    check(isinstance(getattr(made, "grid", None), Grid), "encoder.grid must be a smae.models.tokens.Grid")
     for name in ("dim", "depth"):
-        hold(isinstance(getattr(made, name, None), int), f"encoder.{name} must be a whole number")
+        check(isinstance(getattr(made, name, None), int), f"encoder.{name} must be a whole number")
     for name, _ in made.named_parameters():
         layer = made.layer_of(name)
-        hold(
+        check(
             isinstance(layer, int) and 0 <= layer <= made.depth,
             f"layer_of('{name}') must be 0 to {made.depth}, the encoder's depth; found {layer!r}",
         )
@@ -80,8 +80,8 @@ def _check_shapes(made: Encoder, x: Tensor, mask: Mask) -> None:
     ):
         wanted = (ITEMS, count, made.dim)
         found = tuple(features.shape)
-        hold(found == wanted, f"with {what}, features must be [N, K, D] = {list(wanted)}, found {list(found)}")
-        hold(bool(features.isfinite().all()), f"with {what}, features are not finite")
+        check(found == wanted, f"with {what}, features must be [N, K, D] = {list(wanted)}, found {list(found)}")
+        check(bool(features.isfinite().all()), f"with {what}, features are not finite")
 
 
 def _check_learning(made: Encoder, x: Tensor, mask: Mask) -> None:
@@ -93,7 +93,7 @@ def _check_learning(made: Encoder, x: Tensor, mask: Mask) -> None:
         (features * torch.randn(features.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
         for name, parameter in made.named_parameters():
             reached = parameter.grad is not None or not parameter.requires_grad
-            hold(reached, f"no gradient reaches the parameter '{name}'")
+            check(reached, f"no gradient reaches the parameter '{name}'")
         optimizer.step()
 
 
@@ -106,10 +106,10 @@ def _check_leaks(made: Encoder, x: Tensor, mask: Mask) -> None:
         made.train(training)
         seen, spoiled = (_seeded(made, joints, mask) for joints in (x, other))
         when = "while training" if training else "in evaluation"
-        hold(torch.equal(seen, spoiled), f"what the mask hides changes the features of visible tokens {when}")
+        check(torch.equal(seen, spoiled), f"what the mask hides changes the features of visible tokens {when}")
     whole = made(x, mask)
     some = Mask(mask.keep, mask.hide[:, ::2])
-    hold(
+    check(
         _close(made(x, some), whole),
         "a mask that names only some of the hidden tokens gives other features: what is not in keep is hidden",
     )
@@ -117,7 +117,7 @@ def _check_leaks(made: Encoder, x: Tensor, mask: Mask) -> None:
         one = slice(row, row + 1)
         alone = made(x[one], Mask(mask.keep[one], mask.hide[one]))
         same = _close(alone, whole[one]) and _close(made(x[one]), made(x)[one])
-        hold(same, "in evaluation, an item's features depend on the batch around it")
+        check(same, "in evaluation, an item's features depend on the batch around it")
 
 
 def _seeded(made: Encoder, x: Tensor, mask: Mask) -> Tensor:
