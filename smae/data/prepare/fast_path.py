@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from smae.data.clean.kernels import centre_single_body
 from smae.data.prepare.settings import PrepareSettings
-from smae.data.raw.fast_parser import lay_out
+from smae.data.raw.fast_parser import count_rows, fill_arrays, pad_text, scan
 from smae.data.raw.ntu import NtuSource
-from smae.data.raw.parser_kernels import fill, outline, scan
 from smae.data.raw.skeleton_parser import FLOAT32_MAX
 from smae.data.raw.source import Source
 from smae.jit import njit
@@ -56,7 +55,7 @@ class FastPath:
             joints: float32 [R, V, 3], whose first rows are written.
             state: uint8 [R, V], likewise.
         """
-        laid = lay_out(data)
+        laid = pad_text(data)
         if laid is None:
             return 0, 0
         text, ends, spaces = laid
@@ -84,12 +83,12 @@ def _parse_and_centre(
     lines = scan(text, size, ends, spaces)
     if lines < 1:
         return _NONE, _NONE
-    frames, rows, _ = outline(text, ends, lines)
+    frames, rows, _ = count_rows(text, ends, lines)
     # More rows than frames: several bodies.
     if frames < 1 or rows < 1 or rows > frames or rows > len(joints) or rows > len(frame):
         return _NONE, _NONE
     frame, body, joints, state = frame[:rows], body[:rows], joints[:rows], state[:rows]
-    if not fill(text, ends, spaces, limit, frames, frame, body, joints, state):
+    if not fill_arrays(text, ends, spaces, limit, frames, frame, body, joints, state):
         return _NONE, _NONE
     if centre_single_body(frame, body, joints, centre, joints) < 0:
         return _NONE, _NONE

@@ -22,7 +22,7 @@ from smae import interrupts
 from smae._version import __version__
 from smae.data.clean import Mode
 from smae.data.prepare.settings import PrepareSettings
-from smae.data.raw.labels import told_names
+from smae.data.raw.labels import load_class_names
 from smae.data.raw.source import SOURCES, Inventory, Refused, Sample, SampleReader, Source
 from smae.data.store.clip_table import ClipFacts
 from smae.data.store.manifest import STORE_VERSION
@@ -185,7 +185,7 @@ def make_plan(raw: Path, settings: PrepareSettings, *, names: Path | None = None
         excluded=excluded,
         duplicates=len(inventory.samples) - len(samples),
         ignored=inventory.ignored,
-        names=told_names(raw, classes, given=names),
+        names=load_class_names(raw, classes, given=names),
     )
 
 

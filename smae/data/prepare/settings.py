@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from smae.data.clean import Mode
+from smae.data.raw.recording import MAX_RANGE
 
 CODECS = ("float32", "int16")
 """Ways to store joints; ``smae.data.store.codecs`` implements them."""
@@ -36,6 +37,6 @@ class PrepareSettings:
     frames: int | None = None
     strict: bool = False
     strict_names: bool = False
-    max_range: float = 20.0
+    max_range: float = MAX_RANGE
     missing_list: bool = True
     codec: str = "float32"
