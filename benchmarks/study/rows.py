@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from smae.config import parse_sets
-from smae.eval.baselines import PRETRAINED
-from smae.eval.probes.selection import LAST
+from smae.eval.results import LAST, PRETRAINED
 from smae.train.config import RunConfig, resolve
 
 

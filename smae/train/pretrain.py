@@ -18,10 +18,10 @@ from smae._version import __version__
 from smae.atomic_io import write_json
 from smae.config import merge, nested
 from smae.data.loader.loader import Loader
-from smae.data.prepare.lock import locked
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from smae.interrupts import deferred
+from smae.locks import locked
 from smae.train.build import build_objective, compile_blocks, has_native_bf16, pick_device
 from smae.train.checkpoint import load_latest, max_file_bytes
 from smae.train.config import RunConfig, build_config, resolve

@@ -1,4 +1,4 @@
-"""Pictures of moving skeletons, from plain arrays: a page, a GIF, a strip of frames, a Rerun recording."""
+"""Drawings of moving skeletons: pages, GIFs, strips of frames, Rerun recordings, reports."""
 
 from smae.viz.scene import Panel, Scene
 from smae.viz.view import FORMATS, write_scene

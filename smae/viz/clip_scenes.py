@@ -1,43 +1,40 @@
-"""Scenes of recordings and clips: what the sensor recorded, its denoised form, and what a store holds."""
+"""Scenes of raw recordings, of their denoised form, and of clips in a store."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from smae.data.prepare.one_sample import find_sample, settings_of
-from smae.data.prepare.plan import Settings
+from smae.data.prepare.explain import find_sample, settings_of
+from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.class_counts import class_name, class_names
 from smae.data.raw.labels import find_names, read_names
 from smae.data.raw.ntu_names import parse_name
 from smae.data.raw.recording import MISSING, Clip, Recording
 from smae.data.raw.source import SOURCES, Source
+from smae.data.store.manifest import QUARANTINE
 from smae.data.store.store import Store
 from smae.errors import BadRecording, ConfigError, DataError, NoBody, UnknownNameError
 from smae.viz.scene import Panel, Scene
 
 if TYPE_CHECKING:
-    from smae.data.clean.cleaning import Mode
+    pass
 
-_QUARANTINE = "quarantine.jsonl"
 _QUARANTINE_BYTES = 64 * 2**20
 _SAME_POSE = 0.02
 """Metres: cleaning moves whole bodies, resampling joints by less than this between frames."""
 
 
-def scene_of_raw(raw: Path, name: str | None, settings: Settings) -> Scene:
-    """Return the scene of one raw recording: as recorded and, where cleaning keeps a body, denoised.
+def scene_of_raw(raw: Path, name: str | None, settings: PrepareSettings) -> Scene:
+    """Return the scene of a raw recording, as recorded and, where cleaning keeps a body, denoised.
 
-    Args:
-        raw: a raw file; or a folder or zip of them, with ``name``.
-        name: the sample.
-        settings: how it is read and cleaned.
+    ``raw`` is a file; or a folder or zip of files, with the sample's ``name``.
 
     Raises:
         DataError: a bad recording, with the message of the quarantine list.
@@ -51,14 +48,16 @@ def scene_of_raw(raw: Path, name: str | None, settings: Settings) -> Scene:
     name, parsed, _ = _read(source, raw, name, settings)
     notes: tuple[str, ...] = ()
     if isinstance(parsed, Clip):
-        panels, notes = [Panel("clip", parsed.joints, parsed.state)], ("Samples of this source are clean already.",)
+        panels = [Panel("clip", parsed.joints, parsed.state)]
+        notes = ("Samples of this source are clean already.",)
     else:
         try:
-            clip = clean(parsed, mode=cast("Mode", settings.mode), layout=source.layout)
+            clip = clean(parsed, mode=settings.mode, layout=source.layout)
             denoised = Panel(f"denoised ({settings.mode} mode)", clip.joints, clip.state)
             panels = [_panel_of_recording(parsed, clip), denoised]
         except NoBody as error:
-            panels, notes = [_panel_of_recording(parsed)], (f"smae prepare leaves this recording out: {error}.",)
+            panels = [_panel_of_recording(parsed)]
+            notes = (f"smae prepare leaves this recording out: {error}.",)
     title = name
     if settings.source == "ntu":
         title += _action_of(raw, name)
@@ -66,7 +65,7 @@ def scene_of_raw(raw: Path, name: str | None, settings: Settings) -> Scene:
 
 
 def _action_of(raw: Path, name: str) -> str:
-    """Return the class of an NTU file name, as a ``classes.txt`` beside it or NTU's list names it."""
+    """Return the class of an NTU file name, by a ``classes.txt`` beside it or by NTU's list."""
     numbers = parse_name(name)
     if numbers is None:
         return ""
@@ -81,12 +80,7 @@ def _action_of(raw: Path, name: str) -> str:
 
 
 def scene_of_clip(store: Store, index: int, *, raw: Path | None = None) -> Scene:
-    """Return the scene of one clip of a store; with ``raw``, beside the raw recording.
-
-    Args:
-        store: the clip's store.
-        index: the clip's number.
-        raw: the raw folder or zip from which the store was prepared.
+    """Return the scene of one clip of a store; with its raw folder or zip, beside the recording.
 
     Raises:
         DataError: a damaged store, or a bad raw recording.
@@ -104,7 +98,7 @@ def scene_of_clip(store: Store, index: int, *, raw: Path | None = None) -> Scene
             first = _panel_of_recording(parsed, clip)
         panels = [first, replace(panels[0], title=f"denoised, {panels[0].title}")]
         if digest != clips.source[index].tobytes().hex():
-            notes.append("The raw file is NOT the one this clip was prepared from: their BLAKE3 hashes differ.")
+            notes.append("The raw file is NOT the one this clip was prepared from: its BLAKE3 differs.")
     numbers = [(key, int(getattr(clips, key)[index])) for key in ("subject", "camera", "setup", "replication")]
     facts = (
         ("store", clip_location(store, index)),
@@ -135,18 +129,18 @@ def find_clip(store: Store, name: str) -> int:
     try:
         return store.index_of(name)
     except UnknownNameError:
-        if _QUARANTINE not in store.files:
+        if QUARANTINE not in store.files:
             raise
         # Imported late: it brings zarr, which a known name does not need.
-        from smae.data.prepare.summary import decode_refused
+        from smae.data.prepare.summary import decode_quarantine
 
-        for refused in decode_refused(store.root.read(_QUARANTINE, limit=_QUARANTINE_BYTES)):
+        for refused in decode_quarantine(store.root.read(QUARANTINE, limit=_QUARANTINE_BYTES)):
             if Path(refused.path.rpartition("!")[2]).stem == name:
                 raise DataError(f"{refused}; it was quarantined, so {store.path} does not hold it") from None
         raise
 
 
-def _read(source: Source, raw: Path, name: str | None, settings: Settings) -> tuple[str, Recording | Clip, str]:
+def _read(source: Source, raw: Path, name: str | None, settings: PrepareSettings) -> tuple[str, Recording | Clip, str]:
     """Return a sample's name, its content, and its BLAKE3."""
     sample, _ = find_sample(source, raw, name)
     reader = source.reader(raw)
@@ -164,7 +158,7 @@ def _read(source: Source, raw: Path, name: str | None, settings: Settings) -> tu
 
 
 def _panel_of_recording(recording: Recording, clip: Clip | None = None) -> Panel:
-    """Return every recorded body under its own id, at its own frames, in the colour of the actor it became."""
+    """Return every recorded body under its id, in the colour of the actor it became."""
     if not len(recording.frame):
         raise NoBody(f"expected a body in some frame, found none in {recording.frames}: there is nothing to show")
     ids, body = np.unique(recording.body, return_inverse=True)
@@ -178,7 +172,7 @@ def _panel_of_recording(recording: Recording, clip: Clip | None = None) -> Panel
 
 
 def _actor(rows: NDArray[np.float32], clip: Clip) -> int:
-    """Return which actor of a clip has the pose in the middle of a body's ``rows`` [R, V, 3]; 2 for neither."""
+    """Return which actor has the middle pose of a body's ``rows`` [R, V, 3]; 2 for neither."""
     poses = clip.joints - clip.joints[:, :, :1]
     pose = rows[len(rows) // 2] - rows[len(rows) // 2, :1]
     distance = np.nan_to_num(np.abs(poses - pose).max(axis=(-1, -2)), nan=np.inf).min(axis=1)
@@ -187,8 +181,6 @@ def _actor(rows: NDArray[np.float32], clip: Clip) -> int:
 
 def _sizes(panels: list[Panel]) -> tuple[tuple[str, str], ...]:
     """Return the number of bodies and frames of each panel."""
-    nouns = {1: "body"}
-    return tuple(
-        (panel.title, f"{len(panel.bodies)} {nouns.get(len(panel.bodies), 'bodies')}, {panel.frames} frames")
-        for panel in panels
-    )
+    noun = {1: "body"}
+    counts = [(panel.title, len(panel.bodies), panel.frames) for panel in panels]
+    return tuple((title, f"{n} {noun.get(n, 'bodies')}, {frames} frames") for title, n, frames in counts)

@@ -1,4 +1,4 @@
-"""GIF and PNG of a scene, drawn with Pillow at twice the size and halved, which smooths the lines."""
+"""GIF and PNG of a scene, drawn with Pillow at twice the size and reduced, for smooth lines."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PANEL_HEIGHT = 340
 
 
 def joint_colour(kind: int, role: int) -> Colour:
-    """Return the colour of a joint by its kind and its body's role."""
+    """Return the colour of a joint."""
     return KINDS.get(kind, BODIES[role])
 
 
@@ -139,7 +139,8 @@ class _Canvas:
             self.pen.line((*pixels[a].tolist(), *pixels[b].tolist()), colour, bone_width)
         if not faint:
             for joint in np.flatnonzero(drawn).tolist():
-                self._dot(*pixels[joint].tolist(), thick * 1.25, int(kind[joint]), role)
+                x, y = pixels[joint].tolist()
+                self._dot(x, y, thick * 1.25, int(kind[joint]), role)
 
     def _dot(self, x: float, y: float, radius: float, kind: int, role: int) -> None:
         colour, circle = joint_colour(kind, role), (x - radius, y - radius, x + radius, y + radius)
@@ -150,7 +151,7 @@ class _Canvas:
 
 
 def _palette() -> Image.Image:
-    """Return one palette for all frames: every colour that is drawn, and its steps towards the paper."""
+    """Return one palette for all frames: every drawn colour, and its steps towards the paper."""
     inks = np.array([INK, QUIET, GHOST, *BODIES, *KINDS.values()], np.float64)
     steps = np.linspace(0, 1, 9)[1:, None, None]
     mixed = (steps * inks + (1 - steps) * np.array(PAPER, np.float64)).reshape(-1, 3).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""An interactive 3D page of a scene: one self-contained HTML file that plays and rotates skeletons."""
+"""An interactive 3D page of a scene, in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,42 +15,22 @@ from smae._version import __version__
 from smae.viz.pictures import BODIES, KINDS, Colour
 from smae.viz.scene import ABSENT, KIND_WORDS, MASKED, NOT_TRACKED, PITCH, RATE, ROLES, TRACKED, YAW, Scene
 
-SPEEDS = {0.25: "¼", 0.5: "½", 1: "1×", 2: "2×"}
-"""Playback speeds and their labels."""
-
-_GENERATOR = '<meta name="generator" content="smae '
-_HEAD_BYTES = 2048
-
 
 def render_page(scene: Scene) -> str:
     """Return the page of a scene as one HTML string; it loads nothing."""
-    facts = "".join(f"<div><dt>{escape(label)}</dt><dd>{escape(value)}</dd></div>" for label, value in scene.facts)
+    facts = [(escape(label), escape(value)) for label, value in scene.facts]
     parts = {
-        "generator": generator(),
         "title": escape(scene.title),
         "style": page_file("player.css"),
         "script": page_file("player.js"),
         "player": player(scene, alone=True),
         "count": "one" if len(scene.panels) == 1 else "several",
         "legend": legend(scene),
-        "facts": facts,
+        "facts": "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in facts),
         "notes": "".join(f"<p>{escape(note)}</p>" for note in scene.notes),
         "data": as_json(page_data(scene)),
     }
     return fill_template(page_file("player.html"), parts)
-
-
-def generator() -> str:
-    """Return the tag by which ``is_page`` recognises pages of smae."""
-    return f'{_GENERATOR}{__version__}">'
-
-
-def is_page(path: Path) -> bool:
-    """Return whether a file is an HTML page written by smae."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return _GENERATOR.encode() in file.read(_HEAD_BYTES)
 
 
 def page_file(name: str) -> str:
@@ -60,38 +39,34 @@ def page_file(name: str) -> str:
 
 
 def fill_template(template: str, parts: Mapping[str, str]) -> str:
-    """Return a template with its ``{{name}}`` replaced in one pass, so inserted text is never expanded."""
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+    """Return a template with each ``{{name}}`` replaced once: inserted text is not expanded."""
+    values = {**parts, "version": __version__}
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
 
 
 def player(scene: Scene, *, alone: bool = False, number: int = 0) -> str:
-    """Return the HTML of a scene's panels and controls, which ``player.js`` animates.
+    """Return the HTML of a scene's panels and controls; ``number`` is its index in the page's data.
 
-    Args:
-        scene: what is played.
-        alone: the page shows nothing else, so the player takes keys and the mouse wheel.
-        number: index of the scene in the page's data.
+    A player that is ``alone`` on its page takes keys and the mouse wheel.
     """
     panels = "".join(
         f'<figure><figcaption>{escape(panel.title)}<small data-frame="{n}"></small></figcaption><canvas '
         f'data-panel="{n}" role="img" aria-label="{escape(panel.title)}: animated skeleton"></canvas></figure>'
         for n, panel in enumerate(scene.panels)
     )
-    speeds = "".join(
-        f'<option value="{value}"{" selected" * (value == 1)}>{label}</option>' for value, label in SPEEDS.items()
-    )
     return (
         f'<div class="player" data-alone="{"yes" if alone else "no"}" data-scene="{number}">'
         f'<div class="panels">{panels}</div><div class="controls">'
         f'<input type="range" min="0" max="{scene.frames - 1}" value="0" aria-label="frame">'
         '<button type="button" class="play">Play</button>'
-        f'<select class="speed" aria-label="speed">{speeds}</select>'
+        '<select class="speed" aria-label="speed"><option value="0.25">¼</option><option value="0.5">½</option>'
+        '<option value="1" selected>1×</option><option value="2">2×</option></select>'
         '<button type="button" class="reset">Reset view</button><output></output></div></div>'
     )
 
 
 def page_data(scene: Scene) -> dict[str, Any]:
-    """Return the data of the page's script; positions are whole millimetres, of drawn joints only."""
+    """Return the data of the page's script; positions of drawn joints in whole millimetres."""
     return {
         "rate": RATE,
         "frames": scene.frames,
@@ -145,9 +120,7 @@ def legend(*scenes: Scene) -> str:
         (KIND_WORDS[kind], KINDS[kind], looks.get(kind, ""))
         for kind in sorted({kind for scene in scenes for kind in scene.kinds} - {TRACKED}, reverse=True)
     ]
-    return "".join(
-        f'<span class="key {look}" style="--of:{_hex(colour)}">{escape(word)}</span>' for word, colour, look in keys
-    )
+    return "".join(f'<span class="key {look}" style="--of:{_hex(colour)}">{word}</span>' for word, colour, look in keys)
 
 
 def _hex(colour: Colour) -> str:

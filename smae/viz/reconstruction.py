@@ -1,4 +1,4 @@
-"""Masked reconstruction of clips: the encoder's input, what is masked in it, and the decoder's prediction."""
+"""Masked reconstruction of clips: original, masked and reconstructed skeletons."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Reconstruction:
 
     @property
     def error(self) -> NDArray[np.float64]:
-        """Float64 [M, T, V], distance from prediction to truth in millimetres; NaN where not masked."""
+        """Float64 [M, T, V], prediction to truth in millimetres; NaN where not masked."""
         distance = 1000 * np.linalg.norm((self.original - self.reconstructed).astype(np.float64), axis=-1)
         error: NDArray[np.float64] = np.where(self.masked, distance, np.nan)
         return error
@@ -49,7 +49,7 @@ class Reconstruction:
 def reconstruct(
     objective: Objective, store: Store, config: RunConfig, *, clips: NDArray[np.int64]
 ) -> list[Reconstruction]:
-    """Return clips of a store masked and reconstructed; none where the objective predicts no positions.
+    """Return clips masked and reconstructed; none where the objective predicts no positions.
 
     The bone and motion streams have no positions. Relative joints are put back on the true path of
     the body's centre, so an error of that path is the centre's alone.
@@ -69,9 +69,7 @@ def reconstruct(
         if preview is None:
             return []
         if not bool(preview.rebuilt.isfinite().all()):
-            raise DataError(
-                "the reconstruction of the shown clips is not finite: the checkpoint is damaged or diverged"
-            )
+            raise DataError("the reconstruction is not finite: the checkpoint is damaged or diverged")
         for number, clip in enumerate(batch.index.tolist()):
             items = (batch.clip == number).nonzero()[:, 0]
             original = batch.x[items].numpy()
@@ -87,7 +85,7 @@ def reconstruct(
 
 
 def _centre_path(relative: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
-    """Return float32 [M, T, V, 3] that turns relative joints into positions; 0 for the centre itself."""
+    """Return float32 [M, T, V, 3] to add to relative joints for their positions."""
     path = np.repeat(relative[..., layout.centre : layout.centre + 1, :], len(layout), axis=-2)
     path[..., layout.centre, :] = 0
     return path
@@ -96,10 +94,11 @@ def _centre_path(relative: NDArray[np.float32], layout: Layout) -> NDArray[np.fl
 def scene_of(clip: Reconstruction, objective: Objective, store: Store, config: RunConfig) -> Scene:
     """Return the scene of a reconstructed clip: original, masked, reconstructed."""
     original = np.where(clip.present, np.uint8(TRACKED), np.uint8(ABSENT))
+    masked, predicted = (np.where(clip.masked, np.uint8(kind), original) for kind in (MASKED, RECONSTRUCTED))
     panels = (
         Panel("original", clip.original, original),
-        Panel("masked", clip.original, np.where(clip.masked, np.uint8(MASKED), original)),
-        Panel("reconstructed", clip.reconstructed, np.where(clip.masked, np.uint8(RECONSTRUCTED), original), ghost=0),
+        Panel("masked", clip.original, masked),
+        Panel("reconstructed", clip.reconstructed, predicted, ghost=0),
     )
     error = float(np.nanmean(clip.error)) if clip.masked.any() else 0.0
     facts = (
@@ -123,7 +122,7 @@ def scene_of_reconstruction(objective: Objective, store: Store, config: RunConfi
     clips = reconstruct(objective, store, config, clips=np.array([index], np.int64))
     if not clips:
         raise DataError(
-            f"objective '{config.objective.name}' on the {config.augment.stream} stream predicts no positions, so "
-            "there is nothing to draw: leave --run out, or name a run of another objective or stream"
+            f"objective '{config.objective.name}' on the {config.augment.stream} stream predicts no "
+            "positions: leave --run out, or name a run of another objective or stream"
         )
     return scene_of(clips[0], objective, store, config)

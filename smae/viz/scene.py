@@ -1,4 +1,4 @@
-"""Scene: panels of skeletons that move together, and the camera on each; independent of how they are drawn."""
+"""Scenes: panels of skeletons that move together, and their cameras, for any way of drawing."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Panel:
 
     @cached_property
     def box(self) -> NDArray[np.float64]:
-        """Float64 [2, 3]: lowest and highest drawn coordinates in metres, without the outermost 0.5 %."""
+        """Float64 [2, 3]: the 0.5th and 99.5th percentile of drawn coordinates, metres."""
         drawn = self.joints[self.kind != ABSENT].astype(np.float64)
         if not len(drawn):
             return np.zeros((2, 3))

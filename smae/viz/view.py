@@ -1,13 +1,13 @@
-"""``smae.view``: one clip as an interactive 3D page, a GIF, a strip of frames or a Rerun recording."""
+"""``smae.view``: a clip as an interactive 3D page, GIF, strip of frames or Rerun recording."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,14 +17,22 @@ from smae.errors import ConfigError
 from smae.viz.scene import ABSENT, RATE, Panel, Scene
 
 if TYPE_CHECKING:
-    pass
+    from smae.data.store.store import Store
 
 logger = logging.getLogger(__name__)
+
+FORMATS = {
+    ".html": ("an HTML page written by smae", rb'.*<meta name="generator" content="smae '),
+    ".gif": ("a GIF", rb"GIF8"),
+    ".png": ("a PNG", rb"\x89PNG\r\n\x1a\n"),
+    ".rrd": ("a Rerun recording", rb"RRF"),
+}
+"""Formats by the ending of the file name: a name for messages, and a pattern of the first bytes."""
 
 
 @interrupts.deferred("run it again")
 def view(
-    where: Path | str | None = None,
+    where: Store | Path | str | None = None,
     *,
     clip: str | None = None,
     index: int | None = None,
@@ -62,35 +70,44 @@ def view(
             for option, value in {"--index": index, "--raw": raw, "--run": run}.items():
                 if value is not None:
                     raise ConfigError(f"{option} needs a store, and {where} is not one: leave {option} out")
-            scene, inputs = _raw_scene(Path(where), clip=clip, source=source), [Path(where)]
+            scene, inputs = _raw_scene(Path(str(where)), clip=clip, source=source), [Path(str(where))]
         path = Path(to or page_name(scene))
-        # An output beside the recordings of a raw folder is no harm, inside a store or over an input it is.
-        write_scene(scene, path, inputs=[entry for entry in inputs if entry.is_file() or _is_store(entry)])
+        # A page may be written into a raw folder, but not into a store or over a recording.
+        protected = [entry for entry in inputs if entry.is_file() or _is_store(entry)]
+        write_scene(scene, path, inputs=protected)
     for note in scene.notes:
         logger.info(note)
     return path
 
 
-def _is_store(where: Path | str) -> bool:
+def _is_store(where: Store | Path | str) -> bool:
     from smae.data.store.file_store import locate
+    from smae.data.store.store import Store
 
+    if isinstance(where, Store):
+        return True
     path = locate(where)
     return isinstance(path, str) or path.suffix == ".zarr" or (path / "zarr.json").is_file()
 
 
 def _raw_scene(where: Path, *, clip: str | None, source: str) -> Scene:
-    from smae.data.prepare.plan import Settings
+    from smae.data.prepare.settings import PrepareSettings
     from smae.viz.clip_scenes import scene_of_raw
 
     if not where.exists():
-        raise ConfigError(f"nothing at {where}: give a store, a recording, or a folder or zip of recordings")
+        raise ConfigError(f"nothing at {where}: give a store, a recording, or a folder or zip of them")
     if clip is None and (where.is_dir() or where.suffix.lower() == ".zip"):
-        raise ConfigError(f"{where} holds many recordings: name one with --clip, for example S001C002P003R002A013")
-    return scene_of_raw(where, clip, Settings(source=source))
+        raise ConfigError(f"{where} holds many recordings: name one with --clip, as S001C002P003R002A013")
+    return scene_of_raw(where, clip, PrepareSettings(source=source))
 
 
 def _store_scene(
-    where: Path | str | None, *, clip: str | None, index: int | None, raw: Path | str | None, run: Path | str | None
+    where: Store | Path | str | None,
+    *,
+    clip: str | None,
+    index: int | None,
+    raw: Path | str | None,
+    run: Path | str | None,
 ) -> tuple[Scene, list[Path]]:
     """Return the scene of a stored clip, and the local files and folders that it was read from."""
     from smae.data.store.store import open_store
@@ -112,37 +129,88 @@ def _store_scene(
         index = find_clip(store, clip)
     elif index is None:
         index = 0
-        logger.info(f"showing the first of {len(store):,} clips; choose another with --clip or --index")
+        logger.info(f"showing the first of {len(store):,} clips; --clip or --index choose another")
     inputs = [Path(entry) for entry in (store.path, raw) if entry is not None]
     if run is None:
         return scene_of_clip(store, index, raw=Path(raw) if raw is not None else None), inputs
-    from smae.eval.evaluate import load_objective
+    from smae.eval.export import load_objective
     from smae.viz.reconstruction import scene_of_reconstruction
 
-    config, objective = load_objective(found, store, say=logger.info)
+    config, objective = load_objective(found, store)
     return scene_of_reconstruction(objective, store, config, index=index), inputs
 
 
-def _page(scene: Scene, path: Path) -> None:
+def page_name(scene: Scene) -> str:
+    """Return the file name of a scene's page: the clip's name without unsafe characters."""
+    return (re.sub(r"[^A-Za-z0-9._-]+", "_", scene.name).lstrip(".") or "clip") + ".html"
+
+
+def check_target(path: Path, inputs: Iterable[Path] = ()) -> None:
+    """Refuse an output file that cannot or must not be written.
+
+    Raises:
+        ConfigError: an unknown ending, a folder, ``.rrd`` without Rerun, a file of another format,
+            or an output inside one of the ``inputs``.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise ConfigError(f"--to {path}: expected a name that ends in {', '.join(FORMATS)}")
+    if path.is_dir():
+        raise ConfigError(f"--to {path}: a folder; name the file in it")
+    if suffix == ".rrd" and find_spec("rerun") is None:
+        raise ConfigError("a .rrd file needs Rerun: pip install 'smae[rerun]'")
+    check_replaceable(path, suffix, inputs)
+
+
+def check_replaceable(path: Path, suffix: str, inputs: Iterable[Path]) -> None:
+    """Refuse to replace a file of another format than ``suffix``, or to write into an input.
+
+    Raises:
+        ConfigError: see ``smae.atomic_io.check_output``.
+    """
+    kind, pattern = FORMATS[suffix]
+
+    def is_kind(path: Path) -> bool:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return re.match(pattern, file.read(512), re.DOTALL) is not None
+
+    check_output(path, kind=kind, is_kind=is_kind, overwrite=True, inputs=inputs)
+
+
+def write_scene(scene: Scene, path: Path | str, *, inputs: Iterable[Path] = ()) -> None:
+    """Write ``scene`` to ``path`` in the format of its ending; missing folders are made.
+
+    Args:
+        scene: what is drawn.
+        path: the file; one of the same format is replaced.
+        inputs: files and folders that the scene was read from, which are not written to.
+
+    Raises:
+        ConfigError: see ``check_target``.
+        EnvironmentFault: the file cannot be written.
+    """
+    from smae.viz.pictures import draw_gif, draw_strip
     from smae.viz.player import render_page
 
-    path.write_text(render_page(scene), encoding="utf-8")
+    path = Path(path)
+    check_target(path, inputs)
+    if path.exists():
+        logger.info(f"{path} exists and is replaced")
+    with atomic_file(path) as partial:
+        match path.suffix.lower():
+            case ".html":
+                partial.write_text(render_page(scene), encoding="utf-8")
+            case ".gif":
+                partial.write_bytes(draw_gif(scene))
+            case ".png":
+                partial.write_bytes(draw_strip(scene))
+            case _:
+                _write_rerun(scene, partial)
 
 
-def _gif(scene: Scene, path: Path) -> None:
-    from smae.viz.pictures import draw_gif
-
-    path.write_bytes(draw_gif(scene))
-
-
-def _strip(scene: Scene, path: Path) -> None:
-    from smae.viz.pictures import draw_strip
-
-    path.write_bytes(draw_strip(scene))
-
-
-def _rerun(scene: Scene, path: Path) -> None:
-    """Log points and bones of each body of each panel, frame by frame."""
+def _write_rerun(scene: Scene, path: Path) -> None:
     import rerun as rr
 
     stream = rr.RecordingStream("smae", recording_id=scene.name)
@@ -165,7 +233,7 @@ def _log_panel(stream: Any, panel: Panel, scene: Scene, frame: int) -> None:
     for body, name in enumerate(panel.bodies):
         joints, kind, role = panel.joints[body, frame], panel.kind[body, frame], panel.roles[body]
         drawn = np.flatnonzero(kind != ABSENT)
-        bones = [joints[[a, b]] for a, b in scene.layout.bones if kind[a] != ABSENT and kind[b] != ABSENT]
+        bones = [joints[[a, b]] for a, b in scene.layout.bones if ABSENT not in (kind[a], kind[b])]
         points = rr.Points3D(
             joints[drawn],
             colors=[joint_colour(int(kind[joint]), role) for joint in drawn],
@@ -176,73 +244,3 @@ def _log_panel(stream: Any, panel: Panel, scene: Scene, frame: int) -> None:
         entity = f"{panel.title}/{name}".replace(" ", "_")
         rr.log(f"{entity}/joints", points, recording=stream)
         rr.log(f"{entity}/bones", rr.LineStrips3D(bones, colors=BODIES[role], radii=0.006), recording=stream)
-
-
-class Format(NamedTuple):
-    """A file format: its name for messages, its first bytes (of pages: a tag), and what writes it."""
-
-    name: str
-    magic: bytes
-    write: Callable[[Scene, Path], None]
-
-    def matches(self, path: Path) -> bool:
-        """Return whether a file is of this format; a page must be one of smae."""
-        if self.write is _page:
-            from smae.viz.player import is_page
-
-            return is_page(path)
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            return file.read(len(self.magic)) == self.magic
-
-
-FORMATS = {
-    ".html": Format("an HTML page written by smae", b"", _page),
-    ".gif": Format("a GIF", b"GIF8", _gif),
-    ".png": Format("a PNG", b"\x89PNG\r\n\x1a\n", _strip),
-    ".rrd": Format("a Rerun recording", b"RRF", _rerun),
-}
-"""What is written, by the ending of the file's name."""
-
-
-def page_name(scene: Scene) -> str:
-    """Return the file name of a scene's page: the clip's name, reduced to characters safe in file names."""
-    return (re.sub(r"[^A-Za-z0-9._-]+", "_", scene.name).lstrip(".") or "clip") + ".html"
-
-
-def check_target(path: Path, inputs: Iterable[Path] = ()) -> None:
-    """Refuse an output file that cannot or must not be written.
-
-    Raises:
-        ConfigError: an unknown ending, a folder, ``.rrd`` without Rerun, a file of another format,
-            or an output inside one of the ``inputs``.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise ConfigError(f"--to {path}: expected a name that ends in {', '.join(FORMATS)}")
-    if path.is_dir():
-        raise ConfigError(f"--to {path}: a folder; name the file in it")
-    if suffix == ".rrd" and find_spec("rerun") is None:
-        raise ConfigError("a .rrd file needs Rerun, which is not installed: pip install 'smae[rerun]'")
-    check_output(path, kind=FORMATS[suffix].name, is_kind=FORMATS[suffix].matches, overwrite=True, inputs=inputs)
-
-
-def write_scene(scene: Scene, path: Path | str, *, inputs: Iterable[Path] = ()) -> None:
-    """Write ``scene`` to ``path`` in the format of its ending; missing folders are made.
-
-    Args:
-        scene: what is drawn.
-        path: the file; one of the same format is replaced.
-        inputs: files and folders that the scene was read from, which are not written to.
-
-    Raises:
-        ConfigError: see ``check_target``.
-        EnvironmentFault: the file cannot be written.
-    """
-    path = Path(path)
-    check_target(path, inputs)
-    if path.exists():
-        logger.info(f"{path} exists and is replaced")
-    with atomic_file(path) as partial:
-        FORMATS[path.suffix.lower()].write(scene, partial)

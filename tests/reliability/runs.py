@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from smae import api
+import smae
 from smae.train.metrics_log import MACHINE_KEYS
 from tests.data.raw_folder import skeleton, write_folder
 from tests.reliability.forked_cli import warm_up
@@ -32,7 +32,7 @@ def write_store(folder: Path) -> Path:
         f"S001C{i % 3 + 1:03}P{i // 3 + 1:03}R001A{i % 2 + 1:03}.skeleton": skeleton(16, seed=i, bodies=1 + i % 2)
         for i in range(24)
     }
-    api.prepare(write_folder(folder / "raw", texts), folder / "data.zarr", executor="inline")
+    smae.prepare(write_folder(folder / "raw", texts), folder / "data.zarr", executor="inline")
     return folder / "data.zarr"
 
 

@@ -11,7 +11,7 @@ import torch
 from smae import interrupts, progress
 from smae.config import merge
 from smae.data.loader.loader import Loader
-from smae.eval.probes import Exam
+from smae.eval.probes import ProbeContext
 from smae.train.build import build_objective
 from smae.train.config import RunConfig, build_config
 from smae.train.distributed import SINGLE_PROCESS, DistributedContext
@@ -94,5 +94,5 @@ def log_of(run: Run) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key not in MACHINE_KEYS} for line in read_log(run.log)]
 
 
-def small_exam(store: FakeStore, **sections: Any) -> Exam:
-    return Exam(store, store.split("all"), small_config(**sections), CPU)
+def small_context(store: FakeStore, **sections: Any) -> ProbeContext:
+    return ProbeContext(store, store.split("all"), small_config(**sections), CPU)

@@ -14,7 +14,8 @@ import torch
 from smae.atomic_io import write_json
 from smae.config import as_toml
 from smae.errors import ConfigError, DataError, EnvironmentFault
-from smae.eval.evaluate import judge, load_objective, seen_in_training
+from smae.eval.evaluate import evaluate, seen_in_training
+from smae.eval.export import load_objective
 from smae.skeleton import KINECT20, NTU25
 from smae.train.build import pick_device
 from smae.train.checkpoint import load_latest
@@ -127,19 +128,17 @@ def test_without_a_gpu_the_small_recipe_is_used_with_a_note(config_of, caplog):
     assert "--recipe cpu" in caplog.messages[0]
 
 
-def test_the_judge_writes_results_and_pictures(trained):
-    said: list[str] = []
-    result = judge(
-        trained.run, STORE, step=None, protocol=None, modes=["knn"], sets=["knn.k=3", "augment.turn=1"], device="cpu",
-        say=said.append, tell=lambda *now: None,
-    )  # fmt: skip
+def test_evaluation_writes_results_and_figures(trained, caplog):
+    caplog.set_level("INFO")
+    settings = {"knn": {"k": 3}, "augment": {"turn": 1}}
+    _, result = evaluate(checkpoint=trained.run.path, data=STORE, modes=["knn"], settings=settings, device="cpu")
     told = json.loads((trained.run.results / "all-knn.json").read_text())
     assert told["settings"] == {"k": 3, "pool": "mean"}
     assert (told["augment"]["turn"], told["augment"]["frames"]) == (1, 12)
     assert told["seen_in_training"] == 0
     assert told["predicted"] == result.scores["knn"].predicted.tolist()
     assert (trained.run.results / "all-knn.png").read_bytes().startswith(b"\x89PNG")
-    assert any("after step 8 of 8" in line for line in said)
+    assert any("after step 8 of 8" in line for line in caplog.messages)
 
 
 def test_clips_seen_in_training_are_counted(trained):
@@ -151,23 +150,24 @@ def test_clips_seen_in_training_are_counted(trained):
 
 
 def test_a_trained_objective_comes_back_with_its_weights(trained):
-    config, objective = load_objective(trained.run, STORE, say=lambda line: None)
-    _, older = load_objective(trained.run, STORE, step=trained.run.checkpoints / "step-00000008", say=lambda line: None)
+    config, objective = load_objective(trained.run, STORE)
+    _, older = load_objective(trained.run, STORE, step=trained.run.checkpoints / "step-00000008")
     assert config.encoder.dim == 16
     assert not objective.training
     assert torch.equal(objective.encoder.embed.weight, older.encoder.embed.weight)
     with pytest.raises(DataError, match="weights do not fit this model"):
-        load_objective(trained.run, STORE, sets=["encoder.dim=8"], say=lambda line: None)
+        load_objective(trained.run, STORE, settings={"encoder": {"dim": 8}})
 
 
-def test_the_moving_average_is_what_is_judged(tmp_path):
-    outcome, said = train(tmp_path / "run", train={"ema": 0.9}), []
-    _, objective = load_objective(outcome.run, STORE, say=said.append)
+def test_the_moving_average_is_evaluated(tmp_path, caplog):
+    outcome = train(tmp_path / "run", train={"ema": 0.9})
+    caplog.set_level("INFO")
+    _, objective = load_objective(outcome.run, STORE)
     found = load_latest(outcome.run.checkpoints)
     for name, weight in objective.state_dict().items():
         assert torch.equal(weight, found.average[name]), name
     assert not torch.equal(found.average["encoder.embed.weight"], found.model["encoder.embed.weight"])
-    assert any("moving average of its weights" in line for line in said)
+    assert any("moving average of its weights" in line for line in caplog.messages)
 
 
 def test_slow_bfloat16_is_noted(tmp_path, monkeypatch, caplog):
@@ -221,13 +221,10 @@ def other_layout():
 
 def test_a_store_of_another_layout_is_refused_with_what_differs(trained):
     with pytest.raises(DataError, match=r"was trained on layout ntu25, ucla\.zarr holds kinect20") as refused:
-        load_objective(trained.run, other_layout(), say=lambda line: None)
+        load_objective(trained.run, other_layout())
     assert refused.value.exit_code == 4
     with pytest.raises(DataError, match="was trained on layout ntu25"):
-        judge(
-            trained.run, other_layout(), step=None, protocol="all", modes=["knn"], sets=(), device="cpu",
-            say=lambda line: None, tell=lambda *now: None,
-        )  # fmt: skip
+        evaluate(checkpoint=trained.run.path, data=other_layout(), protocol="all", modes=["knn"], device="cpu")
 
 
 def test_a_checkpoint_of_another_layout_is_refused_even_where_its_shapes_would_fit(trained, tmp_path):
@@ -238,18 +235,18 @@ def test_a_checkpoint_of_another_layout_is_refused_even_where_its_shapes_would_f
     write_json(run.path / "run.json", about)
     alien = replace(NTU25, name="kinect20")
     with pytest.raises(DataError, match=r"step-00000008 was trained on layout ntu25, the run on kinect20"):
-        load_objective(run, FakeStore(STORE.joints, layout=alien), say=lambda line: None)
+        load_objective(run, FakeStore(STORE.joints, layout=alien))
 
 
-def test_the_mode_of_the_store_is_in_the_run_and_in_every_result(trained):
+def test_the_mode_of_the_store_is_in_the_run_and_in_every_result(trained, caplog):
     assert trained.run.describe()["store"]["mode"] == "reference"
-    said: list[str] = []
+    caplog.set_level("INFO")
     exact = FakeStore(STORE.joints, STORE.labels, mode="exact")
-    how = {"step": None, "protocol": None, "modes": ["knn"], "sets": (), "device": "cpu", "tell": lambda *now: None}
-    result = judge(trained.run, exact, say=said.append, **how)
+    how = {"checkpoint": trained.run.path, "modes": ["knn"], "device": "cpu"}
+    _, result = evaluate(data=exact, **how)
     told = json.loads((trained.run.results / "all-knn.json").read_text())
     assert (told["store_mode"], told["layout"], result.store_mode) == ("exact", "ntu25", "exact")
-    assert "careful: trained on a store in reference mode, judged on one in exact mode" in said
-    assert any(line.startswith("all, exact mode: ") for line in said)
-    assert judge(trained.run, STORE, say=said.append, **how).store_mode == "reference"
+    assert "careful: trained on a store in reference mode, evaluated on one in exact mode" in caplog.messages
+    assert any(line.startswith("all, exact mode: ") for line in caplog.messages)
+    assert evaluate(data=STORE, **how)[1].store_mode == "reference"
     assert json.loads((trained.run.results / "all-knn.json").read_text())["store_mode"] == "reference"

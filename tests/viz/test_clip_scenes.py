@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from smae.data.prepare.plan import Settings
 from smae.data.prepare.run import prepare
+from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.recording import MISSING, Recording
 from smae.data.store.store import open_store
 from smae.errors import DataError, NoBody, UnknownNameError
@@ -62,7 +62,7 @@ def test_another_raw_file_gives_a_note(store, tmp_path):
 
 
 def test_a_raw_file_is_shown_raw_and_denoised(raw):
-    made = scene_of_raw(raw / f"{NAMES[0]}.skeleton", None, Settings())
+    made = scene_of_raw(raw / f"{NAMES[0]}.skeleton", None, PrepareSettings())
     assert [panel.title for panel in made.panels] == ["raw", "denoised (reference mode)"]
     assert made.title.startswith(f"{NAMES[0]} · A")
 
@@ -70,7 +70,7 @@ def test_a_raw_file_is_shown_raw_and_denoised(raw):
 def test_a_file_of_another_name_has_no_action(raw, tmp_path):
     path = tmp_path / "mine.skeleton"
     path.write_bytes((raw / f"{NAMES[0]}.skeleton").read_bytes())
-    assert scene_of_raw(path, None, Settings()).title == "mine"
+    assert scene_of_raw(path, None, PrepareSettings()).title == "mine"
 
 
 def test_a_removed_body_has_its_own_role(raw, monkeypatch):
@@ -92,7 +92,7 @@ def test_a_removed_body_has_its_own_role(raw, monkeypatch):
         )
 
     monkeypatch.setattr(NtuSource, "parse", with_a_phantom)
-    first = scene_of_raw(raw / f"{NAMES[0]}.skeleton", None, Settings()).panels[0]
+    first = scene_of_raw(raw / f"{NAMES[0]}.skeleton", None, PrepareSettings()).panels[0]
     assert dict(zip(first.bodies, first.roles, strict=True))["id 1"] == 2
     assert (first.kind[first.bodies.index("id 1")] != MISSING).any(-1).sum() == 1
 
@@ -100,9 +100,9 @@ def test_a_removed_body_has_its_own_role(raw, monkeypatch):
 def test_a_bad_file_has_the_message_of_the_quarantine_list(raw, store):
     words = f"{NAMES[2]}.skeleton:1:1: truncated"
     with pytest.raises(DataError, match=words):
-        scene_of_raw(raw / f"{NAMES[2]}.skeleton", None, Settings())
+        scene_of_raw(raw / f"{NAMES[2]}.skeleton", None, PrepareSettings())
     with pytest.raises(DataError, match=words):
-        scene_of_raw(raw, NAMES[2], Settings())
+        scene_of_raw(raw, NAMES[2], PrepareSettings())
     with pytest.raises(DataError, match=f"{words}.*it was quarantined"):
         find_clip(store, NAMES[2])
 
@@ -116,4 +116,4 @@ def test_a_recording_without_bodies_is_refused(tmp_path):
     path = tmp_path / f"{NAMES[0]}.skeleton"
     path.write_bytes(b"2\n0\n0\n")
     with pytest.raises(NoBody, match="nothing to show"):
-        scene_of_raw(path, None, Settings())
+        scene_of_raw(path, None, PrepareSettings())

@@ -1,4 +1,4 @@
 """The page of a run, and the page that compares several runs: one self-contained HTML file each.
 
-``run_report`` and ``compare`` assemble a page; each other module makes one part of it, from plain data to HTML.
+``run_report`` and ``compare`` assemble a page from the parts that the other modules make.
 """

@@ -1,4 +1,4 @@
-"""Several runs side by side: their curves, results evaluated under the same settings, and settings that differ."""
+"""The page that compares runs: curves, results under the same settings, settings that differ."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from smae.errors import ConfigError
-from smae.eval.interval import bootstrap_difference
-from smae.eval.results import RANDOM, Result, Row, read_results
+from smae.eval.results import RANDOM, Result, Row, bootstrap_difference, read_results
 from smae.train.run_folder import Run
 from smae.viz.report.figures import draw_curves, read_curves
 from smae.viz.report.page import PageSection, missing, note, percent, render, table
@@ -43,7 +42,8 @@ def comparison_page(runs: Sequence[Run]) -> str:
     if len(set(names)) < len(names):
         names = [str(run.path) for run in runs]
     about = [run.describe() for run in runs]
-    results = [read_results(run, mode=str(one["store"].get("mode", ""))) for run, one in zip(runs, about, strict=True)]
+    modes = [str(one["store"].get("mode", "")) for one in about]
+    results = [read_results(run, mode=mode) for run, mode in zip(runs, modes, strict=True)]
     warnings = differing_data(names, about, results)
     for words in warnings:
         logger.warning(f"warning: {words}")
@@ -52,9 +52,10 @@ def comparison_page(runs: Sequence[Run]) -> str:
     key = training = f'<ul class="runs">{listed}</ul>'
     if len(scales) > 1:
         training += note(
-            "Losses of different objectives, targets or streams are on different scales: each has its own chart."
+            "Losses of different objectives, targets or streams have different scales: each has its own chart."
         )
-    training += draw_curves([(name, read_curves(run)) for name, run in zip(names, runs, strict=True)], losses=scales)
+    curves = [(name, read_curves(run)) for name, run in zip(names, runs, strict=True)]
+    training += draw_curves(curves, losses=scales)
     sections = [
         PageSection("results", "Results", draw_comparable(names, results, runs)),
         PageSection("training", "Training", training),
@@ -69,22 +70,19 @@ def differing_data(
 ) -> list[str]:
     """Return warnings about runs that were trained or evaluated on different data."""
     warnings = []
-    stores = _by_value(names, [f"{one['store'].get('fingerprint', '')[:12]}" for one in about])
-    if len(stores) > 1:
-        warnings.append(
-            f"the runs were trained on different stores ({_listed(stores)}): the data may explain differences"
-        )
-    protocols = _by_value(names, [str(one["config"].get("protocol", "")) for one in about])
-    if len(protocols) > 1:
-        warnings.append(f"the runs were trained under different protocols ({_listed(protocols)})")
+    stores = _differing(names, [f"{one['store'].get('fingerprint', '')[:12]}" for one in about])
+    if stores:
+        warnings.append(f"the runs were trained on different stores ({stores})")
+    protocols = _differing(names, [str(one["config"].get("protocol", "")) for one in about])
+    if protocols:
+        warnings.append(f"the runs were trained under different protocols ({protocols})")
     keys = {_key(result) for several in results for result in several}
     modes = Counter((protocol, mode) for protocol, mode, _ in keys)
-    order = dict.fromkeys((result.protocol, result.mode) for several in results for result in several)
+    order = dict.fromkeys((one.protocol, one.mode) for several in results for one in several)
     different = [f"{protocol} · {mode}" for protocol, mode in order if modes[protocol, mode] > 1]
     if different:
         warnings.append(
-            f"evaluated on different stores or test clips: {', '.join(different)}; those results have separate tables "
-            "and are not compared"
+            f"evaluated on different stores or test clips: {', '.join(different)}; those results are not compared"
         )
     return warnings
 
@@ -112,8 +110,8 @@ def draw_comparable(names: Sequence[str], results: Sequence[Sequence[Result]], r
         charts.append((title, [*rows, *_baselines(names, group)]))
         tables += f"<h3>{escape(title)}</h3>{_numbers(names, group)}"
     explained = note(
-        "Difference: accuracy on the same test clips minus that of the table's first run, with the first seed of both; "
-        "in brackets its 95 % paired bootstrap interval."
+        "Difference: accuracy on the same test clips minus that of the table's first run, with the "
+        "first seed of both; in brackets its 95 % paired bootstrap interval."
     )
     return draw_accuracies(charts) + tables + explained + lacking
 
@@ -121,8 +119,7 @@ def draw_comparable(names: Sequence[str], results: Sequence[Sequence[Result]], r
 def _baselines(names: Sequence[str], group: Sequence[tuple[int, Result]]) -> list[Row]:
     """Return the baselines of a group once, with a run's name where runs differ in them.
 
-    They differ between runs evaluated with other seeds, probe settings or clip lengths. The random
-    encoder is each run's own and is left to the table.
+    They differ where seeds, probe settings or clip lengths do. The random encoder is in the table.
     """
     rows: dict[Row, str] = {}
     for slot, result in group:
@@ -130,11 +127,12 @@ def _baselines(names: Sequence[str], group: Sequence[tuple[int, Result]]) -> lis
             if row is not result.lead and row.what != RANDOM:
                 rows.setdefault(row, names[slot])
     count = Counter(row.what for row in rows)
-    return [replace(row, what=row.what + f" ({name})" * (count[row.what] > 1)) for row, name in rows.items()]
+    labels = [row.what + f" ({name})" * (count[row.what] > 1) for row, name in rows.items()]
+    return [replace(row, what=label) for row, label in zip(rows, labels, strict=True)]
 
 
 def _numbers(names: Sequence[str], group: Sequence[tuple[int, Result]]) -> str:
-    """Return a table with a row a run: accuracy, interval, its random encoder, difference from the first run."""
+    """Return accuracy, random encoder and difference from the first run, a row a run."""
     first, rows = group[0][1], []
     for slot, result in group:
         top1, interval, _ = row_numbers(result.lead)
@@ -143,7 +141,8 @@ def _numbers(names: Sequence[str], group: Sequence[tuple[int, Result]]) -> str:
         if result is not first:
             difference = _difference(first, result)
         rows.append((names[slot], top1, interval, percent(random, ""), difference, result.lead.note))
-    return table(("in per cent", "top-1", "95 %", "random encoder", "difference", ""), rows, kind="comparison")
+    head = ("in per cent", "top-1", "95 %", "random encoder", "difference", "")
+    return table(head, rows, kind="comparison")
 
 
 def _difference(first: Result, second: Result) -> str:
@@ -165,15 +164,14 @@ def _loss_scales(about: Sequence[Mapping[str, Any]]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _by_value(names: Sequence[str], values: Sequence[str]) -> dict[str, list[str]]:
+def _differing(names: Sequence[str], values: Sequence[str]) -> str:
+    """Return which runs have which value; empty where all have the same."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name, value in zip(names, values, strict=True):
         groups[value].append(name)
-    return groups
-
-
-def _listed(groups: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{value}: {', '.join(names)}" for value, names in groups.items())
+    if len(groups) == 1:
+        return ""
+    return "; ".join(f"{value}: {', '.join(group)}" for value, group in groups.items())
 
 
 def flatten(settings: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:
@@ -199,15 +197,14 @@ def setting_text(value: Any) -> str:
 
 
 def draw_differences(names: Sequence[str], about: Sequence[Mapping[str, Any]]) -> str:
-    """Return the settings in which runs differ, a column a run; ``-`` where a run has no such setting."""
-    flat = [
-        flatten({"recipe": one.get("recipe", ""), **one["config"], "versions": one["versions"], "store": one["store"]})
-        for one in about
-    ]
+    """Return the settings in which runs differ, a column a run; ``-`` where a run lacks one."""
+    parts = ("recipe", "versions", "store")
+    flat = [flatten({**one["config"], **{part: one.get(part, "") for part in parts}}) for one in about]
     rows = []
     for key in dict.fromkeys(key for one in flat for key in one):
         values = [one.get(key, "-") for one in flat]
         if key != "store.path" and len(set(values)) > 1:
+            # Fingerprints are cut.
             rows.append((key, *(value if len(value) <= 40 else f"{value[:16]}…" for value in values)))
     if not rows:
         return note("The runs have the same settings, store and versions.")

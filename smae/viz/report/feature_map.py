@@ -2,15 +2,14 @@
 
 The t-SNE is exact and deterministic: equal points give an equal map.
 
-Source: van der Maaten and Hinton, "Visualizing Data using t-SNE", JMLR 9, 2008 (equations 1, 4 and 5); initialisation
-with principal components after Kobak and Berens, Nature Communications 10, 2019; learning rate after Belkina et al.,
-ibid.
+Source: van der Maaten and Hinton, "Visualizing Data using t-SNE", JMLR 9, 2008 (equations 1, 4, 5);
+initialisation with principal components after Kobak and Berens, Nature Communications 10, 2019;
+learning rate after Belkina et al., ibid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from smae import interrupts, progress
+from smae import progress
 from smae.data.loader.loader import Loader
 from smae.data.raw.class_counts import class_names
 from smae.data.store.store import Store
@@ -28,7 +27,7 @@ from smae.models.encoders import Encoder
 from smae.rng import Noise
 from smae.train.config import RunConfig
 from smae.viz.report.figures import Floats
-from smae.viz.report.page import missing
+from smae.viz.report.page import missing, note
 
 MAX_CLIPS = 1000
 """Maximum clips on the map, a fixed random choice of the test part."""
@@ -46,63 +45,48 @@ _ROWS = 32
 _TINY = 1e-12
 
 
-@dataclass(frozen=True, eq=False)
-class FeatureMap:
-    """Positions of clips on the map, and their metadata.
-
-    Attributes:
-        positions: float64 [n, 2].
-        clip: int64 [n], numbers in the store.
-        label, subject: int64 [n]; subjects are -1 where the data set has none.
-        same_class, same_subject: mean share of a clip's nearest neighbours by cosine similarity
-            that have its class or subject.
-        by_chance: the same two shares for neighbours drawn at random.
-        total: number of test clips.
-    """
-
-    positions: Floats
-    clip: NDArray[np.int64]
-    label: NDArray[np.int64]
-    subject: NDArray[np.int64]
-    same_class: float
-    same_subject: float
-    by_chance: tuple[float, float]
-    total: int
-
-
-def map_features(encoder: Encoder, store: Store, config: RunConfig, *, device: torch.device) -> FeatureMap | None:
-    """Return the map of a run's test clips; None of fewer than ``MIN_CLIPS``."""
+def feature_map(encoder: Encoder, store: Store, config: RunConfig, *, device: torch.device) -> str:
+    """Return the map of a run's test clips as SVG, with legends and shares of neighbours."""
     test = store.split(config.protocol).test
-    chosen = choose(test, MAX_CLIPS)
-    if len(chosen) < MIN_CLIPS:
-        return None
-    batch, augment = ENCODE_BATCH, config.augment
-    loader = Loader(
-        store, chosen, augment=augment, batch=batch, seed=config.seed, train=False, device=device, workers=0
-    )
-    with progress.task("features", total=len(chosen), unit="clips") as task:
-
-        def update(done: int, total: int) -> None:
-            task.update(min(done * batch, len(chosen)))
-            interrupts.check()
-
-        features = extract(Pooled(encoder.to(device)), loader, tell=update)
-    label, subject = features.label.numpy(), store.clips.subject[chosen].astype(np.int64)
-    x = features.x.double().numpy()
-    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), _TINY)
-    similarity = unit @ unit.T
+    clips = choose(test, MAX_CLIPS)
+    if len(clips) < MIN_CLIPS:
+        return missing(f"The test part has fewer than {MIN_CLIPS} clips: too few for a map.")
+    features = _features(encoder, store, config, clips, device=device)
+    label = store.clips.label[clips].astype(np.int64)
+    subject = store.clips.subject[clips].astype(np.int64)
+    similarity = features @ features.T
     np.fill_diagonal(similarity, -np.inf)
-    near = np.argsort(-similarity, axis=1, kind="stable")[:, : min(NEIGHBOURS, len(x) - 1)]
-    return FeatureMap(
-        positions=tsne(unit),
-        clip=chosen,
-        label=label,
-        subject=subject,
-        same_class=float((label[near] == label[:, None]).mean()),
-        same_subject=float((subject[near] == subject[:, None]).mean()),
-        by_chance=(_by_chance(label), _by_chance(subject)),
-        total=len(test),
+    count = min(NEIGHBOURS, len(clips) - 1)
+    near = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+    words = f"{len(clips):,} of {len(test):,}" if len(clips) < len(test) else f"All {len(test):,}"
+    words += (
+        " test clips. Features as from smae embed, reduced by deterministic t-SNE (perplexity "
+        f"{PERPLEXITY:g}). Nearby points have similar features; distances between far groups and "
+        f"the sizes of groups have no meaning. Of a clip's {count} nearest neighbours by cosine "
+        f"similarity, {_shares(label, near)} have its class"
     )
+    if subject.max() >= 0:
+        words += f", {_shares(subject, near)} its subject"
+    chart = _chart(tsne(features), clips, label, subject, store)
+    hint = note("Hover over a dot for its clip, over a name to highlight its dots.")
+    return f'<div class="map by-class">{chart}{hint}{note(words + ".")}</div>'
+
+
+def _features(
+    encoder: Encoder, store: Store, config: RunConfig, clips: NDArray[np.int64], *, device: torch.device
+) -> Floats:
+    """Return the features [n, D] of clips, each of length 1."""
+    batch, augment = ENCODE_BATCH, config.augment
+    loader = Loader(store, clips, augment=augment, batch=batch, seed=config.seed, train=False, device=device, workers=0)
+    x = extract(Pooled(encoder.to(device)), loader).x.double().numpy()
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), _TINY))
+
+
+def _shares(values: NDArray[np.int64], near: NDArray[np.int64]) -> str:
+    """Return how many neighbours share a clip's value, on average and by chance."""
+    counts = np.unique(values, return_counts=True)[1].astype(np.float64)
+    chance = float((counts * (counts - 1)).sum() / (len(values) * (len(values) - 1)))
+    return f"{100 * (values[near] == values[:, None]).mean():.0f} % (chance {100 * chance:.0f} %)"
 
 
 def choose(clips: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -111,12 +95,6 @@ def choose(clips: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         return clips
     draw = Noise(0, 0, clips).uniform("map", 1)[:, 0]
     return np.sort(clips[np.argsort(draw, kind="stable")[:count]])
-
-
-def _by_chance(values: NDArray[np.int64]) -> float:
-    """Return the probability that another, random clip has the same value."""
-    counts = np.unique(values, return_counts=True)[1].astype(np.float64)
-    return float((counts * (counts - 1)).sum() / (len(values) * (len(values) - 1)))
 
 
 def tsne(x: Floats, *, perplexity: float = PERPLEXITY, steps: int = STEPS) -> Floats:
@@ -150,11 +128,11 @@ def tsne(x: Floats, *, perplexity: float = PERPLEXITY, steps: int = STEPS) -> Fl
 
 
 def gradient(p: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
-    """Return the gradient [n, 2] of the Kullback-Leibler divergence from p [n, n] at positions y (equation 5)."""
+    """Return the gradient [n, 2] of the KL divergence from p [n, n] at positions y (equation 5)."""
     # The sum of similarities counts each point's own as 1, which does not belong to it.
     attract, repel, total = np.empty_like(y), np.empty_like(y), -float(len(y))
-    # A few rows at a time stay in the cache. Matrix products are avoided: at this size their threads
-    # wait for each other longer than they compute.
+    # A few rows at a time stay in the cache. Matrix products are avoided: at this size their
+    # threads wait for each other longer than they compute.
     for start in range(0, len(y), _ROWS):
         rows = slice(start, start + _ROWS)
         offset = [y[rows, c, None] - y[:, c] for c in (0, 1)]
@@ -172,7 +150,7 @@ def gradient(p: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
 
 
 def affinities(x: Floats, perplexity: float) -> Floats:
-    """Return symmetric affinities [n, n] that sum to 1; each point's width gives the perplexity (equation 1)."""
+    """Return symmetric affinities [n, n] that sum to 1, of the given perplexity (equation 1)."""
     squares = _squared_distances(x)
     np.fill_diagonal(squares, np.inf)
     squares -= squares.min(1, keepdims=True)
@@ -198,72 +176,54 @@ def _squared_distances(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def _principal(x: Floats, count: int) -> Floats:
-    """Return the points' principal components, each with its sign fixed: its largest weight is positive."""
+    """Return principal components, with the sign that makes their largest weight positive."""
     u, s, v = np.linalg.svd(x - x.mean(0), full_matrices=False)
     sign = np.sign(v[np.arange(len(v)), np.abs(v).argmax(1)])
     components: Floats = (u * s * sign)[:, :count]
     return components
 
 
-def draw_map(features: FeatureMap | None, store: Store) -> str:
-    """Return the map as SVG with its legends and neighbour statistics, or the reason why there is none."""
-    if features is None:
-        return missing(f"The test part has fewer than {MIN_CLIPS} clips: too few for a map.")
-    low, high = features.positions.min(0), features.positions.max(0)
+def _chart(
+    positions: Floats, clips: NDArray[np.int64], label: NDArray[np.int64], subject: NDArray[np.int64], store: Store
+) -> str:
+    low, high = positions.min(0), positions.max(0)
     scale = (_SIZE - 2 * _EDGE) / max(float((high - low).max()), 1e-12)
-    xy = (features.positions - (low + high) / 2) * scale + _SIZE / 2
-    names, points, subjects = class_names(store), "", np.unique(features.subject).tolist()
-    labels = np.unique(features.label).tolist()
-    for label in labels:
+    xy = (positions - (low + high) / 2) * scale + _SIZE / 2
+    names, points, colouring = class_names(store), "", ""
+    classes, subjects = np.unique(label).tolist(), np.unique(subject).tolist()
+    for number in classes:
         circles = ""
-        for n in np.flatnonzero(features.label == label).tolist():
-            subject, title = int(features.subject[n]), f"{store.clips.name[features.clip[n]]} · {names[label]}"
-            if subject >= 0:
-                title += f" · subject {subject}"
+        for n in np.flatnonzero(label == number).tolist():
+            title = f"{store.clips.name[clips[n]]} · {names[number]}"
+            if subject[n] >= 0:
+                title += f" · subject {subject[n]}"
             circles += (
-                f'<circle cx="{xy[n, 0]:.1f}" cy="{xy[n, 1]:.1f}" r="4" style="--s:{_hue(subject)}" '
-                f'data-s="{subject}"><title>{escape(title)}</title></circle>'
+                f'<circle cx="{xy[n, 0]:.1f}" cy="{xy[n, 1]:.1f}" r="4" style="--s:{_hue(subject[n])}" '
+                f'data-s="{subject[n]}"><title>{escape(title)}</title></circle>'
             )
-        points += f'<g style="--c:{_hue(label)}" data-c="{label}">{circles}</g>'
-    colouring, keys = "", _keys([(label, names[label]) for label in labels], "c")
+        points += f'<g style="--c:{_hue(number)}" data-c="{number}">{circles}</g>'
+    keys = _keys({number: names[number] for number in classes}, "c")
     if max(subjects) >= 0:
-        colouring = (
-            '<div class="buttons" role="group" aria-label="colours"><button type="button" data-by="class" '
-            'aria-pressed="true">by class</button><button type="button" data-by="subject" aria-pressed="false">'
-            "by subject</button></div>"
+        buttons = "".join(
+            f'<button type="button" data-by="{name}" aria-pressed="{pressed}">by {name}</button>'
+            for name, pressed in (("class", "true"), ("subject", "false"))
         )
-        keys += _keys([(subject, f"subject {subject}") for subject in subjects], "s")
+        colouring = f'<div class="buttons" role="group" aria-label="colours">{buttons}</div>'
+        keys += _keys({number: f"subject {number}" for number in subjects}, "s")
     return (
-        f'<div class="map by-class">{colouring}<div class="beside"><svg viewBox="0 0 {_SIZE} {_SIZE}" role="img" '
-        f'aria-label="t-SNE of the features of {len(xy)} test clips">{points}</svg><div class="keys">{keys}</div></div>'
-        '<p class="note point" aria-live="polite">Hover over a dot for its clip, over a name to highlight its dots.</p>'
-        f"{_statistics(features, subjects=max(subjects) >= 0)}</div>"
+        f'{colouring}<div class="beside"><svg viewBox="0 0 {_SIZE} {_SIZE}" role="img" aria-label="t-SNE of the '
+        f'features of {len(xy)} test clips">{points}</svg><div class="keys">{keys}</div></div>'
     )
 
 
-def _keys(named: Sequence[tuple[int, str]], letter: str) -> str:
+def _keys(names: Mapping[int, str], letter: str) -> str:
     keys = "".join(
-        f'<button type="button" data-{letter}="{value}" style="--{letter}:{_hue(value)}">{escape(name)}</button>'
-        for value, name in named
+        f'<button type="button" data-{letter}="{number}" style="--{letter}:{_hue(number)}">{escape(name)}</button>'
+        for number, name in names.items()
     )
     return f'<div class="of-{letter}">{keys}</div>'
 
 
-def _hue(value: int) -> int:
+def _hue(number: int) -> int:
     """Return a hue in degrees; consecutive numbers are far apart in colour."""
-    return round(value * 137.508) % 360
-
-
-def _statistics(features: FeatureMap, *, subjects: bool) -> str:
-    chosen, total = len(features.clip), features.total
-    count, subject = f"All {total:,}", ""
-    if chosen < total:
-        count = f"{chosen:,} of {total:,}"
-    if subjects:
-        subject = f", {100 * features.same_subject:.0f} % its subject (chance {100 * features.by_chance[1]:.0f} %)"
-    return (
-        f'<p class="note">{count} test clips. Features as from smae embed, reduced by deterministic t-SNE (perplexity '
-        f"{PERPLEXITY:g}). Nearby points have similar features; distances between far groups and the sizes of groups "
-        f"have no meaning. Of a clip's {min(NEIGHBOURS, chosen - 1)} nearest neighbours by cosine similarity, "
-        f"{100 * features.same_class:.0f} % have its class (chance {100 * features.by_chance[0]:.0f} %){subject}.</p>"
-    )
+    return round(int(number) * 137.508) % 360

@@ -1,10 +1,10 @@
-"""Line charts as SVG text, and the training curves of runs: loss, learning rate, throughput and memory."""
+"""Line charts as SVG, and training curves: loss, learning rate, throughput and memory."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -27,12 +27,12 @@ _POINTS = 300
 INTERVALS = 120
 """Points of the throughput curve; each is the mean over its share of the steps."""
 _PAUSE = 20.0
-"""A step this many times slower than the median holds an interruption or a checkpoint, and is left out."""
+"""A step this many times slower than the median had an interruption, and is left out."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line: ``x`` ascending and ``y``, both [P]; ``slot`` is its colour, ``name`` is shown under the pointer."""
+    """One line: its name, ``x`` ascending and ``y``, both [P], and the number of its colour."""
 
     name: str
     x: Floats
@@ -43,73 +43,55 @@ class Series:
 def line_chart(
     title: str, lines: Sequence[Series], *, x_label: str = "step", smooth: bool = False, from_zero: bool = False
 ) -> str:
-    """Return an SVG of lines; a log scale where smooth values span more than a factor of 10.
+    """Return an SVG of lines; empty without a finite point.
 
-    Args:
-        title: above the chart.
-        lines: those without a finite point are left out.
-        x_label: of the horizontal axis.
-        smooth: draw the points faintly, and their running mean on top.
-        from_zero: begin the vertical axis with 0.
+    With ``smooth``, points are faint below their running mean, and the scale is logarithmic where
+    they span more than a factor of 10.
     """
     lines = [thin for line in lines if len((thin := _thin(line)).x)]
     if not lines:
         return ""
-    all_x, all_y = np.concatenate([line.x for line in lines]), np.concatenate([line.y for line in lines])
-    log, name = bool(smooth and all_y.min() > 0 and all_y.max() > 10 * all_y.min()), escape(title)
-    if log:
-        name += " (log)"
+    x, y = (np.concatenate([getattr(line, name) for line in lines]) for name in ("x", "y"))
+    name, label = escape(title), escape(x_label)
+    log = bool(smooth and y.min() > 0 and y.max() > 10 * y.min())
     if from_zero:
-        all_y = np.append(all_y, 0.0)
-    x_axis = Axis.over(all_x, start=_LEFT, stop=WIDTH - _RIGHT, tight=True)
-    y_axis = Axis.over(all_y, start=HEIGHT - _BOTTOM, stop=_TOP, log=log)
+        y = np.append(y, 0.0)
+    right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
+    to_x, x_ticks = _axis(x, _LEFT, right, tight=True)
+    to_y, y_ticks = _axis(y, bottom, _TOP, log=log)
     grid = "".join(
-        f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        f'<text x="{_LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
-        for y, label in y_axis.ticks
-    ) + "".join(
-        f'<text x="{x:.1f}" y="{HEIGHT - _BOTTOM + 17}" text-anchor="middle">{label}</text>'
-        for x, label in x_axis.ticks
-    )
-    drawn = "".join(_line(line, x_axis, y_axis, smooth=smooth) for line in lines)
+        f'<line x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        f'<text x="{_LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
+        for y, text in y_ticks
+    ) + "".join(f'<text x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{text}</text>' for x, text in x_ticks)
+    drawn = "".join(_line(line, to_x(line.x), to_y(line.y), smooth=smooth) for line in lines)
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)} over '
-        f'{escape(x_label)}" data-of="{escape(x_label)}"><text class="name" x="{_LEFT}" y="16">{name}</text>'
-        f'<text x="{WIDTH - _RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape(x_label)}</text>'
-        f'<g class="grid">{grid}</g>{drawn}<line class="cursor" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}" hidden=""/></svg>'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name} over {label}" '
+        f'data-of="{label}"><text class="name" x="{_LEFT}" y="16">{name}{" (log)" * log}</text>'
+        f'<text x="{right}" y="{HEIGHT - 3}" text-anchor="end">{label}</text><g class="grid">{grid}</g>'
+        f'{drawn}<line class="cursor" y1="{_TOP}" y2="{bottom}" hidden=""/></svg>'
     )
 
 
-@dataclass(frozen=True)
-class Axis:
-    """One axis: values ``low`` to ``high`` are at pixels ``start`` to ``stop``; ``ticks`` are (pixel, label)."""
+def _axis(
+    values: Floats, start: float, stop: float, *, log: bool = False, tight: bool = False
+) -> tuple[Callable[[Floats], Floats], list[tuple[float, str]]]:
+    """Return the function from values to pixels, and ticks (pixel, label).
 
-    low: float
-    high: float
-    start: float
-    stop: float
-    log: bool
-    ticks: list[tuple[float, str]]
+    The axis ends at the values if ``tight``, else at the ticks around them.
+    """
+    low, high, scale = float(values.min()), float(values.max()), np.log10 if log else np.asarray
+    ticks = (_log_ticks if log else _ticks)(low, high)
+    if tight and high > low:
+        ticks = [tick for tick in ticks if low <= tick <= high]
+    else:
+        low, high = min(low, ticks[0]), max(high, ticks[-1])
 
-    @classmethod
-    def over(cls, values: Floats, *, start: float, stop: float, log: bool = False, tight: bool = False) -> Axis:
-        """Return the axis of ``values``; it ends at the values if ``tight``, else at the ticks around them."""
-        low, high = float(values.min()), float(values.max())
-        ticks = (_log_ticks if log else _ticks)(low, high)
-        if tight and high > low:
-            ticks = [tick for tick in ticks if low <= tick <= high]
-        else:
-            low, high = min(low, ticks[0]), max(high, ticks[-1])
-        bare = cls(low, high, start, stop, log, [])
-        return cls(low, high, start, stop, log, [(float(bare.pixels(np.array(tick))), _label(tick)) for tick in ticks])
+    def pixels(values: Floats) -> Floats:
+        share: Floats = (scale(values) - scale(low)) / (scale(high) - scale(low) or 1.0)
+        return start + share * (stop - start)
 
-    def pixels(self, values: Floats) -> Floats:
-        """Return the pixels of values."""
-        ends = np.array([self.low, self.high])
-        if self.log:
-            values, ends = np.log10(values), np.log10(ends)
-        pixels: Floats = self.start + (values - ends[0]) / (ends[1] - ends[0] or 1.0) * (self.stop - self.start)
-        return pixels
+    return pixels, [(float(pixels(np.array(tick))), _label(tick)) for tick in ticks]
 
 
 def _thin(line: Series) -> Series:
@@ -118,18 +100,17 @@ def _thin(line: Series) -> Series:
     x, y = line.x[finite], line.y[finite]
     if len(x) > _POINTS:
         groups = np.array_split(np.arange(len(x)), _POINTS)
-        x, y = np.array([x[group].mean() for group in groups]), np.array([y[group].mean() for group in groups])
+        x, y = (np.array([values[group].mean() for group in groups]) for values in (x, y))
     return Series(line.name, x, y, line.slot)
 
 
-def _line(line: Series, x_axis: Axis, y_axis: Axis, *, smooth: bool) -> str:
-    xs, ys = x_axis.pixels(line.x), y_axis.pixels(line.y)
-    shown = json.dumps([[float(f"{x:.5g}"), float(f"{y:.5g}")] for x, y in zip(line.x, line.y, strict=True)])
-    body = ""
+def _line(line: Series, xs: Floats, ys: Floats, *, smooth: bool) -> str:
+    points = [[float(f"{value:.5g}") for value in point] for point in zip(line.x, line.y, strict=True)]
+    data, body = escape(json.dumps(points)), ""
     if smooth:
         body, ys = _path(xs, ys, "faint"), _running_mean(ys)
     body += _path(xs, ys, "line")
-    return f'<g class="s{line.slot}" data-name="{escape(line.name)}" data-points="{escape(shown)}">{body}</g>'
+    return f'<g class="s{line.slot}" data-name="{escape(line.name)}" data-points="{data}">{body}</g>'
 
 
 def _running_mean(values: Floats) -> Floats:
@@ -154,7 +135,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Return 1, 2 and 5 times the powers of ten that cover [low, high]; over many powers only these."""
+    """Return powers of ten that cover [low, high], of few powers also 2 and 5 times them."""
     powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     steps = (1,) if len(powers) > 3 else (1, 2, 5)
     ticks = [m * 10.0**p for p in powers for m in steps]
@@ -179,15 +160,7 @@ def _path(xs: Floats, ys: Floats, name: str) -> str:
 
 @dataclass(frozen=True)
 class Curves:
-    """The training curves of a run, from its log.
-
-    Attributes:
-        step, loss, lr: [P], a point a step.
-        throughput: clips per second over steps: (x, y).
-        memory: peak GB so far over steps, by kind of memory: (x, y).
-        seconds: of training.
-        epochs: begun.
-    """
+    """Training curves: step, loss, lr [P]; clips/s and peak memory in GB as (step, value)."""
 
     step: Floats
     loss: Floats
@@ -241,15 +214,15 @@ def _throughput(lines: list[dict[str, Any]]) -> tuple[Floats, Floats]:
 
 
 def draw_curves(
-    runs: Sequence[tuple[str, Curves | None]], *, losses: Sequence[Sequence[int]] | None = None, command: str = ""
+    runs: Sequence[tuple[str, Curves | None]],
+    *,
+    losses: Sequence[Sequence[int]] | None = None,
+    command: str = "",
 ) -> str:
     """Return the charts of one run, or of several over each other.
 
-    Args:
-        runs: name and curves of each.
-        losses: groups of run numbers whose losses are on one scale, one chart a group; default one
-            chart for all.
-        command: trains a run that has not begun.
+    ``losses`` are groups of run numbers whose losses share a chart, by default all. ``command`` is
+    shown where no run has begun.
     """
     found = [(slot, name, curves) for slot, (name, curves) in enumerate(runs) if curves is not None]
     if not found:
@@ -261,15 +234,17 @@ def draw_curves(
         if len(lines) < len(found):
             title += f" of {', '.join(line.name for line in lines)}"
         charts.append(line_chart(title, lines, smooth=True))
-    charts.append(line_chart("learning rate", [Series(name, c.step, c.lr, slot) for slot, name, c in found]))
+    rates = [Series(name, c.step, c.lr, slot) for slot, name, c in found]
+    charts.append(line_chart("learning rate", rates))
     throughput = [Series(name, *c.throughput, slot) for slot, name, c in found]
     charts.append(line_chart("clips per second", throughput, from_zero=True))
     memory = []
     for slot, name, curves in found:
         for number, (kind, (x, y)) in enumerate(curves.memory.items()):
-            # The kinds of memory of one run differ in colour; several runs keep their colours.
-            several = Series(f"{name}, {kind}", x, y, slot)
-            memory.append(several if len(found) > 1 else Series(kind, x, y, number))
+            # Kinds of memory of one run differ in colour; several runs keep their colours.
+            if len(found) > 1:
+                kind, number = f"{name}, {kind}", slot
+            memory.append(Series(kind, x, y, number))
     charts.append(
         line_chart("memory, peak so far (GB)", memory, from_zero=True)
         or missing("The log has no memory use: it was written by an older version of smae.")

@@ -7,7 +7,7 @@ from html import escape
 from importlib.resources import files
 from typing import NamedTuple
 
-from smae.viz.player import as_json, fill_template, generator, page_data, page_file
+from smae.viz.player import as_json, fill_template, page_data, page_file
 from smae.viz.scene import Scene
 
 
@@ -20,21 +20,16 @@ class PageSection(NamedTuple):
 
 
 def render(title: str, *, head: str, sections: Sequence[PageSection], scenes: Sequence[Scene] = ()) -> str:
-    """Return the page as one HTML string; its policy lets it load nothing.
+    """Return a page as one HTML string, with ``head`` below its title and the data of its players.
 
-    Args:
-        title: of the page.
-        head: HTML below the title.
-        sections: in order; the page begins with links to them.
-        scenes: data of the page's players, in order.
+    Its content security policy lets it load nothing.
     """
     parts = {
-        "generator": generator(),
         "title": escape(title),
         "head": head,
         "links": "".join(f'<a href="#{part.name}">{escape(part.title)}</a>' for part in sections),
         "sections": "".join(
-            f'<section id="{part.name}"><h2>{escape(part.title)}</h2>{part.body}</section>' for part in sections
+            f'<section id="{name}"><h2>{escape(title)}</h2>{body}</section>' for name, title, body in sections
         ),
         "style": page_file("player.css") + _file("page.css"),
         "script": page_file("player.js") + _file("page.js"),
@@ -67,10 +62,10 @@ def note(words: str) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "") -> str:
     """Return a table of plain text that scrolls by itself where it is too wide."""
     cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return (
-        f'<div class="scroll"><table class="{kind}"><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    head_and_body = f"<thead><tr>{cells}</tr></thead><tbody>{body}</tbody>"
+    return f'<div class="scroll"><table class="{kind}">{head_and_body}</table></div>'
 
 
 def facts(title: str, rows: Iterable[tuple[str, str]]) -> str:
@@ -79,23 +74,21 @@ def facts(title: str, rows: Iterable[tuple[str, str]]) -> str:
     return f'<div class="card"><h3>{escape(title)}</h3><dl>{pairs}</dl></div>'
 
 
-def tabs(group: str, panels: Sequence[tuple[str, str]], *, label: str) -> str:
-    """Return panels (name, HTML) with buttons that show one of them; without JavaScript the first is shown."""
+def tabs(panels: Sequence[tuple[str, str]], *, label: str) -> str:
+    """Return panels (name, HTML) of which buttons show one, by default the first."""
     if len(panels) == 1:
         return panels[0][1]
     buttons = bodies = ""
     for number, (name, body) in enumerate(panels):
         pressed = "false" if number else "true"
-        buttons += f'<button type="button" data-show="{number}" aria-pressed="{pressed}">{escape(name)}</button>'
+        buttons += f'<button type="button" aria-pressed="{pressed}">{escape(name)}</button>'
         bodies += f'<div data-choice="{number}"{" hidden" if number else ""}>{body}</div>'
-    return (
-        f'<div class="choices" data-group="{escape(group)}"><div class="buttons" role="group" '
-        f'aria-label="{escape(label)}">{buttons}</div>{bodies}</div>'
-    )
+    group = f'<div class="buttons" role="group" aria-label="{escape(label)}">{buttons}</div>'
+    return f'<div class="choices">{group}{bodies}</div>'
 
 
 def bars(rows: Iterable[tuple[str, float, str]], *, full: float) -> str:
-    """Return a list of bars (name, value, value in words); ``full`` is the value of the longest possible one."""
+    """Return bars of (name, value, text); a bar of the value ``full`` fills its width."""
     lines = "".join(
         f'<li><span class="what">{escape(name)}</span><span class="bar"><i style="width:{100 * value / full:.1f}%"></i>'
         f'</span><span class="value">{escape(words)}</span></li>'

@@ -1,4 +1,4 @@
-"""Error of masked reconstruction: by joint, drawn on a skeleton, and by frame; and clips that play."""
+"""Errors of masked reconstruction by joint and by frame, and reconstructed clips that play."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from smae.viz.player import legend, player
 from smae.viz.reconstruction import Reconstruction, reconstruct, scene_of
 from smae.viz.report.feature_map import choose
 from smae.viz.report.figures import Floats, Series, line_chart
-from smae.viz.report.page import bars, missing
+from smae.viz.report.page import bars, missing, note
 from smae.viz.scene import Scene
 
 MAX_CLIPS = 256
@@ -41,7 +41,7 @@ class Errors:
         joint: float64 [V].
         frame: float64 [T].
         mean: over all masked joints.
-        pose: float64 [V, 3], metres, a pose that faces the viewer (x to the right, y up) to draw the errors on.
+        pose: float64 [V, 3], metres, to draw the errors on; it faces the viewer, y up.
         clips: number of clips.
     """
 
@@ -54,7 +54,7 @@ class Errors:
 
 @dataclass(frozen=True, eq=False)
 class ReconstructionSummary:
-    """Errors over test clips, scenes that play, and the objective's remark on its reconstructions."""
+    """Errors over test clips, scenes that play, and the objective's remark on them."""
 
     errors: Errors
     scenes: tuple[Scene, ...]
@@ -63,7 +63,7 @@ class ReconstructionSummary:
 
 
 def summarise(objective: Objective, store: Store, config: RunConfig) -> ReconstructionSummary | None:
-    """Reconstruct test clips, masked as in training but not augmented; None where no positions are predicted.
+    """Reconstruct test clips, masked as in training; None where no positions are predicted.
 
     Raises:
         DataError: a prediction is not finite.
@@ -113,45 +113,47 @@ def _open_pose(clips: list[Reconstruction], layout: Layout) -> Floats:
 
 
 def _face_viewer(pose: Floats, layout: Layout) -> Floats:
-    """Return a pose [V, 3] rotated about the vertical so that its left side is on the picture's right."""
+    """Return a pose [V, 3] rotated about the vertical, its left side on the picture's right."""
     if not layout.mirror:
         return pose
     left, right = np.array(layout.mirror).T
     across = (pose[left] - pose[right]).mean(0)
     angle = np.arctan2(across[2], across[0])
-    rotation = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+    cos, sin = np.cos(angle), np.sin(angle)
+    rotation = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
     return np.asarray(pose @ rotation.T)
 
 
 def _of_different_classes(store: Store, test: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return a few test clips, each of another class."""
     _, first = np.unique(store.clips.label[test], return_index=True)
-    return np.sort(test[first[np.linspace(0, len(first) - 1, min(CLIPS, len(first))).round().astype(int)]])
+    spread = np.linspace(0, len(first) - 1, min(CLIPS, len(first))).round().astype(int)
+    return np.sort(test[first[spread]])
 
 
 def draw_reconstruction(summary: ReconstructionSummary | None, *, what: str) -> str:
-    """Return the errors and the players, which take the page's scenes in order, or the reason why there are none."""
+    """Return charts of the errors and the players of the scenes."""
     if summary is None:
         return missing(f"Nothing to draw: {what} predicts no positions.")
     errors, joints = summary.errors, summary.layout.joints
     by_frame = Series("error, mm", np.arange(1.0, len(errors.frame) + 1), errors.frame)
     chart = line_chart("error by frame (mm)", [by_frame], x_label="frame", from_zero=True)
-    order = [n for n in np.argsort(-np.nan_to_num(errors.joint), kind="stable").tolist() if _masked(errors, n)]
-    rows = [(joints[n], float(errors.joint[n]), f"{errors.joint[n]:.0f} mm") for n in order]
+    order = np.argsort(-np.nan_to_num(errors.joint), kind="stable").tolist()
+    rows = [(joints[n], float(errors.joint[n]), _words(errors, n)) for n in order]
+    rows = [row for row in rows if math.isfinite(row[1])]
     full = max((value for _, value, _ in rows), default=1.0) or 1.0
     players = "".join(_clip(scene, number) for number, scene in enumerate(summary.scenes))
-    return (
-        f'<p class="note">Mean joint error {errors.mean:.0f} mm, over the masked joints of {errors.clips:,} test clips '
-        f'masked as in training. {escape(summary.note)}</p><div class="pair"><div>'
-        f"{skeleton_chart(errors, summary.layout)}{chart}</div><div><h3>Error by joint</h3>{bars(rows, full=full)}"
-        f'</div></div><h3>Reconstructed clips</h3><p class="legend">{legend(*summary.scenes)} Drag to rotate, hover '
-        f'over a joint for its name. Grid: 50 cm.</p><div class="clips">{players}</div>'
-        "<noscript><p>The animation needs JavaScript.</p></noscript>"
+    remark = note(
+        f"Mean joint error {errors.mean:.0f} mm, over the masked joints of {errors.clips:,} test clips masked as in "
+        f"training. {summary.note}"
     )
-
-
-def _masked(errors: Errors, joint: int) -> bool:
-    return math.isfinite(errors.joint[joint])
+    charts = f"<div>{skeleton_chart(errors, summary.layout)}{chart}</div>"
+    by_joint = f"<div><h3>Error by joint</h3>{bars(rows, full=full)}</div>"
+    return (
+        f'{remark}<div class="pair">{charts}{by_joint}</div><h3>Reconstructed clips</h3><p class="legend">'
+        f"{legend(*summary.scenes)} Drag to rotate, hover over a joint for its name. Grid: 50 cm.</p>"
+        f'<div class="clips">{players}</div><noscript><p>The animation needs JavaScript.</p></noscript>'
+    )
 
 
 def _clip(scene: Scene, number: int) -> str:
@@ -162,10 +164,12 @@ def _clip(scene: Scene, number: int) -> str:
 
 
 def skeleton_chart(errors: Errors, layout: Layout) -> str:
-    """Return a skeleton as SVG, with the size and strength of each joint by its error; the worst ones are named."""
+    """Return an SVG skeleton whose joints show their errors by size; the worst are named."""
     x, y = errors.pose[:, 0], -errors.pose[:, 1]
-    scale = min((_WIDTH - 2 * _SIDE) / max(np.ptp(x), 0.3), (_HEIGHT - 2 * _EDGE) / max(np.ptp(y), 0.3))
-    xs, ys = (x - (x.min() + x.max()) / 2) * scale + _WIDTH / 2, (y - (y.min() + y.max()) / 2) * scale + _HEIGHT / 2 + 8
+    width, height = _WIDTH - 2 * _SIDE, _HEIGHT - 2 * _EDGE
+    scale = min(width / max(np.ptp(x), 0.3), height / max(np.ptp(y), 0.3))
+    xs = (x - (x.min() + x.max()) / 2) * scale + _WIDTH / 2
+    ys = (y - (y.min() + y.max()) / 2) * scale + _HEIGHT / 2 + 8
     error = np.nan_to_num(errors.joint)
     share = error / (error.max() or 1.0)
     order = np.argsort(-share, kind="stable").tolist()
@@ -202,4 +206,5 @@ def _labels(errors: Errors, layout: Layout, joints: list[int], xs: Floats, ys: F
 
 
 def _words(errors: Errors, joint: int) -> str:
-    return f"{errors.joint[joint]:.0f} mm" if _masked(errors, joint) else "never masked"
+    error = float(errors.joint[joint])
+    return f"{error:.0f} mm" if math.isfinite(error) else "never masked"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smae.eval.results import Result, Row
-from smae.viz.report.page import bars, missing, percent, table
+from smae.viz.report.page import bars, missing, note, percent, table
 
 SMALL = 20
 """Largest number of classes for which cells show their number."""
@@ -34,14 +35,15 @@ def headline(results: Sequence[Result]) -> str:
     if not results:
         return ""
     result, body = results[0], ""
-    others = [row for row in result.rows if row is not result.lead and "epoch chosen" not in row.note]
-    for row in (result.lead, *others):
-        own = " own" * (row is result.lead)
+    lead = result.lead
+    others = [row for row in result.rows if row is not lead and "epoch chosen" not in row.note]
+    for row in (lead, *others):
+        own = " own" * (row is lead)
         body += f'<div class="figure{own}"><b>{percent(row.top1)}</b>{escape(row.what)}</div>'
     return f'<p class="over">{escape(result.name)} · top-1</p><div class="figures">{body}</div>'
 
 
-def draw_results(results: Sequence[Result], *, run: str, protocol: str) -> str:
+def draw_results(results: Sequence[Result], run: Path, protocol: str) -> str:
     """Return the chart and the table of all results, and the command that adds missing ones."""
     command = f"smae eval --checkpoint {run} --protocol {protocol}"
     if not results:
@@ -61,12 +63,12 @@ def draw_accuracies(groups: Iterable[tuple[str, Iterable[Row]]]) -> str:
     top = min(1.0, np.ceil(highest * 5 + 1e-9) / 5)
     body = ""
     for name, rows in groups:
-        body += f'<div class="group"><h3>{escape(name)}</h3>{"".join(_dot(row, top) for row in rows)}</div>'
+        lines = "".join(_dot(row, top) for row in rows)
+        body += f'<div class="group"><h3>{escape(name)}</h3>{lines}</div>'
     ticks = "".join(f'<i style="left:{25 * n}%">{25 * n * top:.0f} %</i>' for n in range(5))
-    return (
-        f'<div class="forest">{body}<div class="row axis"><span class="what"></span><span class="track">{ticks}</span>'
-        '<span class="value"></span></div></div><p class="note">Dots: top-1 accuracy on the test clips. Bars: 95 % '
-        "bootstrap interval over seeds and test clips.</p>"
+    axis = f'<span class="what"></span><span class="track">{ticks}</span><span class="value"></span>'
+    return f'<div class="forest">{body}<div class="row axis">{axis}</div></div>' + note(
+        "Dots: top-1 accuracy on the test clips. Bars: 95 % bootstrap interval over seeds and test clips."
     )
 
 
@@ -89,7 +91,7 @@ def _dot(row: Row, top: float) -> str:
 
 
 def row_numbers(row: Row) -> tuple[str, str, str]:
-    """Return a row's top-1 with its standard deviation, its interval and its top-5, in per cent without the sign."""
+    """Return a row's top-1 ± its standard deviation, interval and top-5, in per cent."""
     top1, interval = percent(row.top1, ""), "–"
     if row.std is not None:
         top1 += f" ± {100 * row.std:.1f}"
@@ -107,8 +109,10 @@ def results_table(results: Iterable[Result]) -> str:
             name, own = escape(row.what), ' class="own"' * row.own
             if row.note:
                 name += f"<small>{escape(row.note)}</small>"
-            body += f"<tr{own}><td>{name}</td>{''.join(f'<td>{cell}</td>' for cell in row_numbers(row))}</tr>"
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("in per cent", "top-1", "95 %", "top-5"))
+            cells = "".join(f"<td>{cell}</td>" for cell in (name, *row_numbers(row)))
+            body += f"<tr{own}>{cells}</tr>"
+    names = ("in per cent", "top-1", "95 %", "top-5")
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
     return f'<table class="results"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
@@ -119,19 +123,20 @@ def draw_confusion(names: Sequence[str], matrix: NDArray[np.int64]) -> str:
         names: K classes; their first word labels the columns.
         matrix: int [K, K] of test clips, true class by predicted class.
     """
-    return (
-        f'<div class="scroll">{confusion_chart(names, matrix)}</div>'
-        '<p class="note cell" aria-live="polite">Rows: true class; columns: predicted class. Shade: share of the row. '
-        f"Hover over a cell for its classes and count.</p>{_worst(names, matrix)}"
-        f"<h3>Accuracy by class</h3>{_by_class(names, matrix)}"
+    hint = note(
+        "Rows: true class; columns: predicted class. Shade: share of the row. Hover over a cell "
+        "for its classes and count."
     )
+    chart = f'<div class="scroll">{confusion_chart(names, matrix)}</div>'
+    return f"{chart}{hint}{_worst(names, matrix)}<h3>Accuracy by class</h3>{_by_class(names, matrix)}"
 
 
 def confusion_chart(names: Sequence[str], matrix: NDArray[np.int64]) -> str:
-    """Return an SVG of the matrix; its script shows classes and count of the cell under the pointer."""
+    """Return an SVG of the matrix with the data of its tooltips."""
     count = len(names)
-    cell, text = next(sizes for most, *sizes in ((SMALL, 26, 12), (60, 13, 10), (np.inf, 9, 8)) if count <= most)
-    shown = [_shorten(name) for name in names]
+    sizes = {SMALL: (26, 12), 60: (13, 10), count: (9, 8)}
+    cell, text = next(size for limit, size in sizes.items() if count <= limit)
+    shown = [name if len(name) <= _LABEL else name[: _LABEL - 1].rstrip() + "…" for name in names]
     left = int(text * 0.56 * max(map(len, shown))) + 12
     short = [name.split(" ")[0][:8] for name in names]
     top = int(text * 0.62 * max(map(len, short))) + 12
@@ -153,12 +158,12 @@ def confusion_chart(names: Sequence[str], matrix: NDArray[np.int64]) -> str:
         )
     # Below this width the matrix scrolls, since it could not be read.
     least = min(width, max(340, 3 * width // 4))
-    sparse = [[row, column, int(matrix[row, column])] for row, column in np.argwhere(matrix).tolist()]
-    data = escape(json.dumps({"left": left, "top": top, "cell": cell, "names": list(names), "cells": sparse}))
+    sparse = [[*cell_, int(matrix[tuple(cell_)])] for cell_ in np.argwhere(matrix).tolist()]
+    data = {"left": left, "top": top, "cell": cell, "names": list(names), "cells": sparse}
     return (
         f'<svg class="confusion" viewBox="0 0 {width} {height}" style="width:{width}px;'
         f'min-width:{least}px;font-size:{text}px" role="img" aria-label="confusion matrix" '
-        f'data-matrix="{data}"><rect class="frame" x="{left - 1}" y="{top - 1}" '
+        f'data-matrix="{escape(json.dumps(data))}"><rect class="frame" x="{left - 1}" y="{top - 1}" '
         f'width="{side + 1}" height="{side + 1}"/><g class="names">{labels}</g>{_cells(share, left, top, cell)}'
         f'<g class="numbers">{numbers}</g><rect class="cursor" width="{cell}" height="{cell}" hidden=""/></svg>'
     )
@@ -200,11 +205,5 @@ def _by_class(names: Sequence[str], matrix: NDArray[np.int64]) -> str:
     share = correct / np.maximum(1, total)
     order = [number for number in np.argsort(-share, kind="stable").tolist() if total[number]]
     rows = [(names[n], float(share[n]), f"{100 * share[n]:.0f} %  {correct[n]:,}/{total[n]:,}") for n in order]
-    body = f'<div class="columns">{bars(rows, full=1.0)}</div>'
-    if len(order) < len(names):
-        body += f'<p class="note">{len(names) - len(order)} classes have no test clip.</p>'
-    return body
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= _LABEL else name[: _LABEL - 1].rstrip() + "…"
+    body, absent = f'<div class="columns">{bars(rows, full=1.0)}</div>', len(names) - len(order)
+    return body + note(f"{absent} classes have no test clip.") if absent else body

@@ -1,4 +1,4 @@
-"""``smae.report``: the HTML page of a run, with all its results and what its objective makes of test clips."""
+"""``smae.report``: the HTML page of a run, with its results and masked reconstructions."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from typing import Any
 import torch
 
 from smae import interrupts
-from smae.atomic_io import check_output, write_atomic
-from smae.data.prepare.summary import decode_refused
+from smae.atomic_io import write_atomic
+from smae.data.prepare.summary import decode_quarantine
 from smae.data.raw.class_counts import class_names, names_note
 from smae.data.store.file_store import locate
 from smae.data.store.manifest import QUARANTINE, read_checked
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError
-from smae.eval.evaluate import load_objective
+from smae.eval.export import load_objective
 from smae.eval.results import Result, read_results
 from smae.train.build import pick_device
 from smae.train.run_folder import Run, find_run
-from smae.viz.player import is_page
 from smae.viz.report.compare import comparison_page, flatten, setting_text
-from smae.viz.report.feature_map import draw_map, map_features
+from smae.viz.report.feature_map import feature_map
 from smae.viz.report.figures import Curves, draw_curves, read_curves
 from smae.viz.report.page import PageSection, facts, missing, note, render, table, tabs
 from smae.viz.report.reconstruction_error import draw_reconstruction, summarise
 from smae.viz.report.results import draw_confusion, draw_results, headline
 from smae.viz.scene import Scene
+from smae.viz.view import check_replaceable
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +65,9 @@ NOTES = {
 
 @interrupts.deferred("run it again")
 def report(
-    *runs: Path | str, out: Path | str | None = None, data: Path | str | None = None, device: str = "auto"
+    *runs: Path | str, out: Path | str | None = None, data: Store | Path | str | None = None, device: str = "auto"
 ) -> Path:
-    """Write one self-contained HTML page of a run, or a page that compares several; return its path.
+    """Write a self-contained HTML page of a run, or one that compares several; return its path.
 
     An earlier page of smae is replaced, any other file is refused.
 
@@ -82,46 +82,35 @@ def report(
             that must not be replaced.
         DataError: no run, a damaged one, or a store that does not fit.
     """
-    found = [find_run(Path(run), root=Path("runs")) for run in runs] or [find_run(None, root=Path("runs"))]
+    paths: list[Path | None] = [Path(run) for run in runs] or [None]
+    found = [find_run(path, root=Path("runs")) for path in paths]
     if len(found) > 1:
         if data is not None:
             raise ConfigError("--data needs a single run: a comparison opens no store")
         path = Path(out or "comparison.html")
-        _check_page(path)
+        check_replaceable(path, ".html", [])
         page = comparison_page(found)
     else:
         path = Path(out or found[0].path / "report.html")
         target, store = pick_device(device), _store_of(found[0], data)
-        _check_page(path, store)
+        check_replaceable(path, ".html", [Path(store.path)] if store is not None else [])
         page = run_page(found[0], store, device=target)
     write_atomic(path, page.encode())
     return path
 
 
-def _check_page(path: Path, store: Store | None = None) -> None:
-    inputs = []
-    if store is not None:
-        inputs = [Path(store.path)]
-    check_output(path, kind="an HTML page written by smae", is_kind=is_page, overwrite=True, inputs=inputs)
-
-
-def _store_of(run: Run, data: Path | str | None) -> Store | None:
+def _store_of(run: Run, data: Store | Path | str | None) -> Store | None:
     """Return the given store, or the one of the run; None where that does not exist any more."""
     trained = str(run.describe()["store"].get("path", ""))
     path = locate(trained)
     if data is None and isinstance(path, Path) and not path.exists():
-        logger.warning(f"{trained}: this store does not exist any more; name its new path with --data")
+        logger.warning(f"{trained}: this store does not exist any more; name another with --data")
         return None
     return open_store(data or trained)
 
 
 def run_page(run: Run, store: Store | None, *, device: torch.device) -> str:
-    """Return the page of a run as HTML.
-
-    Args:
-        run: the run.
-        store: what it was trained on; without it the page leaves out what needs it.
-        device: where features are computed.
+    """Return the page of a run as HTML; without its store, the sections that need one are left out.
 
     Raises:
         DataError: a damaged run, checkpoint or result, or a store that does not fit.
@@ -137,7 +126,7 @@ def run_page(run: Run, store: Store | None, *, device: torch.device) -> str:
     protocol = str(about["config"].get("protocol", ""))
     resume = f"smae pretrain --out {run.path} --resume"
     sections = [
-        PageSection("results", "Results", draw_results(results, run=str(run.path), protocol=protocol)),
+        PageSection("results", "Results", draw_results(results, run.path, protocol)),
         PageSection("training", "Training", draw_curves([(run.path.name, curves)], command=resume)),
         *_confusion(results, store),
         *features,
@@ -162,7 +151,8 @@ def _summary(about: Mapping[str, Any], curves: Curves | None) -> str:
         progress = f"{done:,} steps"
         if done < steps:
             progress = f"{done:,} of {steps:,} steps"
-        words += [progress, f"epoch {curves.epochs:,}", _duration(curves.seconds), f"last loss {curves.loss[-1]:.4g}"]
+        loss = f"last loss {curves.loss[-1]:.4g}"
+        words += [progress, f"epoch {curves.epochs:,}", _duration(curves.seconds), loss]
     return f'<p class="sub">{escape(" · ".join(words))}</p>'
 
 
@@ -174,7 +164,7 @@ def _duration(seconds: float) -> str:
 
 
 def _confusion(results: list[Result], store: Store | None) -> list[PageSection]:
-    panels, hint = [], ""
+    panels = []
     for result in results[:CONFUSIONS]:
         names = list(result.classes)
         if store is not None and set(names) <= set(store.classes):
@@ -182,9 +172,10 @@ def _confusion(results: list[Result], store: Store | None) -> list[PageSection]:
         panels.append((result.name, draw_confusion(names, result.confusion)))
     if not panels:
         return []
+    body = tabs(panels, label="evaluation")
     if store is not None:
-        hint = note(names_note(store))
-    return [PageSection("confusion", "Confusion", tabs("confusion", panels, label="evaluation") + hint)]
+        body += note(names_note(store))
+    return [PageSection("confusion", "Confusion", body)]
 
 
 def _features(run: Run, store: Store | None, *, device: torch.device) -> tuple[list[PageSection], tuple[Scene, ...]]:
@@ -194,12 +185,12 @@ def _features(run: Run, store: Store | None, *, device: torch.device) -> tuple[l
     if not any(run.checkpoints.glob("step-*")):
         words = missing("No checkpoint has been written yet.", f"smae pretrain --out {run.path} --resume")
         return [PageSection("features", "Features", words)], ()
-    config, objective = load_objective(run, store, say=logger.info)
+    config, objective = load_objective(run, store)
     reconstruction = summarise(objective, store, config)
-    features = map_features(objective.encoder, store, config, device=device)
+    features = feature_map(objective.encoder, store, config, device=device)
     what = f"{config.objective.name} on the {config.augment.stream} stream"
     sections = [
-        PageSection("features", "Features", draw_map(features, store)),
+        PageSection("features", "Features", features),
         PageSection("reconstruction", "Masked reconstruction", draw_reconstruction(reconstruction, what=what)),
     ]
     if reconstruction is None:
@@ -208,18 +199,18 @@ def _features(run: Run, store: Store | None, *, device: torch.device) -> tuple[l
 
 
 def draw_preparation(store: Store | None, about: Mapping[str, Any]) -> str:
-    """Return how many raw files were kept, left out or bad when the store was prepared, and the bad files."""
+    """Return counts of raw files that were kept, left out or bad, and the bad files."""
     if store is None:
         name = Path(str(about["store"].get("path", "ntu.zarr"))).name
         return missing(
-            "The store of this run was not found, so features, reconstructed clips, class names and the preparation "
-            "of the data are left out.",
+            "The store of this run was not found, so features, reconstructed clips, class names and "
+            "the preparation of the data are left out.",
             f"smae report --data {name}",
         )
     counts = store.attributes.counts
     if not counts:
         return note("This store has no counts of raw files.")
-    excluded, noted = _numbers(counts.get("excluded")), _numbers(counts.get("noted"))
+    excluded, noted = counts.get("excluded") or {}, counts.get("noted") or {}
     parts = [
         ("kept", int(counts.get("ok", len(store))), "own"),
         ("left out by rule", sum(excluded.values()), "rule"),
@@ -231,24 +222,22 @@ def draw_preparation(store: Store | None, about: Mapping[str, Any]) -> str:
         if number:
             strip += f'<i class="{kind}" style="flex-grow:{number}" title="{name}: {number:,}"></i>'
             keys += f'<span class="part {kind}">{name} <b>{number:,}</b></span>'
-    for title, words, numbers in (("Left out", EXCLUDED, excluded), ("Kept with a note (clips)", NOTES, noted)):
-        if numbers:
-            cards += facts(title, [(words.get(kind, kind), f"{number:,}") for kind, number in numbers.items()])
+    words = EXCLUDED | NOTES
+    for title, numbers in (("Left out", excluded), ("Kept with a note (clips)", noted)):
+        rows = [(words.get(kind, kind), f"{number:,}") for kind, number in numbers.items()]
+        cards += facts(title, rows) if rows else ""
     total = sum(number for _, number, _ in parts)
     return (
-        f'<p class="note">{total:,} raw files were found.</p><div class="strip" role="img" aria-label="shares of the '
-        f'raw files">{strip}</div><p class="parts">{keys}</p><div class="cards">{cards}</div>{_bad_files(store)}'
+        f"{note(f'{total:,} raw files were found.')}"
+        f'<div class="strip" role="img" aria-label="shares of the raw files">{strip}</div>'
+        f'<p class="parts">{keys}</p><div class="cards">{cards}</div>{_bad_files(store)}'
     )
-
-
-def _numbers(value: Any) -> dict[str, int]:
-    return {str(key): int(number) for key, number in value.items()} if isinstance(value, Mapping) else {}
 
 
 def _bad_files(store: Store) -> str:
     if QUARANTINE not in store.files:
         return ""
-    refused = decode_refused(read_checked(store.root, store.files[QUARANTINE]))
+    refused = decode_quarantine(read_checked(store.root, store.files[QUARANTINE]))
     if not refused:
         return ""
     rows, more = [], ""
@@ -277,14 +266,7 @@ def draw_settings(about: Mapping[str, Any]) -> str:
 
 def draw_versions(about: Mapping[str, Any]) -> str:
     """Return the store, software and device of a run."""
-    store = about["store"]
-    data = [
-        ("name", Path(str(store.get("path", "–"))).name),
-        ("data set", setting_text(store.get("dataset"))),
-        ("mode", f"{setting_text(store.get('mode'))} mode"),
-        ("layout", setting_text(store.get("layout"))),
-        ("clips", f"{int(store.get('clips', 0)):,}"),
-        ("fingerprint", str(store.get("fingerprint", "–"))),
-    ]
-    versions, device = flatten(about["versions"]).items(), flatten(about["device"]).items()
-    return f'<div class="cards">{facts("store", data)}{facts("versions", versions)}{facts("device", device)}</div>'
+    store = {**about["store"], "path": Path(str(about["store"].get("path", "–"))).name}
+    parts = {"store": store, "versions": about["versions"], "device": about["device"]}
+    cards = "".join(facts(title, flatten(values).items()) for title, values in parts.items())
+    return f'<div class="cards">{cards}</div>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from tests.viz.report.pages import NASTY, Checker, result, result_json
 
 def test_every_number_is_in_chart_and_table():
     results = [result("linear"), result("knn", right=0.5)]
-    html = headline(results) + draw_results(results, run="runs/a", protocol="xsub")
+    html = headline(results) + draw_results(results, Path("runs/a"), "xsub")
     text = Checker(html).text
     for words in ("75.0 %", "75.0 ± 1.3", "65.0 to 85.0", "99.0", "25.0 %", "ntu60-xsub · linear, 3 seeds"):
         assert words in text
@@ -25,7 +26,7 @@ def test_every_number_is_in_chart_and_table():
 
 
 def test_without_results_the_command_is_shown():
-    html = draw_results([], run="runs/a", protocol="xsub")
+    html = draw_results([], Path("runs/a"), "xsub")
     assert "smae eval --checkpoint runs/a --protocol xsub --mode linear --mode knn" in html
     assert headline([]) == ""
 
