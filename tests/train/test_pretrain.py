@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from smae.train.metrics_log import MetricsLog, read_log
 from smae.train.pretrain import pretrain
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
+from tests.reliability.runs import write_store
 from tests.train.small import CPU, small_config
 
 STORE = FakeStore.toy(clips=24, classes=4, seed=3, frames=16)
@@ -175,6 +178,26 @@ def test_slow_bfloat16_is_noted(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("smae.train.pretrain.has_native_bf16", lambda device: False)
     train(tmp_path / "run", train={"max_steps": 1, "precision": "bf16"})
     assert any("no bf16 arithmetic" in line for line in caplog.messages)
+
+
+PROGRAM = """
+import sys
+from smae_cli.main import run
+code = run(["pretrain", "--data", sys.argv[1], "--out", sys.argv[2], "--recipe", sys.argv[3], "--device", "cpu"])
+print(code, *[name for name in sys.modules if name.startswith("smae")])
+"""
+ELSEWHERE = ("smae.data.raw", "smae.data.prepare", "smae.data.export", "smae.eval", "smae.viz", "smae.testing")
+
+
+def test_few_modules_are_executed(tmp_path):
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(as_toml(small_config(protocol="xsub", train={"max_steps": 1})))
+    command = [sys.executable, "-c", PROGRAM, str(write_store(tmp_path)), str(tmp_path / "run"), str(recipe)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    code, *modules = printed[-1].split()
+    assert code == "0"
+    assert [name for name in modules if name.startswith(ELSEWHERE)] == []
+    assert len(modules) <= 62
 
 
 @pytest.mark.parametrize(
