@@ -16,7 +16,7 @@ from safetensors.numpy import save
 from smae import interrupts
 from smae.atomic_io import write_atomic, write_json
 from smae.config import check, merge, nested
-from smae.data.raw.class_counts import class_names
+from smae.data.raw.labels import class_names
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError
 from smae.eval.export import HeadConfig, PreparationConfig, load_objective, write_weights
@@ -292,7 +292,7 @@ def _write_head(run: Run, config: RunConfig, store: Store, result: Evaluation, *
     scores, origin = result.scores[mode], store.attributes.origin
     assert scores.model is not None, "these probes train a classifier"
     known = {key: origin[key] for key in ("source", "strict", "max_range", "frames") if key in origin}
-    head = {"kind": PROBE_SECTIONS[mode], "classes": store.classes, "names": class_names(store)}
+    head: dict[str, Any] = {"kind": PROBE_SECTIONS[mode], "classes": store.classes, "names": class_names(store)}
     if mode == "linear":
         head["pool"] = config.linear.pool
     else:

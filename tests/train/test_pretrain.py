@@ -135,11 +135,11 @@ def test_evaluation_writes_results_and_figures(trained, caplog):
     caplog.set_level("INFO")
     settings = {"knn": {"k": 3}, "augment": {"turn": 1}}
     _, result = evaluate(checkpoint=trained.run.path, data=STORE, modes=["knn"], settings=settings, device="cpu")
-    told = json.loads((trained.run.results / "all-knn.json").read_text())
-    assert told["settings"] == {"k": 3, "pool": "mean"}
-    assert (told["augment"]["turn"], told["augment"]["frames"]) == (1, 12)
-    assert told["seen_in_training"] == 0
-    assert told["predicted"] == result.scores["knn"].predicted.tolist()
+    saved = json.loads((trained.run.results / "all-knn.json").read_text())
+    assert saved["settings"] == {"k": 3, "pool": "mean"}
+    assert (saved["augment"]["turn"], saved["augment"]["frames"]) == (1, 12)
+    assert saved["seen_in_training"] == 0
+    assert saved["predicted"] == result.scores["knn"].predicted.tolist()
     assert (trained.run.results / "all-knn.png").read_bytes().startswith(b"\x89PNG")
     assert any("after step 8 of 8" in line for line in caplog.messages)
 
@@ -267,8 +267,8 @@ def test_the_mode_of_the_store_is_in_the_run_and_in_every_result(trained, caplog
     exact = FakeStore(STORE.joints, STORE.labels, mode="exact")
     how = {"checkpoint": trained.run.path, "modes": ["knn"], "device": "cpu"}
     _, result = evaluate(data=exact, **how)
-    told = json.loads((trained.run.results / "all-knn.json").read_text())
-    assert (told["store_mode"], told["layout"], result.store_mode) == ("exact", "ntu25", "exact")
+    saved = json.loads((trained.run.results / "all-knn.json").read_text())
+    assert (saved["store_mode"], saved["layout"], result.store_mode) == ("exact", "ntu25", "exact")
     assert "careful: trained on a store in reference mode, evaluated on one in exact mode" in caplog.messages
     assert any(line.startswith("all, exact mode: ") for line in caplog.messages)
     assert evaluate(data=STORE, **how)[1].store_mode == "reference"
