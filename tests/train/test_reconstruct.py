@@ -17,7 +17,7 @@ from smae.testing.objectives import small_builder
 from smae.testing.samples import small_batch
 from smae.train.config import FAMILIES
 from smae.train.objectives import Objective, objectives
-from smae.train.objectives.targets import motion
+from smae.train.objectives.reconstruct import motion
 from tests.oracles import models, targets
 
 BATCH = small_batch(NTU25, frames=24, clips=2)
