@@ -122,6 +122,8 @@ def evaluate(
         UnknownNameError: an unknown probe or protocol.
         ConfigError: fewer than one seed, or ``transfer`` to the store of pre-training.
     """
+    # The imports above take seconds, in which a signal may have arrived.
+    interrupts.check()
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: expected 1 or more")
     if select:
@@ -133,6 +135,7 @@ def evaluate(
         store = open_store(store)
     target = pick_device(device)
     config, objective = load_objective(run, store, step=step, settings=settings)
+    interrupts.check()
     split, modes = store.split(protocol or config.protocol), expand_modes(modes)
     if "transfer" in modes and about["store"]["fingerprint"] == store.fingerprint:
         raise ConfigError(
