@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 import smae
-from smae import api
 from smae_cli import console, explain
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def command(store: str | None, classes: bool, card: bool, clip: str | None, raw:
       smae info ntu.zarr --clip S001C002P003R002A013 --raw ntu/
     """
     if clip is not None:
-        return explain.show(api.explain(smae.find_store(store), clip, raw=raw))
+        return explain.show(smae.explain(smae.find_store(store), clip, raw=raw))
     if raw is not None:
         raise click.UsageError("--raw goes with --clip, and there is none: leave --raw out, or name a clip")
     if card:

@@ -12,7 +12,7 @@ import smae
 from smae_cli import console
 
 if TYPE_CHECKING:
-    from smae.data.prepare.unfinished import Unfinished
+    from smae.data.prepare.workspace import Unfinished
     from smae.eval.status import RunState
 
 

@@ -12,12 +12,10 @@ from smae._version import __version__
 
 if TYPE_CHECKING:
     # Type checkers and editors read these lines; they name the same modules as the table below.
-    from smae.api import prepare as prepare
-    from smae.api import pretrain as pretrain
-    from smae.api import report as report
-    from smae.api import synthesise as synthesise
-    from smae.api import view as view
+    from smae.api.stores import synthesise as synthesise
     from smae.data.export.base import export as export
+    from smae.data.prepare.explain import explain as explain
+    from smae.data.prepare.run import prepare as prepare
     from smae.data.store.info import classes as classes
     from smae.data.store.info import dataset_card as dataset_card
     from smae.data.store.info import info as info
@@ -32,6 +30,9 @@ if TYPE_CHECKING:
     from smae.eval.predict import predict as predict
     from smae.eval.results import ensemble as ensemble
     from smae.eval.status import status as status
+    from smae.train.pretrain import pretrain as pretrain
+    from smae.viz.report.run_report import report as report
+    from smae.viz.view import view as view
 
 _FUNCTIONS = {
     "classes": "smae.data.store.info",
@@ -40,6 +41,7 @@ _FUNCTIONS = {
     "embed": "smae.eval.embed",
     "ensemble": "smae.eval.results",
     "evaluate": "smae.eval.evaluate",
+    "explain": "smae.data.prepare.explain",
     "export": "smae.data.export.base",
     "export_encoder": "smae.eval.export",
     "find_store": "smae.data.store.store",
@@ -47,13 +49,13 @@ _FUNCTIONS = {
     "load_encoder": "smae.eval.export",
     "open_store": "smae.data.store.store",
     "predict": "smae.eval.predict",
-    "prepare": "smae.api",
-    "pretrain": "smae.api",
-    "report": "smae.api",
+    "prepare": "smae.data.prepare.run",
+    "pretrain": "smae.train.pretrain",
+    "report": "smae.viz.report.run_report",
     "status": "smae.eval.status",
-    "synthesise": "smae.api",
+    "synthesise": "smae.api.stores",
     "verify": "smae.data.store.verify",
-    "view": "smae.api",
+    "view": "smae.viz.view",
 }
 """Name of each public function, and the module that defines it."""
 

@@ -188,9 +188,10 @@ def check_output(
         ConfigError: the output is an input, lies inside one or contains one; or something is there that is not of the
             kind; or it is, and ``overwrite`` is false.
     """
-    real = path.resolve()
+    # realpath, because Path.resolve raises on links that lead in circles.
+    real = Path(os.path.realpath(path))
     for entry in inputs:
-        other = entry.resolve()
+        other = Path(os.path.realpath(entry))
         if real == other or real in other.parents or other in real.parents:
             raise ConfigError(f"{path}: this output would replace, or lie inside, {entry}, which is read: name another")
     if not os.path.lexists(path):

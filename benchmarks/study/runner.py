@@ -13,7 +13,7 @@ from typing import Any
 import smae
 from benchmarks.study.results import ProbeResults, Result, Score, commit, here, keep, path_of, read
 from benchmarks.study.rows import Evaluation, Row, Study
-from smae.config import overrides
+from smae.config import parse_sets
 from smae.errors import ConfigError
 from smae.eval.results import CHANCE
 from smae.train.config import build_config
@@ -52,8 +52,8 @@ def carry_out(study: Study, row: Row, *, seed: int, data: Path, work: Path, resu
     out = work / study.name / f"{row.name}-{seed}-{digest}"
     if result is None or not out.is_dir():
         outcome = smae.pretrain(
-            data=data, out=out, recipe=study.recipe, sets=study.settings(row), seed=seed, device="cpu", resume=True,
-            say=say,
+            data=data, out=out, recipe=study.recipe, settings=parse_sets(study.settings(row)), seed=seed, device="cpu",
+            resume=True,
         )  # fmt: skip
         # The log counts on where an interrupted run stopped.
         seconds = round(float(read_log(outcome.run.log)[-1]["seconds"]), 1)
@@ -93,7 +93,7 @@ def evaluate(evaluation: Evaluation, run: Path, *, data: Path, seed: int) -> Pro
         checkpoint=run,
         data=data,
         modes=evaluation.modes,
-        settings=overrides(evaluation.sets),
+        settings=parse_sets(evaluation.sets),
         baselines=seed < evaluation.baselines,
         device="cpu",
     )

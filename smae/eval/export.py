@@ -33,14 +33,14 @@ from smae.skeleton import LAYOUTS, Layout
 from smae.train.build import build_objective
 from smae.train.checkpoint import (
     Checkpoint,
-    latest,
+    cpu_state_dict,
     load_checkpoint,
+    load_latest,
     load_weights,
-    not_finite,
-    room_for,
-    weights_of,
+    max_file_bytes,
+    non_finite,
 )
-from smae.train.config import Pool, RunConfig, build_config, part_of
+from smae.train.config import Pool, RunConfig, build_config, plugin_config
 from smae.train.objectives import Objective
 from smae.train.run_folder import Run, find_checkpoint
 
@@ -138,8 +138,8 @@ def write_weights(
     Raises:
         NonFiniteError: a weight is NaN or infinite; nothing is written.
     """
-    weights = weights_of(model)
-    if bad := not_finite(weights):
+    weights = cpu_state_dict(model)
+    if bad := non_finite(weights):
         raise NonFiniteError(f"{', '.join(bad[:3])}: not finite, so nothing was written")
     data = save(weights)
     config = EncoderConfig(
@@ -175,7 +175,7 @@ def read_weights(folder: Path) -> LoadedEncoder:
         )
     try:
         config = check(EncoderConfig, values, where="")
-        settings = part_of("encoder", config.encoder)
+        settings = plugin_config("encoder", config.encoder)
         layout = LAYOUTS.get(config.layout.name)
         _check_joints(config.layout, layout)
         encoder = encoders.get(settings.name)(settings, frames=config.augment.frames, layout=layout)
@@ -243,7 +243,7 @@ def _read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
         tensors = load(data)
     except (SafetensorError, ValueError) as error:
         raise DataError(f"{path}: {error}: {_REMEDY}") from None
-    if bad := not_finite(tensors):
+    if bad := non_finite(tensors):
         raise DataError(f"{path}: {', '.join(bad[:3])}: not finite: {_REMEDY}")
     return tensors
 
@@ -325,11 +325,11 @@ def load_trained(
     """
     config = build_config(merge(run.describe()["config"], settings or {}))
     objective = build_objective(config, layout)
-    size = room_for(objective)
+    size = max_file_bytes(objective)
     if step is not None:
-        checkpoint = load_checkpoint(step, at_most=size)
+        checkpoint = load_checkpoint(step, max_bytes=size)
     else:
-        checkpoint = latest(run.checkpoints, note=logger.info, at_most=size)
+        checkpoint = load_latest(run.checkpoints, max_bytes=size)
     trained = checkpoint.state.get("identity", {}).get("layout", layout.name)
     if trained != layout.name:
         raise DataError(

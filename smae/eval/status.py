@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from smae.atomic_io import read_json
-from smae.data.prepare.unfinished import Unfinished, is_locked, unfinished
+from smae.data.prepare.workspace import Unfinished, find_unfinished
 from smae.errors import ConfigError, DataError
 from smae.eval.results import PRETRAINED
+from smae.locks import is_locked
 from smae.train.run_folder import RUNS, Run
 
 _TAIL = 1 << 16
@@ -66,7 +67,7 @@ def status(folder: Path | str = ".") -> tuple[list[RunState], list[Unfinished]]:
     root = Path(folder)
     if not root.is_dir():
         raise ConfigError(f"{root}: no folder there: name one that holds runs/ or runs")
-    return run_states(root / RUNS) + run_states(root), unfinished(root)
+    return run_states(root / RUNS) + run_states(root), find_unfinished(root)
 
 
 def run_states(root: Path) -> list[RunState]:

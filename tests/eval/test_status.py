@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from smae.atomic_io import write_json
-from smae.data.prepare.lock import locked
 from smae.eval.status import Score, run_states
+from smae.locks import locked
 from smae.train.run_folder import Run
 
 

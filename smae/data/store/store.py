@@ -188,7 +188,7 @@ def open_store(path: Store | Path | str | None = None) -> Store:
         DataError: nothing at ``path``, or not a complete, undamaged store; the message names the file.
         EnvironmentFault: an object store does not answer or denies access.
     """
-    if isinstance(path, Store):
+    if not isinstance(path, Path | str | None):
         return path
     path = find_store(path)
     root = open_file_store(path)
@@ -206,14 +206,16 @@ def open_store(path: Store | Path | str | None = None) -> Store:
     joints = _open_rows(root, "joints", row_shape=(joints_count, 3), dtype="float32", codec=codec, files=files)
     state = _open_rows(root, "state", row_shape=(joints_count,), dtype="uint8", codec=UINT8, files=files)
     clips = _read_clips(root, files, rows=joints.rows)
-    own_splits = {name: _read_column(root, f"splits/{name}", "uint8", len(clips), files) for name in attributes.splits}
+    stored_splits = {
+        name: _read_column(root, f"splits/{name}", "uint8", len(clips), files) for name in attributes.splits
+    }
     _check_clips(root, clips, rows=joints.rows, classes=len(attributes.classes))
     for array in (joints, state):
         _check_chunks(array, clips)
-    for name, role in own_splits.items():
+    for name, role in stored_splits.items():
         if role.max(initial=0) > splits.TEST:
             raise DataError(f"{root.name}: split '{name}' holds {role.max()} where 0, 1 or 2 belong; prepare it again")
-    return Store(locate(path), fingerprint, attributes, clips, files, own_splits, root, joints, state)
+    return Store(locate(path), fingerprint, attributes, clips, files, stored_splits, root, joints, state)
 
 
 def _reopen(path: Path | str, fingerprint: str) -> Store:
