@@ -12,7 +12,6 @@ from smae._version import __version__
 
 if TYPE_CHECKING:
     # Type checkers and editors read these lines; they name the same modules as the table below.
-    from smae.api.stores import synthesise as synthesise
     from smae.data.export.base import export as export
     from smae.data.prepare.explain import explain as explain
     from smae.data.prepare.run import prepare as prepare
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from smae.data.store.store import find_store as find_store
     from smae.data.store.store import open_store as open_store
     from smae.data.store.verify import verify as verify
+    from smae.data.synthetic.synth import synthesise as synthesise
     from smae.diagnostics import doctor as doctor
     from smae.eval.embed import embed as embed
     from smae.eval.evaluate import evaluate as evaluate
@@ -53,7 +53,7 @@ _FUNCTIONS = {
     "pretrain": "smae.train.pretrain",
     "report": "smae.viz.report.run_report",
     "status": "smae.eval.status",
-    "synthesise": "smae.api.stores",
+    "synthesise": "smae.data.synthetic.synth",
     "verify": "smae.data.store.verify",
     "view": "smae.viz.view",
 }

@@ -16,7 +16,7 @@ from safetensors.numpy import save
 from smae import interrupts
 from smae.atomic_io import write_atomic, write_json
 from smae.config import check, merge
-from smae.data.raw.class_counts import class_names
+from smae.data.raw.labels import class_names
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError
 from smae.eval.export import HeadConfig, PreparationConfig, load_objective, write_weights

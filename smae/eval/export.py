@@ -46,7 +46,7 @@ from smae.train.run_folder import Run, find_checkpoint
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 _REMEDY = "write it again with smae export-encoder (a head: smae eval)"
 _FILES = {"model.safetensors", "config.json", "README.md"}
 
@@ -171,7 +171,8 @@ def read_weights(folder: Path) -> LoadedEncoder:
     values = read_json(folder / "config.json", what="weights", remedy=_REMEDY)
     if values.get("version") != VERSION:
         raise DataError(
-            f"{folder}: weights format {values.get('version')!r}, this smae reads {VERSION}: use the one it came from"
+            f"{folder}: weights format {values.get('version')!r}, this smae reads {VERSION}: "
+            "export again, or use the smae that wrote it"
         )
     try:
         config = check(EncoderConfig, values, where="")

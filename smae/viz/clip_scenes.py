@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from smae.data.prepare.explain import find_sample, settings_of
 from smae.data.prepare.settings import PrepareSettings
-from smae.data.raw.class_counts import class_name, class_names
-from smae.data.raw.labels import find_names, read_names
-from smae.data.raw.ntu_names import parse_name
+from smae.data.raw.labels import class_name, class_names, find_class_file, read_class_names
+from smae.data.raw.ntu import parse_name
 from smae.data.raw.recording import MISSING, Clip, Recording
 from smae.data.raw.source import SOURCES, Source
 from smae.data.store.manifest import QUARANTINE
@@ -71,11 +70,11 @@ def _action_of(raw: Path, name: str) -> str:
         return ""
     label, names = f"A{numbers.action:03}", {}
     folder = raw if raw.is_dir() else raw.parent
-    file = find_names(folder, given=None)
+    file = find_class_file(folder, given=None)
     if file is not None:
         # Another list of the same file name is refused by prepare; a picture does not need it.
         with suppress(ConfigError):
-            names = read_names(file, [label])
+            names = read_class_names(file, [label])
     return f" · {class_name('ntu120', label, names)}"
 
 

@@ -120,7 +120,7 @@ def test_a_layout_of_ones_own_goes_from_source_to_training() -> None:
     space = run_python(DOCS / "custom-dataset.md")
     lab = space["LabCsv"]
     lab.layout = space["UPPER"]
-    lab.parse = lambda self, data, **options: space["one_body"](
+    lab.parse = lambda self, data, **options: space["single_body_recording"](
         np.loadtxt(bytes(data).decode().splitlines(), delimiter=",").reshape(-1, 20, 3)[:, :9] / 1000,
         layout=self.layout,
         **options,

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from smae import interrupts, progress
 from smae.data.export.base import Request, check_reference, class_numbers, clips_in_order
-from smae.data.raw.ntu_names import parse_name
+from smae.data.raw.ntu import parse_name
 from smae.data.store.splits import NTU60_SETUPS, Split, full_name
 from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError

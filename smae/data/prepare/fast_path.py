@@ -1,8 +1,8 @@
-"""Fast path of ``prepare``: the most frequent kind of `.skeleton` file, from text to cleaned rows in one kernel.
+"""Fast path of ``prepare``: frequent `.skeleton` files, from text to cleaned rows in one kernel.
 
-Nine of ten recordings show one body, are spelled the usual way and have no NaN. For them, creating a Recording and a
-Clip costs more than parsing. Files that the kernel does not take go the general way; where both apply, they give the
-same rows (tests/data/prepare/test_fast_path.py).
+Nine of ten recordings show one body, are spelled the usual way and have no NaN. For them, creating
+a Recording and a Clip costs more than parsing. Files that the kernel does not take go the general
+way; where both apply, they give the same rows (tests/data/prepare/test_fast_path.py).
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from smae.data.clean.kernels import centre_single_body
 from smae.data.prepare.settings import PrepareSettings
-from smae.data.raw.fast_parser import lay_out
+from smae.data.raw.fast_parser import count_rows, fill_arrays, pad_text, scan
 from smae.data.raw.ntu import NtuSource
-from smae.data.raw.parser_kernels import fill, outline, scan
 from smae.data.raw.skeleton_parser import FLOAT32_MAX
 from smae.data.raw.source import Source
 from smae.jit import njit
@@ -49,14 +48,14 @@ class FastPath:
     def __call__(
         self, data: bytes | memoryview, joints: NDArray[np.float32], state: NDArray[np.uint8]
     ) -> tuple[int, int]:
-        """Write a recording's rows; return the numbers of rows and frames, 0 rows where it is not taken.
+        """Write a recording's rows; return the numbers of rows and frames, 0 rows if not taken.
 
         Args:
             data: a whole `.skeleton` file.
             joints: float32 [R, V, 3], whose first rows are written.
             state: uint8 [R, V], likewise.
         """
-        laid = lay_out(data)
+        laid = pad_text(data)
         if laid is None:
             return 0, 0
         text, ends, spaces = laid
@@ -84,12 +83,12 @@ def _parse_and_centre(
     lines = scan(text, size, ends, spaces)
     if lines < 1:
         return _NONE, _NONE
-    frames, rows, _ = outline(text, ends, lines)
+    frames, rows, _ = count_rows(text, ends, lines)
     # More rows than frames: several bodies.
     if frames < 1 or rows < 1 or rows > frames or rows > len(joints) or rows > len(frame):
         return _NONE, _NONE
     frame, body, joints, state = frame[:rows], body[:rows], joints[:rows], state[:rows]
-    if not fill(text, ends, spaces, limit, frames, frame, body, joints, state):
+    if not fill_arrays(text, ends, spaces, limit, frames, frame, body, joints, state):
         return _NONE, _NONE
     if centre_single_body(frame, body, joints, centre, joints) < 0:
         return _NONE, _NONE

@@ -1,10 +1,11 @@
-"""Settings of ``smae prepare``, with choices and defaults; the command line imports this module for ``--help``."""
+"""Settings, choices and defaults of ``smae prepare``; light, for the command line."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from smae.data.clean import Mode
+from smae.data.raw.recording import MAX_RANGE
 
 CODECS = ("float32", "int16")
 """Ways to store joints; ``smae.data.store.codecs`` implements them."""
@@ -12,11 +13,13 @@ EXECUTORS = ("processes", "inline", "dask")
 EXECUTOR = "processes"
 MAX_BAD = 0.01
 """Largest share of bad files with which a store is published."""
+MIN_BAD = 3
+"""Number of bad files that always passes, unless the share is 0; 1 % of 50 files would be none."""
 
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """Settings that decide the bytes of a store, besides the samples. Plans and stores record them by name.
+    """Settings that decide the bytes of a store. Plans and stores record them by name.
 
     Attributes:
         source: registered source of the raw data.
@@ -34,6 +37,6 @@ class PrepareSettings:
     frames: int | None = None
     strict: bool = False
     strict_names: bool = False
-    max_range: float = 20.0
+    max_range: float = MAX_RANGE
     missing_list: bool = True
     codec: str = "float32"

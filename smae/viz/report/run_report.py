@@ -14,7 +14,7 @@ import torch
 from smae import interrupts
 from smae.atomic_io import write_atomic
 from smae.data.prepare.summary import decode_quarantine
-from smae.data.raw.class_counts import class_names, names_note
+from smae.data.raw.labels import class_names, names_note
 from smae.data.store.file_store import locate
 from smae.data.store.manifest import QUARANTINE, read_checked
 from smae.data.store.store import Store, open_store

@@ -8,7 +8,7 @@ import pytest
 from smae.data.clean.cleaning import clean
 from smae.data.prepare.fast_path import FastPath, fast_path
 from smae.data.prepare.settings import PrepareSettings
-from smae.data.raw.read_buffer import TextMemory
+from smae.data.raw.discovery import ReadBuffer
 from smae.data.raw.skeleton_parser import read_plain
 from smae.data.raw.source import SOURCES
 from smae.errors import BadRecording, NoBody
@@ -71,7 +71,7 @@ def test_fast_path_equals_the_general_way(seed: int) -> None:
 
 
 def test_a_reused_read_buffer_leaves_no_trace() -> None:
-    memory, fast = TextMemory(1 << 16), FastPath(max_range=20.0, centre=NTU25.centre)
+    memory, fast = ReadBuffer(1 << 16), FastPath(max_range=20.0, centre=NTU25.centre)
     memory[:] = b"7" * len(memory)
     for frames in (9, 2):
         data = skeleton(frames, seed=frames)

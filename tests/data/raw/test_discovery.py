@@ -1,15 +1,20 @@
+"""Finding and reading raw files: names, zips, links, hostile members; the buffer they are read into."""
+
 from __future__ import annotations
 
 import os
 import socket
 import stat
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from smae.data.raw.discovery import ReadBuffer
 from smae.data.raw.ntu import NtuSource
-from smae.data.raw.source import MAX_BYTES, Inventory, Sample
+from smae.data.raw.recording import MAX_BYTES
+from smae.data.raw.source import Inventory, Sample
 from smae.errors import BadRecording, ConfigError, DataError
 from tests.data.raw_folder import files, names, write_folder, write_zip
 
@@ -155,6 +160,26 @@ def test_a_damaged_archive_stops_everything(tmp_path: Path) -> None:
         find(raw.parent)
 
 
-def test_a_missing_input_is_told(tmp_path: Path) -> None:
+def test_a_missing_input_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot list"):
         find(tmp_path / "nowhere")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
+def test_a_forked_child_has_a_buffer_of_its_own() -> None:
+    """Workers are forked from a server that has loaded the reader: sharing its memory, they would mix recordings."""
+    memory = ReadBuffer(100)
+    memory[:5] = b"mine!"
+    child = os.fork()
+    if child == 0:
+        memory[:5] = b"yours"
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert memory[:5] == b"mine!"
+
+
+def test_the_buffer_has_slack_behind_the_text() -> None:
+    memory = ReadBuffer(100)
+    assert memory.capacity == 100
+    assert len(memory) == 100 + ReadBuffer.SLACK

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from smae.data.raw.lists import ntu_missing
-from smae.data.raw.ntu_names import SampleName, parse_name
+from smae.data.raw.ntu import SampleName, ntu_missing, parse_name
 
 OFFICIAL = Path(__file__).resolve().parents[2] / "../shared/data/ntu"
 

@@ -1,1 +1,0 @@
-"""Functions that have not moved yet."""
