@@ -64,11 +64,11 @@ def command(modes: tuple[str, ...], sets: tuple[str, ...], **options: Any) -> No
       smae eval --protocol xsub --mode all --seeds 3
       smae eval --mode transfer --data pku.zarr --protocol xsub
     """
-    from smae.config import overrides
+    from smae.config import parse_sets
 
     if modes:
         options["modes"] = modes
-    run, evaluation = smae.evaluate(**options, settings=overrides(sets))
+    run, evaluation = smae.evaluate(**options, settings=parse_sets(sets))
     # Columns with the same value in every row are left out.
     epochs, seeds = (any(getattr(row, key) != plain for row in evaluation.rows) for key, plain in _PLAIN.items())
     columns = ["mode", "what", *["epoch"] * epochs, "top-1 %", *["95 % interval"] * seeds, "top-5 %"]

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from smae import interrupts
 from smae.atomic_io import write_atomic, write_json
-from smae.config import check, merge
+from smae.config import check
 from smae.data.raw.labels import class_names
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError
@@ -114,7 +114,7 @@ def evaluate(
         seeds: number of evaluations, with the run's seed and those that follow it.
         baselines: evaluate a random encoder and raw coordinates too.
         select: epochs scored beside the last one: ``best_val``, ``best_test``.
-        settings: nested settings that replace the run's: ``{"linear": {"epochs": 50}}``.
+        settings: merged over the run's, nested or dotted: ``{"linear.epochs": 50}``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
 
     Raises:
@@ -127,7 +127,7 @@ def evaluate(
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: expected 1 or more")
     if select:
-        settings = merge(settings or {}, {"selection": {"also": list(select)}})
+        settings = {**(settings or {}), "selection.also": list(select)}
     run, step = find_checkpoint(checkpoint)
     about = run.describe()
     store = data or about["store"]["path"]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from smae import interrupts, progress
 from smae.atomic_io import atomic_folder, check_output, read_json
-from smae.config import Section, check, merge
+from smae.config import Section, check, merge, nested
 from smae.data.loader.augment import Augment
 from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError, NonFiniteError
@@ -324,7 +324,7 @@ def load_trained(
     Raises:
         DataError: the checkpoint has another joint layout, or there is no usable one.
     """
-    config = build_config(merge(run.describe()["config"], settings or {}))
+    config = build_config(merge(run.describe()["config"], nested(settings or {})))
     objective = build_objective(config, layout)
     size = max_file_bytes(objective)
     if step is not None:
