@@ -37,7 +37,8 @@ def make_items(rows: Floats, plan: BatchPlan, *, item_format: ItemFormat, out: F
     if plan.noise is not None:
         seed, item = plan.noise.seed, np.ascontiguousarray(plan.noise.item)
         noise = (item_format.sigma, item, plan.noise.epoch, seed & _LOW32, seed >> 32)
-    _make(rows, *windows, *noise, _STREAMS[item_format.stream], item_format.origin, out)
+    arguments: list[Any] = [rows, *windows, *noise, _STREAMS[item_format.stream], item_format.origin, out]
+    _make(*arguments)
 
 
 @inlined

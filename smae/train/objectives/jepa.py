@@ -71,5 +71,5 @@ class SkeletonJEPA(Objective):
         momentum = self.config.momentum + (1 - self.config.momentum) * progress
         for own, current in zip(self.teacher.parameters(), self.encoder.parameters(), strict=True):
             own.lerp_(current, 1 - momentum)
-        for own, current in zip(self.teacher.buffers(), self.encoder.buffers(), strict=True):
-            own.copy_(current)
+        for kept, new in zip(self.teacher.buffers(), self.encoder.buffers(), strict=True):
+            kept.copy_(new)
