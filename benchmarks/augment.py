@@ -14,9 +14,17 @@ import torch
 from benchmarks import devices
 from benchmarks.harness import Case, Figure, Report, Row, machine, measure, present
 from benchmarks.picture import Bar, shares
-from smae.data.loader.assemble import Assemble, Fused, Gathered
-from smae.data.loader.augment import Augment, vary, windows
-from smae.data.loader.batch_plan import Floats, Plan, Stream, Style, origins
+from smae.data.loader.augment import (
+    Augment,
+    BatchPlan,
+    Floats,
+    ItemFormat,
+    Stream,
+    crop_windows,
+    draw_variation,
+    origin_joints,
+)
+from smae.data.loader.batch import Assembler, CpuAssembler, DeviceAssembler
 from smae.rng import Noise
 from smae.skeleton import NTU25
 from smae.testing.samples import bodies
@@ -38,7 +46,7 @@ class Bench:
 
     Attributes:
         items: bodies in a batch.
-        clips: bodies of 120 frames whose rows lie on the device, more than a cache holds.
+        clips: bodies of 120 frames with rows on the device, more than a cache holds.
         device: where.
         repeats: batches made in a round.
     """
@@ -54,23 +62,26 @@ class Bench:
         some = bodies(NTU25, items=min(self.clips, 64), frames=FRAMES).flatten(0, 1).numpy()
         return np.resize(some, (self.clips * FRAMES, len(NTU25), 3))
 
-    def plan(self, kind: str) -> Plan:
+    def plan(self, kind: str) -> BatchPlan:
         """Return a batch's plan, as training draws it."""
         number = np.random.default_rng(0).integers(0, self.clips, self.items)
         noise = Noise(0, 0, number)
-        variation = vary(noise, self.items, augment=Augment())
-        start, length = windows(np.full(self.items, FRAMES), variation.crop, augment=Augment())
+        variation = draw_variation(noise, self.items, augment=Augment())
+        start, length = crop_windows(np.full(self.items, FRAMES), variation.crop, augment=Augment())
         joint = np.tile(np.arange(len(NTU25)), (self.items, 1))
         keyed = noise if KINDS[kind][0] else None
-        return Plan(FRAMES * number + start, length, variation.space, joint, keyed)
+        return BatchPlan(FRAMES * number + start, length, variation.transform, joint, keyed)
 
-    def ways(self, kind: str) -> dict[str, Assemble]:
+    def ways(self, kind: str) -> dict[str, Assembler]:
         """Return what makes batches here, by name: torch in several passes, and one kernel."""
         sigma, stream = KINDS[kind]
-        style = Style(FRAMES, origins(NTU25, stream=stream), sigma=sigma, stream=stream)
+        item_format = ItemFormat(FRAMES, origin_joints(NTU25, stream=stream), sigma=sigma, stream=stream)
         if self.device.type == "cuda":
-            return {way: Gathered(style, device=self.device, triton=way == "triton") for way in ("torch", "triton")}
-        return {"torch": Gathered(style, device=self.device), "numba": Fused(style)}
+            return {
+                way: DeviceAssembler(item_format, device=self.device, triton=way == "triton")
+                for way in ("torch", "triton")
+            }
+        return {"torch": DeviceAssembler(item_format, device=self.device), "numba": CpuAssembler(item_format)}
 
     def cases(self) -> list[Case]:
         """Return everything that is timed."""
@@ -85,7 +96,7 @@ class Bench:
         moved = 2**33 if self.device.type == "cuda" else 2**28
         return [*made, Case(COPY, devices.copies(moved, device=self.device), 0, moved)]
 
-    def _repeat(self, assemble: Assemble, plan: Plan) -> None:
+    def _repeat(self, assemble: Assembler, plan: BatchPlan) -> None:
         for _ in range(self.repeats):
             assemble(self.rows, plan)
         devices.finish(self.device)

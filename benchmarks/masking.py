@@ -15,8 +15,8 @@ from benchmarks import devices
 from benchmarks.harness import Case, Figure, Report, Row, machine, measure, present
 from benchmarks.naive import masking as naive
 from benchmarks.picture import Bar, shares
-from smae.models.masking import maskings
-from smae.models.tokens import Grid, gather, patchify
+from smae.models.masking import mask_tokens, maskings
+from smae.models.tokens import Grid, patchify
 from smae.rng import Noise
 from smae.skeleton import NTU25
 from smae.testing.samples import bodies
@@ -86,9 +86,7 @@ class Bench:
         noise = Noise(0, 0, number, number % 2)
 
         def run() -> tuple[Tensor, Tensor]:
-            mask = masking(self.tokens, noise)
-            assert mask.restore is not None
-            visible = mask.visible if mask.visible is not None else gather(self.tokens, mask.keep)
+            mask, visible = mask_tokens(masking, self.tokens, noise)
             return visible, mask.keep
 
         return run

@@ -155,10 +155,10 @@ def _cores() -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    from smae.data.loader.memory import free_memory, in_words
+    from smae.data.loader.row_cache import format_bytes, free_memory
 
     free = free_memory()
-    yield _finding("memory", free >= _TIGHT, f"{in_words(free)} free", "close other programs")
+    yield _finding("memory", free >= _TIGHT, f"{format_bytes(free)} free", "close other programs")
 
 
 def _disk(folder: Path) -> Iterator[Finding]:

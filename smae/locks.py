@@ -26,8 +26,8 @@ def locked(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed while still held, so that a process that has just opened it sees another file under the name, or
-        # none. A file that stays is harmless: the next writer takes it over.
+        # Removed while still held, so that a process that has just opened it sees another file
+        # under the name, or none. A file that stays is harmless: the next writer takes it over.
         with suppress(OSError):
             path.unlink()
         os.close(handle)

@@ -1,8 +1,8 @@
 """Counter-based random numbers: every draw is a pure function of (seed, stream, epoch, clip, body, element).
 
-Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011). The same integer
-arithmetic runs on NumPy arrays and on torch tensors of any device, so a clip gets the same crop, rotation and mask
-whoever computes it, in whatever order, in a batch of any size.
+Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+The same integer arithmetic runs on NumPy arrays and on torch tensors of any device, so a clip gets
+the same crop, rotation and mask on any machine, in any order, in a batch of any size.
 """
 
 from __future__ import annotations
@@ -26,14 +26,12 @@ def philox(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[An
     a, b, c, d = counter
     low, high = key
     for _ in range(10):
-        # Products of two 32-bit words wrap in int64, but the bits are right; the masks undo the sign extension.
+        # Products of two 32-bit words wrap in int64, but their bits are right; the masks undo the
+        # sign extension.
         left, right = a * _MULTIPLIERS[0], c * _MULTIPLIERS[1]
-        a, b, c, d = (
-            ((right >> 32) & _LOW32) ^ b ^ low,
-            right & _LOW32,
-            ((left >> 32) & _LOW32) ^ d ^ high,
-            left & _LOW32,
-        )
+        high_left, low_left = (left >> 32) & _LOW32, left & _LOW32
+        high_right, low_right = (right >> 32) & _LOW32, right & _LOW32
+        a, b, c, d = high_right ^ b ^ low, low_right, high_left ^ d ^ high, low_left
         low, high = (low + _WEYL[0]) & _LOW32, (high + _WEYL[1]) & _LOW32
     return a, b, c, d
 
@@ -63,7 +61,7 @@ class Noise:
         """Return float32 [N, count], uniform on [0, 1) in steps of 2**-24.
 
         Args:
-            stream: names what the numbers are for (``"mask"``, ``"crop"``, ...); other names, other numbers.
+            stream: name of their use (``"mask"``, ``"crop"``, ...); other names, other numbers.
             count: how many numbers per item.
         """
         blocks = -(-count // 4)

@@ -1,4 +1,4 @@
-"""What tests/test_kernels.py runs: compile all Triton kernels for a GPU that need not be here."""
+"""What tests/test_jit.py runs: compile all Triton kernels for a GPU that need not be here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from smae.data.loader import batch_triton as items_triton
 from smae.models import masking_kernels as masking
 
 LISTS = {
-    **dict.fromkeys(("item_ptr", "keep_ptr", "hide_ptr", "restore_ptr"), "*i64"),
+    **dict.fromkeys(("item_ptr", "lists_ptr"), "*i64"),
     "seed": "i64",
     "tokens_ptr": "*fp32",
     "visible_ptr": "*fp32",
@@ -24,10 +24,8 @@ ITEMS = {
     "seed": "i64",
     "sigma": "fp32",
 }
-STREAM = 0xDEADBEEF
-"""A stream's code is up to 2**32 - 1, more than a signed word holds."""
-SHAPES = {"stream": STREAM, "BLOCK": 1024, "VALUES": 12}
-TABLE = {"VALUES": 12, "TIMES": 32, "JOINTS": 32, "joint_stream": STREAM}
+SHAPES = {"BLOCK": 1024, "VALUES": 12}
+TABLE = {"VALUES": 12, "TIMES": 32, "JOINTS": 32}
 
 
 def compile_for_hopper(kernel: Any, types: dict[str, str], constants: dict[str, Any]) -> None:
@@ -39,11 +37,11 @@ def compile_for_hopper(kernel: Any, types: dict[str, str], constants: dict[str, 
 
 
 if __name__ == "__main__":
-    compile_for_hopper(masking._flat, LISTS, {**SHAPES, "TUBES": False})
-    compile_for_hopper(masking._flat, LISTS, {**SHAPES, "TUBES": True})
-    compile_for_hopper(masking._motion_aware, {**LISTS, "tau_bits": "i64"}, SHAPES)
-    compile_for_hopper(masking._product, LISTS, {**TABLE, "time_stream": STREAM})
-    compile_for_hopper(masking._body_part, {**LISTS, "part_ptr": "*i32"}, {**TABLE, "part_stream": STREAM})
+    for motion, tubes in ((False, False), (False, True), (True, False)):
+        constants = {**SHAPES, "MOTION": motion, "TUBES": tubes}
+        compile_for_hopper(masking._by_score, {**LISTS, "tau_bits": "i64"}, constants)
+    compile_for_hopper(masking._spatial_temporal, LISTS, TABLE)
+    compile_for_hopper(masking._body_part, {**LISTS, "part_ptr": "*i32"}, TABLE)
     for noise, difference, motion in product((False, True), repeat=3):
-        style = {"STREAM": STREAM, "NOISE": noise, "DIFFERENCE": difference, "MOTION": motion, "TIMES": 8, "WIDTH": 128}
+        style = {"NOISE": noise, "DIFFERENCE": difference, "MOTION": motion, "TIMES": 8, "WIDTH": 128}
         compile_for_hopper(items_triton._items, ITEMS, style)

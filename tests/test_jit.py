@@ -1,15 +1,19 @@
-"""The kernel cache: filled once, loaded later, healed when damaged, done without when unusable."""
+"""The kernel cache (filled once, loaded later, healed when damaged, skipped when unusable), and when Triton is used."""
 
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from smae import jit
+from smae.errors import EnvironmentFault
+
+ROOT = Path(__file__).resolve().parents[1]
 KERNEL = """
 from smae.jit import njit
 
@@ -67,3 +71,37 @@ def test_a_folder_that_others_can_write_is_not_trusted(tmp_path: Path) -> None:
 def test_a_read_only_cache_folder_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir(mode=0o500)
     assert hits(tmp_path, tmp_path / "cache") == 0
+
+
+def use_triton(choice: jit.KernelChoice, *, on_gpu: bool, fits: bool = True) -> bool:
+    return jit.use_triton(choice, on_gpu=on_gpu, setting="masking.kernel", fits=fits)
+
+
+def test_a_kernel_is_taken_on_a_gpu_alone_unless_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jit, "find_spec", lambda name: name)
+    assert [use_triton("auto", on_gpu=on_gpu) for on_gpu in (False, True)] == [False, True]
+    assert [use_triton("torch", on_gpu=on_gpu) for on_gpu in (False, True)] == [False, False]
+    assert not use_triton("auto", on_gpu=True, fits=False)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert use_triton("triton", on_gpu=True)
+    with pytest.raises(EnvironmentFault, match=r"masking\.kernel=triton needs a GPU"):
+        use_triton("triton", on_gpu=False)
+    monkeypatch.setattr(jit, "find_spec", lambda name: None)
+    assert not use_triton("auto", on_gpu=True)
+    with pytest.raises(EnvironmentFault, match=r"needs Triton \(pip install"):
+        use_triton("triton", on_gpu=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="Triton's assembler for this processor may not be there")
+def test_every_kernel_compiles_to_machine_code(tmp_path: Path) -> None:
+    pytest.importorskip("triton", reason="Triton is not installed: pip install 'smae[triton]'")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(Path(__file__).with_name("compile_program.py"))]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    sizes = [line.split() for line in done.stdout.splitlines()]
+    maskings = {"_by_score", "_spatial_temporal", "_body_part"}
+    assert {name for name, _ in sizes} == maskings | {"_items"}
+    assert all(int(size) > 1000 for _, size in sizes)

@@ -32,7 +32,6 @@ FLOORS = {
     "smae.registry": 1,
     "smae.errors": 1,
     "smae.rng": 1,
-    "smae.kernels": 1,
     "smae.locks": 1,
     "smae.interrupts": 1,
     "smae.progress": 1,

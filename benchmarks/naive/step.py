@@ -17,7 +17,7 @@ class Attention(nn.Module):
         self.heads = heads
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
-        self.out = nn.Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         items, tokens, dim = x.shape
@@ -26,7 +26,7 @@ class Attention(nn.Module):
         k, v = pair[0], pair[1]
         weights = (q @ k.transpose(-2, -1)) * (dim // self.heads) ** -0.5
         weights = weights.softmax(dim=-1)
-        return self.out((weights @ v).transpose(1, 2).reshape(items, tokens, dim))
+        return self.proj((weights @ v).transpose(1, 2).reshape(items, tokens, dim))
 
 
 class Block(nn.Module):
@@ -42,7 +42,7 @@ class Block(nn.Module):
         return x + self.mlp(self.norm_mlp(x))
 
 
-class Places(nn.Module):
+class PositionEmbedding(nn.Module):
     def __init__(self, times: int, joints: int, dim: int) -> None:
         super().__init__()
         self.time = nn.Parameter(torch.zeros(times, dim))
@@ -71,32 +71,32 @@ class NaiveMAE(nn.Module):
         self.patch, self.kept = patch, round(keep * (frames // patch) * joints)
         self.encoder, self.decoder = nn.Module(), nn.Module()
         for part, blocks in ((self.encoder, depth), (self.decoder, decoder_depth)):
-            part.places = Places(frames // patch, joints, dim)
+            part.pos_embed = PositionEmbedding(frames // patch, joints, dim)
             part.blocks = nn.ModuleList(Block(dim, heads) for _ in range(blocks))
             part.norm = nn.LayerNorm(dim)
         self.encoder.embed = nn.Linear(3 * patch, dim)
-        self.decoder.enter = nn.Linear(dim, dim)
-        self.decoder.unknown = nn.Parameter(torch.zeros(dim))
-        self.decoder.predict = nn.Linear(dim, 3 * patch)
+        self.decoder.embed = nn.Linear(dim, dim)
+        self.decoder.mask_token = nn.Parameter(torch.zeros(dim))
+        self.decoder.head = nn.Linear(dim, 3 * patch)
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return the loss; ``noise`` [2 B, L] decides which tokens stay, fresh if left out."""
         clips, bodies, frames, joints, axes = x.shape
         x = x.reshape(clips * bodies, frames // self.patch, self.patch, joints, axes)
         tokens = x.permute(0, 1, 3, 2, 4).reshape(len(x), -1, self.patch * axes)
-        features = self.encoder.embed(tokens) + self.encoder.places()
+        features = self.encoder.embed(tokens) + self.encoder.pos_embed()
         features, mask, restore = self.random_masking(features, noise)
         for block in self.encoder.blocks:
             features = block(features)
-        features = self.decoder.enter(self.encoder.norm(features))
+        features = self.decoder.embed(self.encoder.norm(features))
 
-        unknown = self.decoder.unknown.expand(len(x), tokens.shape[1] - self.kept, -1)
-        features = torch.cat([features, unknown], dim=1)
+        mask_tokens = self.decoder.mask_token.expand(len(x), tokens.shape[1] - self.kept, -1)
+        features = torch.cat([features, mask_tokens], dim=1)
         features = torch.gather(features, 1, restore.unsqueeze(-1).repeat(1, 1, features.shape[2]))
-        features = features + self.decoder.places()
+        features = features + self.decoder.pos_embed()
         for block in self.decoder.blocks:
             features = block(features)
-        predicted = self.decoder.predict(self.decoder.norm(features))
+        predicted = self.decoder.head(self.decoder.norm(features))
 
         mean, variance = tokens.mean(dim=-1, keepdim=True), tokens.var(dim=-1, keepdim=True)
         target = (tokens - mean) / (variance + 1e-6) ** 0.5

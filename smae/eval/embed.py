@@ -105,7 +105,7 @@ def _write_features(features: Features, store: Store, to: Path, origin: dict[str
         return
     import zarr
 
-    attributes = {"classes": list(store.classes), **origin}
+    attributes: dict[str, Any] = {"classes": list(store.classes), **origin}
     padded = np.char.encode(names, "ascii")
     width = padded.dtype.itemsize
     with atomic_folder(to) as partial:

@@ -292,7 +292,7 @@ def _write_head(run: Run, config: RunConfig, store: Store, result: Evaluation, *
     scores, origin = result.scores[mode], store.attributes.origin
     assert scores.model is not None, "these probes train a classifier"
     known = {key: origin[key] for key in ("source", "strict", "max_range", "frames") if key in origin}
-    head = {"kind": PROBE_SECTIONS[mode], "classes": store.classes, "names": class_names(store)}
+    head: dict[str, Any] = {"kind": PROBE_SECTIONS[mode], "classes": store.classes, "names": class_names(store)}
     if mode == "linear":
         head["pool"] = config.linear.pool
     else:

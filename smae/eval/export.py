@@ -26,7 +26,6 @@ from smae.data.loader.augment import Augment
 from smae.data.raw.recording import MAX_RANGE
 from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError, NonFiniteError
-from smae.eval.features import Pool
 from smae.eval.model_card import model_card
 from smae.eval.probes.finetune import Classifier
 from smae.eval.probes.linear import LinearClassifier
@@ -42,13 +41,13 @@ from smae.train.checkpoint import (
     max_file_bytes,
     non_finite,
 )
-from smae.train.config import RunConfig, build_config, plugin_config
+from smae.train.config import Pool, RunConfig, build_config, plugin_config
 from smae.train.objectives import Objective
 from smae.train.run_folder import Run, find_checkpoint
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 _REMEDY = "write it again with smae export-encoder (a head: smae eval)"
 _FILES = {"model.safetensors", "config.json", "README.md"}
 
@@ -173,7 +172,8 @@ def read_weights(folder: Path) -> LoadedEncoder:
     values = read_json(folder / "config.json", what="weights", remedy=_REMEDY)
     if values.get("version") != VERSION:
         raise DataError(
-            f"{folder}: weights format {values.get('version')!r}, this smae reads {VERSION}: use the one it came from"
+            f"{folder}: weights format {values.get('version')!r}, this smae reads {VERSION}: "
+            "export again, or use the smae that wrote it"
         )
     try:
         config = check(EncoderConfig, values, where="")

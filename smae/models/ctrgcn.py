@@ -1,9 +1,10 @@
-"""CTR-GCN as an encoder of masked clips: joints mix along graphs that every clip refines, frames with their neighbours.
+"""CTR-GCN as an encoder of masked clips: graph convolution whose graphs are refined for every clip.
 
-After Chen, Zhang, Yuan, Li, Deng and Hu, "Channel-wise Topology Refinement Graph Convolution for Skeleton-Based Action
-Recognition" (2021). Where it stands for an encoder of visible tokens, the choices are this project's: frames are halved
-between stages, so that what comes out are tokens of one joint over a few frames; a hidden joint is a learned vector in
-its place (the graphs are over all joints); a few channels share a graph (``share=1``: as published).
+After Chen, Zhang, Yuan, Li, Deng and Hu, "Channel-wise Topology Refinement Graph Convolution for
+Skeleton-Based Action Recognition" (2021). To make it an encoder of visible tokens, this project
+chose: frames are halved between stages, so that features are those of one joint over a few frames;
+a hidden joint is a learned vector (the graphs are over all joints); a few channels share a graph
+(``share=1``: as published).
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from torch.nn.functional import pad
 from smae.config import PluginConfig
 from smae.errors import ConfigError
 from smae.models.encoders import Encoder
-from smae.models.mask import Mask
-from smae.models.tokens import Grid, gather, patchify
-from smae.models.transformer import DropPath, Places
+from smae.models.masking import Mask
+from smae.models.tokens import Grid, gather
+from smae.models.transformer import DropPath, PositionEmbedding
 from smae.skeleton import Layout
 
 STAGES = 3
 RELATIONS = 8
-"""Numbers that tell how one joint stands to another, from which a channel's graph is refined."""
-SPREADS = (1, 2)
-"""Frames between neighbours in the two convolutions over time."""
-REACH = 2
+"""Numbers that describe how two joints are related, from which a channel's graph is refined."""
+DILATIONS = (1, 2)
+"""Of the two convolutions over time, in frames."""
+RADIUS = 2
 """Neighbours on either side in a convolution over time."""
 
 
-class GraphConvolution(Encoder):
+class CTRGCN(Encoder):
     """Input map, then three stages of blocks, each twice as wide as the one before."""
 
     class Config(PluginConfig):
@@ -48,42 +49,42 @@ class GraphConvolution(Encoder):
         super().__init__()
         self.grid = Grid.cut(frames, joints=len(layout), patch=config.patch)
         self.dim, self.depth = config.dim, STAGES * config.depth
-        if config.dim // 4 % config.share:
+        width = config.dim // 4
+        if width % config.share:
             raise ConfigError(
-                f"encoder.share={config.share} does not divide the first stage's width, {config.dim // 4} "
+                f"encoder.share={config.share} does not divide the first stage's width, {width} "
                 f"(encoder.dim / 4): choose 1, 2 or 4"
             )
-        width = config.dim // 4
-        self.enter = nn.Sequential(nn.Linear(self.grid.channels, width), Norm(width))
-        self.unknown = nn.Parameter(torch.empty(width))
-        nn.init.trunc_normal_(self.unknown, std=0.02)
-        self.places = Places(self.grid.times, self.grid.joints, width)
+        self.embed = nn.Sequential(nn.Linear(self.grid.channels, width), BatchNorm(width))
+        self.mask_token = nn.Parameter(torch.empty(width))
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+        self.pos_embed = PositionEmbedding(self.grid.times, self.grid.joints, width)
         graphs, halvings = bone_graphs(layout), config.patch.bit_length() - 1
-        self.blocks = nn.ModuleList()
+        self.blocks, inputs = nn.ModuleList(), width
         for number in range(self.depth):
-            stage, place = divmod(number, config.depth)
-            outside = config.dim // 4 * 2**stage
-            stride = 2 if place == 0 and stage >= STAGES - halvings else 1
+            stage, first = number // config.depth, number % config.depth == 0
+            outputs = width * 2**stage
+            # Time is halved by the first block of each of the last stages.
+            stride = 2 if first and stage >= STAGES - halvings else 1
             drop = config.drop_path * number / (self.depth - 1)
             self.blocks.append(
-                GraphBlock(width, outside, graphs=graphs, share=config.share, stride=stride, drop_path=drop)
+                GraphBlock(inputs, outputs, graphs=graphs, share=config.share, stride=stride, drop_path=drop)
             )
-            width = outside
+            inputs = outputs
 
     def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
-        """Return features [N, K, D] of joints x [N, T, V, C]: all tokens, or those a mask keeps.
+        """Return features [N, K, D]; see ``Encoder.forward``.
 
-        What a mask hides enters nothing, no mean of a batch either.
+        Hidden joints enter no BatchNorm statistics of the input map.
         """
-        grid, tokens, n = self.grid, patchify(x, self.grid), len(x)
-        if mask is None:
-            known = self.enter(tokens.view(n, grid.tokens, grid.patch, grid.channels))
-        else:
-            seen = self.enter(gather(tokens, mask.keep).view(n, -1, grid.patch, grid.channels))
-            known = self.unknown.to(seen.dtype).expand(n, grid.tokens, grid.patch, -1)
-            known = known.scatter(1, mask.keep[..., None, None].expand_as(seen), seen)
-        known = known + self.places()[:, None]
-        y = known.view(n, grid.times, grid.joints, grid.patch, -1).transpose(2, 3).flatten(1, 2)  # [N, T, V, D / 4]
+        grid, n = self.grid, len(x)
+        tokens = self.embed(self.visible_tokens(x, mask).view(n, -1, grid.patch, grid.channels))
+        if mask is not None:
+            seen = tokens
+            tokens = self.mask_token.to(seen.dtype).expand(n, grid.tokens, grid.patch, -1)
+            tokens = tokens.scatter(1, mask.keep[..., None, None].expand_as(seen), seen)
+        tokens = tokens + self.pos_embed()[:, None]
+        y = tokens.view(n, grid.times, grid.joints, grid.patch, -1).transpose(2, 3).flatten(1, 2)  # [N, T, V, D / 4]
         for block in self.blocks:
             y = block(y)
         features = y.flatten(1, 2)
@@ -94,7 +95,7 @@ class GraphConvolution(Encoder):
         return int(parameter.split(".")[1]) + 1 if parameter.startswith("blocks.") else 0
 
 
-class Norm(nn.BatchNorm1d):
+class BatchNorm(nn.BatchNorm1d):
     """BatchNorm of the last axis."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,79 +104,83 @@ class Norm(nn.BatchNorm1d):
 
 
 class GraphBlock(nn.Module):
-    """Along the graphs, BatchNorm, shortcut, ReLU; then over time, BatchNorm, shortcut from the beginning, ReLU.
+    """Graph convolution, BatchNorm, shortcut, ReLU; temporal convolution, BatchNorm, shortcut, ReLU.
 
-    Three graphs begin as the bones have it: a joint itself, its parent, its children. Channel c mixes joints by
-    A_c[v, u] = A[v, u] + alpha sum over r of w[r, c] tanh(q_r[v] - k_r[u]), q and k linear maps of the mean over time
-    (the paper's equations 3 to 5); ``share`` channels have one. Over time four branches, a quarter of the channels
-    each: a convolution over 5 frames, one over 5 of every second frame, a maximum over 3, the frame itself.
+    Three graphs begin as the skeleton's: a joint itself, its parent, its children. Channel c mixes
+    joints by A_c[v, u] = A[v, u] + alpha sum over r of w[r, c] tanh(q_r[v] - k_r[u]), q and k linear
+    maps of the mean over time (the paper's equations 3 to 5); ``share`` channels share one A_c. Over
+    time there are four branches, a quarter of the channels each: a convolution over 5 frames, one
+    over 5 of every second frame, a maximum over 3, the frame itself.
     """
 
-    def __init__(self, inside: int, outside: int, *, graphs: Tensor, share: int, stride: int, drop_path: float) -> None:
+    def __init__(self, inputs: int, outputs: int, *, graphs: Tensor, share: int, stride: int, drop_path: float) -> None:
         super().__init__()
-        kinds, groups, part = len(graphs), outside // share, outside // 4
-        self.kinds, self.groups, self.stride = kinds, groups, stride
+        self.kinds, self.groups, self.stride = len(graphs), outputs // share, stride
         self.graph = nn.Parameter(graphs.clone())
-        self.query_key = nn.Linear(inside, 2 * kinds * RELATIONS)
-        self.refine = nn.Parameter(torch.empty(kinds, RELATIONS, groups))
+        self.query_key = nn.Linear(inputs, 2 * self.kinds * RELATIONS)
+        self.refine = nn.Parameter(torch.empty(self.kinds, RELATIONS, self.groups))
         nn.init.normal_(self.refine, std=RELATIONS**-0.5)
         self.alpha = nn.Parameter(torch.zeros(()))
-        self.value, self.norm_graph = nn.Linear(inside, kinds * outside), Norm(outside)
-        self.split = nn.Sequential(nn.Linear(outside, outside), Norm(outside))
-        self.over = nn.ModuleList(nn.Linear((2 * REACH + 1) * part, part) for _ in SPREADS)
-        self.norm_time = Norm(outside)
-        self.short, self.around = shortcut(inside, outside), shortcut(inside, outside)
+        self.value, self.norm_graph = nn.Linear(inputs, self.kinds * outputs), BatchNorm(outputs)
+        self.split = nn.Sequential(nn.Linear(outputs, outputs), BatchNorm(outputs))
+        branch = outputs // 4
+        self.temporal = nn.ModuleList(nn.Linear((2 * RADIUS + 1) * branch, branch) for _ in DILATIONS)
+        self.norm_time = BatchNorm(outputs)
+        self.graph_shortcut, self.shortcut = shortcut(inputs, outputs), shortcut(inputs, outputs)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [N, T / stride, V, outside] of x [N, T, V, inside]."""
-        y = torch.relu(self.drop_path(self.norm_graph(self.along_bones(x))) + self.short(x))
-        y = self.drop_path(self.norm_time(self.over_time(y)))
-        return torch.relu(y + self.around(x[:, :: self.stride]))
+        """Return [N, T / stride, V, outputs] of x [N, T, V, inputs]."""
+        y = torch.relu(self.drop_path(self.norm_graph(self.graph_conv(x))) + self.graph_shortcut(x))
+        y = self.drop_path(self.norm_time(self.temporal_conv(y)))
+        return torch.relu(y + self.shortcut(x[:, :: self.stride]))
 
-    def along_bones(self, x: Tensor) -> Tensor:
-        """Return [N, T, V, outside]: values of the three kinds of neighbours, mixed by each group's graphs."""
+    def graph_conv(self, x: Tensor) -> Tensor:
+        """Return [N, T, V, outputs]: values of the three kinds of neighbours, mixed by each group's graphs."""
         n, times, joints, _ = x.shape
-        one, other = self.query_key(x.mean(1)).view(n, joints, 2, self.kinds, RELATIONS).unbind(2)
-        relation = (one[:, :, None] - other[:, None]).tanh()  # [N, V, V, kinds, relations]
-        graph = torch.einsum("nvukr,krg->ngvku", relation, self.alpha * self.refine) + self.graph.transpose(0, 1)
+        query, key = self.query_key(x.mean(1)).view(n, joints, 2, self.kinds, RELATIONS).unbind(2)
+        relation = (query[:, :, None] - key[:, None]).tanh()  # [N, V, V, kinds, relations]
+        refined = torch.einsum("nvukr,krg->ngvku", relation, self.alpha * self.refine)
+        graph = refined + self.graph.transpose(0, 1)
         value = self.value(x).view(n, times, joints, self.kinds, self.groups, -1).permute(0, 4, 3, 2, 1, 5)
         # One product a group: the sum over kinds is part of it.
         mixed: Tensor = graph.flatten(3) @ value.reshape(n, self.groups, self.kinds * joints, -1)
         mixed = mixed.view(n, self.groups, joints, times, -1)
         return mixed.permute(0, 3, 2, 1, 4).reshape(n, times, joints, -1)
 
-    def over_time(self, x: Tensor) -> Tensor:
-        """Return [N, T / stride, V, outside]: four branches side by side."""
+    def temporal_conv(self, x: Tensor) -> Tensor:
+        """Return [N, T / stride, V, outputs]: four branches side by side."""
         *parts, most, same = self.split(x).chunk(4, -1)
-        spread = [
-            over(neighbours(part.relu(), reach=REACH, spread=step, stride=self.stride))
-            for over, part, step in zip(self.over, parts, SPREADS, strict=True)
+        convolved = [
+            linear(unfold(part.relu(), radius=RADIUS, dilation=dilation, stride=self.stride))
+            for linear, part, dilation in zip(self.temporal, parts, DILATIONS, strict=True)
         ]
-        # What BatchNorm and ReLU leave is at least 0: zeros beyond the ends never win.
-        near = neighbours(most.relu(), reach=1, spread=1, stride=self.stride)
+        # After ReLU all is at least 0, so the zeros beyond the ends never are the maximum.
+        near = unfold(most.relu(), radius=1, dilation=1, stride=self.stride)
         most = torch.stack(near.chunk(3, -1)).amax(0)
-        return torch.cat([*spread, most, same[:, :: self.stride]], -1)
+        return torch.cat([*convolved, most, same[:, :: self.stride]], -1)
 
 
-def shortcut(inside: int, outside: int) -> nn.Module:
-    """Return x itself, or, where widths differ, a linear map and BatchNorm."""
-    return nn.Identity() if inside == outside else nn.Sequential(nn.Linear(inside, outside), Norm(outside))
+def shortcut(inputs: int, outputs: int) -> nn.Module:
+    """Return the identity, or, where widths differ, a linear map and BatchNorm."""
+    if inputs == outputs:
+        return nn.Identity()
+    return nn.Sequential(nn.Linear(inputs, outputs), BatchNorm(outputs))
 
 
-def neighbours(x: Tensor, *, reach: int, spread: int, stride: int) -> Tensor:
-    """Return [N, T / stride, V, (2 reach + 1) D]: with every ``stride``-th frame of x [N, T, V, D] those around it.
+def unfold(x: Tensor, *, radius: int, dilation: int, stride: int) -> Tensor:
+    """Return [N, T / stride, V, (2 radius + 1) D]: the window of every ``stride``-th frame of x [N, T, V, D].
 
-    Neighbours stand ``spread`` frames apart, from the earliest to the latest; beyond the ends are zeros.
+    A window holds frames ``dilation`` apart, from the earliest to the latest; beyond the ends are zeros.
     """
-    far = reach * spread
+    far = radius * dilation
     padded = pad(x, (0, 0, 0, 0, far, far))
-    starts = range(0, 2 * far + 1, spread)
+    starts = range(0, 2 * far + 1, dilation)
     return torch.cat([padded[:, start : start + x.shape[1] : stride] for start in starts], -1)
 
 
 def bone_graphs(layout: Layout) -> Tensor:
-    """Return [3, V, V]: from each joint to itself, to its parent, to its children, rows that add up to 1 or 0."""
+    """Return [3, V, V]: each joint to itself, its parent, its children; rows add up to 1 or 0."""
     graphs = torch.zeros(3, len(layout), len(layout))
     graphs[0] = torch.eye(len(layout))
     for child, parent in layout.bones:

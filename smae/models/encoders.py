@@ -1,4 +1,4 @@
-"""Encoders: joints of the visible tokens in, features out."""
+"""Encoders: joints or visible tokens in, features out."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from smae.config import PluginConfig
-from smae.models.mask import Mask, visible_tokens
-from smae.models.tokens import Grid, patchify
-from smae.models.transformer import Block, Places, init_weights
+from smae.models.masking import Mask
+from smae.models.tokens import Grid, gather, patchify
+from smae.models.transformer import Block, PositionEmbedding, init_weights
 from smae.registry import Registry
 from smae.skeleton import Layout
 
@@ -38,26 +38,38 @@ class Encoder(nn.Module):
     depth: int
 
     def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
-        """Return features [N, K, D] of joints x [N, T, V, C]: all tokens, or those a mask keeps."""
+        """Return features [N, K, D] of all tokens, or of those a mask keeps.
+
+        Args:
+            x: joints [N, T, V, C], or, with a mask, its visible tokens [N, K, P].
+            mask: which tokens are visible; None for all.
+        """
         raise TypeError(f"{type(self).__name__} must define forward(x, mask)")
 
     def layer_of(self, parameter: str) -> int:
-        """Return the depth of a parameter, by name: 0 for the embedding, up to ``depth`` for the last block."""
+        """Return a parameter's depth by its name: 0 for the embedding, ``depth`` for the last block."""
         raise TypeError(f"{type(self).__name__} must define layer_of(parameter)")
+
+    def visible_tokens(self, x: Tensor, mask: Mask | None) -> Tensor:
+        """Return tokens [N, K, P]: ``x`` itself, or those of joints x that are visible."""
+        if x.ndim == 3:
+            return x
+        tokens = patchify(x, self.grid)
+        return tokens if mask is None else gather(tokens, mask.keep)
 
 
 encoders: Registry[EncoderClass] = Registry(
     "encoder",
     {
         "vit": "smae.models.encoders:VisionTransformer",
-        "sttformer": "smae.models.sttformer:TuplesTransformer",
-        "ctrgcn": "smae.models.ctrgcn:GraphConvolution",
+        "sttformer": "smae.models.sttformer:STTFormer",
+        "ctrgcn": "smae.models.ctrgcn:CTRGCN",
     },
 )
 
 
 class VisionTransformer(Encoder):
-    """Plain pre-LN ViT over (time patch, joint) tokens, no class token, separable positions (after MAMP)."""
+    """Plain pre-LN ViT over (time patch, joint) tokens; no class token, separable positions (MAMP)."""
 
     class Config(PluginConfig):
         """Size of the encoder."""
@@ -74,7 +86,7 @@ class VisionTransformer(Encoder):
         self.grid = Grid.cut(frames, joints=len(layout), patch=config.patch)
         self.dim, self.depth = config.dim, config.depth
         self.embed = nn.Linear(self.grid.values, config.dim)
-        self.places = Places(self.grid.times, self.grid.joints, config.dim)
+        self.pos_embed = PositionEmbedding(self.grid.times, self.grid.joints, config.dim)
         steps = max(1, config.depth - 1)
         self.blocks = nn.ModuleList(
             Block(config.dim, config.heads, mlp=config.mlp, drop_path=config.drop_path * i / steps)
@@ -84,12 +96,11 @@ class VisionTransformer(Encoder):
         self.apply(init_weights)
 
     def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
-        """Return features [N, K, D] of joints x [N, T, V, C]: all tokens, or those a mask keeps."""
-        places = self.places()
-        if mask is None:
-            features = self.embed(patchify(x, self.grid)) + places
-        else:
-            features = self.embed(visible_tokens(x, mask, self.grid)) + embedding(mask.keep, places)
+        """Return features [N, K, D]; see ``Encoder.forward``."""
+        positions = self.pos_embed()
+        if mask is not None:
+            positions = embedding(mask.keep, positions)
+        features = self.embed(self.visible_tokens(x, mask)) + positions
         for block in self.blocks:
             features = block(features)
         return self.norm(features)  # type: ignore[no-any-return]

@@ -1,107 +1,211 @@
-"""Which tokens the encoder sees: every masking turns noise into kept and hidden token indices.
+"""Masking: which tokens the encoder sees, drawn from counter-based noise.
 
-Polarity: ``keep`` holds what is visible, ``hide`` what must be reconstructed. Ratios in settings are of what is *kept*.
+``keep`` holds the visible tokens, ``hide`` those to be predicted. Settings give the share that is
+*kept*.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from smae.config import PluginConfig
 from smae.errors import ConfigError
-from smae.kernels import Choice, wanted
-from smae.models.mask import Mask, kept_count, mask_from_kept, mask_from_scores
-from smae.models.tokens import Grid, patchify
+from smae.jit import KernelChoice, use_triton
+from smae.models.tokens import Grid, gather
 from smae.registry import Registry
 from smae.rng import Noise
 from smae.skeleton import Layout
 
-__all__ = ["Mask", "Masking", "kept_count", "mask_from_kept", "mask_from_scores", "mask_of", "maskings"]
+MAX_KERNEL_TOKENS = 8192
+"""Tokens of a clip that one program of a Triton kernel can hold."""
+
+
+KernelOutput = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+class Mask:
+    """Token indices of a batch; each row of ``keep`` and ``hide`` ascends.
+
+    Attributes:
+        keep: int64 [N, K], visible tokens.
+        hide: int64 [N, L - K], hidden tokens; fewer where only some of them are to be predicted.
+        restore: int64 [N, L], index of each token in ``cat(keep, hide)``: MAE's ``ids_restore``.
+    """
+
+    def __init__(self, keep: Tensor, hide: Tensor, restore: Tensor | None = None) -> None:
+        if restore is None:
+            restore = torch.cat([keep, hide], 1).argsort(1)
+        self.keep, self.hide, self.restore = keep, hide, restore
+
+    @property
+    def hidden(self) -> Tensor:
+        """Bool [N, L], true where a token is hidden."""
+        return torch.ones_like(self.restore, dtype=torch.bool).scatter_(1, self.keep, False)
+
+    def subsample_hidden(self, scores: Tensor, count: int) -> Mask:
+        """Return the mask with only the ``count`` hidden tokens of lowest scores [N, L - K]."""
+        picked = scores.argsort(dim=1, stable=True)[:, :count].sort(1).values
+        return Mask(self.keep, self.hide.gather(1, picked), self.restore)
 
 
 class Masking(Protocol):
     """What a masking plug-in is: built once per run, called once per batch."""
 
     def __call__(self, tokens: Tensor, noise: Noise) -> Mask:
-        """Return the mask of tokens [N, L, P], using nothing random but ``noise``."""
+        """Return the mask of tokens [N, L, P]; all randomness comes from ``noise``."""
         ...
 
-
-MOST = 8192
-"""Tokens of a clip that one program of a Triton kernel can hold."""
 
 maskings: Registry[Callable[[Any, Grid, Layout], Masking]] = Registry(
     "masking",
     {
-        "spatial-temporal": "smae.models.masking:SpatialTemporal",
-        "random": "smae.models.masking:Uniform",
-        "tube": "smae.models.masking:Tube",
-        "body-part": "smae.models.masking:BodyPart",
-        "motion-aware": "smae.models.masking:MotionAware",
+        "spatial-temporal": "smae.models.masking:SpatialTemporalMasking",
+        "random": "smae.models.masking:RandomMasking",
+        "tube": "smae.models.masking:TubeMasking",
+        "body-part": "smae.models.masking:BodyPartMasking",
+        "motion-aware": "smae.models.masking:MotionAwareMasking",
     },
 )
 """Name -> class with a ``Config`` (a ``PluginConfig``), built as ``cls(config, grid, layout)``."""
 
 
-class _Config(PluginConfig):
-    """What all built-in maskings share."""
+def mask_tokens(masking: Masking, tokens: Tensor, noise: Noise) -> tuple[Mask, Tensor]:
+    """Return the mask of tokens [N, L, P] and the visible ones [N, K, P]."""
+    if isinstance(masking, _BuiltIn) and masking.uses_kernel(tokens):
+        # The kernel has the kept tokens at hand and writes them in the same pass.
+        return masking.fused(tokens, noise)
+    mask = masking(tokens, noise)
+    return mask, gather(tokens, mask.keep)
 
-    kernel: Choice = Field(
+
+def kept_count(ratio: float, total: int, *, setting: str) -> int:
+    """Return how many of ``total`` a kept ``ratio`` is, at least one.
+
+    Raises:
+        ConfigError: ratio outside (0, 1].
+    """
+    if not 0 < ratio <= 1:
+        raise ConfigError(f"{setting}: expected a share in (0, 1], found {ratio}")
+    return max(1, round(ratio * total))
+
+
+def mask_from_scores(scores: Tensor, keep: int) -> Mask:
+    """Return the mask that keeps the ``keep`` lowest of scores [N, L]; ties keep the lower index."""
+    # The highest score that is kept is the threshold: finding it takes no full sort.
+    threshold = scores.topk(keep, dim=1, largest=False, sorted=False).values.amax(1, keepdim=True)
+    below, equal = scores < threshold, scores == threshold
+    missing = keep - below.sum(1, keepdim=True)
+    return _mask_from_flags(below | (equal & (equal.cumsum(1) <= missing)), keep)
+
+
+def mask_from_kept(keep: Tensor, grid: Grid) -> Mask:
+    """Return the mask of kept indices [N, K]; all other tokens of the grid are hidden."""
+    flags = torch.zeros(len(keep), grid.tokens, dtype=torch.bool, device=keep.device)
+    return _mask_from_flags(flags.scatter_(1, keep, True), keep.shape[1])
+
+
+def _mask_from_flags(kept: Tensor, keep: int) -> Mask:
+    """Return the mask of flags [N, L], ``keep`` of them set in each row."""
+    # By counting: no sort, and no size that the host would have to wait for.
+    token = torch.arange(kept.shape[1], device=kept.device).expand_as(kept)
+    kept_so_far = kept.cumsum(1)
+    restore = torch.where(kept, kept_so_far - 1, keep + token - kept_so_far)
+    order = torch.empty_like(restore).scatter_(1, restore, token)
+    return Mask(order[:, :keep], order[:, keep:], restore)
+
+
+class _Config(PluginConfig):
+    """Settings that all built-in maskings share."""
+
+    kernel: KernelChoice = Field(
         "torch",
         description="auto: a fused kernel on a GPU that has Triton; the same masks, and not yet measured to be faster",
     )
 
 
-class _Built(ABC):
-    """Base of the built-in maskings: the same mask from torch, or from one kernel."""
+class _KeepConfig(_Config):
+    """Share that stays visible; ``mask_ratio``, the share that is masked, may be given instead."""
 
-    kernel: Choice
+    keep: float = Field(
+        0.1, gt=0, lt=1, description="share of tokens kept; or give mask_ratio, the share masked: 1 - keep"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_from_mask_ratio(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "mask_ratio" not in values:
+            return values
+        ratio = values["mask_ratio"]
+        if not isinstance(ratio, int | float) or not 0 < ratio < 1:
+            raise ValueError(f"mask_ratio: expected a number between 0 and 1, found {ratio!r}")
+        # Rounded, so that 0.9 is 0.1 kept and not 0.09999999999999998.
+        keep = round(1 - ratio, 12)
+        if "keep" in values:
+            raise ValueError(
+                f"keep={values['keep']} and mask_ratio={ratio} are both given (perhaps one by the "
+                f"recipe): give only keep={keep}"
+            )
+        return {key: value for key, value in values.items() if key != "mask_ratio"} | {"keep": keep}
+
+
+class _BuiltIn(ABC):
+    """Base of the built-in maskings: torch and one Triton kernel draw the same mask."""
+
+    kernel: KernelChoice
 
     def __call__(self, tokens: Tensor, noise: Noise) -> Mask:
         """Return the mask of tokens [N, L, P]."""
-        fits = tokens.shape[1] <= MOST
-        if wanted(self.kernel, on_gpu=tokens.is_cuda, setting="masking.kernel", fits=fits):
-            return Mask(*self.fused(tokens, noise))
-        return self.plain(tokens, noise)
+        if self.uses_kernel(tokens):
+            return self.fused(tokens, noise)[0]
+        return self._draw(tokens, noise)
+
+    def uses_kernel(self, tokens: Tensor) -> bool:
+        """Return whether the Triton kernel draws the mask of tokens [N, L, P]."""
+        fits = tokens.shape[1] <= MAX_KERNEL_TOKENS
+        return use_triton(self.kernel, on_gpu=tokens.is_cuda, setting="masking.kernel", fits=fits)
+
+    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Mask, Tensor]:
+        """Return the mask and the visible tokens, by the kernel."""
+        keep, hide, restore, visible = self._launch(tokens, noise)
+        return Mask(keep, hide, restore), visible
 
     @abstractmethod
-    def plain(self, tokens: Tensor, noise: Noise) -> Mask:
+    def _draw(self, tokens: Tensor, noise: Noise) -> Mask:
         """Return the mask, by torch."""
 
     @abstractmethod
-    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by a kernel."""
+    def _launch(self, tokens: Tensor, noise: Noise) -> KernelOutput:
+        """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by the kernel."""
 
 
-def mask_of(x: Tensor, noise: Noise, *, masking: Masking, grid: Grid) -> Mask:
-    """Return the mask of joints x [N, T, V, C], which remembers that it is theirs."""
-    return replace(masking(patchify(x, grid), noise), source=x)
-
-
-def _stretches(length: int, grid: Grid) -> int:
+def _segments(length: int, grid: Grid) -> int:
     if grid.times % length:
         raise ConfigError(f"masking.length={length} must divide the clip's {grid.times} time patches")
     return grid.times // length
 
 
-def _some_hidden(keep: int, total: int, what: str) -> int:
+def _keep_of(config: _KeepConfig, total: int, masking: str) -> int:
+    return _check_hides(kept_count(config.keep, total, setting="masking.keep"), total, masking)
+
+
+def _check_hides(keep: int, total: int, masking: str) -> int:
     if keep >= total:
-        raise ConfigError(f"{what} would hide nothing: all {total} tokens are kept; lower the kept share")
+        raise ConfigError(f"masking {masking} would hide nothing: all {total} are kept; lower the kept share")
     return keep
 
 
-class SpatialTemporal(_Built):
-    """Joint-level and frame-level masking at once: visible = kept time patches x kept joints, drawn per body.
+class SpatialTemporalMasking(_BuiltIn):
+    """Joint-level and frame-level masking: visible = kept time patches x kept joints, per body.
 
-    SkeletonMAE (arXiv 2209.02399) names the two levels; the product form and the shares are this project's choice.
-    ``keep_frames = 1`` is joint-level masking alone, ``keep_joints = 1`` frame-level masking alone.
+    SkeletonMAE (arXiv 2209.02399) names the two levels; the product form and the shares are this
+    project's choice. ``keep_frames = 1`` is joint-level masking alone, ``keep_joints = 1``
+    frame-level masking alone.
     """
 
     class Config(_Config):
@@ -114,170 +218,151 @@ class SpatialTemporal(_Built):
         self.grid, self.kernel = grid, config.kernel
         self.times = kept_count(config.keep_frames, grid.times, setting="masking.keep_frames")
         self.joints = kept_count(config.keep_joints, grid.joints, setting="masking.keep_joints")
-        _some_hidden(self.times * self.joints, grid.tokens, "masking spatial-temporal")
+        _check_hides(self.times * self.joints, grid.tokens, "spatial-temporal")
 
-    def plain(self, tokens: Tensor, noise: Noise) -> Mask:
-        """Return the mask, by torch."""
+    def _draw(self, tokens: Tensor, noise: Noise) -> Mask:
         times = mask_from_scores(noise.uniform("mask-frames", self.grid.times), self.times).keep
         joints = mask_from_scores(noise.uniform("mask-joints", self.grid.joints), self.joints).keep
         keep = (times[:, :, None] * self.grid.joints + joints[:, None, :]).flatten(1)
         return mask_from_kept(keep, self.grid)
 
-    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by a kernel."""
-        from smae.models import masking_kernels as kernels
+    def _launch(self, tokens: Tensor, noise: Noise) -> KernelOutput:
+        from smae.models import masking_kernels
 
-        return kernels.product(
-            noise,
-            ("mask-frames", "mask-joints"),
-            tokens,
-            times=self.grid.times,
-            joints=self.grid.joints,
-            keep_times=self.times,
-            keep_joints=self.joints,
-        )
+        keep = (self.times, self.joints)
+        return masking_kernels.spatial_temporal(noise, tokens, times=self.grid.times, keep=keep)
 
 
-class Uniform(_Built):
-    """Every token alike: the lowest noise is kept (MAE, arXiv 2111.06377, section 3)."""
+class RandomMasking(_BuiltIn):
+    """The tokens of lowest noise are kept: uniform random masking (MAE, arXiv 2111.06377, section 3)."""
 
-    class Config(_Config):
+    class Config(_KeepConfig):
         """Share that stays visible."""
 
-        keep: float = Field(0.1, gt=0, lt=1, description="share of tokens kept")
-
     def __init__(self, config: Config, grid: Grid, layout: Layout) -> None:
-        self.tokens, self.kernel = grid.tokens, config.kernel
-        self.keep = _some_hidden(kept_count(config.keep, grid.tokens, setting="masking.keep"), grid.tokens, "random")
+        self.kernel, self.tokens = config.kernel, grid.tokens
+        self.keep = _keep_of(config, grid.tokens, "random")
 
-    def plain(self, tokens: Tensor, noise: Noise) -> Mask:
-        """Return the mask, by torch."""
+    def _draw(self, tokens: Tensor, noise: Noise) -> Mask:
         return mask_from_scores(noise.uniform("mask", self.tokens), self.keep)
 
-    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by a kernel."""
-        from smae.models import masking_kernels as kernels
+    def _launch(self, tokens: Tensor, noise: Noise) -> KernelOutput:
+        from smae.models import masking_kernels
 
-        return kernels.lowest(noise, "mask", tokens, keep=self.keep)
+        return masking_kernels.random(noise, tokens, keep=self.keep)
 
 
-class Tube(_Built):
-    """Whole stretches of a joint: each joint's time is cut into tubes, kept or hidden in one piece."""
+class TubeMasking(_BuiltIn):
+    """Each joint's time is cut into tubes, which are kept or hidden as a whole."""
 
-    class Config(_Config):
+    class Config(_KeepConfig):
         """Share that stays visible and the tubes' length."""
 
-        keep: float = Field(0.1, gt=0, lt=1, description="share of tubes kept")
         length: int = Field(5, ge=1, description="time patches in a tube; must divide the clip's")
 
     def __init__(self, config: Config, grid: Grid, layout: Layout) -> None:
         self.grid, self.length, self.kernel = grid, config.length, config.kernel
-        self.tubes = _stretches(config.length, grid) * grid.joints
-        self.keep = _some_hidden(kept_count(config.keep, self.tubes, setting="masking.keep"), self.tubes, "tube")
+        self.tubes = _segments(config.length, grid) * grid.joints
+        self.keep = self.length * _keep_of(config, self.tubes, "tube")
 
-    def plain(self, tokens: Tensor, noise: Noise) -> Mask:
-        """Return the mask, by torch."""
-        tubes = noise.uniform("mask", self.tubes).reshape(-1, self.grid.times // self.length, self.grid.joints)
-        # Every token of a tube bears the tube's score, so a stable sort keeps or hides tubes whole.
-        scores = tubes.repeat_interleave(self.length, 1).flatten(1)
-        return mask_from_scores(scores, self.keep * self.length)
+    def _draw(self, tokens: Tensor, noise: Noise) -> Mask:
+        segments = self.grid.times // self.length
+        tubes = noise.uniform("mask", self.tubes).reshape(-1, segments, self.grid.joints)
+        # All tokens of a tube have the tube's score, so the lowest scores are whole tubes.
+        return mask_from_scores(tubes.repeat_interleave(self.length, 1).flatten(1), self.keep)
 
-    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by a kernel."""
-        from smae.models import masking_kernels as kernels
+    def _launch(self, tokens: Tensor, noise: Noise) -> KernelOutput:
+        from smae.models import masking_kernels
 
-        return kernels.tubes(
-            noise, "mask", tokens, joints=self.grid.joints, length=self.length, keep=self.keep * self.length
-        )
+        joints = self.grid.joints
+        return masking_kernels.tube(noise, tokens, joints=joints, length=self.length, keep=self.keep)
 
 
-class BodyPart(_Built):
-    """Whole body parts over stretches of time: arms, legs and torso stay or go in one piece.
+class BodyPartMasking(_BuiltIn):
+    """Arms, legs and torso are kept or hidden as a whole, anew in each segment of time.
 
-    Parts differ in size, but every clip must keep equally many tokens: the last part kept may be cut.
+    Parts differ in size, but every clip must keep equally many tokens: the last part may be cut.
     """
 
-    class Config(_Config):
-        """How many joints stay visible and for how long."""
+    class Config(_KeepConfig):
+        """Share of joints that stays visible and for how long."""
 
-        keep: float = Field(0.2, gt=0, lt=1, description="share of joints kept in each stretch")
-        length: int = Field(5, ge=1, description="time patches in a stretch; must divide the clip's")
+        keep: float = Field(
+            0.2,
+            gt=0,
+            lt=1,
+            description="share of joints kept in a segment; or give mask_ratio, the share masked: 1 - keep",
+        )
+        length: int = Field(5, ge=1, description="time patches in a segment; must divide the clip's")
 
     def __init__(self, config: Config, grid: Grid, layout: Layout) -> None:
-        self.stretches = _stretches(config.length, grid)
+        self.segments = _segments(config.length, grid)
         self.grid, self.length, self.kernel = grid, config.length, config.kernel
-        self.keep = _some_hidden(kept_count(config.keep, grid.joints, setting="masking.keep"), grid.joints, "body-part")
-        part_of = {joint: number for number, joints in enumerate(layout.parts.values()) for joint in joints}
+        self.keep = _keep_of(config, grid.joints, "body-part")
+        self.parts = len(layout.parts)
+        part_of = {joint: part for part, joints in enumerate(layout.parts.values()) for joint in joints}
         self.part_of = torch.tensor([part_of[joint] for joint in range(grid.joints)], dtype=torch.int32)
-        self.parts = max(part_of.values()) + 1
 
-    def plain(self, tokens: Tensor, noise: Noise) -> Mask:
-        """Return the mask, by torch."""
+    def _draw(self, tokens: Tensor, noise: Noise) -> Mask:
         joints = self.grid.joints
-        rank = noise.uniform("mask-parts", self.stretches * self.parts).reshape(-1, self.stretches, self.parts)
-        within = noise.uniform("mask", self.stretches * joints).reshape(-1, self.stretches, joints)
-        # Two 24-bit numbers in one: the joint's rank only breaks ties within the part.
-        scores = (rank.index_select(2, self._part_on(rank.device)) * 2.0**24).long() * 2**24 + (within * 2.0**24).long()
+        rank = noise.uniform("mask-parts", self.segments * self.parts).unflatten(1, (-1, self.parts))
+        within = noise.uniform("mask", self.segments * joints).unflatten(1, (-1, joints))
+        # Two 24-bit numbers in one: the joint's noise only orders joints within a part.
+        part = rank.index_select(2, self._part_on(rank.device))
+        scores = (part * 2.0**24).long() * 2**24 + (within * 2.0**24).long()
         kept = scores.argsort(dim=2, stable=True)[:, :, : self.keep].sort(2).values
         time = torch.arange(self.grid.times, device=kept.device)
-        return mask_from_kept((time[:, None] * joints + kept.repeat_interleave(self.length, 1)).flatten(1), self.grid)
+        keep = time[:, None] * joints + kept.repeat_interleave(self.length, 1)
+        return mask_from_kept(keep.flatten(1), self.grid)
 
-    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by a kernel."""
-        from smae.models import masking_kernels as kernels
+    def _launch(self, tokens: Tensor, noise: Noise) -> KernelOutput:
+        from smae.models import masking_kernels
 
-        return kernels.body_parts(
-            noise,
-            ("mask-parts", "mask"),
-            tokens,
-            part_of=self._part_on(tokens.device),
-            parts=self.parts,
-            times=self.grid.times,
-            length=self.length,
-            keep=self.keep,
+        part_of, keep = self._part_on(tokens.device), self.keep
+        return masking_kernels.body_part(
+            noise, tokens, part_of=part_of, parts=self.parts, length=self.length, keep=keep
         )
 
     def _part_on(self, device: torch.device) -> Tensor:
-        # Sent once, not at every step.
+        # Stored, so that the table is sent to the device once and not at every step.
         self.part_of = self.part_of.to(device)
         return self.part_of
 
 
-class MotionAware(_Built):
+class MotionAwareMasking(_BuiltIn):
     """Moving tokens are hidden more often (MAMP, ICCV 2023, section 3.3).
 
     m = |patch_t - patch_(t-1)| averaged over a token's numbers (the first copies the second);
-    p = softmax(m / (max over the clip * tau)); Gumbel noise is added to log p and the lowest are kept.
+    p = softmax(m / (max over the clip * tau)); Gumbel noise is added to log p, the lowest are kept.
     """
 
-    class Config(_Config):
+    class Config(_KeepConfig):
         """Share that stays visible and the temperature."""
 
-        keep: float = Field(0.1, gt=0, lt=1, description="share of tokens kept")
         tau: float = Field(0.8, gt=0, description="temperature: 0.80 for NTU-60 and PKU-MMD, 0.75 for NTU-120")
 
     def __init__(self, config: Config, grid: Grid, layout: Layout) -> None:
         if grid.times < 2:
             raise ConfigError("masking motion-aware needs two time patches or more: lower encoder.patch")
         self.grid, self.tau, self.kernel = grid, config.tau, config.kernel
-        self.keep = _some_hidden(kept_count(config.keep, grid.tokens, setting="masking.keep"), grid.tokens, "motion")
+        self.keep = _keep_of(config, grid.tokens, "motion-aware")
 
-    def plain(self, tokens: Tensor, noise: Noise) -> Mask:
-        """Return the mask, by torch."""
+    def _draw(self, tokens: Tensor, noise: Noise) -> Mask:
         uniform = noise.uniform("mask", self.grid.tokens).double().clamp_min(2.0**-25)
-        # Softmax subtracts one number from all of a clip's rates, which changes no order. In double precision and
-        # rounded at the end, so that two devices' logarithms give one score.
-        return mask_from_scores((self.rate(tokens) - torch.log(-torch.log(uniform))).float(), self.keep)
+        # Softmax subtracts one number from all rates of a clip, which changes no order. In double
+        # precision and rounded at the end, so that the logarithms of two devices give one score.
+        scores = self.rate(tokens) - torch.log(-torch.log(uniform))
+        return mask_from_scores(scores.float(), self.keep)
 
-    def fused(self, tokens: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by a kernel."""
-        from smae.models import masking_kernels as kernels
+    def _launch(self, tokens: Tensor, noise: Noise) -> KernelOutput:
+        from smae.models import masking_kernels
 
-        return kernels.motion_aware(noise, "mask", tokens, joints=self.grid.joints, tau=self.tau, keep=self.keep)
+        joints = self.grid.joints
+        return masking_kernels.motion_aware(noise, tokens, joints=joints, tau=self.tau, keep=self.keep)
 
     def rate(self, tokens: Tensor) -> Tensor:
         """Return m / (max over the clip * tau), float64 [N, L]; its softmax is p, of being hidden first."""
-        cut = tokens.float().reshape(-1, self.grid.times, self.grid.joints, self.grid.values)
-        motion = (cut[:, 1:] - cut[:, :-1]).abs().double().mean(-1)
+        patches = tokens.float().reshape(-1, self.grid.times, self.grid.joints, self.grid.values)
+        motion = (patches[:, 1:] - patches[:, :-1]).abs().double().mean(-1)
         motion = torch.cat([motion[:, :1], motion], 1).flatten(1)
         return motion / (motion.amax(1, keepdim=True).clamp_min(0.5**40) * self.tau)

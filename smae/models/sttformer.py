@@ -1,9 +1,9 @@
 """STTFormer as an encoder of masked clips: joints of a few frames, a tuple, attend to one another.
 
-After Qiu, Hou, Ren and Zhang, "Spatio-Temporal Tuples Transformer for Skeleton-Based Action Recognition" (2022), the
-backbone of SkeletonMAE. Where it stands for an encoder of visible tokens, the choices are this project's: a token is
-one joint over a tuple's frames, a hidden joint is a learned vector in its place (the static maps fix the joints), and
-tuples in which nothing is visible are left out.
+After Qiu, Hou, Ren and Zhang, "Spatio-Temporal Tuples Transformer for Skeleton-Based Action
+Recognition" (2022), the backbone of SkeletonMAE. To make it an encoder of visible tokens, this
+project chose: a token is one joint over a tuple's frames, a hidden joint is a learned vector (the
+attention biases fix the joints), and tuples in which nothing is visible are left out.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch.nn.functional import leaky_relu
 
 from smae.config import PluginConfig
 from smae.models.encoders import Encoder
-from smae.models.mask import Mask, mask_from_scores
-from smae.models.tokens import Grid, gather, patchify
+from smae.models.masking import Mask, mask_from_scores
+from smae.models.tokens import Grid, gather
 from smae.models.transformer import DropPath
 from smae.skeleton import Layout
 
@@ -25,7 +25,7 @@ WIDTHS = (1, 1, 2, 2, 4, 4, 4, 4)
 """Width of each block's output, in quarters of the last one's."""
 
 
-class TuplesTransformer(Encoder):
+class STTFormer(Encoder):
     """Input map, then eight blocks of attention within tuples and convolution over neighbouring tuples."""
 
     class Config(PluginConfig):
@@ -43,54 +43,56 @@ class TuplesTransformer(Encoder):
         super().__init__()
         self.grid = Grid.cut(frames, joints=len(layout), patch=config.patch)
         self.dim, self.depth, self.leave_out = config.dim, len(WIDTHS), config.leave_out
-        first = config.dim // 4
-        self.enter = nn.Sequential(nn.Conv1d(self.grid.channels, first, 1), nn.BatchNorm1d(first), nn.LeakyReLU(SLOPE))
-        self.unknown = nn.Parameter(torch.empty(first))
-        nn.init.trunc_normal_(self.unknown, std=0.02)
-        joints, before = self.grid.patch * self.grid.joints, first
+        width = config.dim // 4
+        convolution = nn.Conv1d(self.grid.channels, width, 1)
+        self.embed = nn.Sequential(convolution, nn.BatchNorm1d(width), nn.LeakyReLU(SLOPE))
+        self.mask_token = nn.Parameter(torch.empty(width))
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+        joints, inputs = self.grid.patch * self.grid.joints, width
         self.blocks = nn.ModuleList()
-        for number, width in enumerate(WIDTHS):
-            drop = config.drop_path * number / (len(WIDTHS) - 1)
-            self.blocks.append(TuplesBlock(before, first * width, joints=joints, heads=config.heads, drop_path=drop))
-            before = first * width
+        for number, factor in enumerate(WIDTHS):
+            outputs, drop = width * factor, config.drop_path * number / (len(WIDTHS) - 1)
+            self.blocks.append(TupleBlock(inputs, outputs, joints=joints, heads=config.heads, drop_path=drop))
+            inputs = outputs
 
     def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
-        """Return features [N, K, D] of joints x [N, T, V, C]: all tokens, or those a mask keeps.
+        """Return features [N, K, D]; see ``Encoder.forward``.
 
-        A token's feature is the mean over its tuple's frames. What a mask hides enters nothing, no mean of a batch
-        either.
+        A token's feature is the mean over its tuple's frames. Hidden joints enter no BatchNorm
+        statistics of the input map.
         """
-        grid, tokens = self.grid, patchify(x, self.grid)
+        grid, n = self.grid, len(x)
+        seen = self._embed(self.visible_tokens(x, mask))
         if mask is None:
-            return self._encode(self._enter(tokens)).flatten(1, 2)
-        seen = self._enter(gather(tokens, mask.keep))
-        known = self.unknown.to(seen.dtype).repeat(grid.patch).expand(len(x), grid.tokens, -1)
-        known = known.scatter(1, mask.keep[..., None].expand_as(seen), seen)
+            return self._encode(seen).flatten(1, 2)
+        tokens = self.mask_token.to(seen.dtype).repeat(grid.patch).expand(n, grid.tokens, -1)
+        tokens = tokens.scatter(1, mask.keep[..., None].expand_as(seen), seen)
         if not self.leave_out:
-            return gather(self._encode(known).flatten(1, 2), mask.keep)
-        # By what is kept: a mask that was thinned names only some of its hidden tokens.
-        flags = torch.zeros(known.shape[:2], dtype=torch.bool, device=x.device).scatter_(1, mask.keep, True)
+            return gather(self._encode(tokens).flatten(1, 2), mask.keep)
+        # By what is kept: a mask may name only some of its hidden tokens.
+        flags = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=x.device).scatter_(1, mask.keep, True)
         visible = flags.view(-1, grid.times, grid.joints).any(2)
-        # Items that see fewer tuples than others fill up with tuples of which they see nothing.
+        # Items with fewer visible tuples than others are filled up with tuples in which all is hidden.
         kept = mask_from_scores((~visible).float(), int(visible.sum(1).max())).keep
-        tuples = gather(known.view(len(x), grid.times, -1), kept).view(len(x), -1, known.shape[-1])
+        tuples = gather(tokens.view(n, grid.times, -1), kept).view(n, -1, tokens.shape[-1])
         features = self._encode(tuples).flatten(1, 2)
-        stands = torch.zeros_like(visible, dtype=torch.long)
-        stands = stands.scatter(1, kept, torch.arange(kept.shape[1], device=x.device).expand_as(kept))
+        # Where each kept tuple stands among those that were encoded.
+        rank = torch.arange(kept.shape[1], device=x.device).expand_as(kept)
+        rank = torch.zeros_like(visible, dtype=torch.long).scatter(1, kept, rank)
         time, joint = mask.keep // grid.joints, mask.keep % grid.joints
-        return gather(features, stands.gather(1, time) * grid.joints + joint)
+        return gather(features, rank.gather(1, time) * grid.joints + joint)
 
-    def _enter(self, tokens: Tensor) -> Tensor:
+    def _embed(self, tokens: Tensor) -> Tensor:
         """Return tokens [N, K, P] mapped frame by frame to [N, K, patch * width]."""
         n, count, _ = tokens.shape
-        mapped = self.enter(tokens.reshape(n, count * self.grid.patch, -1).transpose(1, 2))
+        mapped = self.embed(tokens.reshape(n, count * self.grid.patch, -1).transpose(1, 2))
         return mapped.transpose(1, 2).reshape(n, count, -1)  # type: ignore[no-any-return]
 
     def _encode(self, tokens: Tensor) -> Tensor:
         """Return features [N, tuples, V, D] of mapped tokens [N, tuples * V, patch * width]."""
         n, joints, patch = len(tokens), self.grid.joints, self.grid.patch
-        cut = tokens.view(n, -1, joints, patch, tokens.shape[-1] // patch)
-        x = cut.permute(0, 4, 1, 3, 2).flatten(3)  # [N, width, tuples, patch * V], frame by frame
+        tuples = tokens.view(n, -1, joints, patch, tokens.shape[-1] // patch)
+        x = tuples.permute(0, 4, 1, 3, 2).flatten(3)  # [N, width, tuples, patch * V], frame by frame
         for block in self.blocks:
             x = block(x)
         return x.reshape(*x.shape[:3], patch, joints).mean(3).permute(0, 2, 3, 1)
@@ -100,46 +102,54 @@ class TuplesTransformer(Encoder):
         return int(parameter.split(".")[1]) + 1 if parameter.startswith("blocks.") else 0
 
 
-class TuplesBlock(nn.Module):
-    """Attention among the joints of a tuple, applied to x itself, then convolution over neighbouring tuples.
+class TupleBlock(nn.Module):
+    """Attention among the joints of a tuple, then convolution over neighbouring tuples.
 
-    With p = x plus fixed positions, A = alpha tanh(sum over tuples and numbers of q k / (numbers x tuples)) + static,
-    one map a head for all tuples of an item: no softmax, no values. Its outputs side by side go through a convolution
-    over 5 joints, BatchNorm, shortcut, LeakyReLU; a linear map, BatchNorm, shortcut, LeakyReLU; and a convolution over
-    3 tuples, BatchNorm, shortcut, LeakyReLU.
+    With p = x plus fixed positions, attention = alpha tanh(sum over tuples and numbers of q k /
+    (numbers x tuples)) + bias: one map a head for all tuples of an item, applied to x itself; no
+    softmax, no values. The heads' outputs side by side go through a convolution over 5 joints; a
+    linear map; and a convolution over 3 tuples, each with BatchNorm, shortcut and LeakyReLU.
     """
 
-    def __init__(self, inside: int, outside: int, *, joints: int, heads: int, drop_path: float) -> None:
+    def __init__(self, inputs: int, outputs: int, *, joints: int, heads: int, drop_path: float) -> None:
         super().__init__()
-        self.heads, self.numbers = heads, outside // 4
-        self.query_key = nn.Conv2d(inside, 2 * heads * self.numbers, 1)
+        self.heads, self.numbers = heads, outputs // 4
+        self.query_key = nn.Conv2d(inputs, 2 * heads * self.numbers, 1)
         self.alpha = nn.Parameter(torch.ones(heads))
-        self.static = nn.Parameter(torch.full((heads, joints, joints), 1 / joints))
-        self.mix = nn.Sequential(nn.Conv2d(heads * inside, outside, (1, 5), padding=(0, 2)), nn.BatchNorm2d(outside))
-        self.feed = nn.Sequential(nn.Conv2d(outside, outside, 1), nn.BatchNorm2d(outside))
-        self.neighbours = nn.Sequential(nn.Conv2d(outside, outside, (3, 1), padding=(1, 0)), nn.BatchNorm2d(outside))
+        self.attention_bias = nn.Parameter(torch.full((heads, joints, joints), 1 / joints))
+        self.proj = _conv_norm(heads * inputs, outputs, kernel=(1, 5))
+        self.feed_forward = _conv_norm(outputs, outputs, kernel=(1, 1))
+        self.temporal = _conv_norm(outputs, outputs, kernel=(3, 1))
         self.shortcut: nn.Module = nn.Identity()
-        if inside != outside:
-            self.shortcut = nn.Sequential(nn.Conv2d(inside, outside, 1), nn.BatchNorm2d(outside))
+        if inputs != outputs:
+            self.shortcut = _conv_norm(inputs, outputs, kernel=(1, 1))
         self.drop_path = DropPath(drop_path)
-        self.register_buffer("places", positions(joints, inside), persistent=False)
+        self.register_buffer("positions", sinusoids(joints, inputs), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [N, outside, tuples, joints of a tuple] of x [N, inside, tuples, joints of a tuple]."""
+        """Return [N, outputs, tuples, joints of a tuple] of x [N, inputs, tuples, joints of a tuple]."""
         n, _, tuples, joints = x.shape
-        places: Tensor = self.get_buffer("places")
-        halves = self.query_key(x + places.to(x.dtype)).view(n, 2, self.heads, self.numbers * tuples, joints)
-        match = halves[:, 0].transpose(2, 3) @ halves[:, 1] / (self.numbers * tuples)
-        attention = match.tanh() * self.alpha[:, None, None] + self.static
+        positions = self.get_buffer("positions").to(x.dtype)
+        halves = self.query_key(x + positions).view(n, 2, self.heads, self.numbers * tuples, joints)
+        scores = halves[:, 0].transpose(2, 3) @ halves[:, 1] / (self.numbers * tuples)
+        attention = scores.tanh() * self.alpha[:, None, None] + self.attention_bias
         mixed = (x.flatten(1, 2)[:, None] @ attention.to(x.dtype)).view(n, -1, tuples, joints)
-        short = self.shortcut(x)
-        y = leaky_relu(self.drop_path(self.mix(mixed)) + short, SLOPE)
-        y = leaky_relu(self.drop_path(self.feed(y)) + short, SLOPE)
-        return leaky_relu(self.drop_path(self.neighbours(y)) + y, SLOPE)
+        shortcut = self.shortcut(x)
+        y = leaky_relu(self.drop_path(self.proj(mixed)) + shortcut, SLOPE)
+        y = leaky_relu(self.drop_path(self.feed_forward(y)) + shortcut, SLOPE)
+        return leaky_relu(self.drop_path(self.temporal(y)) + y, SLOPE)
 
 
-def positions(joints: int, width: int) -> Tensor:
-    """Return [width, 1, joints]: sin, cos by turns of joint / 10000^(2i / width) (Vaswani et al. 2017, section 3.5)."""
+def _conv_norm(inputs: int, outputs: int, *, kernel: tuple[int, int]) -> nn.Sequential:
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=padding), nn.BatchNorm2d(outputs))
+
+
+def sinusoids(joints: int, width: int) -> Tensor:
+    """Return [width, 1, joints]: sin and cos of joint / 10000^(2i / width), alternating.
+
+    After Vaswani et al. 2017, section 3.5.
+    """
     rate = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angle = rate[:, None] * torch.arange(joints, dtype=torch.float64)
     return torch.stack([angle.sin(), angle.cos()], 1).flatten(0, 1)[:, None].float()

@@ -51,17 +51,17 @@ class Grid:
 
 
 def patchify(x: Tensor, grid: Grid) -> Tensor:
-    """Return tokens [N, L, P] of joints [N, T, V, C]; a token's numbers run frame by frame, x y z within a frame."""
+    """Return tokens [N, L, P] of joints [N, T, V, C]; within a token frame by frame, x y z within a frame."""
     n = x.shape[0]
-    cut = x.reshape(n, grid.times, grid.patch, grid.joints, grid.channels)
-    return cut.transpose(2, 3).reshape(n, grid.tokens, grid.values)
+    patches = x.reshape(n, grid.times, grid.patch, grid.joints, grid.channels)
+    return patches.transpose(2, 3).reshape(n, grid.tokens, grid.values)
 
 
 def unpatchify(tokens: Tensor, grid: Grid) -> Tensor:
     """Return joints [N, T, V, C] of tokens [N, L, P]; the inverse of ``patchify``."""
     n = tokens.shape[0]
-    cut = tokens.reshape(n, grid.times, grid.joints, grid.patch, grid.channels)
-    return cut.transpose(2, 3).reshape(n, grid.times * grid.patch, grid.joints, grid.channels)
+    patches = tokens.reshape(n, grid.times, grid.joints, grid.patch, grid.channels)
+    return patches.transpose(2, 3).reshape(n, grid.times * grid.patch, grid.joints, grid.channels)
 
 
 def gather(tokens: Tensor, index: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pre-LN transformer blocks: self-attention, and cross-attention for decoders that read but do not rewrite."""
+"""Pre-LN transformer blocks with self- or cross-attention, stochastic depth, position embedding."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class Attention(nn.Module):
         self.heads = heads
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
-        self.out = nn.Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, source: Tensor) -> Tensor:
-        """Return [N, L, D]: what x [N, L, D] gathers from source [N, S, D]."""
+        """Return [N, L, D]: queries of x [N, L, D] attend to source [N, S, D]."""
         n, length, dim = x.shape
         q = self.query(x).view(n, length, self.heads, -1).transpose(1, 2)
-        # Two halves, not one permuted tensor: so their gradients are joined by a single copy.
+        # Two halves, not one permuted tensor: a single copy then joins their gradients.
         halves = self.key_value(source).chunk(2, -1)
         k, v = (half.view(n, source.shape[1], self.heads, -1).transpose(1, 2) for half in halves)
         mixed = functional.scaled_dot_product_attention(q, k, v)
-        return self.out(mixed.transpose(1, 2).reshape(n, length, dim))  # type: ignore[no-any-return]
+        return self.proj(mixed.transpose(1, 2).reshape(n, length, dim))  # type: ignore[no-any-return]
 
 
 class DropPath(nn.Module):
@@ -48,7 +48,7 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(LN(x)), then x + MLP(LN(x)); with ``cross`` the keys and values come from another sequence."""
+    """x + attention(LN(x)), then x + MLP(LN(x)); with ``cross``, keys and values come from a source."""
 
     def __init__(self, dim: int, heads: int, *, mlp: float = 4.0, drop_path: float = 0.0, cross: bool = False) -> None:
         super().__init__()
@@ -56,13 +56,15 @@ class Block(nn.Module):
         self.norm_source = nn.LayerNorm(dim) if cross else None
         self.attention = Attention(dim, heads)
         self.norm_mlp = nn.LayerNorm(dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, int(dim * mlp)), nn.GELU(), nn.Linear(int(dim * mlp), dim))
+        hidden = int(dim * mlp)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, source: Tensor | None = None, *, skip: int = 0) -> Tensor:
         """Return [N, L - skip, D] of x [N, L, D] and, for cross-attention, source [N, S, D].
 
-        The first ``skip`` tokens are read by the others and not computed further, for a last block that needs no more.
+        The first ``skip`` tokens only serve as keys and values: a last block computes no outputs
+        that are not used.
         """
         query = self.norm_attention(x)
         key = query if self.norm_source is None or source is None else self.norm_source(source)
@@ -71,7 +73,7 @@ class Block(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Xavier-uniform linear maps, zero biases, unit LayerNorms, as MAE initialises them; use with ``apply``."""
+    """Initialise as MAE does: Xavier-uniform linear maps, zero biases; for ``Module.apply``."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
@@ -81,10 +83,11 @@ def init_weights(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-class Places(nn.Module):
-    """Learned positions in two parts, time + joint, added together (MAMP's separable embedding).
+class PositionEmbedding(nn.Module):
+    """Learned positions, time + joint (MAMP's separable embedding).
 
-    Look tokens up by ``functional.embedding``: plain indexing adds its gradients in whatever order the threads come.
+    Look tokens up with ``functional.embedding``: plain indexing adds its gradients in an order that
+    depends on the threads.
     """
 
     def __init__(self, times: int, joints: int, dim: int) -> None:

@@ -1,4 +1,4 @@
-"""Contract suites that plug-in authors run against their own parts: ``check_encoder``, ``check_masking``, ...."""
+"""Contract suites for plug-in authors: ``check_encoder``, ``check_masking``, ``check_objective``."""
 
 from __future__ import annotations
 

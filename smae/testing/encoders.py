@@ -1,4 +1,4 @@
-"""The contract of an encoder: features of the visible tokens, which nothing hidden and no neighbour enters."""
+"""The contract of an encoder: features of the visible tokens, independent of hidden ones and of the batch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from smae.config import PluginConfig
 from smae.models.encoders import Encoder
-from smae.models.mask import Mask, mask_from_scores
-from smae.models.tokens import Grid
+from smae.models.masking import Mask, mask_from_scores
+from smae.models.tokens import Grid, gather, patchify
 from smae.skeleton import NTU25, Layout
 from smae.testing.samples import bodies, check
 
@@ -21,16 +21,16 @@ SEED = 5
 def check_encoder(
     encoder: Any, *, settings: dict[str, Any] | None = None, layout: Layout = NTU25, frames: int = 24
 ) -> None:
-    """Hold an encoder class against all that objectives, probes and the optimiser rely on.
+    """Check an encoder class for all that objectives, probes and the optimiser rely on.
 
     Args:
-        encoder: the class that an entry point of ``smae.encoders`` names.
+        encoder: the class named by an entry point of ``smae.encoders``.
         settings: settings of its ``Config``; its defaults when left out.
         layout: arrangement of joints.
         frames: frames of the clips, a multiple of its patch.
 
     Raises:
-        AssertionError: the first promise that is broken, in words.
+        AssertionError: the first rule that is broken, in words.
     """
     check(
         isinstance(getattr(encoder, "Config", None), type) and issubclass(encoder.Config, PluginConfig),
@@ -43,10 +43,11 @@ def check_encoder(
     scores = torch.rand(ITEMS, tokens, generator=torch.Generator().manual_seed(0))
     mask = mask_from_scores(scores, max(1, tokens // 3))
     before = x.clone()
-    _check_shapes(made, x, mask)
+    _check_features(made, x, mask)
     check(torch.equal(x, before), "the joints given to an encoder were changed in place")
     _check_learning(made, x, mask)
     _check_leaks(made, x, mask)
+    _check_visible_tokens(made, x, mask)
     again.load_state_dict(made.state_dict())
     check(
         torch.equal(again.eval()(x), made.eval()(x)),
@@ -73,27 +74,26 @@ def _check_attributes(made: Encoder) -> None:
         )
 
 
-def _check_shapes(made: Encoder, x: Tensor, mask: Mask) -> None:
+def _check_features(made: Encoder, x: Tensor, mask: Mask) -> None:
     for what, features, count in (
         ("no mask", made(x), made.grid.tokens),
         ("a mask", made(x, mask), mask.keep.shape[1]),
     ):
-        wanted = (ITEMS, count, made.dim)
-        found = tuple(features.shape)
-        check(found == wanted, f"with {what}, features must be [N, K, D] = {list(wanted)}, found {list(found)}")
+        expected, found = [ITEMS, count, made.dim], list(features.shape)
+        check(found == expected, f"with {what}, features must be [N, K, D] = {expected}, found {found}")
         check(bool(features.isfinite().all()), f"with {what}, features are not finite")
 
 
 def _check_learning(made: Encoder, x: Tensor, mask: Mask) -> None:
-    """Take two steps, after which weights and statistics are no more what they began as: zeros hide leaks."""
+    # Two steps, so that later checks see trained weights and statistics: initial zeros would hide leaks.
     optimizer = torch.optim.Adam(made.train().parameters(), lr=1e-3)
     for _ in range(2):
         optimizer.zero_grad()
         features = made(x, mask)
         (features * torch.randn(features.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
         for name, parameter in made.named_parameters():
-            reached = parameter.grad is not None or not parameter.requires_grad
-            check(reached, f"no gradient reaches the parameter '{name}'")
+            trained = parameter.grad is not None or not parameter.requires_grad
+            check(trained, f"no gradient reaches the parameter '{name}'")
         optimizer.step()
 
 
@@ -101,12 +101,11 @@ def _check_leaks(made: Encoder, x: Tensor, mask: Mask) -> None:
     grid = made.grid
     hidden = mask.hidden.reshape(ITEMS, grid.times, 1, grid.joints)
     hidden = hidden.expand(-1, -1, x.shape[1] // grid.times, -1).reshape(x.shape[:3])
-    other = x.masked_fill(hidden[..., None], 1e6)
-    for training in (True, False):
+    changed = x.masked_fill(hidden[..., None], 1e6)
+    for when, training in (("while training", True), ("in evaluation", False)):
         made.train(training)
-        seen, spoiled = (_seeded(made, joints, mask) for joints in (x, other))
-        when = "while training" if training else "in evaluation"
-        check(torch.equal(seen, spoiled), f"what the mask hides changes the features of visible tokens {when}")
+        same = torch.equal(_seeded(made, x, mask), _seeded(made, changed, mask))
+        check(same, f"what the mask hides changes the features of visible tokens {when}")
     whole = made(x, mask)
     some = Mask(mask.keep, mask.hide[:, ::2])
     check(
@@ -118,6 +117,15 @@ def _check_leaks(made: Encoder, x: Tensor, mask: Mask) -> None:
         alone = made(x[one], Mask(mask.keep[one], mask.hide[one]))
         same = _close(alone, whole[one]) and _close(made(x[one]), made(x)[one])
         check(same, "in evaluation, an item's features depend on the batch around it")
+
+
+def _check_visible_tokens(made: Encoder, x: Tensor, mask: Mask) -> None:
+    visible = gather(patchify(x, made.grid), mask.keep)
+    check(
+        torch.equal(made(visible, mask), made(x, mask)),
+        "given the visible tokens [N, K, P], features differ from those of joints [N, T, V, C]: "
+        "take tokens from self.visible_tokens(x, mask)",
+    )
 
 
 def _seeded(made: Encoder, x: Tensor, mask: Mask) -> Tensor:

@@ -1,4 +1,4 @@
-"""The contract of a masking: exact partitions, made of the given noise alone, the same in any batch."""
+"""The contract of a masking: exact partitions, drawn from the given noise alone, the same in any batch."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ ITEMS = 6
 def check_masking(
     masking: Any, *, settings: dict[str, Any] | None = None, layout: Layout = NTU25, frames: int = 40, patch: int = 4
 ) -> None:
-    """Hold a masking class against all that smae relies on.
+    """Check a masking class for all that smae relies on.
 
     Args:
-        masking: the class that an entry point of ``smae.maskings`` names.
+        masking: the class named by an entry point of ``smae.maskings``.
         settings: settings of its ``Config``; its defaults when left out.
         layout: arrangement of joints.
         frames: frames of the clips, a multiple of ``patch``.
         patch: frames in a token.
 
     Raises:
-        AssertionError: the first promise that is broken, in words.
+        AssertionError: the first rule that is broken, in words.
     """
     check(
         isinstance(getattr(masking, "Config", None), type) and issubclass(masking.Config, PluginConfig),
@@ -79,7 +79,7 @@ def _check_noise(made: Masking, tokens: Tensor, clip: Tensor, body: Tensor, mask
     for what, noise in others:
         changed = made(tokens, noise)
         check(changed.keep.shape == mask.keep.shape, "the number of kept tokens must not depend on the noise")
-        check(not _same(changed, mask), f"another {what} gave the very same masks: is the noise used?")
+        check(not _same(changed, mask), f"another {what} gave the same masks: is the noise used?")
 
 
 def _same(one: Mask, other: Mask) -> bool:

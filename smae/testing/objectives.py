@@ -33,15 +33,15 @@ def small_builder(layout: Layout = NTU25, *, frames: int = 24, masking: PluginCo
 def check_objective(
     objective: Any, *, settings: dict[str, Any] | None = None, builder: ModelBuilder | None = None
 ) -> None:
-    """Hold an objective class against all that the loop, checkpoints and evaluation rely on.
+    """Check an objective class for all that the loop, checkpoints and evaluation rely on.
 
     Args:
-        objective: the class that an entry point of ``smae.objectives`` names.
+        objective: the class named by an entry point of ``smae.objectives``.
         settings: settings of its ``Config``; its defaults when left out.
         builder: what it builds its parts from; the smallest useful one when left out.
 
     Raises:
-        AssertionError: the first promise that is broken, in words.
+        AssertionError: the first rule that is broken, in words.
     """
     check(
         isinstance(getattr(objective, "Config", None), type) and issubclass(objective.Config, PluginConfig),

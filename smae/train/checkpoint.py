@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 KEEP = 2
 """Checkpoints kept, so that a damaged newest one leaves another."""
 
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 2**33
 """Largest file of a checkpoint if the model is not known."""
 _POSITION = ("step", "epoch", "consumed", "steps")
@@ -142,7 +142,10 @@ def load_checkpoint(folder: Path, *, max_bytes: int = MAX_BYTES) -> Checkpoint:
     manifest = read_json(folder / "manifest.json", what="checkpoint manifest", remedy=_REMEDY)
     version, entries = manifest.get("version"), manifest.get("files")
     if version != VERSION:
-        raise DataError(f"{folder}: checkpoint format {version!r}, this smae reads {VERSION}: use the one it came from")
+        raise DataError(
+            f"{folder}: checkpoint format {version!r}, this smae reads {VERSION}: "
+            "train again, or use the smae that wrote it"
+        )
     if not isinstance(entries, dict) or set(entries) - {_AVERAGE} != set(_FILES):
         raise DataError(f"{folder}: its manifest should name {', '.join(_FILES)}: {_REMEDY}")
     data = {name: _read_verified(folder / name, entry, max_bytes=max_bytes) for name, entry in entries.items()}

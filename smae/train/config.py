@@ -11,9 +11,9 @@ from pydantic import Field, SerializeAsAny
 
 from smae.config import PluginConfig, Section, Settings, check, merge, nested, read_toml
 from smae.data.loader.augment import Augment
-from smae.data.loader.memory import Mode
+from smae.data.loader.sampler import RowMode
 from smae.errors import ConfigError, UnknownNameError
-from smae.kernels import Choice
+from smae.jit import KernelChoice
 from smae.models.decoders import decoders
 from smae.models.encoders import encoders
 from smae.models.masking import maskings
@@ -61,10 +61,10 @@ class Train(Section):
         0.0, ge=0, lt=1, description="decay of the exponential moving average of the weights; 0: no average"
     )
     workers: int = Field(1, ge=0, description="threads that prepare batches; changes speed only")
-    rows: Mode = Field(
+    rows: RowMode = Field(
         "auto", description="where clips are kept: device, resident (in RAM), streaming, or auto; changes speed only"
     )
-    kernel: Choice = Field(
+    kernel: KernelChoice = Field(
         "torch",
         description="how a GPU makes batches: torch, in several passes; auto or triton: one kernel, equal up to "
         "rounding, not yet measured to be faster; the CPU always uses one kernel",

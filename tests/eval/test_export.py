@@ -98,13 +98,13 @@ def test_joints_in_another_order_are_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 2}, "weights format 2, this smae reads 1"),
+        ({"version": 1}, "weights format 1, this smae reads 2: export again"),
         ({"encoder": CONFIG.encoder.model_dump() | {"dim": 32}}, r"embed.weight: \(16, 12\) there, \(32, 12\) here"),
         ({"encoder": CONFIG.encoder.model_dump() | {"depth": 2}}, r"blocks.1.norm_attention.weight: missing there"),
         ({"encoder": {"name": "gone"}}, "unknown encoder 'gone'"),
         ({"layout": {"name": "gone", "joints": []}}, "unknown layout 'gone'"),
         ({"layout": {"name": "ntu25", "joints": ["head"]}}, "1 joints there, 25 here"),
-        ({"augment": CONFIG.augment.model_dump() | {"frames": 24}}, r"places.time: \(3, 16\) there, \(6, 16\) here"),
+        ({"augment": CONFIG.augment.model_dump() | {"frames": 24}}, r"pos_embed.time: \(3, 16\) there, \(6, 16\) here"),
         ({"augment": CONFIG.augment.model_dump() | {"frames": 13}}, r"augment.frames=13"),
         ({"sha256": "0" * 64}, "contents differ from the SHA-256"),
         ({"surprise": 1}, "surprise: no such setting"),

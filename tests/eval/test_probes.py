@@ -132,7 +132,7 @@ def test_the_classifiers_layers_learn_by_their_depth():
     assert scale["head.0.weight"] == 1
     assert scale["encoder.norm.weight"] == scale["encoder.blocks.1.mlp.0.weight"] == 0.5
     assert scale["encoder.blocks.0.mlp.0.weight"] == 0.25
-    assert scale["encoder.embed.weight"] == scale["encoder.places.joint"] == 0.125
+    assert scale["encoder.embed.weight"] == scale["encoder.pos_embed.joint"] == 0.125
 
 
 def test_drop_path_is_set_from_zero_to_its_rate():

@@ -9,7 +9,7 @@ import torch
 from smae.errors import ConfigError
 from smae.models import ctrgcn
 from smae.models.encoders import encoders
-from smae.models.mask import mask_from_kept
+from smae.models.masking import mask_from_kept
 from smae.skeleton import KINECT20, NTU25, Layout
 from smae.testing.samples import bodies
 from tests.oracles import ctrgcn as oracle
@@ -34,7 +34,7 @@ def make(layout=SMALL, *, frames=8, **settings):
     return encoder.eval()
 
 
-def mask_of(encoder):
+def visible_mask(encoder):
     return mask_from_kept(VISIBLE, encoder.grid)
 
 
@@ -54,7 +54,7 @@ def test_without_a_mask_features_are_the_naive_loop(settings):
 
 def test_features_of_kept_tokens_are_the_naive_loop():
     encoder, x = make().double(), bodies(SMALL, items=2, frames=8).double()
-    features = encoder(x, mask_of(encoder))
+    features = encoder(x, visible_mask(encoder))
     assert features.shape == (2, 4, 16)
     for item in range(2):
         seen = VISIBLE[item].tolist()
@@ -74,14 +74,14 @@ def test_graphs_begin_as_the_bones_have_it(layout):
 
 def test_gradients_reach_all_parameters_and_every_parameter_has_a_layer():
     encoder = make(depth=2).train()
-    encoder(bodies(SMALL, items=2, frames=8), mask_of(encoder)).square().sum().backward()
+    encoder(bodies(SMALL, items=2, frames=8), visible_mask(encoder)).square().sum().backward()
     for name, parameter in encoder.named_parameters():
         assert parameter.grad is not None, name
         # A bias before BatchNorm has no effect while training: its gradient is rounding.
         assert bool((parameter.grad != 0).any()), name
     layers = {name: encoder.layer_of(name) for name, _ in encoder.named_parameters()}
     assert set(layers.values()) == set(range(7))
-    assert (layers["unknown"], layers["enter.0.weight"], layers["blocks.5.alpha"]) == (0, 0, 6)
+    assert (layers["mask_token"], layers["embed.0.weight"], layers["blocks.5.alpha"]) == (0, 0, 6)
 
 
 @pytest.mark.parametrize(("patch", "strides"), [(1, [1, 1, 1]), (2, [1, 1, 2]), (4, [1, 2, 2])])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from smae.models.decoders import decoders, thin
+from smae.models.decoders import decoders
 from smae.models.masking import Mask, mask_from_scores
 from smae.models.tokens import Grid
 from tests.oracles import models as oracle
@@ -73,9 +73,9 @@ def test_the_order_of_visible_tokens_does_not_matter(name, mask, features):
     assert torch.allclose(turned, decoder(features, mask), atol=1e-5)
 
 
-def test_thin_keeps_the_hidden_tokens_of_lowest_scores(mask):
+def test_a_subsample_has_the_hidden_tokens_of_lowest_scores(mask):
     scores = torch.rand(2, 60, generator=torch.Generator().manual_seed(3))
-    few = thin(mask, scores, 7)
+    few = mask.subsample_hidden(scores, 7)
     assert torch.equal(few.keep, mask.keep)
     for item in range(2):
         expected = sorted(mask.hide[item][scores[item].argsort()[:7]].tolist())

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from smae.config import check
 from smae.errors import ConfigError
-from smae.models.masking import Mask, kept_count, mask_from_kept, mask_from_scores, maskings
-from smae.models.tokens import Grid, patchify
+from smae.models.masking import Mask, kept_count, mask_from_kept, mask_from_scores, mask_tokens, maskings
+from smae.models.tokens import Grid, gather, patchify
 from smae.rng import Noise
 from smae.skeleton import KINECT20, NTU25
 from smae.testing import check_masking
@@ -87,6 +88,35 @@ def test_motion_needs_two_patches():
 def test_a_share_outside_its_range_is_refused(ratio):
     with pytest.raises(ConfigError, match=r"masking\.keep: expected a share in \(0, 1\]"):
         kept_count(ratio, 10, setting="masking.keep")
+
+
+@pytest.mark.parametrize("name", ["random", "tube", "body-part", "motion-aware"])
+def test_mask_ratio_is_the_share_that_is_masked(name):
+    config = check(maskings.get(name).Config, {"mask_ratio": 0.7}, where="masking")
+    assert config == maskings.get(name).Config(keep=0.3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"keep": 0.1, "mask_ratio": 0.8}, r"keep=0\.1 and mask_ratio=0\.8 are both given .*give only keep=0\.2"),
+        ({"mask_ratio": 1.0}, "mask_ratio: expected a number between 0 and 1, found 1.0"),
+        ({"mask_ratio": "most"}, "mask_ratio: expected a number between 0 and 1, found 'most'"),
+        ({"mask_ratio": float("nan")}, "mask_ratio: expected a number between 0 and 1"),
+    ],
+)
+def test_a_mask_ratio_beside_keep_or_out_of_range_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        check(maskings.get("random").Config, settings, where="masking")
+
+
+@pytest.mark.parametrize("name", maskings.names())
+def test_mask_tokens_gives_the_mask_and_the_tokens_that_it_keeps(name):
+    grid, noise = Grid.cut(40, joints=25, patch=4), Noise(0, 0, torch.arange(3))
+    tokens = patchify(bodies(NTU25, items=3, frames=40), grid)
+    mask, visible = mask_tokens(make(name, grid), tokens, noise)
+    assert torch.equal(mask.keep, make(name, grid)(tokens, noise).keep)
+    assert torch.equal(visible, gather(tokens, mask.keep))
 
 
 @pytest.mark.parametrize("settings", [{}, {"keep_frames": 1}, {"keep_joints": 1}, {"keep_frames": 0.5}])
@@ -194,6 +224,7 @@ def test_restore_undoes_the_order_of_keep_and_hide():
     mask, tokens = draw("random"), torch.randn(8, GRID.tokens)
     split = torch.cat([tokens.gather(1, mask.keep), tokens.gather(1, mask.hide)], 1)
     assert torch.equal(split.gather(1, mask.restore), tokens)
+    assert torch.equal(Mask(mask.keep, mask.hide).restore, mask.restore)
 
 
 def test_masks_from_scores_and_from_kept_agree_and_ties_keep_the_lower_index():

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from smae.data.loader.batch import Batch
-from smae.models.masking import Mask, maskings
-from smae.models.tokens import Grid, gather, patchify
+from smae.models.masking import Mask, mask_tokens, maskings
+from smae.models.tokens import Grid, patchify
 from smae.rng import Noise
 from smae.skeleton import KINECT20, NTU25
 from smae.testing import check_masking
@@ -50,27 +50,23 @@ SETTINGS = [
 ]
 
 
-def tokens_of(layout, *, frames, patch, items, still=False):
-    grid = Grid.cut(frames, joints=len(layout), patch=patch)
-    return grid, patchify(bodies(layout, items=items, frames=frames) * (0 if still else 1), grid).to(DEVICE)
-
-
 def both(name, settings, *, layout=NTU25, frames=120, patch=4, items=4, still=False, seed=2**63 - 1, epoch=7):
-    """Return the masks of the plain form and of the kernel, and the tokens that they are of."""
-    grid, tokens = tokens_of(layout, frames=frames, patch=patch, items=items, still=still)
+    """Return mask and visible tokens, by torch and by the kernel."""
+    grid = Grid.cut(frames, joints=len(layout), patch=patch)
+    tokens = patchify(bodies(layout, items=items, frames=frames) * (0 if still else 1), grid).to(DEVICE)
     cls = maskings.get(name)
     number = torch.arange(items, device=DEVICE)
     noise = Noise(seed, epoch, 113_944 - 977 * number, number % 2)
-    masks = [cls(cls.Config(kernel=kernel, **settings), grid, layout)(tokens, noise) for kernel in ("torch", "triton")]
-    return *masks, tokens
+    built = [cls(cls.Config(kernel=kernel, **settings), grid, layout) for kernel in ("torch", "triton")]
+    return [mask_tokens(masking, tokens, noise) for masking in built]
 
 
-def assert_same(plain: Mask, fused: Mask, tokens: torch.Tensor) -> None:
+def assert_same(plain: tuple[Mask, torch.Tensor], fused: tuple[Mask, torch.Tensor]) -> None:
     for name in ("keep", "hide", "restore"):
-        mine, theirs = getattr(plain, name), getattr(fused, name)
-        assert theirs.dtype == torch.int64
-        assert torch.equal(mine, theirs), name
-    assert torch.equal(fused.visible, gather(tokens, plain.keep))
+        expected, found = getattr(plain[0], name), getattr(fused[0], name)
+        assert found.dtype == torch.int64
+        assert torch.equal(expected, found), name
+    assert torch.equal(plain[1], fused[1])
 
 
 @pytest.mark.parametrize(("name", "settings"), SETTINGS)
@@ -105,10 +101,10 @@ def test_the_kernels_keep_the_contract(name):
 
 @triton.jit
 def _kept(key_ptr, kept_ptr, count, keep, BITS: tl.constexpr, BLOCK: tl.constexpr):
-    place = tl.arange(0, BLOCK)
-    key = tl.load(key_ptr + place, mask=place < count, other=0)
-    kept = tl.reshape(_lowest(key[None, :], (place < count)[None, :], keep, BITS), [BLOCK])
-    tl.store(kept_ptr + place, kept.to(tl.int32), mask=place < count)
+    index = tl.arange(0, BLOCK)
+    key = tl.load(key_ptr + index, mask=index < count, other=0)
+    kept = tl.reshape(_lowest(key[None, :], (index < count)[None, :], keep, BITS), [BLOCK])
+    tl.store(kept_ptr + index, kept.to(tl.int32), mask=index < count)
 
 
 @pytest.mark.parametrize("keep", [1, 2, 5, 9, 19, 20])
@@ -133,9 +129,9 @@ def test_a_step_with_the_kernel_is_a_step_without(objective):
 
 def test_clips_too_long_for_a_kernel_go_without_one(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda tensor: True))
-    monkeypatch.setattr("smae.models.masking.MOST", 100)
-    cls, noise = maskings.get("random"), Noise(0, 0, torch.arange(2, device=DEVICE))
+    monkeypatch.setattr("smae.models.masking.MAX_KERNEL_TOKENS", 100)
+    cls = maskings.get("random")
     for frames, fused in [(12, True), (20, False)]:
-        grid, tokens = tokens_of(NTU25, frames=frames, patch=4, items=2)
-        mask = cls(cls.Config(kernel="auto"), grid, NTU25)(tokens, noise)
-        assert (mask.visible is not None) == fused
+        grid = Grid.cut(frames, joints=25, patch=4)
+        masking = cls(cls.Config(kernel="auto"), grid, NTU25)
+        assert masking.uses_kernel(torch.zeros(2, grid.tokens, grid.values)) == fused

@@ -8,7 +8,7 @@ import torch
 
 from smae.models import sttformer
 from smae.models.encoders import encoders
-from smae.models.mask import mask_from_kept
+from smae.models.masking import mask_from_kept
 from smae.skeleton import KINECT20, NTU25, Layout
 from smae.testing.samples import bodies
 from tests.oracles import sttformer as oracle
@@ -23,17 +23,17 @@ def make(layout=SMALL, *, frames=8, **settings):
     torch.manual_seed(0)
     encoder = cls(cls.Config(**{"dim": 16, "heads": 2, "patch": 2} | settings), frames=frames, layout=layout)
     generator = torch.Generator().manual_seed(1)
-    for module in encoder.modules():  # running statistics and maps as training would leave them, not as they begin
+    for module in encoder.modules():  # running statistics and biases as training would leave them, not as they begin
         if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
             module.running_mean.normal_(generator=generator).mul_(0.1)
             module.running_var.uniform_(0.5, 2, generator=generator)
-        if isinstance(module, sttformer.TuplesBlock):
-            module.static.data.normal_(generator=generator).mul_(0.3)
+        if isinstance(module, sttformer.TupleBlock):
+            module.attention_bias.data.normal_(generator=generator).mul_(0.3)
             module.alpha.data.normal_(generator=generator)
     return encoder.eval()
 
 
-def mask_of(encoder):
+def visible_mask(encoder):
     return mask_from_kept(VISIBLE, encoder.grid)
 
 
@@ -52,7 +52,7 @@ def test_without_a_mask_features_are_the_naive_loop():
 )
 def test_features_of_kept_tokens_are_the_naive_loop(leave_out, tuples):
     encoder, x = make(leave_out=leave_out).double(), bodies(SMALL, items=2, frames=8).double()
-    features = encoder(x, mask_of(encoder))
+    features = encoder(x, visible_mask(encoder))
     assert features.shape == (2, 4, 16)
     for item in range(2):
         seen = VISIBLE[item].tolist()
@@ -73,25 +73,25 @@ def test_tuples_left_out_are_those_of_which_nothing_is_visible():
 
 def test_gradients_reach_all_parameters_and_every_parameter_has_a_layer():
     encoder = make().train()
-    encoder(bodies(SMALL, items=2, frames=8), mask_of(encoder)).square().sum().backward()
+    encoder(bodies(SMALL, items=2, frames=8), visible_mask(encoder)).square().sum().backward()
     for name, parameter in encoder.named_parameters():
         assert parameter.grad is not None, name
         # A bias before BatchNorm has no effect while training: its gradient is rounding.
         assert bool((parameter.grad != 0).any()), name
     layers = {name: encoder.layer_of(name) for name, _ in encoder.named_parameters()}
     assert set(layers.values()) == set(range(9))
-    assert (layers["unknown"], layers["enter.0.weight"], layers["blocks.7.alpha"]) == (0, 0, 8)
+    assert (layers["mask_token"], layers["embed.0.weight"], layers["blocks.7.alpha"]) == (0, 0, 8)
 
 
 @pytest.mark.parametrize("layout", [NTU25, KINECT20], ids=lambda layout: layout.name)
 def test_the_published_size(layout):
     cls = encoders.get("sttformer")
     encoder = cls(cls.Config(), frames=120, layout=layout)
-    shapes = [(block.query_key.in_channels, block.mix[0].out_channels, block.numbers) for block in encoder.blocks]
+    shapes = [(block.query_key.in_channels, block.proj[0].out_channels, block.numbers) for block in encoder.blocks]
     assert shapes == [
         (64, 64, 16), (64, 64, 16), (64, 128, 32), (128, 128, 32), (128, 256, 64), *[(256, 256, 64)] * 3,
     ]  # fmt: skip
-    assert encoder.blocks[0].static.shape == (3, 6 * len(layout), 6 * len(layout))
+    assert encoder.blocks[0].attention_bias.shape == (3, 6 * len(layout), 6 * len(layout))
     assert (encoder.grid.times, encoder.dim, encoder.depth) == (20, 256, 8)
 
 

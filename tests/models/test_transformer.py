@@ -1,4 +1,4 @@
-"""Blocks against naive loops over tokens, heads and keys; stochastic depth; places."""
+"""Blocks against naive loops over tokens, heads and keys; stochastic depth; positions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import profile
 
 from smae.errors import ConfigError
-from smae.models.transformer import Attention, Block, DropPath, Places
+from smae.models.transformer import Attention, Block, DropPath, PositionEmbedding
 from tests.oracles import models as oracle
 
 
@@ -45,9 +45,9 @@ def test_attention_takes_the_fused_kernel_forwards_and_backwards(cross, dtype):
     layer = Attention(16, 4).to(dtype)
     x = torch.randn(2, 50, 16, dtype=dtype)
     source = torch.randn(2, 9, 16, dtype=dtype) if cross else x
-    with sdpa_kernel(SDPBackend.FLASH_ATTENTION), profile() as told:  # raises where it cannot be taken
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION), profile() as recorded:  # raises where it cannot be taken
         layer(x, source).sum().backward()
-    names = {event.key for event in told.key_averages()}
+    names = {event.key for event in recorded.key_averages()}
     assert {name for name in names if "flash_attention" in name and "backward" in name}
     assert not {"aten::bmm", "aten::baddbmm", "aten::_softmax"} & names
 
@@ -72,8 +72,8 @@ def test_drop_path_does_nothing_in_evaluation_or_at_rate_zero():
     assert DropPath(0.0)(x) is x
 
 
-def test_places_are_time_plus_joint():
-    layer = Places(3, 4, 8)
+def test_positions_are_time_plus_joint():
+    layer = PositionEmbedding(3, 4, 8)
     table = layer()
     assert table.shape == (12, 8)
     for token in range(12):

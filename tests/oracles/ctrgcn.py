@@ -49,7 +49,7 @@ def graphs(layer: nn.Module, x: Array) -> Array:
     return out
 
 
-def along_bones(layer: nn.Module, x: Array) -> Array:
+def graph_conv(layer: nn.Module, x: Array) -> Array:
     times, joints, _ = x.shape
     graph = graphs(layer, x)
     kinds, channels = graph.shape[:2]
@@ -65,7 +65,7 @@ def along_bones(layer: nn.Module, x: Array) -> Array:
     return out
 
 
-def over_time(layer: nn.Module, x: Array) -> Array:
+def temporal_conv(layer: nn.Module, x: Array) -> Array:
     """Four branches of x [T, V, C], each of a quarter of the channels, at every ``stride``-th frame."""
     mapped = everywhere(x, lambda one: batch_norm(layer.split[1], linear(layer.split[0], one)))
     part = mapped.shape[2] // 4
@@ -79,9 +79,9 @@ def over_time(layer: nn.Module, x: Array) -> Array:
                 for step in (-2, -1, 0, 1, 2):
                     other = time + spread * step
                     inside = 0 <= other < len(x)
-                    own = slice(branch * part, (branch + 1) * part)
-                    seen.append(np.maximum(mapped[other, joint, own], 0) if inside else np.zeros(part))
-                branches.append(linear(layer.over[branch], np.concatenate(seen)))
+                    channels = slice(branch * part, (branch + 1) * part)
+                    seen.append(np.maximum(mapped[other, joint, channels], 0) if inside else np.zeros(part))
+                branches.append(linear(layer.temporal[branch], np.concatenate(seen)))
             near = [mapped[t, joint, 2 * part : 3 * part] for t in range(max(0, time - 1), min(len(x), time + 2))]
             branches += [np.maximum(np.max(near, 0), 0), mapped[time, joint, 3 * part :]]
             row.append(np.concatenate(branches))
@@ -91,10 +91,10 @@ def over_time(layer: nn.Module, x: Array) -> Array:
 
 def block(layer: nn.Module, x: Array) -> Array:
     """One block on x [T, V, C]."""
-    y = everywhere(along_bones(layer, x), lambda one: batch_norm(layer.norm_graph, one))
-    y = np.maximum(y + shortcut(layer.short, x), 0)
-    y = everywhere(over_time(layer, y), lambda one: batch_norm(layer.norm_time, one))
-    return np.maximum(y + shortcut(layer.around, x[:: layer.stride]), 0)
+    y = everywhere(graph_conv(layer, x), lambda one: batch_norm(layer.norm_graph, one))
+    y = np.maximum(y + shortcut(layer.graph_shortcut, x), 0)
+    y = everywhere(temporal_conv(layer, y), lambda one: batch_norm(layer.norm_time, one))
+    return np.maximum(y + shortcut(layer.shortcut, x[:: layer.stride]), 0)
 
 
 def encode(encoder: nn.Module, x: Tensor, *, visible: list[int] | None) -> dict[int, Array]:
@@ -103,15 +103,15 @@ def encode(encoder: nn.Module, x: Tensor, *, visible: list[int] | None) -> dict[
     ``visible`` are the tokens that are not hidden, all when None.
     """
     frames, grid = f64(x), encoder.grid
-    places = f64(encoder.places())
-    mapped = np.zeros((len(frames), grid.joints, len(f64(encoder.unknown))))
+    positions = f64(encoder.pos_embed())
+    mapped = np.zeros((len(frames), grid.joints, len(f64(encoder.mask_token))))
     for time in range(len(frames)):
         for joint in range(grid.joints):
             token = time // grid.patch * grid.joints + joint
-            value = f64(encoder.unknown)
+            value = f64(encoder.mask_token)
             if visible is None or token in visible:
-                value = batch_norm(encoder.enter[1], linear(encoder.enter[0], frames[time, joint]))
-            mapped[time, joint] = value + places[token]
+                value = batch_norm(encoder.embed[1], linear(encoder.embed[0], frames[time, joint]))
+            mapped[time, joint] = value + positions[token]
     for layer in encoder.blocks:
         mapped = block(layer, mapped)
     return {

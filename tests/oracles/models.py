@@ -67,7 +67,7 @@ def attention(layer: nn.Module, queries: list[Array], sources: list[Array]) -> l
             weights = [math.exp(score - max(scores)) for score in scores]
             for weight, pair in zip(weights, pairs, strict=True):
                 mixed[part] += weight / sum(weights) * pair[dim:][part]
-        out.append(linear(layer.out, mixed))
+        out.append(linear(layer.proj, mixed))
     return out
 
 
@@ -79,7 +79,7 @@ def block(layer: nn.Module, x: list[Array], source: list[Array] | None = None) -
     return [token + linear(second, gelu(linear(first, layer_norm(layer.norm_mlp, token)))) for token in x]
 
 
-def places(layer: nn.Module, token: int) -> Array:
+def position(layer: nn.Module, token: int) -> Array:
     joints = len(layer.joint)
     return f64(layer.time[token // joints]) + f64(layer.joint[token % joints])
 
@@ -87,7 +87,7 @@ def places(layer: nn.Module, token: int) -> Array:
 def encode(encoder: nn.Module, x: Tensor, keep: list[int]) -> Array:
     """Features [K, D] of the kept tokens of one item's joints [T, V, C]."""
     tokens = tokens_of(f64(x), patch=encoder.grid.patch)
-    features = [linear(encoder.embed, tokens[token]) + places(encoder.places, token) for token in keep]
+    features = [linear(encoder.embed, tokens[token]) + position(encoder.pos_embed, token) for token in keep]
     for layer in encoder.blocks:
         features = block(layer, features)
     return np.stack([layer_norm(encoder.norm, feature) for feature in features])
@@ -96,13 +96,13 @@ def encode(encoder: nn.Module, x: Tensor, keep: list[int]) -> Array:
 def decode(decoder: nn.Module, features: Tensor, keep: list[int], hide: list[int], *, cross: bool) -> Array:
     """Predictions [H, P] at the hidden tokens of one item, from features [K, D] of its kept ones."""
     visible = [
-        linear(decoder.enter, f64(row)) + places(decoder.places, t) for row, t in zip(features, keep, strict=True)
+        linear(decoder.embed, f64(row)) + position(decoder.pos_embed, t) for row, t in zip(features, keep, strict=True)
     ]
-    hidden = [f64(decoder.unknown) + places(decoder.places, token) for token in hide]
+    hidden = [f64(decoder.mask_token) + position(decoder.pos_embed, token) for token in hide]
     for layer in decoder.blocks:
         if cross:
             hidden = block(layer, hidden, visible)
         else:
             both = block(layer, visible + hidden)
             visible, hidden = both[: len(keep)], both[len(keep) :]
-    return np.stack([linear(decoder.predict, layer_norm(decoder.norm, token)) for token in hidden])
+    return np.stack([linear(decoder.head, layer_norm(decoder.norm, token)) for token in hidden])

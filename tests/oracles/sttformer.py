@@ -57,20 +57,20 @@ def block(layer: nn.Module, x: Array) -> Array:
         for joint in range(joints):
             both[time, joint] = weight @ (x[time, joint] + position(joint, inside)) + bias
     query, key = both[:, :, : heads * numbers], both[:, :, heads * numbers :]
-    alpha, static = f64(layer.alpha), f64(layer.static)
+    alpha, bias = f64(layer.alpha), f64(layer.attention_bias)
     mixed = np.zeros((tuples, joints, heads * inside))
     for head in range(heads):
-        own = slice(head * numbers, (head + 1) * numbers)
+        part = slice(head * numbers, (head + 1) * numbers)
         for here in range(joints):
             for there in range(joints):
-                match = sum(float(query[time, here, own] @ key[time, there, own]) for time in range(tuples))
-                attention = math.tanh(match / (numbers * tuples)) * alpha[head] + static[head, here, there]
+                match = sum(float(query[time, here, part] @ key[time, there, part]) for time in range(tuples))
+                attention = math.tanh(match / (numbers * tuples)) * alpha[head] + bias[head, here, there]
                 for time in range(tuples):
                     mixed[time, there, head * inside : (head + 1) * inside] += attention * x[time, here]
     short = x if isinstance(layer.shortcut, nn.Identity) else convolve(layer.shortcut, x, axis=1)
-    y = leaky(convolve(layer.mix, mixed, axis=1) + short)
-    y = leaky(convolve(layer.feed, y, axis=1) + short)
-    return leaky(convolve(layer.neighbours, y, axis=0) + y)
+    y = leaky(convolve(layer.proj, mixed, axis=1) + short)
+    y = leaky(convolve(layer.feed_forward, y, axis=1) + short)
+    return leaky(convolve(layer.temporal, y, axis=0) + y)
 
 
 def encode(encoder: nn.Module, x: Tensor, *, visible: list[int] | None, tuples: list[int]) -> dict[int, Array]:
@@ -78,15 +78,15 @@ def encode(encoder: nn.Module, x: Tensor, *, visible: list[int] | None, tuples: 
 
     ``visible`` are the tokens that are not hidden, all when None; ``tuples`` those that are not left out.
     """
-    conv, norm, _ = encoder.enter
+    conv, norm, _ = encoder.embed
     patch, joints = encoder.grid.patch, encoder.grid.joints
     frames = f64(x)
-    width = len(f64(encoder.unknown))
+    width = len(f64(encoder.mask_token))
     mapped = np.zeros((len(tuples), patch * joints, width))
     for place, time in enumerate(tuples):
         for step in range(patch):
             for joint in range(joints):
-                value = f64(encoder.unknown)
+                value = f64(encoder.mask_token)
                 if visible is None or time * joints + joint in visible:
                     raw = f64(conv.weight)[:, :, 0] @ frames[time * patch + step, joint] + f64(conv.bias)
                     value = leaky(batch_norm(norm, raw))

@@ -303,7 +303,7 @@ def test_a_state_of_another_form_is_refused(tmp_path, content):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "checkpoint format 2, this smae reads 1"),
+        ({"version": 1}, "checkpoint format 1, this smae reads 2: train again"),
         ({"files": {}}, "its manifest should name"),
         ({"files": dict.fromkeys(FILES[:3], 3)}, r"model\.safetensors: .* its manifest says otherwise"),
         ({"files": {"../../model.safetensors": {}}}, "its manifest should name"),

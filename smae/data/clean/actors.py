@@ -1,7 +1,7 @@
-"""Which of a recording's bodies are actors: the denoising and merging rules of the public CTR-GCN scripts.
+"""Which bodies are actors: the denoising and merging rules of the public CTR-GCN scripts.
 
-Steps 1 to 3 of that pipeline. Both cleaning modes decide by these rules; they differ only in the frames at which a
-body's rows are placed.
+Steps 1 to 3 of that pipeline. Both cleaning modes decide by these rules; they differ only in the
+frames at which a body's rows are placed.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _check_once_per_frame(body: Body) -> None:
 
 
 def denoise(bodies: list[Body], *, notes: dict[str, int]) -> list[Body]:
-    """Remove short and wide bodies of two or more; return the others, largest motion first (step 2).
+    """Remove short and wide bodies; return the others, largest motion first (step 2).
 
     Where all bodies are short, the reference stops with an error. Here the one with the largest
     motion is kept and ``kept-despite-length`` noted.
@@ -117,7 +117,7 @@ def denoise(bodies: list[Body], *, notes: dict[str, int]) -> list[Body]:
 
 
 def _denoise_by_spread(bodies: list[Body], *, notes: dict[str, int]) -> list[Body]:
-    """Remove bodies with mostly noisy rows, but never the last one; leave noisy rows out of ``motion``."""
+    """Remove bodies of mostly noisy rows, but never the last; ignore noisy rows in ``motion``."""
     left = list(bodies)
     for body in bodies:
         if len(left) == 1:
@@ -135,7 +135,7 @@ def _denoise_by_spread(bodies: list[Body], *, notes: dict[str, int]) -> list[Bod
 
 
 def assign_actors(bodies: list[Body], *, notes: dict[str, int]) -> list[Body]:
-    """Assign bodies, largest motion first, to actor 0, actor 1 or none (step 3); return the assigned ones.
+    """Assign bodies, largest motion first, to actors 0 and 1 (step 3); return the assigned ones.
 
     A body goes to the first actor with whose interval it shares at most one frame; the interval
     then grows.

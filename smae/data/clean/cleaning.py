@@ -1,6 +1,6 @@
-"""Cleaning: Recording -> Clip, one or two actors over the same frames, relative to the first actor's spine.
+"""Cleaning: Recording -> Clip, one or two actors over the same frames, and resampling of clips.
 
-Steps 1 to 4 of the pipeline behind published numbers (the public CTR-GCN scripts, NTU RGB+D), in two modes:
+Steps 1 to 4 of the public CTR-GCN scripts for NTU RGB+D, in two modes:
 
 - ``reference``: bit for bit what the scripts give, defects included. Empty frames are cut out; a
   body that leaves and returns is packed, its rows one after another from the first; where the file
@@ -10,9 +10,9 @@ Steps 1 to 4 of the pipeline behind published numbers (the public CTR-GCN script
 
 Where the scripts stop with an error or pass NaN through, cleaning goes on and notes it.
 
-Resampling to another number of frames is linear for positions, nearest for tracking states. Frame i covers the time
-from i to i + 1, so its centre is i + 1/2: half-pixel centres, as in ``torch.nn.functional.interpolate`` with
-``align_corners=False``.
+Resampling to another number of frames is linear for positions, nearest for tracking states. Frame i
+covers the time from i to i + 1, so its centre is i + 1/2: half-pixel centres, as in
+``torch.nn.functional.interpolate`` with ``align_corners=False``.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _ALL_ZERO = "expected a joint away from zero, found every joint of actor 1 at ze
 def clean(recording: Recording, *, mode: Mode = "reference", layout: Layout = NTU25, story: bool = False) -> Clip:
     """Return the clip of a recording.
 
-    Notes count: ``empty-frames`` (without bodies), ``held-joints`` (NaN, replaced by the body's last
-    good position of that joint, else its next, else a neighbour's; ``exact`` only measures with
-    these), ``removed-short``, ``removed-spread``, ``kept-despite-length``, ``merged-bodies``,
+    Notes count: ``empty-frames`` (without bodies), ``held-joints`` (NaN, replaced by the last good
+    position of that joint, else the next, else a neighbour's; ``exact`` only measures with these),
+    ``removed-short``, ``removed-spread``, ``kept-despite-length``, ``merged-bodies``,
     ``dropped-bodies``, ``moved-bodies`` (packed away from their true frames), ``dropped-frames``
     (with a body, but not in the clip) and ``empty-actor`` (all bodies were merged into actor 1, and
     the reference still writes a second actor, of zeros).
@@ -90,7 +90,7 @@ def clean(recording: Recording, *, mode: Mode = "reference", layout: Layout = NT
 
 
 def _clean_single_body(recording: Recording, *, centre: int) -> Clip | None:
-    """Return the clip of one body without NaN, the most frequent case; the same as by the general way."""
+    """Return the clip of a single body without NaN, as the general way does, or None."""
     xyz = np.ascontiguousarray(recording.xyz)
     joints = np.empty(xyz.shape, np.float32)
     if centre_single_body(recording.frame, recording.body, xyz, centre, joints) < 0:
@@ -141,13 +141,13 @@ def _fill_missing(recording: Recording, *, centre: int, state: int, notes: dict[
 def _place_packed(
     recording: Recording, actors: list[Body], *, frames: int, two: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return joints [T, M, V, 3] and state [T, M, V] of several ids, without frames that add up to 0."""
+    """Return joints [T, M, V, 3] and state [T, M, V], without frames that add up to 0."""
     shape = (frames, 1 + two, recording.xyz.shape[1])
     joints, state = np.zeros((*shape, 3), np.float32), np.full(shape, MISSING, np.uint8)
     for body in actors:
         joints[body.start : body.end + 1, body.actor] = body.xyz
         state[body.start : body.end + 1, body.actor] = recording.state[body.rows]
-    # The reference adds the 150 numbers of a frame in float32: another order would drop other frames.
+    # The reference adds a frame's 150 numbers in float32: another order would drop other frames.
     seen = joints.reshape(frames, -1).sum(axis=1) != 0
     if seen.all():
         return joints, state
@@ -157,7 +157,7 @@ def _place_packed(
 def _centre_packed(
     joints: NDArray[np.float32], state: NDArray[np.uint8], *, centre: int
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
-    """Return joints [M, T, V, 3] relative to the origin, state [M, T, V], and the origin [3] (step 4)."""
+    """Return centred joints [M, T, V, 3], state [M, T, V] and the origin [3] (step 4)."""
     frames, bodies, size = *joints.shape[:2], joints.shape[2] * 3
     flat = joints.reshape(frames, bodies, size)
     first = next((frame for frame in range(frames) if joints[frame, 0].any()), None)
@@ -166,7 +166,7 @@ def _centre_packed(
     origin = joints[first, 0, centre].copy()
     absent = flat.sum(axis=2) == 0
     flat -= np.concatenate([origin] * joints.shape[2])
-    # The scripts zero absent actors again only where there are two; a single actor keeps its zero rows shifted.
+    # The scripts zero absent actors again only where there are two.
     if bodies == 2:
         joints[absent], state[absent] = 0, MISSING
     return np.ascontiguousarray(joints.swapaxes(0, 1)), np.ascontiguousarray(state.swapaxes(0, 1)), origin
@@ -175,7 +175,7 @@ def _centre_packed(
 def _place_exact(
     recording: Recording, actors: list[Body], *, centre: int, notes: dict[str, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
-    """Return joints [M, T, V, 3] relative to the origin, NaN in gaps, state [M, T, V], and the origin [3].
+    """Return centred joints [M, T, V, 3] with NaN in gaps, state [M, T, V] and the origin [3].
 
     A row of zeros, or of missing joints only, counts as a gap.
     """
@@ -204,7 +204,7 @@ def _place_exact(
 def _describe(
     recording: Recording, bodies: list[Body], clip: Clip, *, layout: Layout, origin: NDArray[np.float32]
 ) -> tuple[str, ...]:
-    """Return lines for people: the bodies found and their outcomes, frames left out, and the result."""
+    """Return lines for people: bodies and their outcomes, frames left out, the result."""
     first = f"{recording.frames} frames"
     if empty := clip.notes.get("empty-frames", 0):
         first += f", {empty} of them without anybody"
@@ -238,9 +238,9 @@ def _describe_body(body: Body, recording: Recording, *, several: bool) -> str:
 
 
 def resample(joints: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
-    """Return joints resampled to ``frames`` frames: linear, constant beyond the first and the last centre.
+    """Resample joints to ``frames`` frames: linear, constant beyond the outermost centres.
 
-    New frame i looks at old time (i + 1/2) T / frames - 1/2. NaN spreads to frames that depend on it.
+    New frame i is at old time (i + 1/2) T / frames - 1/2. NaN spreads to frames that depend on it.
 
     Args:
         joints: float32 [M, T, V, 3].
@@ -262,7 +262,7 @@ def resample(joints: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
 
 
 def resample_state(state: NDArray[np.uint8], frames: int) -> NDArray[np.uint8]:
-    """Return tracking states uint8 [M, T, V] at ``frames`` frames, each that of the old frame at the new centre.
+    """Resample tracking states uint8 [M, T, V]: each is that of the old frame at the new centre.
 
     Raises:
         ConfigError: ``frames`` is less than 1.

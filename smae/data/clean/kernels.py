@@ -1,4 +1,4 @@
-"""Kernels of cleaning: motion, spread, and centring of a single body, rounded as the reference rounds."""
+"""Kernels of cleaning: motion, spread, centring of a single body; rounded as in the reference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from smae.jit import njit
 
 NOISE_SPREAD = 0.8
-"""A row is noisy when its x range is more than this part of its y range (threshold of the CTR-GCN scripts)."""
+"""A row with an x range above this part of its y range is noisy (threshold of the scripts)."""
 
 
 @njit("float32(float32[:, :, ::1])")
@@ -57,7 +57,7 @@ def mark_noisy(xyz: NDArray[np.float32], noisy: NDArray[np.bool_]) -> int:
             x, y = xyz[r, v, 0], xyz[r, v, 1]
             left, right = min(left, x), max(right, x)
             low, high = min(low, y), max(high, y)
-        # Product and comparison in float64, as in NumPy 1, with which all published arrays were made.
+        # In float64, as in NumPy 1, with which all published arrays were made.
         noisy[r] = np.float64(right - left) > NOISE_SPREAD * np.float64(high - low)
         number += noisy[r]
     return number

@@ -1,9 +1,10 @@
-"""What a clip goes through between store and model: crop, resize, linear maps of space, noise, stream.
+"""Augmentation: the settings, the random draws, and the plan of a batch that the kernels carry out.
 
-Crop and resize follow the loader that published masked-autoencoder results share (MAMP, ICCV 2023): the valid frames
-are the *first* ``n`` of a clip, ``n`` being the *number* of frames in which anything is not zero (a count, not a mask:
-an empty frame in the middle shifts the end). smae asks "is any coordinate not zero" where that loader asks "is the sum
-not zero", which differs only if a frame's numbers cancel exactly.
+Crop and resize follow the loader shared by published masked autoencoders (MAMP, ICCV 2023): the
+valid frames are the *first* ``n`` of a clip, ``n`` being the *number* of frames in which anything is
+not zero (a count, not a mask: an empty frame in the middle shifts the end). smae tests whether any
+coordinate is not zero where that loader tests whether the sum is not zero, which differs only if a
+frame's numbers cancel exactly.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from smae.config import Section
-from smae.data.loader.batch_plan import Floats, Ints, Stream
 from smae.rng import Noise
+from smae.skeleton import Layout
 
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Stream = Literal["joint", "relative", "bone", "motion"]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -37,8 +41,8 @@ class Augment(Section):
     turn: float = Field(0.0, ge=0, le=math.pi, description="largest turn about the vertical axis y, in rad")
     align: Literal["none", "heading", "body"] = Field(
         "none",
-        description="first turn each clip, testing's too, so that hips and shoulders of its first frame run along x "
-        "(heading), and the spine along y as well (body): what a camera's place adds is gone",
+        description="view normalisation, testing's too: first turn each clip so that hips and shoulders of its first "
+        "frame run along x (heading), and the spine along y as well (body)",
     )
     stream: Stream = Field(
         "joint",
@@ -54,37 +58,75 @@ class Augment(Section):
 
 
 @dataclass(frozen=True)
+class ItemFormat:
+    """What all items of a loader have in common.
+
+    Attributes:
+        frames: of an item.
+        origin: int64 [V], the joint that each joint of streams ``bone`` and ``relative`` is measured
+            from; -1: none.
+        sigma: standard deviation of the Gaussian noise on each coordinate, metres.
+        stream: see ``Augment``.
+    """
+
+    frames: int
+    origin: Ints
+    sigma: float = 0.0
+    stream: Stream = "joint"
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The N items of one batch, all on the host.
+
+    Attributes:
+        first: int64 [N], each window's first row in the rows that the plan is applied to.
+        length: int64 [N], each window's rows, at least 1.
+        transform: float32 [N, 3, 3], applied to every joint as a column: x' = A x.
+        joint: int64 [N, V], the source of each output joint (identity, or left and right swapped).
+        noise: the items' random numbers, NumPy; None where coordinates get no noise.
+    """
+
+    first: Ints
+    length: Ints
+    transform: Floats
+    joint: Ints
+    noise: Noise | None = None
+
+
+@dataclass(frozen=True)
 class Variation:
-    """How a run of clips is varied: all that can be known of it before their rows are there.
+    """The random draws of B clips, independent of their rows.
 
     Attributes:
         crop: float32 [B, 2], uniform numbers that choose the window, or None for testing.
-        space: float32 [B, 3, 3], map of space.
+        transform: float32 [B, 3, 3], linear map of space.
         mirrored: bool [B].
     """
 
     crop: Floats | None
-    space: Floats
+    transform: Floats
     mirrored: NDArray[np.bool_]
 
     def part(self, start: int, stop: int) -> Variation:
         """Return the variation of the clips from ``start`` to ``stop``."""
         crop = None if self.crop is None else self.crop[start:stop]
-        return Variation(crop, self.space[start:stop], self.mirrored[start:stop])
+        return Variation(crop, self.transform[start:stop], self.mirrored[start:stop])
 
 
-def vary(noise: Noise | None, clips: int, *, augment: Augment) -> Variation:
-    """Return the variation of ``clips`` clips by their noise, or, without any, none."""
+def draw_variation(noise: Noise | None, clips: int, *, augment: Augment) -> Variation:
+    """Return the variation of ``clips`` clips by their noise; without noise, that of testing."""
     if noise is None:
-        return Variation(None, np.tile(np.eye(3, dtype=np.float32), (clips, 1, 1)), np.zeros(clips, np.bool_))
-    return Variation(noise.uniform("crop", 2), *maps(noise, augment=augment))
+        identity = np.tile(np.eye(3, dtype=np.float32), (clips, 1, 1))
+        return Variation(None, identity, np.zeros(clips, np.bool_))
+    return Variation(noise.uniform("crop", 2), *random_transforms(noise, augment=augment))
 
 
-def windows(valid: Ints, crop: Floats | None, *, augment: Augment) -> tuple[Ints, Ints]:
+def crop_windows(valid: Ints, crop: Floats | None, *, augment: Augment) -> tuple[Ints, Ints]:
     """Return the first frame and the number of frames of each clip's crop: two int64 [B].
 
-    Training, n valid frames: share p ~ U[crop], length = min(max(floor(n p), min_frames), n), start uniform on
-    {0..n - length}. Testing: floor((1 - test_crop) n / 2) frames fall away at either end.
+    Training, n valid frames: share p ~ U[crop], length = min(max(floor(n p), min_frames), n), start
+    uniform on {0..n - length}. Testing: floor((1 - test_crop) n / 2) frames are cut off either end.
 
     Args:
         valid: int64 [B], valid frames, at least 1.
@@ -96,37 +138,40 @@ def windows(valid: Ints, crop: Floats | None, *, augment: Augment) -> tuple[Ints
         # A share so small that the two cuts would meet still leaves the middle frame.
         start = np.minimum(start, (valid - 1) // 2)
         return start, valid - 2 * start
-    share, place = crop.astype(np.float64).T
+    share, position = crop.astype(np.float64).T
     low, high = augment.crop
     length = np.floor(valid * (low + (high - low) * share)).astype(np.int64)
     length = np.minimum(np.maximum(length, augment.min_frames), valid)
-    return np.floor(place * (valid - length + 1)).astype(np.int64), length
+    return np.floor(position * (valid - length + 1)).astype(np.int64), length
 
 
-def maps(noise: Noise, *, augment: Augment) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return each clip's linear map of space, float32 [B, 3, 3] (x' = A x), and whether it is mirrored, bool [B].
+def random_transforms(noise: Noise, *, augment: Augment) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return each clip's linear map, float32 [B, 3, 3] (x' = A x), and whether it is mirrored, bool [B].
 
-    A = scale . Rz Ry Rx . Ry(turn) . mirror: right-handed rotations, the three angles ~ U(-rotate, rotate) (MAMP's
-    ``random_rot``, whose angles run the other way round: the same distribution). Mirroring negates x; whoever applies
-    it must also swap left and right joints. Computed in float64 on the host, so that every device gets the same map.
+    A = scale . Rz Ry Rx . Ry(turn) . mirror: right-handed rotations, the three angles ~ U(-rotate,
+    rotate) (MAMP's ``random_rot``, whose angles run the other way: the same distribution). Mirroring
+    negates x; left and right joints must be swapped as well. Computed in float64 on the host, so
+    that every device gets the same map.
     """
-    clips = len(noise.clip)
-    x, y, z = _around_zero(noise, "rotate", 3, reach=augment.rotate).T
-    factor = 1 + _around_zero(noise, "scale", 1, reach=augment.scale)
-    turned = _product(_product(rotation(z, axis=2), rotation(y, axis=1)), rotation(x, axis=0))
+    x, y, z = _symmetric(noise, "rotate", 3, limit=augment.rotate).T
+    factor = 1 + _symmetric(noise, "scale", 1, limit=augment.scale)
+    matrix = _product(_product(rotation(z, axis=2), rotation(y, axis=1)), rotation(x, axis=0))
     if augment.turn:
-        turned = _product(turned, rotation(_around_zero(noise, "turn", 1, reach=augment.turn)[:, 0], axis=1))
-    mirrored = noise.uniform("mirror", 1)[:, 0] < 0.5 if augment.mirror else np.zeros(clips, np.bool_)
-    turned *= factor[:, 0]
-    turned[:, 0, mirrored] *= -1
-    return np.ascontiguousarray(turned.transpose(2, 0, 1), np.float32), mirrored
+        turn = _symmetric(noise, "turn", 1, limit=augment.turn)[:, 0]
+        matrix = _product(matrix, rotation(turn, axis=1))
+    mirrored = np.zeros(len(noise.clip), np.bool_)
+    if augment.mirror:
+        mirrored = noise.uniform("mirror", 1)[:, 0] < 0.5
+    matrix *= factor[:, 0]
+    matrix[:, 0, mirrored] *= -1
+    return np.ascontiguousarray(matrix.transpose(2, 0, 1), np.float32), mirrored
 
 
-def _around_zero(noise: Noise, stream: str, count: int, *, reach: float) -> NDArray[np.float64]:
-    """Return float64 [B, count], uniform on [-reach, reach)."""
-    if not reach:
+def _symmetric(noise: Noise, stream: str, count: int, *, limit: float) -> NDArray[np.float64]:
+    """Return float64 [B, count], uniform on [-limit, limit)."""
+    if not limit:
         return np.zeros((len(noise.clip), count))
-    drawn: NDArray[np.float64] = (2 * noise.uniform(stream, count).astype(np.float64) - 1) * reach
+    drawn: NDArray[np.float64] = (2 * noise.uniform(stream, count).astype(np.float64) - 1) * limit
     return drawn
 
 
@@ -142,6 +187,30 @@ def rotation(angle: NDArray[np.float64], *, axis: int) -> NDArray[np.float64]:
 
 
 def _product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the B products of matrices [3, 3, B]: five times as fast as ``@`` makes B small ones."""
+    # Matrices [3, 3, B]: five times as fast as ``@`` on B small ones.
     product: NDArray[np.float64] = np.einsum("ijb,jkb->ikb", left, right)
     return product
+
+
+def origin_joints(layout: Layout, *, stream: Stream) -> Ints:
+    """Return int64 [V], the joint that each joint is measured from; -1: none.
+
+    ``relative``: the centre, which itself keeps its position, so that the path of a person is not
+    lost. Else: the parent; the root's bone is 0.
+    """
+    if stream == "relative":
+        origin = np.full(len(layout), layout.centre)
+        origin[layout.centre] = -1
+        return origin
+    origin = np.arange(len(layout))
+    for child, parent in layout.bones:
+        origin[child] = parent
+    return origin
+
+
+def mirror_tables(layout: Layout) -> Ints:
+    """Return int64 [2, V], the source of each joint: as it is, and with left and right swapped."""
+    tables = np.tile(np.arange(len(layout)), (2, 1))
+    for left, right in layout.mirror:
+        tables[1, [left, right]] = right, left
+    return tables

@@ -1,12 +1,25 @@
-"""Batch: what the loader hands to an objective or a protocol."""
+"""Batches, and how rows and a plan become one: on the CPU, from staging buffers, or on the device."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import weakref
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Protocol
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from smae.data.loader.augment import BatchPlan, Floats, ItemFormat
+from smae.data.loader.batch_torch import make_items
 from smae.rng import Noise
+
+SPARE_BUFFERS = 4
+"""Batches whose memory is kept for later ones: one in use, the others prefetched."""
 
 
 @dataclass(frozen=True)
@@ -35,5 +48,118 @@ class Batch:
         return int(self.index.shape[0])
 
     def noise(self, seed: int) -> Noise:
-        """Return the random numbers of the batch's N items, each keyed by its own clip number and body."""
+        """Return the random numbers of the batch's N items, each keyed by its clip number and body."""
         return Noise(seed, self.epoch, clip=self.index[self.clip], body=self.body)
+
+
+class Assembler(Protocol):
+    """Crops, resizes and varies the items of a batch."""
+
+    def __call__(self, rows: Floats, plan: BatchPlan) -> Tensor:
+        """Return float32 [N, frames, V, 3] on the device.
+
+        Args:
+            rows: float32 [R, V, 3], which hold the windows; they may change once this returns.
+            plan: the items.
+        """
+
+
+class CpuAssembler:
+    """One Numba kernel from the rows in memory straight into the batch.
+
+    Memory is reused once no batch refers to it any more: fresh memory would cost a page fault every
+    4 KB, up to half as much as the work itself.
+    """
+
+    def __init__(self, item_format: ItemFormat) -> None:
+        self._format = item_format
+        self._spare: deque[Floats] = deque(maxlen=SPARE_BUFFERS)
+
+    def __call__(self, rows: Floats, plan: BatchPlan) -> Tensor:
+        """Return float32 [N, frames, V, 3]; see ``Assembler``."""
+        # Imported here, since every objective imports this module for ``Batch``, and Numba is slow to import.
+        from smae.data.loader.batch_numba import make_items as make_items_numba
+
+        shape = (len(plan.first), self._format.frames, *rows.shape[1:])
+        memory = self._memory(math.prod(shape))
+        x = memory[: math.prod(shape)].reshape(shape)
+        # The tensor and its views refer to x, so x is finalized when the last of them is gone, in any thread.
+        weakref.finalize(x, self._spare.append, memory).atexit = False
+        make_items_numba(rows, plan, item_format=self._format, out=x)
+        return torch.from_numpy(x)
+
+    def _memory(self, size: int) -> Floats:
+        with suppress(IndexError):
+            memory = self._spare.popleft()
+            if len(memory) >= size:
+                return memory
+        # A quarter more than needed, since batches differ a little.
+        return np.empty(size * 5 // 4, np.float32)
+
+
+class StagedAssembler:
+    """For an accelerator: windows are copied into a page-locked buffer and sent; items are made there.
+
+    The buffers take turns; one is written again only after its last copy to the device has finished.
+    Runs on the caller's current stream.
+    """
+
+    def __init__(
+        self, item_format: ItemFormat, *, device: torch.device, triton: bool = False, buffers: int = 3
+    ) -> None:
+        self._format, self._device, self._triton, self._turn = item_format, device, triton, 0
+        self._buffers = [torch.empty(0)] * buffers
+        self._sent: list[torch.cuda.Event | None] = [None] * buffers
+
+    def __call__(self, rows: Floats, plan: BatchPlan) -> Tensor:
+        """Return float32 [N, frames, V, 3]; see ``Assembler``."""
+        from smae.data.loader.row_kernels import copy_windows
+
+        buffer = self._free_buffer((int(plan.length.sum()), *rows.shape[1:]))
+        copy_windows(rows, plan.first, plan.length, buffer.numpy())
+        windows = buffer.to(self._device, non_blocking=True)
+        if self._device.type == "cuda":
+            self._sent[self._turn] = torch.cuda.current_stream(self._device).record_event()
+        packed = replace(plan, first=np.cumsum(plan.length) - plan.length)
+        return _make_items_on_device(windows, packed, item_format=self._format, triton=self._triton)
+
+    def _free_buffer(self, shape: tuple[int, ...]) -> Tensor:
+        """Return the next buffer, cut to ``shape``, once its last copy has finished; enlarge it if need be."""
+        self._turn = (self._turn + 1) % len(self._buffers)
+        event = self._sent[self._turn]
+        if event is not None:
+            event.synchronize()
+        buffer = self._buffers[self._turn]
+        if len(buffer) < shape[0]:
+            # A quarter more than needed, since batches differ a little and page-locking is slow.
+            size = (shape[0] * 5 // 4, *shape[1:])
+            buffer = self._buffers[self._turn] = torch.empty(size, pin_memory=self._device.type == "cuda")
+        return buffer[: shape[0]]
+
+
+class DeviceAssembler:
+    """For rows that fit into an accelerator's memory: sent once, with the first batch; then only plans are sent.
+
+    It must be called with the same rows every time.
+    """
+
+    def __init__(self, item_format: ItemFormat, *, device: torch.device, triton: bool = False) -> None:
+        self._format, self._device, self._triton = item_format, device, triton
+        self._rows: Tensor | None = None
+        self._lock = Lock()
+
+    def __call__(self, rows: Floats, plan: BatchPlan) -> Tensor:
+        """Return float32 [N, frames, V, 3]; see ``Assembler``."""
+        with self._lock:
+            if self._rows is None:
+                # Not through page-locked memory: the copy is complete on return, for the streams of all iterators.
+                self._rows = torch.from_numpy(rows).to(self._device)
+        return _make_items_on_device(self._rows, plan, item_format=self._format, triton=self._triton)
+
+
+def _make_items_on_device(rows: Tensor, plan: BatchPlan, *, item_format: ItemFormat, triton: bool) -> Tensor:
+    if triton:
+        from smae.data.loader.batch_triton import make_items as make_items_triton
+
+        return make_items_triton(rows, plan, item_format=item_format)
+    return make_items(rows, plan, item_format=item_format)

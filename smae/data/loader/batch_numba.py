@@ -1,23 +1,26 @@
-"""The Numba form of what is done to a batch's items: one kernel from resident rows to finished items, in one pass.
+"""Items of a batch by Numba: one kernel from rows to finished items, in one pass.
 
-An item of 120 frames is 36 KB: whatever is done to it after it was resized is done while it lies in the processor's
+An item of 120 frames is 36 KB: all that follows the resizing happens while it is in the processor's
 nearest caches.
 """
 
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import numpy as np
 
-from smae.data.loader.batch_plan import Floats, Ints, Plan, Style
+from smae.data.loader.augment import BatchPlan, Floats, Ints, ItemFormat
 from smae.jit import inlined, njit
 
 JOINT, DIFFERENCE, MOTION = 0, 1, 2
 _STREAMS = {"joint": JOINT, "relative": DIFFERENCE, "bone": DIFFERENCE, "motion": MOTION}
 _NOISE = zlib.crc32(b"noise")
+"""The noise stream's name, as ``smae.rng`` codes it."""
 _LOW32 = 0xFFFFFFFF
 
+# Constants of the series in ``_normal``. All float32: a float64 one would widen the whole loop.
 _ONE, _TWO, _HALF = np.float32(1), np.float32(2), np.float32(0.5)
 _LN2, _TURN = np.float32(np.log(2)), np.float32(2 * np.pi)
 _THIRD, _FIFTH, _SEVENTH, _NINTH = np.float32(1 / 3), np.float32(1 / 5), np.float32(1 / 7), np.float32(1 / 9)
@@ -27,24 +30,23 @@ _UNIT = np.float32(2**-24)
 _ROOT_HALF = np.int32(0x3F3504F3)  # the bits of sqrt(1/2)
 
 
-def make_items(rows: Floats, plan: Plan, *, style: Style, out: Floats) -> None:
-    """Write what ``augment_torch.make_items`` returns into out [N, T, V, 3]; the same to float32 rounding."""
-    noise, origin, stream = plan.noise, style.origin, _STREAMS[style.stream]
-    item = np.ascontiguousarray(noise.item) if noise is not None else np.empty(0, np.int64)
-    epoch, seed = (noise.epoch, noise.seed) if noise is not None else (0, 0)
-    sigma = style.sigma if noise is not None else 0.0
-    _make(
-        rows, plan.first, plan.length, plan.map, plan.joint,
-        sigma, item, epoch, seed & _LOW32, seed >> 32, stream, origin, out,
-    )  # fmt: skip
+def make_items(rows: Floats, plan: BatchPlan, *, item_format: ItemFormat, out: Floats) -> None:
+    """Write what ``batch_torch.make_items`` returns into out [N, T, V, 3]; the same to float32 rounding."""
+    windows = (plan.first, plan.length, plan.transform, plan.joint)
+    noise: tuple[Any, ...] = (0.0, np.empty(0, np.int64), 0, 0, 0)
+    if plan.noise is not None:
+        seed, item = plan.noise.seed, np.ascontiguousarray(plan.noise.item)
+        noise = (item_format.sigma, item, plan.noise.epoch, seed & _LOW32, seed >> 32)
+    _make(rows, *windows, *noise, _STREAMS[item_format.stream], item_format.origin, out)
 
 
 @inlined
-def _turn(line: Floats, map: Floats, to: Floats) -> None:
-    """Write x' = A x of each joint of line, x y z x y z ..., into to; the nine numbers of A stay in registers."""
-    xx, xy, xz, yx, yy, yz, zx, zy, zz = (
-        map[0, 0], map[0, 1], map[0, 2], map[1, 0], map[1, 1], map[1, 2], map[2, 0], map[2, 1], map[2, 2],
-    )  # fmt: skip
+def _apply(matrix: Floats, line: Floats, to: Floats) -> None:
+    """Write x' = A x of each joint of line, x y z x y z ..., into to."""
+    # Read once, so that the nine numbers stay in registers.
+    xx, xy, xz = matrix[0, 0], matrix[0, 1], matrix[0, 2]
+    yx, yy, yz = matrix[1, 0], matrix[1, 1], matrix[1, 2]
+    zx, zy, zz = matrix[2, 0], matrix[2, 1], matrix[2, 2]
     for v in range(line.shape[0] // 3):
         x, y, z = line[3 * v], line[3 * v + 1], line[3 * v + 2]
         to[3 * v] = xx * x + xy * y + xz * z
@@ -53,7 +55,7 @@ def _turn(line: Floats, map: Floats, to: Floats) -> None:
 
 
 @inlined
-def _pick(line: Floats, joint: Ints, to: Floats) -> None:
+def _reorder(line: Floats, joint: Ints, to: Floats) -> None:
     """Write joint[v] of line, x y z x y z ..., as joint v of to."""
     for v in range(joint.shape[0]):
         at, source = 3 * v, 3 * joint[v]
@@ -63,42 +65,46 @@ def _pick(line: Floats, joint: Ints, to: Floats) -> None:
 
 
 @inlined
-def _resize(window: Floats, length: int, map: Floats, joint: Ints, scratch: Floats, goal: Floats) -> None:
-    """Write a window's rows, mapped and resized, into goal [T, 3 V].
+def _resize(window: Floats, length: int, matrix: Floats, joint: Ints, scratch: Floats, out: Floats) -> None:
+    """Write a window's rows, mapped and resized, into out [T, 3 V].
 
-    The rows are mapped first, into a scratch that stays in the processor's nearest cache, and the frames laid between
-    them: most windows are shorter than what they are resized to, and each row is then mapped once (two and a half
-    times as fast, measured, as mapping each frame). Of a window longer than twice that, only the rows that frames lie
-    between are mapped.
+    Rows are mapped first, into a scratch that stays in the processor's nearest cache, and frames are
+    interpolated between them: most windows are shorter than the output, so each row is mapped once
+    (two and a half times as fast, measured, as mapping each frame). Of a window longer than twice
+    the output, only the two rows next to each frame are mapped.
     """
-    frames, size = goal.shape
+    frames, size = out.shape
     steps = 2 * frames
     dense = length <= steps
     if dense:
-        _turn(window, map, scratch[0])
+        _apply(matrix, window, scratch[0])
     else:
         for t in range(frames):
             low = ((2 * t + 1) * length - frames) // steps
-            _turn(window[low * size : (low + 2) * size], map, scratch[0, 2 * t * size :])
+            _apply(matrix, window[low * size : (low + 2) * size], scratch[0, 2 * t * size :])
     mapped = scratch[0]
-    in_place = True
+    identity = True
     for v in range(joint.shape[0]):
-        in_place &= joint[v] == v
-    if not in_place:
+        identity &= joint[v] == v
+    if not identity:
         mapped = scratch[1]
         for at in range(0, min(length, steps) * size, size):
-            _pick(scratch[0, at:], joint, mapped[at:])
-    # Frame t lies at low + rest / steps, in whole numbers: low = ((2 t + 1) L - T) div 2 T, not below 0.
+            _reorder(scratch[0, at:], joint, mapped[at:])
+    # Frame t is at low + rest / steps, in whole numbers: low = ((2 t + 1) L - T) div 2 T, not below 0.
     low, rest = 0, length - frames
     for t in range(frames):
         if rest >= steps:
             low, rest = low + rest // steps, rest % steps
-        at = low if dense else 2 * t
+        at = low
+        if not dense:
+            at = 2 * t
         weight = np.float32(max(rest, 0)) / np.float32(steps)
         below = mapped[at * size : (at + 1) * size]
-        after = at + 1 if low + 1 < length else at
+        after = at
+        if low + 1 < length:
+            after = at + 1
         above = mapped[after * size : (after + 1) * size]
-        to = goal[t]
+        to = out[t]
         for k in range(size):
             to[k] = below[k] + weight * (above[k] - below[k])
         rest += 2 * length
@@ -106,19 +112,19 @@ def _resize(window: Floats, length: int, map: Floats, joint: Ints, scratch: Floa
 
 @njit("void(int64, int64, int64, int64, float32[::1], float32[::1])", allocates=False)
 def _draw(item: int, epoch: int, low: int, high: int, first: Floats, second: Floats) -> None:
-    """Write the item's numbers of the stream "noise": of each four, the 1st and 3rd to first, the others to second.
+    """Write the item's uniform numbers of stream "noise" in pairs (first, second), first as 1 - u, on (0, 1].
 
-    Those of first are 1 - u, on (0, 1]. The generator is that of ``smae.rng``, with all blocks of an item at once.
+    The generator is that of ``smae.rng``, with all blocks of an item at once.
     """
     left, right, mask = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57), np.uint64(_LOW32)
     half, drop = np.uint64(32), np.uint64(8)
     for block in range(first.shape[0] // 2):
         a, b, c, d = np.uint64(block), np.uint64(item) & mask, np.uint64(epoch) & mask, np.uint64(_NOISE)
-        key, lock = np.uint64(low), np.uint64(high)
+        key, other = np.uint64(low), np.uint64(high)
         for _ in range(10):
             one, two = a * left, c * right
-            a, b, c, d = (two >> half) ^ b ^ key, two & mask, (one >> half) ^ d ^ lock, one & mask
-            key, lock = (key + np.uint64(0x9E3779B9)) & mask, (lock + np.uint64(0xBB67AE85)) & mask
+            a, b, c, d = (two >> half) ^ b ^ key, two & mask, (one >> half) ^ d ^ other, one & mask
+            key, other = (key + np.uint64(0x9E3779B9)) & mask, (other + np.uint64(0xBB67AE85)) & mask
         first[2 * block] = _ONE - np.float32(np.int64(a >> drop)) * _UNIT
         first[2 * block + 1] = _ONE - np.float32(np.int64(c >> drop)) * _UNIT
         second[2 * block] = np.float32(np.int64(b >> drop)) * _UNIT
@@ -127,10 +133,11 @@ def _draw(item: int, epoch: int, low: int, high: int, first: Floats, second: Flo
 
 @njit("void(float32[::1], float32[::1], float32[::1])", allocates=False)
 def _normal(first: Floats, second: Floats, normal: Floats) -> None:
-    """Write two normal numbers for each pair: r cos(2 pi v), r sin(2 pi v), r = sqrt(-2 ln w) (Box and Muller, 1958).
+    """Write two normal numbers a pair: r cos(2 pi v), r sin(2 pi v), r = sqrt(-2 ln w) (Box and Muller, 1958).
 
-    Logarithm, sine and cosine are their series, good to float32, without branches, so that eight go at a time: w = m
-    2^e with m about 1, ln m = 2 artanh((m - 1) / (m + 1)); and v is an exact number of quarter turns and the rest.
+    Logarithm, sine and cosine are series, good to float32, without branches, so that the compiler
+    does eight at a time: w = m 2^e with m about 1 and ln m = 2 artanh((m - 1) / (m + 1)); v is a whole
+    number of quarter turns and the rest.
     """
     bits = first.view(np.int32)
     for p in range(first.shape[0]):
@@ -147,32 +154,33 @@ def _normal(first: Floats, second: Floats, normal: Floats) -> None:
         q = angle * angle
         sine = angle * (_ONE + q * (_S3 + q * (_S5 + q * (_S7 + q * _S9))))
         cosine = _ONE + q * (_C2 + q * (_C4 + q * (_C6 + q * (_C8 + q * _C10))))
-        turned = (np.int32(quarter) & np.int32(1)) != 0
-        x, y = (-sine if turned else cosine), (cosine if turned else sine)
+        # Selected and not branched to, so that the loop can be vectorized.
+        odd = (np.int32(quarter) & np.int32(1)) != 0
+        x, y = (-sine if odd else cosine), (cosine if odd else sine)
         sign = -radius if (np.int32(quarter) & np.int32(2)) != 0 else radius
         normal[2 * p], normal[2 * p + 1] = sign * x, sign * y
 
 
 @njit("void(float32[:, ::1], float32, float32[::1])", allocates=False)
-def _add(goal: Floats, sigma: float, normal: Floats) -> None:
-    """Add noise to the frames of goal [T, 3 V] that are not empty."""
-    frames, size = goal.shape
+def _add_noise(x: Floats, sigma: float, normal: Floats) -> None:
+    """Add noise to the frames of x [T, 3 V] that are not empty."""
+    frames, size = x.shape
     for t in range(frames):
-        line, numbers = goal[t], normal[t * size : (t + 1) * size]
-        there = False
+        line, numbers = x[t], normal[t * size : (t + 1) * size]
+        present = False
         for k in range(size):
-            there |= line[k] != 0
-        if there:
+            present |= line[k] != 0
+        if present:
             for k in range(size):
                 line[k] += sigma * numbers[k]
 
 
 @njit("void(float32[:, ::1], int64[::1], float32[::1])", allocates=False)
-def _to_differences(goal: Floats, origin: Ints, line: Floats) -> None:
-    """Turn joints [T, 3 V] into joints minus their origins in place, -1 being none; line [3 V] is scratch."""
-    frames, size = goal.shape
+def _to_differences(x: Floats, origin: Ints, line: Floats) -> None:
+    """Subtract each joint's origin from x [T, 3 V] in place, -1 being none; line [3 V] is scratch."""
+    frames, size = x.shape
     for t in range(frames):
-        this = goal[t]
+        this = x[t]
         for k in range(size):
             line[k] = this[k]
         for v in range(origin.shape[0]):
@@ -185,14 +193,14 @@ def _to_differences(goal: Floats, origin: Ints, line: Floats) -> None:
 
 
 @njit("void(float32[:, ::1])", allocates=False)
-def _to_motion(goal: Floats) -> None:
-    """Turn joints [T, 3 V] into motion in place: the next frame minus this one, the last 0."""
-    frames, size = goal.shape
+def _to_motion(x: Floats) -> None:
+    """Turn joints x [T, 3 V] into motion in place: the next frame minus this one, the last 0."""
+    frames, size = x.shape
     for t in range(frames - 1):
-        this, after = goal[t], goal[t + 1]
+        this, after = x[t], x[t + 1]
         for k in range(size):
             this[k] = after[k] - this[k]
-    goal[frames - 1] = 0
+    x[frames - 1] = 0
 
 
 @njit(
@@ -200,26 +208,40 @@ def _to_motion(goal: Floats) -> None:
     "int64, int64, int64, int64[::1], float32[:, :, :, ::1])"
 )
 def _make(
-    rows: Floats, first: Ints, length: Ints, map: Floats, joint: Ints, sigma: float, item: Ints, epoch: int,
-    low: int, high: int, stream: int, origin: Ints, out: Floats,
-) -> None:  # fmt: skip
+    rows: Floats,
+    first: Ints,
+    length: Ints,
+    transform: Floats,
+    joint: Ints,
+    sigma: float,
+    item: Ints,
+    epoch: int,
+    low: int,
+    high: int,
+    stream: int,
+    origin: Ints,
+    out: Floats,
+) -> None:
     frames, size = out.shape[1], 3 * out.shape[2]
-    flat, goal = rows.reshape(rows.shape[0] * size), out.reshape(out.shape[0], frames, size)
+    flat, items = rows.reshape(rows.shape[0] * size), out.reshape(out.shape[0], frames, size)
     longest = 0
     for n in range(length.shape[0]):
         longest = max(longest, min(length[n], 2 * frames))
     scratch = np.empty((2, longest * size), np.float32)
-    # Noise comes in fours.
-    pairs = 2 * (-(-frames * size // 4)) if sigma > 0 else 0
-    ones, others, normal = np.empty(pairs, np.float32), np.empty(pairs, np.float32), np.empty(2 * pairs, np.float32)
+    pairs = 0
+    if sigma > 0:
+        # The generator gives four numbers, two pairs, at a time.
+        pairs = 2 * (-(-frames * size // 4))
+    ones, others = np.empty(pairs, np.float32), np.empty(pairs, np.float32)
+    normal = np.empty(2 * pairs, np.float32)
     for n in range(first.shape[0]):
         window = flat[first[n] * size : (first[n] + length[n]) * size]
-        _resize(window, length[n], map[n], joint[n], scratch, goal[n])
+        _resize(window, length[n], transform[n], joint[n], scratch, items[n])
         if sigma > 0:
             _draw(item[n], epoch, low, high, ones, others)
             _normal(ones, others, normal)
-            _add(goal[n], sigma, normal)
+            _add_noise(items[n], sigma, normal)
         if stream == DIFFERENCE:
-            _to_differences(goal[n], origin, scratch[0])
+            _to_differences(items[n], origin, scratch[0])
         elif stream == MOTION:
-            _to_motion(goal[n])
+            _to_motion(items[n])

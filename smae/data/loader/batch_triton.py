@@ -1,7 +1,8 @@
-"""The Triton form of what is done to a batch's items: one kernel that reads packed rows and writes each item once.
+"""Items of a batch by Triton: one kernel that reads packed rows and writes each item once.
 
-A program makes some frames of one item. What another frame or joint is needed for (the next frame for motion, the
-joint that one is measured from) is computed again rather than waited for: its rows were read a moment ago.
+A program makes some frames of one item. Another frame or joint that these need (the next frame for
+motion, the joint that one is measured from) is computed again and not waited for: its rows were read
+a moment ago.
 """
 
 from __future__ import annotations
@@ -13,26 +14,27 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from smae.data.loader.batch_plan import Plan, Style
+from smae.data.loader.augment import BatchPlan, ItemFormat
 
 TILE = 1024
 """Numbers of a program: as many frames as fit."""
+_NOISE = tl.constexpr(zlib.crc32(b"noise"))
+"""The noise stream's name, as ``smae.rng`` codes it."""
 
 
 @triton.jit
-def _normal(seed, item, epoch, element, STREAM: tl.constexpr):
-    """Return the normal numbers that ``augment_torch.add_noise`` has at ``element``.
+def _normal(seed, item, epoch, element):
+    """Return the normal numbers that ``batch_torch.add_noise`` has at ``element``.
 
-    By the series that ``items_fast`` uses: a GPU's own logarithm is good to 2**-22 near 1, and no better.
+    By the series of ``batch_numba``: a GPU's own logarithm is good to 2**-22 near 1, and no better.
     """
     block = (element // 4).to(tl.uint32)
-    a, b, c, d = tl.philox(
-        seed, block, block * 0 + item.to(tl.uint32), block * 0 + epoch.to(tl.uint32), block * 0 + STREAM
-    )
+    zero = block * 0
+    a, b, c, d = tl.philox(seed, block, zero + item.to(tl.uint32), zero + epoch.to(tl.uint32), zero + _NOISE)
     later = element % 4 >= 2
     w = 1.0 - (tl.where(later, c, a) >> 8).to(tl.float32) * (1 / 16777216)
     v = (tl.where(later, d, b) >> 8).to(tl.float32) * (1 / 16777216)
-    # w = m 2^e with m in [sqrt(1/2), sqrt(2)): the bits of a float32 are its logarithm's whole part.
+    # w = m 2^e with m in [sqrt(1/2), sqrt(2)): the bits of a float32 hold e.
     bits = w.to(tl.int32, bitcast=True)
     exponent = (bits - 0x3F3504F3) >> 23
     m = (bits - (exponent << 23)).to(tl.float32, bitcast=True)
@@ -52,89 +54,102 @@ def _normal(seed, item, epoch, element, STREAM: tl.constexpr):
 
 
 @triton.jit
-def _mapped(window_ptr, length, map_ptr, time, joint, axis, frames, size, there):
-    """Return coordinate ``axis`` of ``joint`` [1, W] at frames ``time`` [T, 1] of a window, mapped: float32 [T, W]."""
+def _mapped(window_ptr, length, map_ptr, time, joint, axis, frames, size, valid):
+    """Return coordinate ``axis`` of ``joint`` [1, W] at frames ``time`` [T, 1], resized and mapped, float32 [T, W]."""
     # A fraction of whole numbers, so that both neighbours and the weight are exact.
-    place = tl.maximum((2 * time + 1) * length - frames, 0)
-    low = place // (2 * frames)
+    position = tl.maximum((2 * time + 1) * length - frames, 0)
+    low = position // (2 * frames)
     high = tl.minimum(low + 1, length - 1)
-    weight = (place % (2 * frames)).to(tl.float32) / (2 * frames)
-    value = tl.zeros(there.shape, tl.float32)
+    weight = (position % (2 * frames)).to(tl.float32) / (2 * frames)
+    value = tl.zeros(valid.shape, tl.float32)
     for c in tl.static_range(3):
-        below = tl.load(window_ptr + low * size + 3 * joint + c, mask=there, other=0.0)
-        above = tl.load(window_ptr + high * size + 3 * joint + c, mask=there, other=0.0)
+        below = tl.load(window_ptr + low * size + 3 * joint + c, mask=valid, other=0.0)
+        above = tl.load(window_ptr + high * size + 3 * joint + c, mask=valid, other=0.0)
         value += tl.load(map_ptr + 3 * axis + c) * (below + weight * (above - below))
     return value
 
 
-@triton.jit
-def _frames(
-    window_ptr, length, map_ptr, joint_ptr, origin_ptr, seed, item, epoch, sigma, time, place, frames, size,
-    STREAM: tl.constexpr, NOISE: tl.constexpr, DIFFERENCE: tl.constexpr,
-):  # fmt: skip
-    """Return frames ``time`` [T, 1] of an item, as they are or as differences, float32 [T, W]; 0 beyond its end."""
-    there = (place < size) & (time < frames)
-    joint, axis = place // 3, place % 3
-    source = tl.load(joint_ptr + joint, mask=place < size, other=0)
-    x = _mapped(window_ptr, length, map_ptr, time, source, axis, frames, size, there)
-    seen = tl.max(tl.abs(x), 1, keep_dims=True) > 0
-    if NOISE:
-        x += tl.where(there & seen, sigma * _normal(seed, item, epoch, time * size + place, STREAM), 0.0)
-    if DIFFERENCE:
-        origin = tl.load(origin_ptr + joint, mask=place < size, other=-1)
-        some = there & (origin >= 0)
-        source = tl.load(joint_ptr + origin, mask=(place < size) & (origin >= 0), other=0)
-        above = _mapped(window_ptr, length, map_ptr, time, source, axis, frames, size, some)
-        if NOISE:
-            element = time * size + 3 * origin + axis
-            above += tl.where(some & seen, sigma * _normal(seed, item, epoch, element, STREAM), 0.0)
-        x -= above
-    return x
-
-
 @triton.jit(do_not_specialize=["seed", "epoch", "sigma"])
 def _items(
-    rows_ptr, first_ptr, length_ptr, map_ptr, joint_ptr, origin_ptr, item_ptr, out_ptr, seed, epoch, sigma, frames,
-    joints, STREAM: tl.constexpr, NOISE: tl.constexpr, DIFFERENCE: tl.constexpr, MOTION: tl.constexpr,
-    TIMES: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip
+    rows_ptr,
+    first_ptr,
+    length_ptr,
+    map_ptr,
+    joint_ptr,
+    origin_ptr,
+    item_ptr,
+    out_ptr,
+    seed,
+    epoch,
+    sigma,
+    frames,
+    joints,
+    NOISE: tl.constexpr,
+    DIFFERENCE: tl.constexpr,
+    MOTION: tl.constexpr,
+    TIMES: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
     n, size = tl.program_id(0), 3 * joints
-    # In 64 bits: the places of a long clip's frames are products beyond 2**31, and so may the rows' addresses be.
+    # In 64 bits: frames times rows of a long clip, and the rows' addresses, may exceed 2**31.
     time = (tl.program_id(1) * TIMES + tl.arange(0, TIMES)).to(tl.int64)[:, None]
-    place = tl.arange(0, WIDTH)[None, :]
-    window_ptr, length = rows_ptr + tl.load(first_ptr + n) * size, tl.load(length_ptr + n)
+    column = tl.arange(0, WIDTH)[None, :]
+    window, length = rows_ptr + tl.load(first_ptr + n) * size, tl.load(length_ptr + n)
     map_ptr += n * 9
     joint_ptr += n * joints
     item = tl.load(item_ptr + n)
-    x = _frames(
-        window_ptr, length, map_ptr, joint_ptr, origin_ptr, seed, item, epoch, sigma, time, place, frames, size,
-        STREAM, NOISE, DIFFERENCE,
-    )  # fmt: skip
+    inside = column < size
+    joint, axis = column // 3, column % 3
+    source = tl.load(joint_ptr + joint, mask=inside, other=0)
+    x = tl.zeros([TIMES, WIDTH], tl.float32)
+    # Motion takes two rounds: these frames, then the next ones minus these.
+    for later in tl.static_range(MOTION + 1):
+        frame = time + later
+        valid = inside & (frame < frames)
+        y = _mapped(window, length, map_ptr, frame, source, axis, frames, size, valid)
+        # Empty frames get no noise.
+        present = tl.max(tl.abs(y), 1, keep_dims=True) > 0
+        if NOISE:
+            noise = _normal(seed, item, epoch, frame * size + column)
+            y += tl.where(valid & present, sigma * noise, 0.0)
+        if DIFFERENCE:
+            origin = tl.load(origin_ptr + joint, mask=inside, other=-1)
+            measured = valid & (origin >= 0)
+            base_joint = tl.load(joint_ptr + origin, mask=inside & (origin >= 0), other=0)
+            base = _mapped(window, length, map_ptr, frame, base_joint, axis, frames, size, measured)
+            if NOISE:
+                noise = _normal(seed, item, epoch, frame * size + 3 * origin + axis)
+                base += tl.where(measured & present, sigma * noise, 0.0)
+            y -= base
+        x = y - x
     if MOTION:
-        after = _frames(
-            window_ptr, length, map_ptr, joint_ptr, origin_ptr, seed, item, epoch, sigma, time + 1, place, frames,
-            size, STREAM, NOISE, DIFFERENCE,
-        )  # fmt: skip
-        x = tl.where(time + 1 < frames, after - x, 0.0)
-    out = out_ptr + (n.to(tl.int64) * frames + time) * size + place
-    tl.store(out, x, mask=(place < size) & (time < frames))
+        x = tl.where(time + 1 < frames, x, 0.0)
+    out = out_ptr + (n.to(tl.int64) * frames + time) * size + column
+    tl.store(out, x, mask=inside & (time < frames))
 
 
-def make_items(rows: Tensor, plan: Plan, *, style: Style) -> Tensor:
-    """Return what ``augment_torch.make_items`` returns; the same to float32 rounding."""
+def make_items(rows: Tensor, plan: BatchPlan, *, item_format: ItemFormat) -> Tensor:
+    """Return what ``batch_torch.make_items`` returns; the same to float32 rounding."""
 
-    def sent(array: object) -> Tensor:
+    def send(array: object) -> Tensor:
         return torch.as_tensor(array).to(rows.device).contiguous()
 
-    noise, joints, items = plan.noise, rows.shape[1], len(plan.first)
-    out = rows.new_empty(items, style.frames, joints, 3)
+    joints, items, frames = rows.shape[1], len(plan.first), item_format.frames
+    out = rows.new_empty(items, frames, joints, 3)
     width = triton.next_power_of_2(3 * joints)
     times = max(1, TILE // width)
-    first = sent(plan.first)
-    _items[(items, triton.cdiv(style.frames, times))](
-        rows, first, *(sent(one) for one in (plan.length, plan.map, plan.joint, style.origin)),
-        sent(noise.item) if noise else first, out, noise.seed if noise else 0, noise.epoch if noise else 0,
-        style.sigma, style.frames, joints, STREAM=zlib.crc32(b"noise"), NOISE=noise is not None,
-        DIFFERENCE=style.stream in ("bone", "relative"), MOTION=style.stream == "motion", TIMES=times, WIDTH=width,
-    )  # fmt: skip
+    first, length, transform, joint = map(send, (plan.first, plan.length, plan.transform, plan.joint))
+    item, seed, epoch = first, 0, 0
+    if plan.noise is not None:
+        item, seed, epoch = send(plan.noise.item), plan.noise.seed, plan.noise.epoch
+    pointers = (rows, first, length, transform, joint, send(item_format.origin), item, out)
+    constants = {
+        "NOISE": plan.noise is not None,
+        "DIFFERENCE": item_format.stream in ("bone", "relative"),
+        "MOTION": item_format.stream == "motion",
+        "TIMES": times,
+        "WIDTH": width,
+    }
+    grid = (items, triton.cdiv(frames, times))
+    _items[grid](*pointers, seed, epoch, item_format.sigma, frames, joints, **constants)
     return out

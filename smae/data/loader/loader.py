@@ -1,50 +1,67 @@
-"""The loader: blocks of a store, in the epoch's order, to batches of bodies on the device."""
+"""The loader: a store's clips, in the epoch's order, to batches of bodies on the device."""
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, nullcontext
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from smae.data.loader.assemble import Assemble, Fused, Gathered, Staged
-from smae.data.loader.augment import Augment, Variation, vary, windows
-from smae.data.loader.batch import Batch
-from smae.data.loader.batch_plan import Plan, Style, origins
-from smae.data.loader.facing import trunk_of
-from smae.data.loader.memory import Mode, choose
-from smae.data.loader.prefetch import ahead
-from smae.data.loader.row_cache import Chosen, Held, Readable, Resident, Streaming
-from smae.data.loader.row_kernels import list_items
-from smae.data.loader.sampler import BLOCK_ROWS, Ints, shuffled, steps_of
+from smae.data.loader.augment import (
+    Augment,
+    BatchPlan,
+    ItemFormat,
+    Variation,
+    crop_windows,
+    draw_variation,
+    mirror_tables,
+    origin_joints,
+)
+from smae.data.loader.batch import Assembler, Batch, CpuAssembler, DeviceAssembler, StagedAssembler
+from smae.data.loader.row_cache import (
+    ClipSelection,
+    ReadableStore,
+    ResidentRows,
+    RowView,
+    StreamedRows,
+    choose_residency,
+)
+from smae.data.loader.row_kernels import present_bodies, trunk_of
+from smae.data.loader.sampler import BLOCK_ROWS, Ints, RowMode, batches_of, shuffled
 from smae.errors import ConfigError
-from smae.kernels import Choice, wanted
+from smae.jit import KernelChoice, use_triton
 from smae.rng import Noise
 
-AHEAD = 2
+T = TypeVar("T")
+Made = Generator[tuple[Batch, torch.cuda.Event | None], None, None]
+
+PREFETCH = 2
 """Batches prepared ahead of the one in use."""
 
-DRAWN = 4096
-"""Clips whose variations are drawn together: for a batch's few, most of the time would go into starting to."""
+DRAWN_CLIPS = 4096
+"""Clips whose variations are drawn together: for a single batch, call overhead would take most of the time."""
 
 
 class Loader:
     """Batches of a store's clips, epoch by epoch.
 
-    What a batch holds depends on the store, the clips, ``augment``, ``batch``, ``window``, ``seed`` and the epoch, and
-    on nothing else: resident or streaming, with any number of workers, batches are equal bit for bit. Among several
-    ranks, each gets its own part of every batch.
+    What a batch holds depends on the store, the clips, ``augment``, ``batch``, ``window``, ``seed``
+    and the epoch, and on nothing else: resident or streaming, with any number of workers, batches
+    are equal bit for bit. Among several ranks, each gets its own part of every batch.
 
     Attributes:
         index: int64 [n], the clips, ascending.
-        residency: whether rows are kept on the device, in RAM, or streamed, and why; prints as one line.
+        residency: where rows are kept (device, RAM, streamed) and why; prints as one line.
     """
 
     def __init__(
         self,
-        store: Readable,
+        store: ReadableStore,
         index: NDArray[np.int64],
         *,
         augment: Augment,
@@ -55,8 +72,8 @@ class Loader:
         workers: int = 1,
         window: int = 8,
         drop_last: bool = False,
-        mode: Mode = "auto",
-        kernel: Choice = "torch",
+        mode: RowMode = "auto",
+        kernel: KernelChoice = "torch",
         augmented: bool | None = None,
         block_rows: int = BLOCK_ROWS,
         rank: int = 0,
@@ -65,66 +82,71 @@ class Loader:
         """Plan the loading; nothing is read yet.
 
         Args:
-            store: where the clips are.
+            store: holds the clips.
             index: clip numbers, in any order, each once; taken in store order.
             augment: how clips are cropped, resized and varied.
             batch: clips in a batch, of all ranks together.
             seed: the run's seed, 0 <= seed < 2**64.
             train: shuffle, or keep store order.
-            device: where batches go.
-            workers: threads that read blocks, beside one that prepares batches; 0 does all in the caller's thread.
+            device: of the batches.
+            workers: threads that read blocks, beside one that prepares batches; 0 does all in the
+                caller's thread.
             window: blocks shuffled together, and kept in memory when streaming.
             drop_last: leave out a last batch that is not full.
             mode: keep the rows on the device, in RAM, stream them, or decide by the free memory.
-            kernel: what makes items on a GPU: torch in several passes, or one Triton kernel; on the CPU it is Numba's.
-            augmented: vary the clips at random, or take their centre as in testing; like ``train`` unless said.
+            kernel: what makes items on a GPU: torch in several passes, or one Triton kernel; on the
+                CPU it is Numba's.
+            augmented: vary the clips at random, or take their centre as in testing; None: like ``train``.
             block_rows: rows of a block.
-            rank: which process this is, from 0 on.
-            world: how many there are.
+            rank: number of this process, from 0.
+            world: number of processes.
 
         Raises:
-            ConfigError: an empty index, numbers outside the store or given twice, a size below its least value, or a
-                batch with fewer clips than ranks, or a layout without a trunk to align.
-            EnvironmentFault: a Triton kernel is chosen outright, and cannot run here.
+            ConfigError: an empty index, numbers outside the store or given twice, a size below its
+                least value, a batch with fewer clips than ranks, or a layout without a trunk to align.
+            EnvironmentFault: ``kernel`` is ``triton``, which cannot run here.
         """
-        self.index = _checked(index, clips=len(store))
+        self.index = _check_index(index, clips=len(store))
         for name, value, least in (("batch", batch, 1), ("workers", workers, 0), ("window", window, 1)):
             if value < least:
                 raise ConfigError(f"loader: {name} must be at least {least}, found {value}")
-        last = len(self.index) % batch if not drop_last else 0
-        if min(batch, last or batch) < world:
+        smallest = batch
+        if not drop_last:
+            smallest = min(batch, len(self.index) % batch or batch)
+        if smallest < world:
             raise ConfigError(
-                f"loader: {world} ranks cannot share a step of {min(batch, last or batch)} clips ({len(self.index):,} "
+                f"loader: {world} ranks cannot share a step of {smallest} clips ({len(self.index):,} "
                 f"clips in batches of {batch}): choose another train.batch, or fewer processes"
             )
         self.augment = augment
-        self._rank, self._world = rank, world
         self._store, self._batch, self._seed, self._device = store, batch, seed, device
         self._train, self._augmented = train, train if augmented is None else augmented
         self._workers, self._window, self._drop_last = workers, window, drop_last
+        self._rank, self._world = rank, world
         trunk = trunk_of(store.layout, align=augment.align)
-        self._chosen = Chosen(store, self.index, block_rows=block_rows, trunk=trunk)
-        self.residency = choose(self._chosen.nbytes, mode=mode, device=device)
-        self._source: Resident | Streaming = (
-            Streaming(self._chosen, workers=workers, window=window)
-            if self.residency.mode == "streaming"
-            else Resident(self._chosen, workers=workers)
-        )
-        self._triton = wanted(kernel, on_gpu=device.type == "cuda", setting="train.kernel")
+        self._clips = ClipSelection(store, self.index, block_rows=block_rows, trunk=trunk)
+        self.residency = choose_residency(self._clips.nbytes, mode=mode, device=device)
+        self._rows: ResidentRows | StreamedRows
+        if self.residency.mode == "streaming":
+            self._rows = StreamedRows(self._clips, workers=workers, window=window)
+        else:
+            self._rows = ResidentRows(self._clips, workers=workers)
+        self._triton = use_triton(kernel, on_gpu=device.type == "cuda", setting="train.kernel")
         sigma = augment.noise if self._augmented else 0.0
-        self._style = Style(
-            augment.frames, origins(store.layout, stream=augment.stream), sigma=sigma, stream=augment.stream
-        )
-        self._assemble = self._assembler()
+        origin = origin_joints(store.layout, stream=augment.stream)
+        self._format = ItemFormat(augment.frames, origin, sigma=sigma, stream=augment.stream)
+        self._assembler = self._shared_assembler()
         self._label = np.asarray(store.clips.label)[self.index].astype(np.int64)
-        self._joint = _joint_tables(store)
+        self._joint = mirror_tables(store.layout)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
-        return len(self.index) // self._batch if self._drop_last else -(-len(self.index) // self._batch)
+        if self._drop_last:
+            return len(self.index) // self._batch
+        return -(-len(self.index) // self._batch)
 
     def order(self, epoch: int) -> Ints:
-        """Return int64 [n], the clip numbers in the order in which an epoch takes them."""
+        """Return int64 [n], the clip numbers in the order of an epoch."""
         return self.index[self._positions(epoch)]
 
     def epoch(self, epoch: int, *, skip: int = 0) -> Iterator[Batch]:
@@ -132,15 +154,17 @@ class Loader:
 
         Args:
             epoch: 0-based.
-            skip: clips that finished steps of this epoch have already taken; the rest follows exactly as it would have.
+            skip: clips that finished steps of this epoch have already taken; the rest follows
+                exactly as it would have.
 
         Raises:
             ConfigError: ``skip`` is below 0 or beyond the clips there are.
-            DataError: the store's rows fail their checksum (see ``Store.rows``); raised where the batch is asked for.
+            DataError: the store's rows fail their checksum (see ``Store.rows``); raised where the
+                batch is asked for.
         """
         if not 0 <= skip <= len(self.index):
             raise ConfigError(f"loader: skip must be between 0 and the {len(self.index)} clips there are, found {skip}")
-        steps = steps_of(
+        batches = batches_of(
             self._positions(epoch),
             batch=self._batch,
             skip=skip,
@@ -148,15 +172,17 @@ class Loader:
             rank=self._rank,
             world=self._world,
         )
-        made = self._make(steps, epoch)
-        return self._hand_over(ahead(made, depth=AHEAD) if self._workers else made)
+        made = self._make(batches, epoch)
+        if self._workers:
+            made = prefetch(made, depth=PREFETCH)
+        return self._synchronised(made)
 
-    def _assembler(self) -> Assemble | None:
-        """Return what makes the items of all iterators, where one can."""
+    def _shared_assembler(self) -> Assembler | None:
+        """Return what makes the items of all iterators; None where each iterator needs its own."""
         if self._device.type == "cpu" and not self._triton:
-            return Fused(self._style)
+            return CpuAssembler(self._format)
         if self.residency.mode == "device":
-            return Gathered(self._style, device=self._device, triton=self._triton)
+            return DeviceAssembler(self._format, device=self._device, triton=self._triton)
         return None
 
     def _positions(self, epoch: int) -> Ints:
@@ -164,39 +190,40 @@ class Loader:
             return np.arange(len(self.index))
         return shuffled(
             self.index,
-            self._chosen.number,
+            self._clips.block_number,
             window=self._window,
             seed=self._seed,
             epoch=epoch,
             fingerprint=self._store.fingerprint,
         )
 
-    def _make(self, steps: list[Ints], epoch: int) -> Generator[tuple[Batch, torch.cuda.Event | None], None, None]:
-        """Yield each step's batch with the event that tells when the device has finished it (None on the CPU)."""
-        cuda = self._device.type == "cuda"
-        side = torch.cuda.Stream(self._device) if cuda else None  # type: ignore[no-untyped-call]
-        # Staged has buffers that take turns, so each iterator has its own.
-        assemble = self._assemble or Staged(self._style, device=self._device, triton=self._triton)
-        with closing(self._source.serve(steps)) as held:
-            for step, variation in self._variations(steps, epoch):
-                with torch.cuda.stream(side) if side else nullcontext(), torch.no_grad():
-                    batch = self._compose(next(held), step, epoch, variation, assemble)
-                    done = side.record_event() if side else None
-                yield batch, done
+    def _make(self, batches: list[Ints], epoch: int) -> Made:
+        """Yield each batch with the event that the device records when it is finished (None on the CPU)."""
+        stream = None
+        if self._device.type == "cuda":
+            stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        # Staging buffers take turns, so each iterator has its own.
+        assembler = self._assembler or StagedAssembler(self._format, device=self._device, triton=self._triton)
+        with closing(self._rows.views(batches)) as views:
+            for batch, variation in self._variations(batches, epoch):
+                with torch.cuda.stream(stream) if stream else nullcontext(), torch.no_grad():
+                    made = self._compose(next(views), batch, epoch, variation, assembler)
+                    done = stream.record_event() if stream else None
+                yield made, done
 
-    def _variations(self, steps: list[Ints], epoch: int) -> Iterator[tuple[Ints, Variation]]:
-        """Yield each step with its clips' variations, drawn for many steps at once."""
-        group = max(1, DRAWN // self._batch)
-        for first in range(0, len(steps), group):
-            some = steps[first : first + group]
+    def _variations(self, batches: list[Ints], epoch: int) -> Iterator[tuple[Ints, Variation]]:
+        """Yield each batch with its clips' variations, drawn for many batches at once."""
+        group = max(1, DRAWN_CLIPS // self._batch)
+        for first in range(0, len(batches), group):
+            some = batches[first : first + group]
             clips = self.index[np.concatenate(some)]
             noise = Noise(self._seed, epoch, clips) if self._augmented else None
-            drawn, at = vary(noise, len(clips), augment=self.augment), 0
-            for step in some:
-                yield step, drawn.part(at, at + len(step))
-                at += len(step)
+            variation, at = draw_variation(noise, len(clips), augment=self.augment), 0
+            for batch in some:
+                yield batch, variation.part(at, at + len(batch))
+                at += len(batch)
 
-    def _hand_over(self, made: Generator[tuple[Batch, torch.cuda.Event | None], None, None]) -> Iterator[Batch]:
+    def _synchronised(self, made: Made) -> Iterator[Batch]:
         """Make the consumer's stream wait for each batch, and keep its memory from being reused too early."""
         with closing(made):
             for batch, done in made:
@@ -207,22 +234,24 @@ class Loader:
                         tensor.record_stream(stream)
                 yield batch
 
-    def _compose(self, held: Held, step: Ints, epoch: int, variation: Variation, assemble: Assemble) -> Batch:
-        """Return the batch of the clips at the positions of a step."""
-        start, length = windows(held.valid, variation.crop, augment=self.augment)
-        frames, bodies = self._chosen.frames[step], self._chosen.bodies[step]
-        clip, body, first = list_items(held.present, held.start, frames, bodies, held.begin + start, length)
+    def _compose(self, view: RowView, batch: Ints, epoch: int, variation: Variation, assembler: Assembler) -> Batch:
+        """Return the batch of the clips at the positions ``batch``."""
+        start, length = crop_windows(view.valid, variation.crop, augment=self.augment)
+        frames, bodies = self._clips.frames[batch], self._clips.bodies[batch]
+        clip, body, first = present_bodies(view.present, view.start, frames, bodies, view.begin + start, length)
         joint = self._joint[variation.mirrored.astype(np.int64)]
-        space = variation.space if held.axes is None else variation.space @ held.axes
-        index = self.index[step]
-        noise = Noise(self._seed, epoch, index[clip], body) if self._style.sigma else None
-        x = assemble(held.rows, Plan(first, length[clip], space[clip], joint[clip], noise))
-        columns = (clip, body, index, self._label[step])
+        transform = variation.transform
+        if view.axes is not None:
+            transform = transform @ view.axes
+        index = self.index[batch]
+        noise = Noise(self._seed, epoch, index[clip], body) if self._format.sigma else None
+        x = assembler(view.rows, BatchPlan(first, length[clip], transform[clip], joint[clip], noise))
+        columns = (clip, body, index, self._label[batch])
         clip_t, body_t, index_t, label_t = (torch.from_numpy(column).to(self._device) for column in columns)
         return Batch(x, clip_t, body_t, index_t, label_t, epoch)
 
 
-def _checked(index: NDArray[np.int64], *, clips: int) -> Ints:
+def _check_index(index: NDArray[np.int64], *, clips: int) -> Ints:
     """Return the clip numbers ascending, or raise ConfigError."""
     ordered, count = np.unique(np.asarray(index, np.int64), return_counts=True)
     if not len(ordered):
@@ -237,9 +266,40 @@ def _checked(index: NDArray[np.int64], *, clips: int) -> Ints:
     return ordered
 
 
-def _joint_tables(store: Readable) -> Ints:
-    """Return int64 [2, V]: the joint each joint is taken from, as it is and with left and right swapped."""
-    tables = np.tile(np.arange(len(store.layout)), (2, 1))
-    for left, right in store.layout.mirror:
-        tables[1, [left, right]] = right, left
-    return tables
+def prefetch(items: Generator[T, None, None], *, depth: int) -> Generator[T, None, None]:
+    """Yield what ``items`` yields, made by one background thread at most ``depth`` items ahead.
+
+    An exception in ``items`` is raised here, as it is. However this generator ends (used up, closed,
+    garbage-collected, an error), ``items`` is closed by its own thread and the thread has ended.
+    """
+    slots = threading.Semaphore(depth)
+    made: queue.SimpleQueue[tuple[str, T | BaseException | None]] = queue.SimpleQueue()
+    stop = threading.Event()
+
+    def work() -> None:
+        try:
+            while slots.acquire() and not stop.is_set():
+                made.put(("item", next(items)))
+        except StopIteration:
+            made.put(("end", None))
+        except BaseException as error:
+            made.put(("error", error))
+        finally:
+            items.close()
+
+    # A daemon, so that an iterator still alive at the interpreter's end does not keep it from ending.
+    thread = threading.Thread(target=work, name="smae-loader", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = made.get()
+            if kind == "end":
+                return
+            if isinstance(value, BaseException):
+                raise value
+            slots.release()
+            yield value  # type: ignore[misc]
+    finally:
+        stop.set()
+        slots.release()
+        thread.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,21 +14,24 @@ BLOCK_ROWS = 65_536
 """Rows of a block: the store's shard, the unit that streaming reads whole."""
 
 Ints = NDArray[np.int64]
+RowMode = Literal["auto", "device", "resident", "streaming"]
+"""Where a loader keeps the rows it samples from; see ``row_cache``."""
 
 
 def block_of(offset: Ints, *, block_rows: int = BLOCK_ROWS) -> Ints:
-    """Return int64 [n], the block that each clip belongs to: the one that holds its first row."""
+    """Return int64 [n], the block of each clip: the one that holds its first row."""
     return np.asarray(offset, np.int64) // block_rows
 
 
 def shuffled(index: Ints, block: Ints, *, window: int, seed: int, epoch: int, fingerprint: str) -> Ints:
-    """Return the positions 0..n-1 in the order of one epoch: blocks permuted, clips shuffled among ``window`` blocks.
+    """Return the positions 0..n-1 in an epoch's order: blocks permuted, clips shuffled over ``window`` blocks.
 
-    The permuted blocks lie along a line, block j at [j, j + 1). A clip of block j is drawn uniformly onto
-    [j, j + window), and the clips are taken from left to right: at any place at most ``window`` blocks are open, and
-    each block that closes makes room for one that opens, so reading never comes in bursts. The first ``window`` blocks
-    are open from the start and none stays open past the end, so both ends are as well mixed as the middle. With no
-    more than ``window`` blocks in all, this is one full shuffle.
+    The permuted blocks stand along a line, block j at [j, j + 1). A clip of block j is drawn
+    uniformly onto [j, j + window), and the clips are taken from left to right: at any time at most
+    ``window`` blocks are open, and one opens whenever one closes, so reading never comes in bursts.
+    The first ``window`` blocks are open from the start and none stays open past the end, so both
+    ends are as well mixed as the middle. With no more than ``window`` blocks in all, this is one
+    full shuffle.
 
     Args:
         index: int64 [n], clip numbers in the store; they key the draws.
@@ -37,32 +41,36 @@ def shuffled(index: Ints, block: Ints, *, window: int, seed: int, epoch: int, fi
         epoch: 0-based epoch.
         fingerprint: the store's.
     """
-    # The store goes into the key, so that two stores do not share an order by their clip numbers.
+    # The store is part of the key, so that two stores do not share an order by their clip numbers.
     key = int.from_bytes(hashlib.sha256(f"{seed} {fingerprint}".encode()).digest()[:8], "little")
-    known, ordinal = np.unique(block, return_inverse=True)
-    place = np.empty(len(known), np.int64)
-    place[np.argsort(_draw(key, epoch, known, stream="order of blocks"), kind="stable")] = np.arange(len(known))
-    opens = place[ordinal]
-    closes = np.minimum(opens + window, len(known))
+    blocks, ordinal = np.unique(block, return_inverse=True)
+    position = np.empty(len(blocks), np.int64)
+    shuffled_blocks = np.argsort(_draw(key, epoch, blocks, stream="order of blocks"), kind="stable")
+    position[shuffled_blocks] = np.arange(len(blocks))
+    opens = position[ordinal]
+    closes = np.minimum(opens + window, len(blocks))
     opens = np.where(opens < window, 0, opens)
-    spot = opens + (closes - opens) * _draw(key, epoch, index, stream="order of clips")
-    return np.argsort(spot, kind="stable").astype(np.int64)
+    drawn = opens + (closes - opens) * _draw(key, epoch, index, stream="order of clips")
+    return np.argsort(drawn, kind="stable").astype(np.int64)
 
 
 def _draw(key: int, epoch: int, number: Ints, *, stream: str) -> NDArray[np.float64]:
-    """Return float64 [n], uniform on [0, 1) in steps of 2**-48: fine enough that ties among clips do not matter."""
+    """Return float64 [n], uniform on [0, 1) in steps of 2**-48: fine enough that ties do not matter."""
     pair = Noise(key, epoch, np.asarray(number, np.int64)).uniform(stream, 2).astype(np.float64)
-    both: NDArray[np.float64] = pair[:, 0] + pair[:, 1] * 2.0**-24
-    return both
+    drawn: NDArray[np.float64] = pair[:, 0] + pair[:, 1] * 2.0**-24
+    return drawn
 
 
-def steps_of(
+def batches_of(
     order: Ints, *, batch: int, skip: int = 0, drop_last: bool = False, rank: int = 0, world: int = 1
 ) -> list[Ints]:
-    """Cut an order into batches, leaving out its first ``skip`` clips (those of the steps already finished).
+    """Cut an order into batches, leaving out its first ``skip`` clips (those of finished steps).
 
-    With ``world`` processes, each takes every ``world``-th clip of a batch: together they take what one would alone.
+    With ``world`` processes, each takes every ``world``-th clip of a batch: together they take what
+    one process would take alone.
     """
     rest = order[skip:]
-    stop = len(rest) // batch * batch if drop_last else len(rest)
+    stop = len(rest)
+    if drop_last:
+        stop = stop // batch * batch
     return [rest[start : min(start + batch, stop)][rank::world] for start in range(0, stop, batch)]

@@ -1,1 +1,1 @@
-"""From raw recordings to a published store: a plan, tasks of one shard each, workers, resumable at any moment."""
+"""From raw recordings to a store: a plan, tasks of one shard each, workers, a journal."""

@@ -1,9 +1,10 @@
 """Executor on the machines of a Dask cluster; imported only when it is asked for.
 
-The first part runs in the main process, the second inside Dask workers. A task that dies with its worker is repeated
-elsewhere by Dask itself, up to the scheduler's ``allowed-failures``. A task that raises is not repeated: it is a pure
-function and would raise again. Dask sends functions and results as pickles, so anyone who reaches the scheduler can run
-code on every machine of the cluster: it belongs on a private network, or behind ``tls://``.
+The first part runs in the main process, the second inside Dask workers. A task that dies with its
+worker is repeated elsewhere by Dask itself, up to the scheduler's ``allowed-failures``. A task that
+raises is not repeated: it is a pure function and would raise again. Dask sends functions and
+results as pickles, so anyone who reaches the scheduler can run code on every machine of the
+cluster: it belongs on a private network, or behind ``tls://``.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ class DaskExecutor:
         shared: paths that every worker must see; relative ones start at the current folder.
 
     Raises:
-        ConfigError: no scheduler there, no worker, a worker with other software, or one that does not see a path.
+        ConfigError: no scheduler there, no worker, a worker with other software, or one that does
+            not see a path.
     """
 
     def __init__(self, scheduler: str, *, shared: Sequence[Path] = ()) -> None:
@@ -92,7 +94,8 @@ class DaskExecutor:
         """See ``Executor.run``; ``make`` is called once per worker thread.
 
         Raises:
-            EnvironmentFault: the scheduler is lost, no worker is left, or a task killed every worker that had it.
+            EnvironmentFault: the scheduler is lost, no worker is left, or a task killed every
+                worker that had it.
         """
         info = RunInfo(uuid.uuid4().hex, pickle.dumps(make), software(), self._shared)
         with self._connected() as client:
@@ -152,7 +155,7 @@ class DaskExecutor:
                 )
             time.sleep(0.05)
         try:
-            # A function of ours would fail to load on a worker without smae, and only a text would come back.
+            # A worker without smae could not load a function of ours; the error would be a text.
             client.run(pkgutil.resolve_name, f"{check_worker.__module__}:__name__")
         except ModuleNotFoundError as error:
             raise ConfigError(
@@ -196,7 +199,7 @@ class DaskExecutor:
             ) from error
 
     def _end(self, client: Client, info: RunInfo, waiting: set[Future[Any]]) -> None:
-        """Cancel waiting tasks and wait for begun ones: no worker may write after this run releases the lock."""
+        """Cancel waiting tasks, wait for begun ones: no worker may write without the lock."""
         # The connection is lost, or the interpreter is shutting down.
         if client.status != "running" or sys.is_finalizing():
             return
@@ -261,7 +264,7 @@ def check_worker(versions: Mapping[str, str], shared: Sequence[str]) -> None:
 
 _lock = threading.Lock()
 _functions: dict[int, tuple[str, Any]] = {}
-"""Run and work function of each thread, the last one it worked for: a crashed run keeps its files open until then."""
+"""Run and work function of each thread, for the last run that it worked for."""
 _busy: Counter[str] = Counter()
 _stopped: set[str] = set()
 
@@ -284,7 +287,7 @@ def work(info: RunInfo, task: bytes) -> Any:
 
 
 def stop(run: str) -> int:
-    """Begin no more tasks of a run; return how many are under way. With none, close the run's work functions."""
+    """Begin no more tasks of a run; return how many are under way; at 0, close its functions."""
     with _lock:
         _stopped.add(run)
         if _busy[run]:

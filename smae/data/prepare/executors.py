@@ -39,8 +39,8 @@ class Executor(Protocol):
         Only a few tasks are in flight at any time. Closing the iterator stops the work.
 
         Args:
-            make: called once per worker, to set up what the function keeps between tasks; ``make``, tasks and results
-                must be picklable.
+            make: called once per worker, to set up what the function keeps between tasks; ``make``,
+                tasks and results must be picklable.
             tasks: consumed only as needed.
 
         Raises:
@@ -166,12 +166,13 @@ _current: Callable[[Any], Any] | None = None
 
 
 def _start(make: Callable[[], Callable[[Any], Any]]) -> None:
-    """Set up a worker process: it ignores Ctrl-C, which the parent handles, and exits when the parent dies."""
+    """Set up a worker process: it ignores Ctrl-C and exits when the parent dies."""
     global _current
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None, "a worker has a parent"
-    # The work creates no reference cycles, so collecting them among thousands of outcomes finds none.
+    # The work creates no reference cycles, so collecting them among thousands of outcomes finds
+    # none.
     gc.freeze()
     gc.set_threshold(100_000)
     threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()

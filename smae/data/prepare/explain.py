@@ -1,4 +1,4 @@
-"""``smae.explain``: one recording step by step: its bytes, its bodies and what became of them, its clip in a store."""
+"""``smae.explain``: one recording step by step: bytes, bodies, cleaning, clip in a store."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Explanation:
 
     Attributes:
         name: of the sample.
-        verdict: ``clip``, ``no body``, ``bad`` (it would be quarantined) or ``stored`` (only the store was read).
+        verdict: ``clip``, ``no body``, ``bad`` (it would be quarantined) or ``stored`` (only the
+            store was read).
         raw: lines about its bytes and content; empty where only a store was read.
         steps: lines about cleaning.
         stored: lines about its clip in the store.
@@ -115,14 +116,14 @@ def _explain_stored(store: Store, name: str, *, raw: Path | str | None, mode: Mo
 
 
 def settings_of(store: Store, mode: Mode | None = None) -> PrepareSettings:
-    """Return the settings that a store was prepared with, as far as it records them, or with another ``mode``."""
+    """Return the settings that a store records, or the same with another ``mode``."""
     origin = store.attributes.origin
     settings = PrepareSettings(**{key: origin[key] for key in PrepareSettings.__annotations__ if key in origin})
     return replace(settings, mode=mode or cast("Mode", store.mode))
 
 
 def find_sample(source: Source, raw: Path, name: str | None) -> tuple[Sample, list[str]]:
-    """Return the sample called ``name`` under ``raw``, and where second copies are; without a name, the file itself.
+    """Return a sample and where second copies are; without a name, the file ``raw`` itself.
 
     Raises:
         ConfigError: no name, and ``raw`` holds many samples.

@@ -1,8 +1,8 @@
-"""Fast path of ``prepare``: the most frequent kind of `.skeleton` file, from text to cleaned rows in one kernel.
+"""Fast path of ``prepare``: frequent `.skeleton` files, from text to cleaned rows in one kernel.
 
-Nine of ten recordings show one body, are spelled the usual way and have no NaN. For them, creating a Recording and a
-Clip costs more than parsing. Files that the kernel does not take go the general way; where both apply, they give the
-same rows (tests/data/prepare/test_fast_path.py).
+Nine of ten recordings show one body, are spelled the usual way and have no NaN. For them, creating
+a Recording and a Clip costs more than parsing. Files that the kernel does not take go the general
+way; where both apply, they give the same rows (tests/data/prepare/test_fast_path.py).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class FastPath:
     def __call__(
         self, data: bytes | memoryview, joints: NDArray[np.float32], state: NDArray[np.uint8]
     ) -> tuple[int, int]:
-        """Write a recording's rows; return the numbers of rows and frames, 0 rows where it is not taken.
+        """Write a recording's rows; return the numbers of rows and frames, 0 rows if not taken.
 
         Args:
             data: a whole `.skeleton` file.

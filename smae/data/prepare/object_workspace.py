@@ -1,7 +1,7 @@
-"""Unfinished work on a store in an object store: shards at their final keys, all else below ``<out>.wip/``.
+"""Unfinished work in an object store: shards at their final keys, all else below ``<out>.wip/``.
 
-Objects cannot be renamed together, so a store counts as complete when its manifest is there, which is written last.
-An old store loses its manifest before anything else of it is changed.
+Objects cannot be renamed together, so a store counts as complete when its manifest is there, which
+is written last. An old store loses its manifest before anything else of it is changed.
 """
 
 from __future__ import annotations
@@ -59,13 +59,8 @@ class ObjectWorkspace(Workspace):
         """See ``Workspace``."""
         return MANIFEST in self.root.sizes()
 
-    @property
-    def shared(self) -> tuple[Path, ...]:
-        """See ``Workspace``."""
-        return ()
-
     def check(self, raw: Path, *, overwrite: bool) -> None:
-        """See ``Workspace``; words as in ``smae.atomic_io.check_output``, which takes paths only."""
+        """See ``Workspace``; ``smae.atomic_io.check_output`` for URLs."""
         if not self.occupied:
             return
         if not self.published:
@@ -77,7 +72,7 @@ class ObjectWorkspace(Workspace):
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """See ``Workspace``; the lock is an object that only one process can create. It outlives a killed process."""
+        """See ``Workspace``; the lock is an object, created exclusively, that outlives a crash."""
         owner = {"host": socket.gethostname(), "process": os.getpid(), "id": uuid.uuid4().hex}
         mine = json.dumps(owner).encode("ascii")
         if not self._files.create(LOCK, mine):

@@ -1,6 +1,7 @@
-"""The plan of a preparation: which samples, in which order, under which settings; complete before any work begins.
+"""The plan of a preparation: samples in store order, settings, tasks; made before any work.
 
-Two plans are equal exactly when they give the same store, so a plan contains no paths, times or machine names.
+Two plans are equal exactly when they give the same store, so a plan contains no paths, times or
+machine names.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ class Plan:
         return [Task(number, tuple(samples)) for number, samples in enumerate(cut)]
 
     def encode(self) -> bytes:
-        """Return the content of ``plan.json``, software versions included: other versions could write other bytes."""
+        """Return the content of ``plan.json``."""
+        # With software versions, because others could write other bytes.
         content = {
             "settings": asdict(self.settings),
             "versions": {"smae": __version__, "store": str(STORE_VERSION)}
@@ -121,7 +123,7 @@ class Plan:
         return json.dumps(content, sort_keys=True).encode("ascii")
 
     def origin(self) -> dict[str, Any]:
-        """Return the part that the store records: settings, digest of the samples, class names if any."""
+        """Return what the store records: settings, digest of the samples, class names if any."""
         origin = asdict(self.settings) | {"inputs": self.digest}
         if self.names:
             origin["names"] = dict(self.names)
@@ -146,8 +148,8 @@ def make_plan(raw: Path, settings: PrepareSettings, *, names: Path | None = None
         names: file of class names; by default ``classes.txt`` in ``raw`` if there is one.
 
     Raises:
-        ConfigError: ``raw`` is missing or cannot be listed, its data were cleaned in another mode, or the class names
-            cannot be read.
+        ConfigError: ``raw`` is missing or cannot be listed, its data were cleaned in another mode,
+            or the class names cannot be read.
         UnknownNameError: no such source.
         DataError: no sample at all, a damaged archive, or one name with two different contents.
         Interrupted: a signal arrived.

@@ -1,4 +1,4 @@
-"""``smae.prepare``: raw recordings to a store by way of a plan, tasks of one shard each, and a journal."""
+"""``smae.prepare``: raw recordings to a store, in tasks of one shard each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from smae.data.clean import MODES, Mode
 from smae.data.prepare.executors import make_executor, warm_up
 from smae.data.prepare.object_workspace import ObjectWorkspace
 from smae.data.prepare.plan import Plan, changed_values, make_plan
-from smae.data.prepare.settings import EXECUTOR, MAX_BAD, PrepareSettings
+from smae.data.prepare.settings import EXECUTOR, MAX_BAD, MIN_BAD, PrepareSettings
 from smae.data.prepare.summary import PrepareSummary, Tally, decode_quarantine
 from smae.data.prepare.worker import TaskResult, Worker
 from smae.data.prepare.workspace import FolderWorkspace, Workspace
@@ -29,9 +29,6 @@ from smae.data.store.shards import offsets
 from smae.data.store.store import Store, open_store
 from smae.data.store.writer import Header, finish_store
 from smae.errors import ConfigError, DataError, EnvironmentFault
-
-ALWAYS_TOLERATED = 3
-"""Bad files that a run survives however few files there are; 1 % of 50 files would be none."""
 
 
 def prepare(
@@ -61,29 +58,34 @@ def prepare(
 
     Args:
         raw: folder with recordings and zips of recordings in it, at any depth, or one zip.
-        out: the store's folder, or its URL in an object store. It appears when it is complete; until
-            then ``<out>.wip`` beside it holds unfinished work.
+        out: the store's folder, or its URL in an object store. It appears when it is complete;
+            until then ``<out>.wip`` beside it holds unfinished work.
         source: registered source of the raw data.
         mode: cleaning mode: ``reference``, the pipeline behind published numbers, or ``exact``.
         frames: resample every clip to this many frames.
-        codec: how joints are stored: ``float32``, or ``int16`` in steps of 2^-12 m, less than half the size.
+        codec: how joints are stored: ``float32``, or ``int16`` in steps of 2^-12 m, less than half
+            the size.
         workers: processes; by default one per usable core. Changes no byte.
         executor: ``processes``, ``inline`` (this process) or ``dask``.
-        scheduler: address of a Dask scheduler, for ``dask``; its workers see ``raw`` and ``out`` under the same paths.
+        scheduler: address of a Dask scheduler, for ``dask``; its workers see ``raw`` and ``out``
+            under the same paths.
         resume: continue unfinished work; start if there is none.
-        overwrite: replace a store, or discard unfinished work. In a folder, the old store stays until the new one is
-            complete.
+        overwrite: replace a store, or discard unfinished work. In a folder, the old store stays
+            until the new one is complete.
         strict: refuse oddities that are otherwise tolerated, and stop at the first bad file.
         strict_names: count ``.skeleton`` files without an NTU name as bad instead of ignoring them.
-        max_bad: largest share of bad files with which a store is published; 3 bad files always pass, unless it is 0.
+        max_bad: largest share of bad files with which a store is published; 3 bad files always
+            pass, unless it is 0.
         max_range: metres; a file with larger coordinates is bad.
         missing_list: leave out the samples that published results leave out.
-        classes: text file with class names, one per line or ``number,name``; by default ``classes.txt`` in ``raw`` if
-            there is one.
+        classes: text file with class names, one per line or ``number,name``; by default
+            ``classes.txt`` in ``raw`` if there is one.
 
     Raises:
-        ConfigError: a setting is wrong, ``raw`` is missing, or ``out`` must not be replaced; nothing was started.
-        DataError: nothing to prepare, too many bad files, or unfinished work with other inputs or settings.
+        ConfigError: a setting is wrong, ``raw`` is missing, or ``out`` must not be replaced;
+            nothing was started.
+        DataError: nothing to prepare, too many bad files, or unfinished work with other inputs or
+            settings.
         EnvironmentFault: disk, memory or permission; run the same command with ``resume``.
         LockedError: another process writes the same output.
         Interrupted: Ctrl-C or SIGTERM; run the same command with ``resume``.
@@ -248,7 +250,7 @@ class _Job:
         bad, samples = len(self.tally.bad), len(self.plan.samples) + len(self.plan.refused)
         allowed = 0
         if max_bad > 0:
-            allowed = max(math.floor(max_bad * samples), ALWAYS_TOLERATED)
+            allowed = max(math.floor(max_bad * samples), MIN_BAD)
         if bad <= allowed and self.tally.clips:
             return
         listed = self.workspace.write_quarantine(self.tally.quarantine())

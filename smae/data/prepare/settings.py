@@ -1,4 +1,4 @@
-"""Settings of ``smae prepare``, with choices and defaults; the command line imports this module for ``--help``."""
+"""Settings, choices and defaults of ``smae prepare``; light, for the command line."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ EXECUTORS = ("processes", "inline", "dask")
 EXECUTOR = "processes"
 MAX_BAD = 0.01
 """Largest share of bad files with which a store is published."""
+MIN_BAD = 3
+"""Number of bad files that always passes, unless the share is 0; 1 % of 50 files would be none."""
 
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """Settings that decide the bytes of a store, besides the samples. Plans and stores record them by name.
+    """Settings that decide the bytes of a store. Plans and stores record them by name.
 
     Attributes:
         source: registered source of the raw data.

@@ -19,7 +19,7 @@ from smae.errors import EXIT_DONE, EXIT_QUARANTINED, DataError
 
 @dataclass(frozen=True)
 class PrepareSummary:
-    """The result of a preparation; ``ok`` + all ``excluded`` + ``quarantined`` + ``ignored`` = ``found``.
+    """A preparation's result: ``ok`` + all ``excluded`` + ``quarantined`` + ``ignored`` = ``found``.
 
     Attributes:
         store: path or URL of the store.

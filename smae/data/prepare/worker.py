@@ -1,4 +1,4 @@
-"""The work of one task: read, clean, resample and store its samples; one shard and one outcome per sample."""
+"""The work of a task: read, clean, resample and store its samples, usually into one shard."""
 
 from __future__ import annotations
 
@@ -95,13 +95,15 @@ class Worker:
         root: where the store is being written.
         settings: see ``PrepareSettings``.
         layout: joint layout of the samples.
-        durable: flush each shard to the disk; needed where the journal is kept on another machine, which cannot do it.
+        durable: flush each shard to the disk; needed where the journal is kept on another machine,
+            which cannot do it.
     """
 
     def __init__(
         self, raw: Path, root: FileStore, settings: PrepareSettings, layout: Layout, *, durable: bool = False
     ) -> None:
-        # Imported where the work is done: a process that only hands out tasks needs no compiled kernels.
+        # Imported where the work is done: a process that only hands out tasks needs no compiled
+        # kernels.
         from smae.data.clean.cleaning import clean
         from smae.data.prepare.fast_path import fast_path
 
@@ -112,7 +114,7 @@ class Worker:
         self._fast_path = fast_path(self._source, settings, layout)
 
     def __call__(self, task: Task) -> TaskResult:
-        """Write the task's shard and return the outcomes; a bad sample is an outcome, never an error.
+        """Write the shard and return the outcomes; a bad sample is an outcome, never an error.
 
         Raises:
             EnvironmentFault: the disk refused.
@@ -173,7 +175,8 @@ def _resampled(clip: Clip, frames: int) -> Clip:
     from smae.data.clean.cleaning import resample, resample_state
 
     joints, state = resample(clip.joints, frames), resample_state(clip.state, frames)
-    # A frame between a seen and an unseen one is unknown, even where the nearer of the two was seen.
+    # A frame between a seen and an unseen one is unknown, even where the nearer of the two was
+    # seen.
     state[np.isnan(joints).any(-1)] = MISSING
     return Clip(joints=joints, state=state, notes=clip.notes)
 

@@ -1,7 +1,8 @@
-"""Unfinished work on a store: the plan, a journal of finished tasks, and the store so far; here in a folder.
+"""Unfinished work on a store: plan, journal of finished tasks, and the store so far; in a folder.
 
-``<out>.wip`` holds ``plan.json``, ``done/*.json`` and ``store/``. A crash may lose anything except the tasks in
-``done/``, and a task is noted there only when its shards are flushed. ``store/`` becomes the output in one step.
+``<out>.wip`` holds ``plan.json``, ``done/*.json`` and ``store/``. A crash may lose anything except
+the tasks in ``done/``, and a task is noted there only when its shards are flushed. ``store/``
+becomes the output in one step.
 """
 
 from __future__ import annotations
@@ -36,11 +37,13 @@ class Workspace(ABC):
         out: path or URL at which the store will appear.
         files: where plan and journal are: the output's name followed by ``.wip``.
         root: where the store is being written.
+        shared: paths that every worker must see.
     """
 
     out: Path | str
     files: FileStore
     root: FileStore
+    shared: tuple[Path, ...] = ()
 
     @property
     @abstractmethod
@@ -57,17 +60,13 @@ class Workspace(ABC):
     def published(self) -> bool:
         """Whether a complete store is at the output."""
 
-    @property
-    @abstractmethod
-    def shared(self) -> tuple[Path, ...]:
-        """Paths that every worker must see."""
-
     @abstractmethod
     def check(self, raw: Path, *, overwrite: bool) -> None:
         """Refuse an output that must not be replaced; see ``smae.atomic_io.check_output``.
 
         Raises:
-            ConfigError: the output overlaps with ``raw``, is not a store, or is one and ``overwrite`` is false.
+            ConfigError: the output overlaps with ``raw``, is not a store, or is one and
+                ``overwrite`` is false.
         """
 
     @abstractmethod
@@ -92,7 +91,8 @@ class Workspace(ABC):
         """Make the finished store appear and remove everything else.
 
         Raises:
-            EnvironmentFault: the disk or the object store refused; the same command with ``resume`` repairs it.
+            EnvironmentFault: the disk or the object store refused; the same command with ``resume``
+                repairs it.
         """
 
     @abstractmethod
@@ -173,7 +173,7 @@ class FolderWorkspace(Workspace):
         self.out: Path = out
         self._folder = out.with_name(out.name + ".wip")
         self._store, self._old = self._folder / "store", self._folder / "old"
-        self._lock = out.with_name(out.name + ".lock")
+        self.lock_file, self.shared = out.with_name(out.name + ".lock"), (self._folder,)
         self.files, self.root = LocalFileStore(self._folder), LocalFileStore(self._store)
 
     @property
@@ -191,16 +191,6 @@ class FolderWorkspace(Workspace):
         """See ``Workspace``."""
         return (self.out / MANIFEST).is_file()
 
-    @property
-    def running(self) -> bool:
-        """Whether a process holds the lock."""
-        return is_locked(self._lock)
-
-    @property
-    def shared(self) -> tuple[Path, ...]:
-        """See ``Workspace``."""
-        return (self._folder,)
-
     def check(self, raw: Path, *, overwrite: bool) -> None:
         """See ``Workspace``."""
         check_output(
@@ -216,18 +206,18 @@ class FolderWorkspace(Workspace):
         """See ``Workspace``; the lock ends with its process."""
         with os_errors(self.out.parent):
             self.out.parent.mkdir(parents=True, exist_ok=True)
-        with locked(self._lock):
+        with locked(self.lock_file):
             yield
 
     def restore(self) -> None:
-        """Undo a replacement that was interrupted after moving the old store away and before moving the new one in."""
+        """See ``Workspace``: the old store was moved away, the new one not yet in its place."""
         if self._old.exists() and not self.out.exists():
             with os_errors(self.out):
                 os.rename(self._old, self.out)
             fsync_folder(self.out.parent)
 
     def start(self, plan: Plan) -> None:
-        """See ``Workspace``. The plan is written last, so an incomplete start does not count as work."""
+        """See ``Workspace``. The plan comes last, so an incomplete start does not count as work."""
         self.remove()
         with os_errors(self._store):
             self._store.mkdir(parents=True)
@@ -280,7 +270,7 @@ def find_unfinished(folder: Path) -> list[Unfinished]:
 
 def _describe(out: Path) -> Unfinished:
     workspace = FolderWorkspace(out)
-    state = "running" if workspace.running else ""
+    state = "running" if is_locked(workspace.lock_file) else ""
     sizes: list[int] = []
     try:
         if workspace.unfinished:

@@ -183,7 +183,7 @@ def select(fit: Fit, evaluate: Evaluate, context: ProbeContext) -> Scores:
             tests.append(evaluate(model, context))
 
     model = fit(context, score_epoch)
-    alternatives = {}
+    alternatives: dict[str, Scores] = {}
     if BEST_VAL in also:
         alternatives[BEST_VAL] = _best_val(fit, evaluate, context)
     if BEST_TEST in also:

@@ -16,7 +16,7 @@ from smae.eval.features import mean_over_bodies
 from smae.eval.probes import OnEpoch, Probe, ProbeContext, Scores, average_views, score, select
 from smae.eval.results import ONE_VIEW
 from smae.models.encoders import Encoder
-from smae.models.mask import kept_count, mask_from_scores
+from smae.models.masking import kept_count, mask_from_scores
 from smae.models.transformer import DropPath
 from smae.rng import Noise
 from smae.train.config import Finetune

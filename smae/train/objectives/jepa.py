@@ -13,8 +13,8 @@ from torch.nn.functional import layer_norm, smooth_l1_loss
 
 from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
-from smae.models.masking import mask_of
-from smae.models.tokens import gather
+from smae.models.masking import mask_tokens
+from smae.models.tokens import gather, patchify
 from smae.rng import Noise
 from smae.train.objectives import ModelBuilder, Objective, StepOutput
 
@@ -49,9 +49,9 @@ class SkeletonJEPA(Objective):
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Return the distance between predicted and taught features of a batch's hidden tokens."""
-        mask = mask_of(batch.x, noise, masking=self.masking, grid=self.grid)
+        mask, visible = mask_tokens(self.masking, patchify(batch.x, self.grid), noise)
         wanted = gather(self.teach(batch.x), mask.hide)
-        guess: Tensor = self.decoder(self.encoder(batch.x, mask), mask)
+        guess: Tensor = self.decoder(self.encoder(visible, mask), mask)
         loss = smooth_l1_loss(guess.float(), wanted, beta=self.config.beta)
         # A teacher that says the same of all tokens is easily pleased: its spread tells of a collapse.
         return StepOutput(loss, {"teacher-spread": wanted.std((0, 1)).mean()})

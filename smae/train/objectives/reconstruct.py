@@ -11,9 +11,9 @@ from torch import Tensor
 from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
 from smae.errors import ConfigError
-from smae.models.decoders import CrossDecoder, thin
-from smae.models.masking import Mask, mask_of
-from smae.models.tokens import gather, unpatchify
+from smae.models.decoders import CrossDecoder
+from smae.models.masking import Mask, mask_tokens
+from smae.models.tokens import gather, patchify, unpatchify
 from smae.rng import Noise
 from smae.train.objectives import ModelBuilder, Objective, Preview, StepOutput
 from smae.train.objectives.targets import Target, make_target, motion
@@ -63,16 +63,16 @@ class SkeletonMAE(Objective):
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Return the reconstruction loss of a batch."""
-        mask = self._mask(batch.x, noise)
+        mask, visible = mask_tokens(self.masking, patchify(batch.x, self.grid), noise)
         if self.config.predict < 1:
             wanted = max(1, round(self.config.predict * mask.hide.shape[1]))
-            mask = thin(mask, noise.uniform("predict", mask.hide.shape[1]), wanted)
-        error = self.reconstruct(batch.x, mask) - gather(self._target(batch.x).tokens, mask.hide)
+            mask = mask.subsample_hidden(noise.uniform("predict", mask.hide.shape[1]), wanted)
+        error = self.reconstruct(visible, mask) - gather(self._target(batch.x).tokens, mask.hide)
         return StepOutput(error.float().square().mean())
 
-    def reconstruct(self, x: Tensor, mask: Mask) -> Tensor:
-        """Return predictions [N, H, P] at the hidden tokens of joints x [N, T, V, C]: encode, then decode."""
-        features = self.encoder(x, mask)
+    def reconstruct(self, visible: Tensor, mask: Mask) -> Tensor:
+        """Return predictions [N, H, P] at the hidden tokens from visible tokens [N, K, P]: encode, then decode."""
+        features = self.encoder(visible, mask)
         prediction: Tensor = self.decoder(features, mask)
         return prediction
 
@@ -81,14 +81,12 @@ class SkeletonMAE(Objective):
         """Return the batch with its hidden joints rebuilt in metres; ``None`` for motion, which has no place."""
         if self.config.target == "motion":
             return None
-        grid, mask, target = self.grid, self._mask(batch.x, noise), self._target(batch.x)
-        guess = self.reconstruct(batch.x, mask).float()
+        grid, target = self.grid, self._target(batch.x)
+        mask, visible = mask_tokens(self.masking, patchify(batch.x, grid), noise)
+        guess = self.reconstruct(visible, mask).float()
         tokens = target.tokens.scatter(1, mask.hide[..., None].expand_as(guess), guess) * target.scale + target.mean
         hidden = unpatchify(mask.hidden[..., None].expand_as(tokens).float(), grid)[..., 0] > 0.5
         return Preview(hidden=hidden, rebuilt=unpatchify(tokens, grid))
-
-    def _mask(self, x: Tensor, noise: Noise) -> Mask:
-        return mask_of(x, noise, masking=self.masking, grid=self.grid)
 
     def _target(self, x: Tensor) -> Target:
         wanted = motion(x) if self.config.target == "motion" else x

@@ -11,10 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from smae.data.loader import row_kernels as rows_fast
-from smae.data.loader.assemble import Fused, Staged
-from smae.data.loader.augment import Augment, maps, rotation, windows
-from smae.data.loader.batch_plan import Plan, Style, origins
+from smae.data.loader import row_kernels
+from smae.data.loader.augment import (
+    Augment,
+    BatchPlan,
+    ItemFormat,
+    crop_windows,
+    origin_joints,
+    random_transforms,
+    rotation,
+)
+from smae.data.loader.batch import CpuAssembler, StagedAssembler
 from smae.data.loader.batch_torch import add_noise, resample_and_map, to_stream
 from smae.rng import Noise
 from smae.skeleton import NTU25
@@ -29,7 +36,7 @@ def noise(clips: int, *, seed: int = 3) -> Noise:
 def test_training_windows_equal_the_naive_ones(settings: Augment) -> None:
     valid = np.arange(1, 401)
     crop = noise(400).uniform("crop", 2)
-    start, length = windows(valid, crop, augment=settings)
+    start, length = crop_windows(valid, crop, augment=settings)
     draws = crop.astype(np.float64)
     expected = [oracle.window(int(n), tuple(draw), settings) for n, draw in zip(valid, draws, strict=True)]
     np.testing.assert_array_equal(np.stack([start, length], 1), expected)
@@ -39,7 +46,7 @@ def test_training_windows_equal_the_naive_ones(settings: Augment) -> None:
 
 
 def test_training_windows_reach_both_ends_and_all_lengths() -> None:
-    start, length = windows(np.full(20_000, 200), noise(20_000).uniform("crop", 2), augment=Augment())
+    start, length = crop_windows(np.full(20_000, 200), noise(20_000).uniform("crop", 2), augment=Augment())
     assert start.min() == 0
     assert (start + length).max() == 200
     assert length.min() == 100
@@ -50,14 +57,14 @@ def test_training_windows_reach_both_ends_and_all_lengths() -> None:
 @pytest.mark.parametrize("share", [0.95, 1.0, 0.01])
 def test_testing_windows_equal_the_naive_ones(share: float) -> None:
     valid = np.arange(1, 401)
-    start, length = windows(valid, None, augment=Augment(test_crop=share))
+    start, length = crop_windows(valid, None, augment=Augment(test_crop=share))
     expected = [oracle.window(int(n), None, Augment(test_crop=share)) for n in valid]
     np.testing.assert_array_equal(np.stack([start, length], 1), expected)
     assert (length >= 1).all()
 
 
 def test_a_testing_window_drops_two_and_a_half_percent_at_either_end() -> None:
-    start, length = windows(np.array([100, 300]), None, augment=Augment())
+    start, length = crop_windows(np.array([100, 300]), None, augment=Augment())
     assert start.tolist() == [2, 7]
     assert length.tolist() == [96, 286]
 
@@ -69,7 +76,7 @@ def test_a_quarter_turn_takes_one_axis_to_the_next(axis: int, source: int, goal:
 
 
 def test_maps_are_right_handed_rotations_within_the_angle() -> None:
-    space, mirrored = maps(noise(500), augment=Augment())
+    space, mirrored = random_transforms(noise(500), augment=Augment())
     assert not mirrored.any()
     np.testing.assert_allclose(space @ space.transpose(0, 2, 1), np.broadcast_to(np.eye(3), space.shape), atol=1e-6)
     np.testing.assert_allclose(np.linalg.det(space), 1, atol=1e-6)
@@ -80,7 +87,7 @@ def test_maps_are_right_handed_rotations_within_the_angle() -> None:
 
 
 def test_turning_changes_only_the_heading() -> None:
-    space, _ = maps(noise(200), augment=Augment(rotate=0, turn=math.pi))
+    space, _ = random_transforms(noise(200), augment=Augment(rotate=0, turn=math.pi))
     np.testing.assert_allclose(space[:, 1], np.broadcast_to([0, 1, 0], (200, 3)), atol=1e-7)
     heading = np.arctan2(space[:, 0, 2], space[:, 0, 0])
     assert heading.min() < -3
@@ -88,7 +95,7 @@ def test_turning_changes_only_the_heading() -> None:
 
 
 def test_scaling_and_mirroring() -> None:
-    space, mirrored = maps(noise(2000), augment=Augment(rotate=0, scale=0.2, mirror=True))
+    space, mirrored = random_transforms(noise(2000), augment=Augment(rotate=0, scale=0.2, mirror=True))
     assert 0.45 < mirrored.mean() < 0.55
     np.testing.assert_array_equal(np.sign(space[:, 0, 0]), np.where(mirrored, -1, 1))
     assert 0.8 <= space[:, 1, 1].min() < 0.81
@@ -96,12 +103,12 @@ def test_scaling_and_mirroring() -> None:
 
 
 def test_nothing_asked_for_is_the_identity() -> None:
-    space, mirrored = maps(noise(5), augment=Augment(rotate=0))
+    space, mirrored = random_transforms(noise(5), augment=Augment(rotate=0))
     np.testing.assert_array_equal(space, np.broadcast_to(np.eye(3), (5, 3, 3)))
     assert not mirrored.any()
 
 
-def windows_of(seed: int, *, items: int, longest: int, noise: bool = False) -> tuple[np.ndarray, Plan]:
+def windows_of(seed: int, *, items: int, longest: int, noise: bool = False) -> tuple[np.ndarray, BatchPlan]:
     """Return rows and a plan of random windows of them; every other item is mirrored, every third row empty."""
     rng = np.random.default_rng(seed)
     length = rng.integers(1, longest, items, endpoint=True)
@@ -111,11 +118,11 @@ def windows_of(seed: int, *, items: int, longest: int, noise: bool = False) -> t
     joint[::2] = joint[::2, ::-1]
     space = rng.normal(size=(items, 3, 3)).astype(np.float32)
     keyed = Noise(2**63 - 1, 2, rng.integers(0, 10**6, items), np.arange(items) % 2) if noise else None
-    return rows, Plan(rng.integers(0, 50, items), length, space, joint, keyed)
+    return rows, BatchPlan(rng.integers(0, 50, items), length, space, joint, keyed)
 
 
-def style_of(frames: int, *, sigma: float = 0.0, stream: str = "joint") -> Style:
-    return Style(frames, origins(NTU25, stream=stream), sigma=sigma, stream=stream)
+def format_of(frames: int, *, sigma: float = 0.0, stream: str = "joint") -> ItemFormat:
+    return ItemFormat(frames, origin_joints(NTU25, stream=stream), sigma=sigma, stream=stream)
 
 
 @settings(max_examples=25, deadline=None)
@@ -128,28 +135,32 @@ def style_of(frames: int, *, sigma: float = 0.0, stream: str = "joint") -> Style
 )
 def test_fused_staged_and_naive_agree(seed: int, frames: int, longest: int, stream: str, noise: bool) -> None:
     rows, plan = windows_of(seed, items=3, longest=longest, noise=noise)
-    style = style_of(frames, sigma=0.01 if noise else 0.0, stream=stream)
-    fused = Fused(style)(rows, plan)
-    staged = Staged(style, device=torch.device("cpu"))(rows, plan)
+    item_format = format_of(frames, sigma=0.01 if noise else 0.0, stream=stream)
+    fused = CpuAssembler(item_format)(rows, plan)
+    staged = StagedAssembler(item_format, device=torch.device("cpu"))(rows, plan)
     torch.testing.assert_close(fused, staged, rtol=1e-6, atol=5e-6)
     for n in range(3):
-        np.testing.assert_allclose(fused[n].numpy(), naive_item(rows, plan, n, style=style), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            fused[n].numpy(), naive_item(rows, plan, n, item_format=item_format), rtol=1e-5, atol=1e-5
+        )
 
 
-def naive_item(rows: np.ndarray, plan: Plan, n: int, *, style: Style) -> np.ndarray:
+def naive_item(rows: np.ndarray, plan: BatchPlan, n: int, *, item_format: ItemFormat) -> np.ndarray:
     cut = rows[plan.first[n] : plan.first[n] + plan.length[n]].astype(np.float64)
-    x = oracle.resized(cut, style.frames)[:, plan.joint[n]] @ plan.map[n].astype(np.float64).T
+    x = oracle.resized(cut, item_format.frames)[:, plan.joint[n]] @ plan.transform[n].astype(np.float64).T
     if plan.noise is not None:
         one = Noise(plan.noise.seed, plan.noise.epoch, plan.noise.clip[n : n + 1], plan.noise.body[n : n + 1])
-        x = oracle.noisy(x, one, style.sigma)
-    return oracle.streamed(x, style.stream, NTU25)
+        x = oracle.noisy(x, one, item_format.sigma)
+    return oracle.streamed(x, item_format.stream, NTU25)
 
 
 @pytest.mark.parametrize(("length", "frames"), [(300, 120), (64, 120), (1, 120), (120, 120), (119, 7)])
 def test_resizing_equals_pytorch(length: int, frames: int) -> None:
     rows = torch.from_numpy(np.random.default_rng(0).normal(size=(length, 25, 3)).astype(np.float32))
     first, joint = torch.zeros(1, dtype=torch.int64), torch.arange(25)[None]
-    ours = resample_and_map(rows, first, torch.tensor([length]), frames=frames, map=torch.eye(3)[None], joint=joint)[0]
+    ours = resample_and_map(
+        rows, first, torch.tensor([length]), frames=frames, transform=torch.eye(3)[None], joint=joint
+    )[0]
     track = rows.reshape(length, 75).T[None]
     theirs = torch.nn.functional.interpolate(track, size=frames, mode="linear", align_corners=False)[0].T
     # PyTorch places frames in float32; at frame 300 that is good to 3e-5 of a frame.
@@ -159,8 +170,8 @@ def test_resizing_equals_pytorch(length: int, frames: int) -> None:
 
 
 def test_staged_buffers_are_used_again_without_mixing_batches() -> None:
-    style = style_of(10)
-    staged, fused = Staged(style, device=torch.device("cpu"), buffers=2), Fused(style)
+    item_format = format_of(10)
+    staged, fused = StagedAssembler(item_format, device=torch.device("cpu"), buffers=2), CpuAssembler(item_format)
     for seed in range(6):
         rows, plan = windows_of(seed, items=4, longest=40)
         torch.testing.assert_close(staged(rows, plan), fused(rows, plan), rtol=1e-6, atol=3e-6)
@@ -172,7 +183,7 @@ def test_gaps_hold_the_nearest_frame() -> None:
     expected = np.zeros_like(track)
     expected[:, 0] = np.array([1, 1, 1, 4, 4, 4])[:, None]
     np.testing.assert_array_equal(oracle.filled(track.astype(np.float64)), expected)
-    rows_fast.hold(track, np.array([0]), np.array([6]))
+    row_kernels.fill_gaps(track, np.array([0]), np.array([6]))
     np.testing.assert_array_equal(track, expected)
 
 
@@ -182,7 +193,7 @@ def test_gaps_equal_the_naive_fill_track_by_track() -> None:
     rows[rng.random((60, 4)) < 0.6] = np.nan
     rows[rng.random((60, 4, 3)) < 0.02] = np.nan  # one coordinate missing is a joint missing
     expected = np.concatenate([oracle.filled(rows[a:b].astype(np.float64)) for a, b in [(0, 25), (25, 26), (26, 60)]])
-    rows_fast.hold(rows, np.array([0, 25, 26]), np.array([25, 1, 34]))
+    row_kernels.fill_gaps(rows, np.array([0, 25, 26]), np.array([25, 1, 34]))
     np.testing.assert_array_equal(rows, expected)
 
 
@@ -205,7 +216,7 @@ def test_clips_are_taken_over_end_to_end_as_they_are() -> None:
 
 def taken(rows: np.ndarray, first: list[int], count: list[int]) -> tuple[np.ndarray, list[int], bool]:
     to, present = np.empty((sum(count), *rows.shape[1:]), np.float32), np.empty(sum(count), np.uint8)
-    gaps = rows_fast.take(rows, np.array(first), np.array(count), to, present)
+    gaps = row_kernels.copy_clips(rows, np.array(first), np.array(count), to, present)
     return to, present.tolist(), bool(gaps)
 
 
@@ -214,7 +225,7 @@ def test_valid_frames_are_counted_or_spanned(prefix: bool, expected: tuple[int, 
     # One clip of two bodies and six frames: someone is there in frames 1, 4 and 5.
     present = np.array([0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 1, 0], np.uint8)  # body 0, then body 1
     begin, valid = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    rows_fast.spans(present, np.array([0]), np.array([6]), np.array([2]), prefix, begin, valid)
+    row_kernels.valid_frames(present, np.array([0]), np.array([6]), np.array([2]), prefix, begin, valid)
     assert (int(begin[0]), int(valid[0])) == expected
 
 
@@ -240,12 +251,12 @@ def test_noise_of_an_item_does_not_depend_on_its_batch() -> None:
 
 def test_streams() -> None:
     x = torch.randn(2, 5, 25, 3, generator=torch.Generator().manual_seed(0))
-    parent = torch.from_numpy(origins(NTU25, stream="bone"))
+    parent = torch.from_numpy(origin_joints(NTU25, stream="bone"))
     assert to_stream(x, stream="joint", origin=parent) is x
     bone = to_stream(x, stream="bone", origin=parent)
     assert torch.equal(bone[:, :, 3], x[:, :, 3] - x[:, :, 2])
     assert not bone[:, :, 20].any()  # the root of NTU's bones
-    relative = to_stream(x, stream="relative", origin=torch.from_numpy(origins(NTU25, stream="relative")))
+    relative = to_stream(x, stream="relative", origin=torch.from_numpy(origin_joints(NTU25, stream="relative")))
     assert torch.equal(relative[:, :, 1], x[:, :, 1])  # the centre keeps its path
     assert torch.equal(relative[:, :, 3], x[:, :, 3] - x[:, :, 1])
     motion = to_stream(x, stream="motion", origin=parent)
@@ -257,8 +268,8 @@ def test_streams() -> None:
 @pytest.mark.parametrize("frames", [1, 2, 7])
 def test_streams_of_the_fused_kernel_are_differences_of_its_joints(frames: int, stream: str) -> None:
     rows, plan = windows_of(3, items=3, longest=30, noise=True)
-    joints, other = (Fused(style_of(frames, sigma=0.02, stream=kind))(rows, plan) for kind in ("joint", stream))
-    origin = torch.from_numpy(style_of(frames, stream=stream).origin)
+    joints, other = (CpuAssembler(format_of(frames, sigma=0.02, stream=kind))(rows, plan) for kind in ("joint", stream))
+    origin = torch.from_numpy(format_of(frames, stream=stream).origin)
     assert torch.equal(other, to_stream(joints, stream=stream, origin=origin))
 
 

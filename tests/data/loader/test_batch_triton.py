@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from smae.data.loader.assemble import Fused, Gathered, Staged
-from smae.data.loader.augment import Augment
-from smae.data.loader.batch_plan import Plan, Style
+from smae.data.loader.augment import Augment, BatchPlan, ItemFormat
+from smae.data.loader.batch import CpuAssembler, DeviceAssembler, StagedAssembler
 from smae.data.loader.loader import Loader
 from smae.errors import EnvironmentFault
-from tests.data.loader.test_augment import naive_item, style_of, windows_of
+from tests.data.loader.test_augment import format_of, naive_item, windows_of
 from tests.fakes import FakeStore
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install 'smae[triton]'")
@@ -23,8 +22,8 @@ if DEVICE.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("no GPU, and Triton was imported without its interpreter", allow_module_level=True)
 
 
-def made(rows: np.ndarray, plan: Plan, *, style: Style) -> np.ndarray:
-    return Gathered(style, device=DEVICE, triton=True)(rows, plan).cpu().numpy()
+def made(rows: np.ndarray, plan: BatchPlan, *, item_format: ItemFormat) -> np.ndarray:
+    return DeviceAssembler(item_format, device=DEVICE, triton=True)(rows, plan).cpu().numpy()
 
 
 @pytest.mark.parametrize("stream", ["joint", "relative", "bone", "motion"])
@@ -32,18 +31,18 @@ def made(rows: np.ndarray, plan: Plan, *, style: Style) -> np.ndarray:
 @pytest.mark.parametrize(("frames", "longest"), [(1, 40), (20, 9), (13, 300)])
 def test_the_kernel_equals_the_naive_items(stream: str, sigma: float, frames: int, longest: int) -> None:
     rows, plan = windows_of(frames, items=2, longest=longest, noise=sigma > 0)
-    style = style_of(frames, sigma=sigma, stream=stream)
-    items = made(rows, plan, style=style)
+    item_format = format_of(frames, sigma=sigma, stream=stream)
+    items = made(rows, plan, item_format=item_format)
     for n in range(2):
-        np.testing.assert_allclose(items[n], naive_item(rows, plan, n, style=style), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(items[n], naive_item(rows, plan, n, item_format=item_format), rtol=1e-5, atol=1e-5)
 
 
 def test_the_kernel_equals_that_of_the_cpu_through_either_way() -> None:
     rows, plan = windows_of(4, items=3, longest=60, noise=True)
-    style = style_of(24, sigma=0.05)
-    expected = Fused(style)(rows, plan)
-    for way in (Gathered, Staged):
-        got = way(style, device=DEVICE, triton=True)(rows, plan).cpu()
+    item_format = format_of(24, sigma=0.05)
+    expected = CpuAssembler(item_format)(rows, plan)
+    for way in (DeviceAssembler, StagedAssembler):
+        got = way(item_format, device=DEVICE, triton=True)(rows, plan).cpu()
         torch.testing.assert_close(got, expected, rtol=1e-6, atol=5e-6)
 
 
@@ -51,17 +50,21 @@ def test_other_layouts_too() -> None:
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(40, 20, 3)).astype(np.float32)
     joint = np.tile(np.arange(20), (2, 1))
-    plan = Plan(np.array([0, 9]), np.array([31, 12]), rng.normal(size=(2, 3, 3)).astype(np.float32), joint)
-    style = Style(10, np.maximum(np.arange(20) - 1, 0), stream="bone")
-    np.testing.assert_allclose(made(rows, plan, style=style), Fused(style)(rows, plan), rtol=1e-6, atol=5e-6)
+    plan = BatchPlan(np.array([0, 9]), np.array([31, 12]), rng.normal(size=(2, 3, 3)).astype(np.float32), joint)
+    item_format = ItemFormat(10, np.maximum(np.arange(20) - 1, 0), stream="bone")
+    np.testing.assert_allclose(
+        made(rows, plan, item_format=item_format), CpuAssembler(item_format)(rows, plan), rtol=1e-6, atol=5e-6
+    )
 
 
 def test_a_clip_of_a_million_frames_overflows_nothing() -> None:
     rows = np.zeros((1_000_000, 1, 3), np.float32)
     rows[:, 0, 0] = np.arange(1_000_000)
-    plan = Plan(np.zeros(1, np.int64), np.array([len(rows)]), np.eye(3, dtype=np.float32)[None], np.zeros((1, 1), int))
-    style = Style(4096, np.zeros(1, np.int64))
-    np.testing.assert_array_equal(made(rows, plan, style=style), Fused(style)(rows, plan))
+    plan = BatchPlan(
+        np.zeros(1, np.int64), np.array([len(rows)]), np.eye(3, dtype=np.float32)[None], np.zeros((1, 1), int)
+    )
+    item_format = ItemFormat(4096, np.zeros(1, np.int64))
+    np.testing.assert_array_equal(made(rows, plan, item_format=item_format), CpuAssembler(item_format)(rows, plan))
 
 
 @pytest.mark.parametrize("mode", ["resident", "streaming"])

@@ -14,14 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from smae.data.loader import memory
-from smae.data.loader import row_cache as residence
-from smae.data.loader.assemble import Fused, Gathered, Staged
-from smae.data.loader.augment import Augment
-from smae.data.loader.batch import Batch
-from smae.data.loader.batch_plan import Plan, Style
-from smae.data.loader.loader import Loader
-from smae.data.loader.prefetch import ahead
+from smae.data.loader import row_cache
+from smae.data.loader.augment import Augment, BatchPlan, ItemFormat
+from smae.data.loader.batch import Batch, CpuAssembler, DeviceAssembler, StagedAssembler
+from smae.data.loader.loader import Loader, prefetch
 from smae.data.raw.recording import Clip
 from smae.data.store.store import open_store
 from smae.data.store.writer import ClipFacts, Header, write_store
@@ -197,7 +193,7 @@ def test_a_body_that_is_absent_all_through_the_window_is_not_an_item(mode: str, 
 
 
 @pytest.mark.parametrize("gap", [0.0, np.nan])
-def test_a_clip_in_which_nobody_is_seen_keeps_its_first_body(gap: float) -> None:
+def test_a_clip_without_a_visible_body_keeps_its_first(gap: float) -> None:
     store = FakeStore([np.full((2, 5, 25, 3), gap, np.float32)], mode="exact")
     batch = next(loader(store).epoch(0))
     assert batch.body.tolist() == [0]
@@ -232,15 +228,14 @@ def test_noise_of_a_batch_is_keyed_by_clip_and_body(store: FakeStore) -> None:
 def test_streaming_reads_whole_blocks_once_and_holds_few(
     store: FakeStore, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    most = []
-    shelf = residence.Shelf
+    sizes = []
 
-    class Watched(shelf):  # type: ignore[misc, valid-type]
-        def __init__(self, chosen: Any, rows: int) -> None:
-            super().__init__(chosen, rows)
-            most.append(rows)
+    class Watched(row_cache.RowBuffer):
+        def __init__(self, clips: Any, rows: int) -> None:
+            super().__init__(clips, rows)
+            sizes.append(rows)
 
-    monkeypatch.setattr(residence, "Shelf", Watched)
+    monkeypatch.setattr(row_cache, "RowBuffer", Watched)
     store.reads.clear()
     streaming = loader(store, workers=workers, mode="streaming", augment=Augment(frames=8), batch=2, window=3)
     assert sum(batch.clips for batch in streaming.epoch(0)) == 60
@@ -248,7 +243,7 @@ def test_streaming_reads_whole_blocks_once_and_holds_few(
     assert len(starts) == len(set(starts)) == len(np.unique(store.clips.offset // SMALL))
     assert all(stop - start < SMALL + 300 for start, stop in starts)
     assert all(this[1] <= after[0] for this, after in pairwise(starts))
-    assert most[0] <= 4 * (SMALL + 300)
+    assert sizes[0] <= 4 * (SMALL + 300)
 
 
 def test_resident_reads_once_for_all_epochs(store: FakeStore) -> None:
@@ -310,7 +305,7 @@ def ours() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("smae-")]
 
 
-def test_ahead_runs_no_further_than_told() -> None:
+def test_prefetch_runs_no_further_than_its_depth() -> None:
     made = []
 
     def items() -> Any:
@@ -318,7 +313,7 @@ def test_ahead_runs_no_further_than_told() -> None:
             made.append(i)
             yield i
 
-    taken = ahead(items(), depth=2)
+    taken = prefetch(items(), depth=2)
     assert next(taken) == 0
     # The thread may or may not have got to its limit by now, but never beyond it.
     for _ in range(50):
@@ -376,26 +371,28 @@ def test_a_skip_beyond_the_clips_is_refused(store: FakeStore, skip: int) -> None
 
 def test_residency_follows_free_memory_and_says_why(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     need = int((store.clips.frames.astype(int) * store.clips.bodies).sum()) * 300
-    monkeypatch.setattr(memory, "free_memory", lambda: 4 * need)
+    monkeypatch.setattr(row_cache, "free_memory", lambda: 4 * need)
     assert str(loader(store).residency).startswith("resident: ")
-    monkeypatch.setattr(memory, "free_memory", lambda: 4 * need - 4)
+    monkeypatch.setattr(row_cache, "free_memory", lambda: 4 * need - 4)
     assert "do not fit in a quarter of" in str(loader(store).residency)
     assert str(loader(store, mode="resident").residency).startswith("resident: as asked")
 
 
 def test_on_a_gpu_rows_go_to_its_memory_where_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = torch.device("cuda")
-    monkeypatch.setattr(memory, "free_memory", lambda: 4000)
+    monkeypatch.setattr(row_cache, "free_memory", lambda: 4000)
     for there, mode, said in [
         (4000, "device", "resident on the device: 0.0 MB of rows fit"),
         (3996, "resident", "resident: 0.0 MB of rows fit in a quarter of the 0.0 MB of free memory, but not of the"),
     ]:
-        monkeypatch.setattr(memory, "free_on", lambda device, there=there: there)
-        found = memory.choose(1000, mode="auto", device=cuda)
+        monkeypatch.setattr(row_cache, "free_device_memory", lambda device, there=there: there)
+        found = row_cache.choose_residency(1000, mode="auto", device=cuda)
         assert found.mode == mode
         assert str(found).startswith(said)
-    assert memory.choose(1001, mode="auto", device=cuda).mode == "streaming"
-    assert str(memory.choose(10**9, mode="device", device=cuda)).startswith("resident on the device: as asked")
+    assert row_cache.choose_residency(1001, mode="auto", device=cuda).mode == "streaming"
+    assert str(row_cache.choose_residency(10**9, mode="device", device=cuda)).startswith(
+        "resident on the device: as asked"
+    )
 
 
 def test_rows_cannot_be_kept_on_a_device_that_is_not_there(store: FakeStore) -> None:
@@ -404,26 +401,26 @@ def test_rows_cannot_be_kept_on_a_device_that_is_not_there(store: FakeStore) -> 
 
 
 def test_free_memory_is_some_of_the_machine() -> None:
-    assert 10**6 < memory.free_memory() < 10**14
+    assert 10**6 < row_cache.free_memory() < 10**14
 
 
-@pytest.mark.parametrize("way", [Staged, Gathered])
+@pytest.mark.parametrize("way", [StagedAssembler, DeviceAssembler])
 def test_the_ways_of_an_accelerator_give_the_same_batches(
     store: FakeStore, monkeypatch: pytest.MonkeyPatch, way: Any
 ) -> None:
     augment = Augment(noise=0.01, mirror=True, stream="bone")
     expected = list(loader(store, augment=augment).epoch(0))
-    monkeypatch.setattr("smae.data.loader.loader.Fused", partial(way, device=CPU))
+    monkeypatch.setattr("smae.data.loader.loader.CpuAssembler", partial(way, device=CPU))
     for a, b in zip(expected, loader(store, augment=augment).epoch(0), strict=True):
         torch.testing.assert_close(a.x, b.x, rtol=1e-6, atol=4e-6)
         assert torch.equal(a.index, b.index)
 
 
-def test_memory_of_a_batch_is_used_again_once_nobody_holds_it() -> None:
+def test_memory_of_a_batch_is_reused_once_nothing_refers_to_it() -> None:
     rows = np.random.default_rng(0).normal(size=(50, 25, 3)).astype(np.float32)
-    fused = Fused(Style(8, np.arange(25)))
+    fused = CpuAssembler(ItemFormat(8, np.arange(25)))
     space, joint = np.tile(np.eye(3, dtype=np.float32), (4, 1, 1)), np.tile(np.arange(25), (4, 1))
-    plans = [Plan(np.arange(4) + skip, np.full(4, 20), space, joint) for skip in (0, 9)]
+    plans = [BatchPlan(np.arange(4) + skip, np.full(4, 20), space, joint) for skip in (0, 9)]
     one = fused(rows, plans[0])
     view, place, kept = one[1:, 2], one.data_ptr(), one.clone()
     del one

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smae.data.loader.sampler import block_of, shuffled, steps_of
+from smae.data.loader.sampler import batches_of, block_of, shuffled
 
 CLIPS = np.arange(1000) * 3
 BLOCKS = np.arange(1000) // 50
@@ -65,17 +65,17 @@ def test_a_clip_belongs_to_the_block_of_its_first_row() -> None:
 
 
 def test_steps_cover_the_order_and_skip_what_was_consumed() -> None:
-    whole = steps_of(np.arange(10), batch=4)
+    whole = batches_of(np.arange(10), batch=4)
     assert [step.tolist() for step in whole] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert [step.tolist() for step in steps_of(np.arange(10), batch=4, skip=4)] == [[4, 5, 6, 7], [8, 9]]
-    assert [step.tolist() for step in steps_of(np.arange(10), batch=4, skip=4, drop_last=True)] == [[4, 5, 6, 7]]
-    assert steps_of(np.arange(10), batch=4, skip=10) == []
+    assert [step.tolist() for step in batches_of(np.arange(10), batch=4, skip=4)] == [[4, 5, 6, 7], [8, 9]]
+    assert [step.tolist() for step in batches_of(np.arange(10), batch=4, skip=4, drop_last=True)] == [[4, 5, 6, 7]]
+    assert batches_of(np.arange(10), batch=4, skip=10) == []
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_ranks_take_turns_within_each_step(world: int) -> None:
-    whole = steps_of(np.arange(10), batch=4, skip=1)
-    parts = [steps_of(np.arange(10), batch=4, skip=1, rank=rank, world=world) for rank in range(world)]
+    whole = batches_of(np.arange(10), batch=4, skip=1)
+    parts = [batches_of(np.arange(10), batch=4, skip=1, rank=rank, world=world) for rank in range(world)]
     for step, *shares in zip(whole, *parts, strict=True):
         assert sorted(np.concatenate(shares).tolist()) == step.tolist()
         assert max(map(len, shares)) - min(map(len, shares)) <= 1

@@ -1,4 +1,4 @@
-"""Turning people one way: whatever the camera's place, the same batch; no direction, no turn."""
+"""View normalisation: the same batch from any camera; no turn where the trunk gives no direction."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from smae.data.loader.augment import Augment, rotation
-from smae.data.loader.facing import facing, trunk_of
 from smae.data.loader.loader import Loader
+from smae.data.loader.row_kernels import facing_axes, trunk_of
 from smae.errors import ConfigError
 from smae.skeleton import KINECT20, NTU25
 from tests.fakes import FakeStore
@@ -52,7 +52,7 @@ def test_a_turn_about_the_vertical_leaves_heights_alone() -> None:
 def axes_of(row: np.ndarray, *, upright: bool) -> np.ndarray:
     axes = np.full((1, 3, 3), np.nan, np.float32)
     present = np.array([np.any(row != 0)], np.uint8)
-    facing(row[None], present, np.array([0]), np.array([1]), ACROSS, SPINE, upright, axes)
+    facing_axes(row[None], present, np.array([0]), np.array([1]), ACROSS, SPINE, upright, axes)
     return axes[0]
 
 
@@ -65,12 +65,12 @@ def standing(*, right: tuple[float, float, float], up: tuple[float, float, float
 
 
 @pytest.mark.parametrize("upright", [False, True])
-def test_who_faces_the_camera_stays_as_he_is(upright: bool) -> None:
+def test_a_person_who_faces_the_camera_is_not_turned(upright: bool) -> None:
     row = standing(right=(0.4, 0, 0), up=(0, 0.6, 0))
     np.testing.assert_allclose(axes_of(row, upright=upright), np.eye(3), atol=1e-7)
 
 
-def test_who_leans_is_stood_up_only_if_that_is_asked_for() -> None:
+def test_a_leaning_person_is_turned_upright_only_if_asked_for() -> None:
     row = standing(right=(0, 0, -0.4), up=(0.3, 0.3, 0))  # turned to the side, bent by 45 degrees
     np.testing.assert_allclose(axes_of(row, upright=False) @ row[SPINE[1]], (0, 0.3, 0.3), atol=1e-6)
     np.testing.assert_allclose(axes_of(row, upright=True) @ row[SPINE[1]], (0, 0.18**0.5, 0), atol=1e-6)
@@ -85,7 +85,7 @@ def test_who_leans_is_stood_up_only_if_that_is_asked_for() -> None:
         standing(right=(0, 0.4, 0), up=(0, 0.6, 0)),
         standing(right=(0.4, 0, 0), up=(0, 0, 0)),
     ],
-    ids=["nobody", "no shoulders", "shoulders along the spine", "no spine"],
+    ids=["no body", "no shoulders", "shoulders along the spine", "no spine"],
 )
 def test_without_a_direction_there_is_no_turn(row: np.ndarray) -> None:
     np.testing.assert_array_equal(axes_of(row, upright=True), np.eye(3))
