@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from smae.data.raw.ntu_names import SampleName, parse_name
+from smae.data.raw.ntu import SampleName, parse_name
 from smae.data.synthetic.synth import synthesise
 
 SHARED = Path(__file__).resolve().parents[1] / "../shared/data/uiprmd/to_skeleton.py"

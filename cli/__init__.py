@@ -1,1 +1,1 @@
-"""The command line (imported as ``smae_cli``): parse, one ``smae.api`` call, print."""
+"""The command line (imported as ``smae_cli``): parse, one call of a function of ``smae``, print."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from smae import api
+import smae
 from smae_cli import console
 
 
@@ -16,19 +16,19 @@ from smae_cli import console
 @click.argument("store", required=False)
 @click.option("--format", "format_", required=True, help="ctrgcn, pyskl or hdf5.")
 @click.option("--to", required=True, type=click.Path(path_type=Path), help="The file to write.")
-@click.option("--protocol", help="Split: needed for ctrgcn; the others write all that fit unless one is named.")
+@click.option("--protocol", help="Split: required for ctrgcn; the others write all that fit if none is given.")
 @click.option(
     "--frames", type=click.IntRange(min=1), help="ctrgcn: pad to so many frames; the longest clip by default."
 )
 @click.option(
     "--anyway",
     is_flag=True,
-    help="Write even what the form's readers were not measured on (exact mode, resampled clips).",
+    help="Write even what readers of the format do not expect (exact mode, resampled clips).",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
 @console.json_option
 def command(store: str | None, to: Path, format_: str, **options: Any) -> None:
-    """Write a STORE in a form that other code reads.
+    """Write a STORE in another format.
 
     \b
     ctrgcn  .npz of x_train, y_train, x_test, y_test, as the public CTR-GCN scripts write it
@@ -40,8 +40,7 @@ def command(store: str | None, to: Path, format_: str, **options: Any) -> None:
       smae export ntu60.zarr --format ctrgcn --protocol xsub --to NTU60_CS.npz
       smae export ntu60.zarr --format pyskl --to ntu60.pkl
     """
-    with console.progress("export", unit="clips") as update:
-        summary = api.export(store, to, format=format_, progress=update, **options)
+    summary = smae.export(store, to, format=format_, **options)
 
     def text() -> None:
         click.echo(f"{summary.path}: {summary.bytes / 1e6:,.1f} MB")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from smae import api
+import smae
 from smae_cli import console, explain
 
 if TYPE_CHECKING:
@@ -18,14 +18,12 @@ if TYPE_CHECKING:
 @click.command("info")
 @click.argument("store", required=False)
 @click.option("--classes", is_flag=True, help="List the classes instead: label, name, clips.")
-@click.option("--card", is_flag=True, help="Write a dataset card in Markdown instead, to lie beside the store.")
-@click.option("--clip", metavar="NAME", help="Tell of one clip instead; the same as smae explain STORE NAME.")
-@click.option(
-    "--raw", type=click.Path(path_type=Path), help="With --clip: the raw folder or zip, to tell the whole story."
-)
+@click.option("--card", is_flag=True, help="Print a dataset card in Markdown instead.")
+@click.option("--clip", metavar="NAME", help="Show one clip instead; the same as smae explain STORE NAME.")
+@click.option("--raw", type=click.Path(path_type=Path), help="With --clip: the raw folder or zip, to show all steps.")
 @console.json_option
 def command(store: str | None, classes: bool, card: bool, clip: str | None, raw: Path | None) -> int:
-    """Tell what a STORE holds: counts, classes, lengths, protocols with their train and test sizes.
+    """Show what a STORE holds: counts, classes, lengths, protocols with their train and test sizes.
 
     \b
     Examples:
@@ -36,18 +34,18 @@ def command(store: str | None, classes: bool, card: bool, clip: str | None, raw:
       smae info ntu.zarr --clip S001C002P003R002A013 --raw ntu/
     """
     if clip is not None:
-        return explain.show(api.explain(api.find_store(store), clip, raw=raw))
+        return explain.show(smae.explain(smae.find_store(store), clip, raw=raw))
     if raw is not None:
         raise click.UsageError("--raw goes with --clip, and there is none: leave --raw out, or name a clip")
     if card:
-        markdown = api.dataset_card(store)
+        markdown = smae.dataset_card(store)
         console.result({"card": markdown}, lambda: click.echo(markdown))
         return 0
     if classes:
-        counted = api.classes(store)
+        counted = smae.classes(store)
         rows = [(str(one.label), one.name, f"{one.clips:,}") for one in counted]
         value = {"classes": [asdict(one) for one in counted]}
-        note = api.info(store).names_note
+        note = smae.info(store).names_note
 
         def text() -> None:
             console.table(("label", "class", "clips"), rows)
@@ -56,8 +54,7 @@ def command(store: str | None, classes: bool, card: bool, clip: str | None, raw:
 
         console.result(value, text)
         return 0
-    with console.busy("info"):
-        about = api.info(store)
+    about = smae.info(store)
     console.result({**asdict(about), "path": str(about.path)}, lambda: _text(about))
     return 0
 

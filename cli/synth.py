@@ -8,20 +8,49 @@ from typing import Any
 
 import click
 
-from smae import api
+import smae
+from smae.data.synthetic import LIMITS, SynthSettings
 from smae_cli import console
 
 
 @click.command("synth")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--seed", type=click.IntRange(min=0), help="Other seeds, other people and noise; 0 by default.")
-@click.option("--actions", type=click.IntRange(min=2), help="Kinds of action; 12 by default.")
-@click.option("--subjects", type=click.IntRange(min=2), help="People; 8 by default.")
-@click.option("--cameras", type=click.IntRange(1, 3), help="Views of each performance; 3 by default.")
 @click.option(
-    "--replications", type=click.IntRange(min=1), help="Performances of each action by each person; 2 by default."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=SynthSettings.seed,
+    show_default=True,
+    help="Other seeds, other people and noise.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace what stands at OUT.")
+@click.option(
+    "--actions",
+    type=click.IntRange(min=2),
+    default=SynthSettings.actions,
+    show_default=True,
+    help="Kinds of action.",
+)
+@click.option(
+    "--subjects",
+    type=click.IntRange(min=2),
+    default=SynthSettings.subjects,
+    show_default=True,
+    help="People.",
+)
+@click.option(
+    "--cameras",
+    type=click.IntRange(1, LIMITS.cameras),
+    default=SynthSettings.cameras,
+    show_default=True,
+    help="Views of each performance.",
+)
+@click.option(
+    "--replications",
+    type=click.IntRange(min=1),
+    default=SynthSettings.replications,
+    show_default=True,
+    help="Performances of each action by each person.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an earlier folder of synthetic recordings.")
 @console.json_option
 def command(out: Path, **options: Any) -> None:
     """Write NTU-format raw recordings of a kinematic model into the folder OUT.
@@ -31,8 +60,6 @@ def command(out: Path, **options: Any) -> None:
       smae synth ntu
       smae synth small --actions 2 --subjects 3 --cameras 1 --replications 1
     """
-    given = {key: value for key, value in options.items() if value is not None}
-    with console.progress("synth", unit="recordings", after=2) as update:
-        summary = api.synthesise(out, **given, tell=update)
-    value = {key: str(item) if isinstance(item, Path) else item for key, item in asdict(summary).items()}
+    summary = smae.synthesise(out, **options)
+    value = asdict(summary) | {"out": str(summary.out)}
     console.result(value, lambda: click.echo(f"{out}: {summary.files} recordings, {summary.frames} frames"))

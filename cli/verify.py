@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from smae import api
+import smae
 from smae_cli import console
 
 
@@ -14,20 +14,22 @@ from smae_cli import console
 @click.argument("store", required=False)
 @console.json_option
 def command(store: str | None) -> int:
-    """Check every byte of a STORE against its manifest, and its values for sense; exit code 4 if anything is wrong.
+    """Check a STORE: names, sizes, checksums and values of every byte.
 
     \b
-    Example:
-      smae verify ntu.zarr
+    Examples:
+      smae verify
+      smae verify ntu.zarr --json
+
+    Exit code 4 if anything is wrong; each problem is one line.
     """
-    with console.progress("verify", unit="MB", after=2) as update:
-        found = api.verify(store, tell=update)
+    report = smae.verify(store)
 
     def text() -> None:
-        for problem in found.problems:
+        for problem in report.problems:
             click.echo(f"  {problem}")
-        verdict = "sound" if found.ok else f"{len(found.problems)} problems"
-        click.echo(f"{found.path}: {verdict}; {found.files} files, {found.bytes / 1e6:,.1f} MB hashed")
+        verdict = "sound" if report.ok else f"{len(report.problems)} problems"
+        click.echo(f"{report.path}: {verdict}; {report.files} files, {report.bytes / 1e6:,.1f} MB hashed")
 
-    console.result({**asdict(found), "path": str(found.path), "ok": found.ok}, text)
-    return found.exit_code
+    console.result({**asdict(report), "path": str(report.path), "ok": report.ok}, text)
+    return report.exit_code

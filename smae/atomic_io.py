@@ -36,8 +36,8 @@ def os_errors(path: Path, size: int = 0) -> Iterator[None]:
     except OSError as error:
         what = f"{path} ({size:,} bytes)" if size else str(path)
         raise EnvironmentFault(
-            f"cannot write {what}: {error.strerror or error}; nothing that was finished is lost: "
-            "put it right and run the same command with --resume"
+            f"cannot write {what}: {error.strerror or error}; everything finished is kept: "
+            "fix this and run the same command again (prepare and pretrain continue with --resume)"
         ) from error
 
 
@@ -188,9 +188,10 @@ def check_output(
         ConfigError: the output is an input, lies inside one or contains one; or something is there that is not of the
             kind; or it is, and ``overwrite`` is false.
     """
-    real = path.resolve()
+    # realpath, because Path.resolve raises on links that lead in circles.
+    real = Path(os.path.realpath(path))
     for entry in inputs:
-        other = entry.resolve()
+        other = Path(os.path.realpath(entry))
         if real == other or real in other.parents or other in real.parents:
             raise ConfigError(f"{path}: this output would replace, or lie inside, {entry}, which is read: name another")
     if not os.path.lexists(path):

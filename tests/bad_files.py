@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from smae.data.raw.skeleton_parser import MAX_BYTES
+from smae.data.raw.recording import MAX_BYTES
 from tests.skeletons import Body, body, walk, write_skeleton
 
 GOOD = write_skeleton(walk(6))
@@ -15,7 +15,7 @@ LINES = GOOD.split(b"\r\n")
 Frames = list[list[Body]]
 
 
-def spoilt(change: Callable[[Frames], object]) -> bytes:
+def edited(change: Callable[[Frames], object]) -> bytes:
     """Return a text of 6 frames of which ``change`` has edited the fields."""
     frames = walk(6)
     change(frames)
@@ -24,7 +24,7 @@ def spoilt(change: Callable[[Frames], object]) -> bytes:
 
 def field(row: int, column: int, token: str) -> bytes:
     """Return a text in which one joint field of frame 2 is another token."""
-    return spoilt(lambda f: f[2][0].rows[row].__setitem__(column, token))
+    return edited(lambda f: f[2][0].rows[row].__setitem__(column, token))
 
 
 def without_row(frames: Frames) -> None:
@@ -66,15 +66,15 @@ BAD: dict[str, tuple[bytes, str, int, int]] = {
     "14 Arabic digit": ("٦".encode() + GOOD[1:], "header", 1, 1),
     "17 negative bodies": (GOOD.replace(b"\r\n1\r\n", b"\r\n-1\r\n", 1), "body-count", 2, 1),
     "17 10^6 bodies": (GOOD.replace(b"\r\n1\r\n", b"\r\n1000000\r\n", 1), "body-count", 2, 1),
-    "19 one id twice": (spoilt(lambda f: f[2].append(f[2][0])), "duplicate-body", FRAME_2 + 28, 1),
-    "21 24 joints": (spoilt(without_row), "joint-count", FRAME_2 + 2, 1),
-    "21 26 joints": (spoilt(one_row_more), "joint-count", FRAME_2 + 2, 1),
-    "22 0 joints": (spoilt(no_rows), "joint-count", FRAME_2 + 2, 1),
-    "23 24 declared, 25 there": (spoilt(lambda f: setattr(f[2][0], "count", "24")), "joint-count", FRAME_2 + 2, 1),
-    "24 11 fields": (spoilt(lambda f: f[2][0].rows[0].pop()), "fields", FIRST_ROW, -1),
+    "19 one id twice": (edited(lambda f: f[2].append(f[2][0])), "duplicate-body", FRAME_2 + 28, 1),
+    "21 24 joints": (edited(without_row), "joint-count", FRAME_2 + 2, 1),
+    "21 26 joints": (edited(one_row_more), "joint-count", FRAME_2 + 2, 1),
+    "22 0 joints": (edited(no_rows), "joint-count", FRAME_2 + 2, 1),
+    "23 24 declared, 25 there": (edited(lambda f: setattr(f[2][0], "count", "24")), "joint-count", FRAME_2 + 2, 1),
+    "24 11 fields": (edited(lambda f: f[2][0].rows[0].pop()), "fields", FIRST_ROW, -1),
     "24 13 fields": (field(0, 3, "2 61.416"), "fields", FIRST_ROW, -1),
-    "25 2 fields": (spoilt(lambda f: f[2][0].rows[0].__delitem__(slice(2, None))), "fields", FIRST_ROW, -1),
-    "26 body row of 9": (spoilt(lambda f: f[2][0].head.pop()), "fields", FRAME_2 + 1, -1),
+    "25 2 fields": (edited(lambda f: f[2][0].rows[0].__delitem__(slice(2, None))), "fields", FIRST_ROW, -1),
+    "26 body row of 9": (edited(lambda f: f[2][0].head.pop()), "fields", FRAME_2 + 1, -1),
     "28 inf": (field(0, 0, "inf"), "non-finite", FIRST_ROW, 1),
     "28 -1.#INF": (field(0, 0, "-1.#INF"), "non-finite", FIRST_ROW, 1),
     "28 1e400": (field(0, 0, "1e400"), "non-finite", FIRST_ROW, 1),
@@ -89,7 +89,7 @@ BAD: dict[str, tuple[bytes, str, int, int]] = {
     "31 5000 m": (field(0, 2, "5000"), "range", FIRST_ROW, -1),
     "32 tracking state 9": (field(4, 11, "9"), "enum", FIRST_ROW + 4, -1),
     "32 tracking state 02": (field(4, 11, "02"), "enum", FIRST_ROW + 4, -1),
-    "32 tracking state of the body": (spoilt(lambda f: f[2][0].head.__setitem__(9, "3")), "enum", FRAME_2 + 1, -1),
+    "32 tracking state of the body": (edited(lambda f: f[2][0].head.__setitem__(9, "3")), "enum", FRAME_2 + 1, -1),
     "33 inside the last number": (GOOD[:-5], "truncated", 1 + 6 * 28, -1),
     "34 at the end of a line": (b"\r\n".join(LINES[:100]) + b"\r\n", "truncated", 101, 1),
     "34 at a line, unended": (b"\r\n".join(LINES[:100]), "truncated", 101, 1),
@@ -99,11 +99,11 @@ BAD: dict[str, tuple[bytes, str, int, int]] = {
     "38 garbage": (GOOD + b"\r\n  x", "trailing-data", 2 + 6 * 28 + 1, 1),
     "38 a second copy": (GOOD + GOOD, "trailing-data", 2 + 6 * 28, 1),
     "39 a line of 5 KB": (GOOD.replace(b" ", b" " * 5000, 1), "line-length", 3, 1),
-    "40 id 2^64 + 1": (spoilt(lambda f: f[2][0].head.__setitem__(0, str(2**64 + 1))), "id", FRAME_2 + 1, 1),
-    "40 id 2^64": (spoilt(lambda f: f[2][0].head.__setitem__(0, str(2**64))), "id", FRAME_2 + 1, 1),
-    "40 id -1": (spoilt(lambda f: f[2][0].head.__setitem__(0, "-1")), "id", FRAME_2 + 1, 1),
+    "40 id 2^64 + 1": (edited(lambda f: f[2][0].head.__setitem__(0, str(2**64 + 1))), "id", FRAME_2 + 1, 1),
+    "40 id 2^64": (edited(lambda f: f[2][0].head.__setitem__(0, str(2**64))), "id", FRAME_2 + 1, 1),
+    "40 id -1": (edited(lambda f: f[2][0].head.__setitem__(0, "-1")), "id", FRAME_2 + 1, 1),
     "47 over 64 MiB": (bytes(MAX_BYTES + 1), "size", 0, 0),
-    "a row in a count's place": (spoilt(lambda f: f[2][0].rows.append(f[2][0].rows[0])), "structure", FRAME_2 + 28, 1),
+    "a row instead of a count": (edited(lambda f: f[2][0].rows.append(f[2][0].rows[0])), "structure", FRAME_2 + 28, 1),
 }
 """Text, code, line and column (-1: any); the name begins with the row of the table."""
 
@@ -115,15 +115,15 @@ def _one_id(bodies: int) -> Frames:
 
 GOOD_ENOUGH: dict[str, tuple[bytes, dict[str, int]]] = {
     "5 BOM": (write_skeleton(walk(6), bom=True), {"bom": 1}),
-    "15 nobody at all": (b"3\r\n0\r\n0\r\n0\r\n", {}),
-    "16 some frames empty": (spoilt(lambda f: f[1].clear()), {}),
+    "15 no body at all": (b"3\r\n0\r\n0\r\n0\r\n", {}),
+    "16 some frames empty": (edited(lambda f: f[1].clear()), {}),
     "18 seven bodies": (write_skeleton(_one_id(7)), {"many-bodies": 6}),
-    "20 leaves and returns": (spoilt(lambda f: (f[2].clear(), f[3].clear())), {}),
+    "20 leaves and returns": (edited(lambda f: (f[2].clear(), f[3].clear())), {}),
     "27 NaN": (field(0, 1, "nan(ind)"), {"nan": 1}),
     "35 no final newline": (write_skeleton(walk(6), final_newline=False), {}),
     "36 mixed": (GOOD.replace(b"\r\n", b"\n", 30).replace(b"\n", b"\r", 10).replace(b" ", b"\t  ", 50), {}),
-    "40 id 2^64 - 1": (spoilt(lambda f: f[2][0].head.__setitem__(0, str(2**64 - 1))), {}),
-    "41 all 0": (spoilt(lambda f: [r.__setitem__(slice(0, 3), ["0"] * 3) for b in f for r in b[0].rows]), {}),
+    "40 id 2^64 - 1": (edited(lambda f: f[2][0].head.__setitem__(0, str(2**64 - 1))), {}),
+    "41 all 0": (edited(lambda f: [r.__setitem__(slice(0, 3), ["0"] * 3) for b in f for r in b[0].rows]), {}),
     "42 400 digits": (field(0, 0, "0." + "3" * 400), {}),
     "42 1e-310": (field(0, 0, "1e-310"), {}),
     "42 leading +": (field(0, 0, "+0.5"), {}),

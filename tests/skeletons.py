@@ -1,4 +1,4 @@
-"""Valid `.skeleton` texts to test with: bodies as lists of fields, which a test can spoil before it writes them."""
+"""Valid `.skeleton` texts to test with: bodies as lists of fields, which a test can change before it writes them."""
 
 from __future__ import annotations
 

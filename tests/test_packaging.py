@@ -38,10 +38,13 @@ def test_every_data_file_is_declared_and_found_as_a_resource() -> None:
     patterns = SETUPTOOLS["package-data"]["*"]
     seen = []
     for package, folder in package_folders().items():
-        for path in folder.iterdir():
+        # Folders without modules, such as lists/, belong to the package above; patterns name them.
+        for path in [*folder.iterdir(), *folder.glob("lists/*")]:
             if path.is_file() and path.suffix not in CODE and not path.name.startswith("."):
-                assert any(path.match(pattern) for pattern in patterns), f"{path} would not be installed"
-                assert (files(package) / path.name).read_bytes() == path.read_bytes()
+                name = path.relative_to(folder).as_posix()
+                found = [pattern for pattern in patterns if pattern.count("/") == name.count("/")]
+                assert any(path.match(pattern) for pattern in found), f"{path} would not be installed"
+                assert (files(package) / name).read_bytes() == path.read_bytes()
                 seen.append(path.name)
     assert {"py.typed", "base.toml", "ntu_missing.txt", "page.html", "player.js", "player.css"} <= set(seen)
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from smae.config import Part
+from smae.config import PluginConfig
 from smae.models.masking import Mask
 from smae.models.tokens import Grid
 from smae.models.transformer import Block, PositionEmbedding, init_weights
@@ -17,7 +17,7 @@ from smae.registry import Registry
 
 
 class DecoderClass(Protocol):
-    """What a decoder plug-in is: a module class with a ``Config`` (a ``Part``)."""
+    """What a decoder plug-in is: a module class with a ``Config`` (a ``PluginConfig``)."""
 
     def __call__(self, config: Any, *, grid: Grid, width: int) -> nn.Module:
         """Build the decoder; ``width`` is that of features. Its forward takes (features, mask)."""
@@ -38,7 +38,7 @@ class _Decoder(nn.Module):
 
     cross: bool
 
-    class Config(Part):
+    class Config(PluginConfig):
         """Size of the decoder."""
 
         dim: int = Field(256, ge=8, description="width")

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from smae.config import Part
+from smae.config import PluginConfig
 from smae.errors import ConfigError
 from smae.jit import KernelChoice, use_triton
 from smae.models.tokens import Grid, gather
@@ -72,7 +72,7 @@ maskings: Registry[Callable[[Any, Grid, Layout], Masking]] = Registry(
         "motion-aware": "smae.models.masking:MotionAwareMasking",
     },
 )
-"""Name -> class with a ``Config`` (a ``Part``), built as ``cls(config, grid, layout)``."""
+"""Name -> class with a ``Config`` (a ``PluginConfig``), built as ``cls(config, grid, layout)``."""
 
 
 def mask_tokens(masking: Masking, tokens: Tensor, noise: Noise) -> tuple[Mask, Tensor]:
@@ -120,7 +120,7 @@ def _mask_from_flags(kept: Tensor, keep: int) -> Mask:
     return Mask(order[:, :keep], order[:, keep:], restore)
 
 
-class _Config(Part):
+class _Config(PluginConfig):
     """Settings that all built-in maskings share."""
 
     kernel: KernelChoice = Field(

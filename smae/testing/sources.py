@@ -1,4 +1,4 @@
-"""The contract of sources as a test class: derive from it, say how to write a little raw data, and run pytest.
+"""The contract of sources as a test class: derive from it, write a little raw data, and run pytest.
 
 ::
 
@@ -17,21 +17,19 @@ from pathlib import Path
 import numpy as np
 
 from smae.data.prepare.run import prepare
-from smae.data.raw.recording import MISSING, Clip, Recording
+from smae.data.raw.recording import MAX_RANGE, MISSING, Clip, Recording
 from smae.data.raw.source import SOURCES, Inventory, Source
 from smae.data.store.store import open_store
 from smae.errors import BadRecording, NoBody
 
-MAX_RANGE = 20.0
-
 
 class SourceContract:
-    """What every source must keep; deliberately free of pytest's own names."""
+    """Requirements of every source, as test methods; does not import pytest."""
 
     name = ""
 
     def write_raw(self, folder: Path) -> Path:
-        """Write raw data of at least three samples of two classes below ``folder``; return the raw path."""
+        """Write at least three samples of two classes below ``folder``; return the raw path."""
         raise AssertionError("derive from SourceContract and write raw data here")
 
     def found(self, tmp_path: Path) -> tuple[Path, Source, Inventory]:
@@ -43,7 +41,7 @@ class SourceContract:
         return raw, source, source.discover(raw)
 
     def test_samples_are_sorted_named_once_and_the_same_each_time(self, tmp_path: Path) -> None:
-        """Plans rest on it: the order of samples is the order of clips in the store."""
+        """The order of samples is the order of clips in the store."""
         raw, _, inventory = self.found(tmp_path)
         names = [sample.name for sample in inventory.samples]
         assert len(names) >= 3
@@ -53,7 +51,7 @@ class SourceContract:
         assert SOURCES.get(self.name)().discover(raw) == inventory
 
     def test_another_object_reads_what_was_found_in_any_order(self, tmp_path: Path) -> None:
-        """Workers hold sources of their own, which never discovered anything."""
+        """Workers create sources of their own and never call ``discover``."""
         raw, _, inventory = self.found(tmp_path)
         source = SOURCES.get(self.name)()
         reader = source.reader(raw)
@@ -89,8 +87,8 @@ class SourceContract:
                 assert (np.diff(one.frame) >= 0).all()
                 assert one.frame.max() < one.frames
 
-    def test_facts_and_splits_speak_of_the_samples(self, tmp_path: Path) -> None:
-        """Each sample has facts, of at least two classes; splits name samples, and give them 1 or 2."""
+    def test_facts_and_splits_describe_the_samples(self, tmp_path: Path) -> None:
+        """Samples have facts, of at least two classes; splits give samples 1 or 2."""
         _, source, inventory = self.found(tmp_path)
         names = {sample.name for sample in inventory.samples}
         facts = [source.facts(sample.name) for sample in inventory.samples]
@@ -101,24 +99,24 @@ class SourceContract:
             assert set(roles) <= names
             assert set(roles.values()) <= {1, 2}
 
-    def test_spoiled_bytes_are_bad_recordings_and_nothing_else(self, tmp_path: Path) -> None:
-        """A worker survives whatever bytes it is given."""
+    def test_damaged_bytes_are_bad_recordings_and_nothing_else(self, tmp_path: Path) -> None:
+        """A worker survives any bytes."""
         raw, source, inventory = self.found(tmp_path)
         reader = source.reader(raw)
         try:
             data = bytes(reader.read(inventory.samples[0]))
         finally:
             reader.close()
-        spoiled = [b"", b"\0" * 300, data[: len(data) // 2], data[:-1], data[: len(data) // 3] + b"\xff" * 40]
-        for bad in spoiled:
+        damaged = [b"", b"\0" * 300, data[: len(data) // 2], data[:-1], data[: len(data) // 3] + b"\xff" * 40]
+        for bad in damaged:
             try:
                 source.parse(bad, strict=True, max_range=MAX_RANGE)
             except (BadRecording, NoBody):
                 continue
             assert bad == data[:-1], "only a last byte may be one that says nothing"
 
-    def test_store_is_the_same_wherever_the_data_lie(self, tmp_path: Path) -> None:
-        """Prepared twice, from two places, the stores have the same fingerprint, splits and all."""
+    def test_store_does_not_depend_on_the_folder(self, tmp_path: Path) -> None:
+        """Prepared from two folders, the stores have the same fingerprint and splits."""
         raw, source, inventory = self.found(tmp_path)
         elsewhere = tmp_path / "elsewhere" / "deeper" / (tmp_path / "raw").name
         shutil.copytree(tmp_path / "raw", elsewhere)
@@ -129,5 +127,5 @@ class SourceContract:
         assert here.fingerprint == there.fingerprint
         store = open_store(here.store)
         assert store.clips.name.tolist() == [sample.name for sample in inventory.samples]
-        assert set(source.splits()) <= set(store.own_splits)
+        assert set(source.splits()) <= set(store.stored_splits)
         assert store.layout == source.layout

@@ -66,7 +66,7 @@ def test_the_help_of_synth_tells_its_defaults(capsys):
     text = " ".join(capsys.readouterr().out.split())
     parameters = inspect.signature(synthesise).parameters
     for name in ("seed", "actions", "subjects", "cameras", "replications"):
-        assert re.search(rf"--{name} [^;]*; {parameters[name].default} by default", text)
+        assert re.search(rf"--{name} [^\[]*\[default: {parameters[name].default};", text)
 
 
 def test_the_settings_of_a_recipe_are_told(capsys):
@@ -266,7 +266,7 @@ def test_every_kind_of_end_has_its_exit_code(monkeypatch, capsys, raised, code, 
     def fail(path):
         raise raised
 
-    monkeypatch.setattr("smae.api.info", fail)
+    monkeypatch.setattr("smae.info", fail)
     assert run(["info"]) == code
     assert told in capsys.readouterr().err
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+import smae
 from smae import progress
 from smae_cli import console
 from smae_cli import progress as shown
@@ -132,10 +133,18 @@ def test_verify_counts_every_byte_twice(tmp_path, monkeypatch):
     assert run(["synth", str(tmp_path / "ntu"), "--actions", "2", "--subjects", "2", "--cameras", "1"]) == 0
     store = tmp_path / "ntu.zarr"
     assert run(["prepare", "--raw", str(tmp_path / "ntu"), "--out", str(store), "--executor", "inline"]) == 0
-    from smae import api
+    counts: list[tuple[int, int | None]] = []
 
-    told: list[tuple[int, int]] = []
-    found = api.verify(store, tell=lambda done, total: told.append((done, total)))
+    class Recorder:
+        def begin(self, task: progress.Task) -> None: ...
+
+        def update(self, task: progress.Task) -> None:
+            counts.append((task.done, task.total))
+
+        def end(self, task: progress.Task) -> None: ...
+
+    with progress.reporting(Recorder()):
+        found = smae.verify(store)
     assert found.ok
-    assert told[-1] == (round(2 * found.bytes / 1e6), round(2 * found.bytes / 1e6))
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert counts[-1] == (round(2 * found.bytes / 1e6), round(2 * found.bytes / 1e6))
+    assert [done for done, _ in counts] == sorted(done for done, _ in counts)

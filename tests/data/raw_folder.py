@@ -1,4 +1,4 @@
-"""Raw folders for tests: small, well-formed `.skeleton` files, and ways to spoil them."""
+"""Raw folders for tests: small, well-formed `.skeleton` files, and ways to write them."""
 
 from __future__ import annotations
 

@@ -13,8 +13,18 @@ import pytest
 
 from smae.data.raw.skeleton_parser import read_plain
 from smae.data.synthetic.choreography import ACTIONS, ease, perform
-from smae.data.synthetic.kinect import Track, View, drift, observe, skeleton_text
-from smae.data.synthetic.kinematics import FEET, JOINT, TREE, forward, make_body
+from smae.data.synthetic.simulator import (
+    FEET,
+    JOINT,
+    TREE,
+    Track,
+    View,
+    drift,
+    forward,
+    make_body,
+    observe,
+    skeleton_text,
+)
 from smae.data.synthetic.synth import CLASSES, synthesise
 from smae.errors import ConfigError
 from smae.skeleton import NTU25
@@ -30,7 +40,7 @@ def raw(tmp_path_factory):
     return synthesise(out, seed=3, **SMALL)
 
 
-def places(act, *, size=1.0, mirrored=False):
+def joints(act, *, size=1.0, mirrored=False):
     motion = perform(act, phase=PHASE, size=size)
     return forward(make_body(1.75), motion.mirrored() if mirrored else motion)
 
@@ -79,7 +89,7 @@ def test_hard_data_hold_every_kind_of_fault(tmp_path):
     assert min(min(count.values()) for count in counts) <= 11, "no phantom that the length rule removes"
 
 
-def test_the_same_arguments_give_the_same_bytes_whatever_the_hash_seed(raw, tmp_path):
+def test_the_same_arguments_give_the_same_bytes_under_any_hash_seed(raw, tmp_path):
     code = (
         "from pathlib import Path; from smae.data.synthetic.synth import synthesise; "
         f"synthesise(Path('raw'), seed=3, **{SMALL})"
@@ -109,16 +119,33 @@ def test_cameras_see_one_performance_from_three_sides(tmp_path):
     assert np.sign(left - middle) == -np.sign(right - middle)
 
 
-def test_an_output_with_files_is_refused_and_overwrite_keeps_what_is_not_a_recording(tmp_path):
-    arguments = {"actions": 1, "subjects": 1, "cameras": 1, "replications": 1}
-    (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "S009C001P009R001A009.skeleton").write_text("old")
-    with pytest.raises(ConfigError, match="expected an empty folder, found 2 entries"):
-        synthesise(tmp_path, **arguments)
-    synthesise(tmp_path, **arguments, overwrite=True)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["S002C001P001R001A001.skeleton", "classes.txt", "notes.txt"]
-    with pytest.raises(ConfigError, match="found a file"):
-        synthesise(tmp_path / "notes.txt", **arguments, overwrite=True)
+ONE = {"actions": 1, "subjects": 1, "cameras": 1, "replications": 1}
+
+
+def test_an_earlier_output_is_replaced_only_when_asked(tmp_path):
+    out = tmp_path / "raw"
+    out.mkdir()
+    synthesise(out, **SMALL)
+    with pytest.raises(ConfigError, match="is there already: add --overwrite"):
+        synthesise(out, **ONE)
+    assert len(list(out.iterdir())) == 12 * 2 + 1
+    synthesise(out, **ONE, overwrite=True)
+    assert sorted(p.name for p in out.iterdir()) == ["S002C001P001R001A001.skeleton", "classes.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["raw"]
+
+
+def test_overwrite_leaves_foreign_files_and_folders_intact(tmp_path):
+    real, mixed, file = tmp_path / "real", tmp_path / "mixed", tmp_path / "file"
+    real.mkdir()
+    (real / "S009C001P009R001A009.skeleton").write_text("a recording of somebody")
+    synthesise(mixed, **ONE)
+    (mixed / "notes.txt").write_text("mine")
+    file.write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for out in (real, mixed, file):
+        with pytest.raises(ConfigError, match="is not a folder of synthetic recordings, so it is not replaced"):
+            synthesise(out, **ONE, overwrite=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(("name", "value"), [("actions", 0), ("actions", 99), ("cameras", 4), ("subjects", 41)])
@@ -131,7 +158,7 @@ def test_numbers_out_of_range_are_refused_before_anything_is_written(tmp_path, n
 @pytest.mark.parametrize(("name", "act"), ACTS, ids=[f"{n}-{i}" for i, (n, _) in enumerate(ACTS)])
 def test_bodies_keep_their_bones_their_feet_on_the_floor_and_human_speed(name, act):
     body = make_body(1.75)
-    xyz = places(act)
+    xyz = joints(act)
     for child, parent in TREE:
         bones = np.linalg.norm(xyz[:, child] - xyz[:, parent], axis=-1)
         np.testing.assert_allclose(bones, np.linalg.norm(body.rest[child] - body.rest[parent]), atol=1e-9)
@@ -144,14 +171,14 @@ def test_bodies_keep_their_bones_their_feet_on_the_floor_and_human_speed(name, a
 
 def test_hands_go_where_the_action_needs_them():
     acts = dict(ACTS)
-    drink = places(acts["drink"])
+    drink = joints(acts["drink"])
     reach = np.linalg.norm(drink[:, JOINT["right hand"]] - drink[:, JOINT["head"]], axis=-1)
     assert reach.min() < 0.28  # the hand holds a cup before the mouth
-    clap = places(acts["clap"])
+    clap = joints(acts["clap"])
     apart = np.linalg.norm(clap[:, JOINT["right hand"]] - clap[:, JOINT["left hand"]], axis=-1)
     assert apart.min() < 0.12
     assert apart[20:60].max() > 0.25
-    wave = places(acts["wave"])
+    wave = joints(acts["wave"])
     assert wave[40, JOINT["right hand"], 1] > wave[40, JOINT["head"], 1]
 
 
@@ -160,7 +187,7 @@ def test_the_left_handed_version_is_the_mirror_image():
     order = np.arange(len(NTU25))
     for left, right in NTU25.mirror:
         order[left], order[right] = right, left
-    np.testing.assert_allclose(places(act, mirrored=True), places(act)[:, order] * (-1, 1, 1), atol=1e-9)
+    np.testing.assert_allclose(joints(act, mirrored=True), joints(act)[:, order] * (-1, 1, 1), atol=1e-9)
 
 
 def test_ease_passes_its_keys_and_stays_flat_outside():
@@ -173,7 +200,7 @@ def test_joints_behind_the_trunk_are_inferred_and_noise_grows_with_distance():
     person[:, JOINT["left hand"]] = person[:, JOINT["spine mid"]] + (0, 0, 0.3)
     errors = []
     for distance in (2.0, 4.0):
-        seen = View(0, distance, 0.9, 0).see(person)
+        seen = View(0, distance, 0.9, 0).project(person)
         xyz, state = observe(np.random.default_rng(0), seen)
         assert (state[:, JOINT["left hand"]] == 1).all()
         assert (state[:, JOINT["left thumb"]] == 0).all()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bad_files import BAD, GOOD, GOOD_ENOUGH
-from tests.bad_files import field as spoilt_field
+from tests.bad_files import field as edited_field
 from tests.data.raw_folder import files, skeleton, write_folder, write_zip
 from tests.reliability.forked_cli import Ended, answer, in_programs, smae, warm_up
 from tests.reliability.stores import in_memory
@@ -143,8 +143,8 @@ def escaping(raw: Path) -> None:
     (raw / NAME).symlink_to("../elsewhere")
 
 
-def nobody_at_times() -> bytes:
-    """Return 6 frames, nobody in the third and fourth."""
+def empty_frames() -> bytes:
+    """Return 6 frames, the third and fourth without a body."""
     frames = walk(6)
     frames[2:4] = [], []
     return write_skeleton(frames)
@@ -158,14 +158,14 @@ SKELETONS: dict[str, Case] = {
     **{name: _bad(name) for name in BAD if not re.fullmatch(r"30 .*, column [123]", name)},
     **{name: _good(name) for name in GOOD_ENOUGH},
     "16 empty frames keep their numbers": Case(
-        0, (r"ok 6 frames, 6 body-frames 1$",), write(nobody_at_times()), ["--mode", "exact"], good=False
+        0, (r"ok 6 frames, 6 body-frames 1$",), write(empty_frames()), ["--mode", "exact"], good=False
     ),
     "27 NaN, strict": Case(
-        4, (rf"{NAME}:61:[0-9]+: non-finite: ",), write(spoilt_field(0, 1, "nan")), ["--strict"],
+        4, (rf"{NAME}:61:[0-9]+: non-finite: ",), write(edited_field(0, 1, "nan")), ["--strict"],
         leaves=("out.zarr.wip",),
     ),
-    "29 decimal comma, hint": Case(QUARANTINED, ("locale",), write(spoilt_field(0, 0, "0,5"))),
-    "31 5000 m, allowed": Case(0, (r"ok .* 4$",), write(spoilt_field(0, 2, "5000")), ["--max-range", "6000"]),
+    "29 decimal comma, hint": Case(QUARANTINED, ("locale",), write(edited_field(0, 0, "0,5"))),
+    "31 5000 m, allowed": Case(0, (r"ok .* 4$",), write(edited_field(0, 2, "5000")), ["--max-range", "6000"]),
     "36 LF": Case(0, (r"ok .* 1$",), write(GOOD.replace(b"\r\n", b"\n")), good=False, same=True),
     "36 CR": Case(0, (r"ok .* 1$",), write(GOOD.replace(b"\r\n", b"\r")), good=False, same=True),
     "36 tabs": Case(0, (r"ok .* 1$",), write(GOOD.replace(b" ", b"\t")), good=False, same=True),
@@ -342,7 +342,7 @@ def trials(folder: str, names: list[str]) -> dict[str, dict[str, Any]]:
         ended, problem = try_case(CASES[name], place)
         lines = (
             [line.strip() for line in ended.out.splitlines() if NAME in line]
-            or ended.told
+            or ended.messages
             or [" ".join(line.split()) for line in ended.out.splitlines() if re.search(r"noted|excluded|ignored", line)]
         )
         printed = [line.replace(f"{place}/", "") for line in lines]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from smae import api
+import smae
 from tests.data.raw_folder import files, write_folder
 from tests.reliability import bad_inputs
 from tests.reliability.forked_cli import ROOT
@@ -38,8 +38,8 @@ def test_every_row_of_the_table_is_there() -> None:
 
 
 SURROUNDINGS = {
-    "nobody reads the results": ("{smae} | true", {}),
-    "nobody reads anything": ("{smae} 2>&1 | true", {}),
+    "the results are not read": ("{smae} | true", {}),
+    "no output is read": ("{smae} 2>&1 | true", {}),
     "standard output is closed": ("{smae} >&-", {}),
     "standard error is closed": ("{smae} 2>&-", {}),
     "all streams are closed": ("{smae} <&- >&- 2>&-", {}),
@@ -55,10 +55,10 @@ WITHOUT_CACHE = tuple(SURROUNDINGS)[-2:]
     "name", [pytest.param(n, marks=pytest.mark.slow if n in WITHOUT_CACHE else ()) for n in SURROUNDINGS]
 )
 def test_surroundings(scoreboard: Scoreboard, tmp_path: Path, name: str) -> None:
-    """Whoever listens, and wherever: the store is written."""
+    """The store is written in all surroundings."""
     with scoreboard(TITLE) as row:
         raw, out = write_folder(tmp_path / "raw", files(3)), tmp_path / "out.zarr"
-        api.prepare(raw, tmp_path / "expected.zarr", executor="inline")
+        smae.prepare(raw, tmp_path / "expected.zarr", executor="inline")
         line, settings = SURROUNDINGS[name]
         command = f"{sys.executable} -m smae_cli.main prepare --raw {raw} --out {out} --executor inline"
         environment = os.environ | {"PYTHONPATH": str(ROOT)} | settings

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from smae import api
+import smae
 from smae.errors import DataError
 from tests.data.raw_folder import names as raw_names
 from tests.data.raw_folder import write_folder
@@ -36,7 +36,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # All chunks must differ, those of states too.
     texts = {f"{name}.skeleton": write_skeleton(walk(6, seed=number)) for number, name in enumerate(raw_names(12))}
     raw = write_folder(folder / "raw", texts | {"S001C001P001R001A007.skeleton": b"bad"})
-    api.prepare(raw, folder / "data.zarr", frames=600, executor="inline")
+    smae.prepare(raw, folder / "data.zarr", frames=600, executor="inline")
     return folder / "data.zarr"
 
 
@@ -61,7 +61,7 @@ def changed(path: Path, data: bytes | None) -> Iterator[None]:
 
 def problem_with(store: Path, name: str, *, reading: bool) -> str:
     """Return which check misses that ``name`` is damaged, or does not name it; empty if none does."""
-    report = api.verify(store)
+    report = smae.verify(store)
     if report.exit_code != 4:
         return "verify finds nothing"
     if not any(name in problem for problem in report.problems):
@@ -69,7 +69,7 @@ def problem_with(store: Path, name: str, *, reading: bool) -> str:
     if not reading:
         return ""
     try:
-        opened = api.open_store(store)
+        opened = smae.open_store(store)
         opened.rows(0, opened.row_count)
         opened.states(0, opened.row_count)
     except DataError as error:
@@ -151,7 +151,7 @@ def test_files_that_do_not_belong(scoreboard: Scoreboard, store: Path, name: str
         os.symlink(store / MANIFEST, store / name)
         row.trial(problem_with(store, name, reading=True))
         (store / name).unlink()
-        row.check(api.verify(store).ok, "after all the store must be sound again")
+        row.check(smae.verify(store).ok, "after all the store must be sound again")
 
 
 def every_shard(store: Path) -> Iterator[tuple[str, bytes, NDArray[np.uint64]]]:
@@ -198,7 +198,7 @@ def test_every_chunk_gone_or_swapped_under_a_sound_index(
             for chunk, other in change(index, present):
                 with changed(store / name, with_index(data, other)):
                     problem = problem_with(store, name, reading=True)
-                    opened = api.open_store(store)
+                    opened = smae.open_store(store)
                     read = opened.rows if name.startswith("joints") else opened.states
                     with pytest.raises(DataError, match=f"{name} chunk {chunk}:"):
                         read(0, opened.row_count)

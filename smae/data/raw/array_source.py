@@ -1,7 +1,8 @@
-"""Clips that others cleaned, on their way from an array file to a store: packed as bytes, checked, slots told apart.
+"""Shared by sources of cleaned clips: names, labels and splits of array files, and clips as bytes.
 
-Every such source reads a sample as the bytes of one ``.npy`` (joints float32 [M, T, V, 3]), followed by a second one
-(state uint8 [M, T, V]) where the data know it; these bytes are what a clip's BLAKE3 is of.
+Each of these sources reads a sample as the bytes of one ``.npy`` (joints float32 [M, T, V, 3]),
+followed by a second one (state uint8 [M, T, V]) where the data contain it. The store keeps the
+BLAKE3 of these bytes.
 """
 
 from __future__ import annotations
@@ -14,56 +15,57 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.raw.ntu import NtuSource
-from smae.data.raw.ntu_names import parse_name
-from smae.data.raw.recording import MISSING, Clip
-from smae.data.raw.source import MAX_BYTES, Sample
+from smae.data.raw.ntu import NtuSource, parse_name
+from smae.data.raw.recording import MAX_BYTES, MISSING, TRACKED, Clip
+from smae.data.raw.source import BaseSource, Sample
 from smae.data.store.clip_table import ClipFacts
 from smae.data.store.splits import NTU_PROTOCOLS
 from smae.errors import BadRecording, ConfigError, DataError, NoBody
 from smae.skeleton import BUILT_IN, Layout
 
-TRACKED = 2
 MAX_NAME = 200
 MAX_CLIPS = 1_000_000
-"""Most clips in one array file; NTU-120 has 113,945."""
+"""Largest number of clips in one array file; NTU-120 has 113,945."""
 MAX_CLASSES = 100_000
 IMPORTED = ("ctrgcn", "pyskl", "stgcn")
-"""Data sets called after the form they came in, since it names none: their action ids are its class numbers + 1."""
+"""Names of data sets known only by their file format: their action ids are class numbers + 1."""
 _FLAT = {
     17: "17 joints are COCO's, pixels that a pose estimator found in video",
     18: "18 joints are OpenPose's, pixels and a score, as in Kinetics-Skeleton",
 }
 
 
-def only_file(raw: Path, suffixes: Sequence[str], *, form: str) -> Path:
-    """Return ``raw``, or the only file in it with one of the suffixes.
+def check_exists(raw: Path) -> None:
+    """Raise ``ConfigError`` for a missing path."""
+    if not raw.exists():
+        raise ConfigError(f"nothing at {raw}: give the file, or the folder that holds it")
 
-    Raises:
-        DataError: no such file in the folder, or several, which may hold the same clips.
+
+def find_array_file(raw: Path, suffixes: Sequence[str]) -> Path:
+    """Return ``raw`` if it is a file, else the only file in it with one of the suffixes.
+
+    Several files are a ``DataError``: they may hold the same clips.
     """
+    check_exists(raw)
     if raw.is_file():
         return raw
     found = sorted(path for path in raw.iterdir() if path.suffix in suffixes and path.is_file())
     if len(found) == 1:
         return found[0]
     listed = ", ".join(path.name for path in found) or "none"
-    raise DataError(f"{raw}: expected one {form} file, found {listed}: give the file itself as --raw")
+    raise DataError(f"{raw}: expected one {suffixes[0]} file, found {listed}: give the file itself as --raw")
 
 
-def layout_of(joints: int, coordinates: int = 3, *, where: object) -> Layout:
-    """Return the built-in layout with so many joints, in 3D: arrays of others do not say which theirs is.
-
-    Raises:
-        DataError: none has, or the joints are flat.
-    """
+def find_layout(joints: int, coordinates: int = 3, *, where: object) -> Layout:
+    """Return the built-in layout with this number of joints in 3D: arrays do not name theirs."""
     for layout in BUILT_IN:
         if (len(layout), 3) == (joints, coordinates):
             return layout
     known = " or ".join(f"{len(layout)} ({layout.name})" for layout in BUILT_IN)
     found = f"{joints} joints of {coordinates} coordinates"
-    reason = f" ({_FLAT[joints]}: take the file of 3D skeletons)" if joints in _FLAT else ""
-    raise DataError(f"{where}: {found}{reason}: expected {known} joints of 3 coordinates, metres")
+    if joints in _FLAT:
+        found += f" ({_FLAT[joints]}: take the file of 3D skeletons)"
+    raise DataError(f"{where}: {found}: expected {known} joints of 3 coordinates, metres")
 
 
 def is_label(value: object) -> bool:
@@ -72,42 +74,49 @@ def is_label(value: object) -> bool:
 
 
 def facts_of(name: str, label: int) -> ClipFacts:
-    """Return what is known of a clip from its label (0-based), and from its name where that is NTU's."""
-    facts = ClipFacts(name, f"A{label + 1:03}")
+    """Return class and, for NTU names, subject, camera and so on of a clip with a 0-based label."""
     numbers = parse_name(name)
-    # An NTU name whose action is another than the label's is somebody's own numbering: then only the label counts.
-    return NtuSource().facts(name) if numbers is not None and numbers.action == label + 1 else facts
+    # If an NTU name's action is not the label's, somebody numbered classes anew: the label counts.
+    if numbers is not None and numbers.action == label + 1:
+        return NtuSource().facts(name)
+    return ClipFacts(name, f"A{label + 1:03}")
 
 
 def dataset_of(facts: Sequence[ClipFacts], *, otherwise: str) -> str:
-    """Return ``ntu60`` or ``ntu120`` where all clips bear NTU's names, else ``otherwise``."""
-    return NtuSource().dataset(facts) if all(fact.setup > 0 for fact in facts) else otherwise
+    """Return ``ntu60`` or ``ntu120`` if all clips have NTU names, else ``otherwise``."""
+    if any(fact.setup <= 0 for fact in facts):
+        return otherwise
+    return NtuSource().dataset(facts)
 
 
 def split_name(short: str, *, dataset: str) -> str:
-    """Return the name of a split that the data bring: NTU's own in full, so that they stand for NTU's protocols."""
+    """Return the store's name of a split: NTU's protocols get their full names (``ntu60-xsub``)."""
     full = f"{dataset}-{short}"
     return full if full in NTU_PROTOCOLS.get(dataset, ()) else short
 
 
-def checked_names(names: Sequence[str], *, where: object) -> None:
-    """Refuse names that a store cannot keep.
-
-    Raises:
-        DataError: empty, too long, not printable ASCII, or twice there.
-    """
+def check_names(names: Sequence[str], *, where: object) -> None:
+    """Raise ``DataError`` for names that a store cannot keep, and for duplicates."""
+    seen: set[str] = set()
     for name in names:
         if not (0 < len(name) <= MAX_NAME and name.isascii() and name.isprintable()):
             raise DataError(
                 f"{where}: the name {ascii(name)[:80]}: expected 1 to {MAX_NAME} printable ASCII characters"
             )
-    if len(set(names)) != len(names):
-        twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise DataError(f"{where}: the clip {twice} is there twice")
+        if name in seen:
+            raise DataError(f"{where}: the clip {name} is there twice")
+        seen.add(name)
+
+
+def array_sample(file: Path, name: str, member: str, size: int) -> Sample:
+    """Return a sample inside an array file; refuse one larger than any clip."""
+    if size > MAX_BYTES:
+        raise DataError(f"{file}: clip {name} takes {size:,} bytes; at most {MAX_BYTES:,} are read")
+    return Sample(name=name, path=file.name, member=member, size=size)
 
 
 def pack(joints: NDArray[Any], state: NDArray[np.uint8] | None = None) -> bytes:
-    """Return joints [M, T, V, 3], and state [M, T, V] where known, as a sample's bytes."""
+    """Return joints [M, T, V, 3], and state [M, T, V] if known, as a sample's bytes."""
     file = io.BytesIO()
     np.lib.format.write_array(file, np.ascontiguousarray(joints, np.float32), version=(1, 0))
     if state is not None:
@@ -115,16 +124,48 @@ def pack(joints: NDArray[Any], state: NDArray[np.uint8] | None = None) -> bytes:
     return file.getvalue()
 
 
-def unpack(data: bytes, *, max_range: float, gaps: bool = False) -> Clip:
-    """Return the clip of a sample's bytes; without a state, rows of zeros are ``MISSING`` and all others tracked.
+def pack_padded(slots: NDArray[np.float32], *, doubled: bool) -> bytes:
+    """Return zero-padded rows [T', 2, V, 3] as a sample's bytes, without the padding.
+
+    Rows of zeros alone become one frame of zeros, which ``unpack`` reports as ``NoBody``.
+    """
+    try:
+        return pack(remove_padding(slots, doubled=doubled))
+    except NoBody:
+        return pack(slots[:1, :1].swapaxes(0, 1))
+
+
+def remove_padding(slots: NDArray[np.float32], *, doubled: bool) -> NDArray[np.float32]:
+    """Return [M, T, V, 3] of slots [T', 2, V, 3], without trailing zeros and an empty slot.
+
+    Bits are compared, not values, so that an export writes the same rows again.
 
     Args:
-        data: what ``pack`` gave.
-        max_range: metres; coordinates beyond are refused.
-        gaps: NaN stands for what nobody saw (``exact`` mode).
+        slots: two bodies per frame, zeros after the end.
+        doubled: a single body is in both slots (NTU-120), not beside zeros (NTU-60).
 
     Raises:
-        BadRecording: other shapes than a clip's, NaN or infinite numbers, or coordinates out of range.
+        NoBody: nothing but zeros.
+    """
+    bits = np.ascontiguousarray(slots).view(np.uint32)
+    shown = np.flatnonzero(bits.any(axis=(1, 2, 3)))
+    if not len(shown):
+        raise NoBody("every coordinate is 0")
+    slots, bits = slots[: shown[-1] + 1], bits[: shown[-1] + 1]
+    single = np.array_equal(bits[:, 0], bits[:, 1]) if doubled else not bits[:, 1].any()
+    return np.ascontiguousarray(slots[:, : 1 if single else 2].swapaxes(0, 1))
+
+
+def unpack(data: bytes, *, max_range: float, gaps: bool = False) -> Clip:
+    """Return the clip of a sample's bytes; without states, rows of zeros are ``MISSING``.
+
+    Args:
+        data: returned by ``pack``.
+        max_range: largest accepted coordinate, metres.
+        gaps: NaN marks missing joints (``exact`` mode).
+
+    Raises:
+        BadRecording: not the shape of a clip, NaN or infinite numbers, or coordinates out of range.
         NoBody: all numbers are 0.
     """
     file = io.BytesIO(data)
@@ -133,11 +174,11 @@ def unpack(data: bytes, *, max_range: float, gaps: bool = False) -> Clip:
         raise BadRecording("shape", f"expected 1 or 2 bodies over frames of joints in 3D, found {list(joints.shape)}")
     wrong = np.isinf(joints) if gaps else ~np.isfinite(joints)
     if wrong.any():
-        body, frame, joint, _ = (int(place) for place in np.argwhere(wrong)[0])
+        body, frame, joint, _ = np.argwhere(wrong)[0].tolist()
         raise BadRecording("non-finite", f"NaN or infinite at body {body}, frame {frame}, joint {joint}")
     largest = float(np.nanmax(np.abs(joints), initial=0))
     if largest > max_range:
-        raise BadRecording("range", f"{largest:g} m from the origin; at most {max_range:g} m are believed")
+        raise BadRecording("range", f"{largest:g} m from the origin; at most {max_range:g} m are accepted")
     if not largest:
         raise NoBody("every coordinate is 0")
     if file.tell() < len(data):
@@ -145,7 +186,7 @@ def unpack(data: bytes, *, max_range: float, gaps: bool = False) -> Clip:
         if state.shape != joints.shape[:3] or state.max(initial=0) > MISSING:
             raise BadRecording("state", "tracking states that do not fit the joints")
         if (np.isnan(joints).any(axis=3) & (state != MISSING)).any():
-            raise BadRecording("non-finite", "NaN at a joint that somebody saw")
+            raise BadRecording("non-finite", "NaN at a joint that is tracked")
     else:
         shown = joints.any(axis=(2, 3))
         state = np.broadcast_to(np.where(shown, TRACKED, MISSING)[..., None], joints.shape[:3]).astype(np.uint8)
@@ -162,75 +203,16 @@ def _next_array(file: io.BytesIO) -> NDArray[Any]:
     return array
 
 
-def told_apart(rows: NDArray[np.float32], *, doubled: bool) -> NDArray[np.float32]:
-    """Return [M, T, V, 3] of rows [T', 2, V, 3]: the padding cut off, and a slot that holds no second body left out.
+class CleanedSource(BaseSource):
+    """Shared by the sources of cleaned clips."""
 
-    Bits are compared, not values, so that writing the rows again gives the same ones.
-
-    Args:
-        rows: both slots, zeros after the end.
-        doubled: a single body stands in both slots (NTU-120), not beside zeros (NTU-60).
-
-    Raises:
-        NoBody: nothing but zeros.
-    """
-    bits = np.ascontiguousarray(rows).view(np.uint32)
-    shown = np.flatnonzero(bits.any(axis=(1, 2, 3)))
-    if not len(shown):
-        raise NoBody("every coordinate is 0")
-    rows, bits = rows[: shown[-1] + 1], bits[: shown[-1] + 1]
-    single = np.array_equal(bits[:, 0], bits[:, 1]) if doubled else not bits[:, 1].any()
-    return np.ascontiguousarray(rows[:, : 1 if single else 2].swapaxes(0, 1))
-
-
-class CleanedSource:
-    """What the sources of cleaned clips share: facts, splits and layout as ``discover`` found them."""
-
-    layout: Layout
     cleaned: str | None = "reference"
     other_dataset = "imported"
 
-    def __init__(self) -> None:
-        self._facts: dict[str, ClipFacts] = {}
-        self._splits: dict[str, dict[str, int]] = {}
-
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Clip:
-        """Return the clip of one sample; see ``Source.parse``."""
+        """Return the clip of one sample."""
         return unpack(data, max_range=max_range, gaps=self.cleaned == "exact")
-
-    def facts(self, name: str) -> ClipFacts:
-        """Return what is known of a sample."""
-        return self._facts[name]
-
-    def splits(self) -> dict[str, dict[str, int]]:
-        """Return the splits that the data bring."""
-        return self._splits
 
     def dataset(self, facts: Sequence[ClipFacts]) -> str:
         """Return the name of the data set."""
         return dataset_of(facts, otherwise=self.other_dataset)
-
-    def missing(self) -> frozenset[str]:
-        """Return none: whoever wrote the data has left out what is to be left out."""
-        return frozenset()
-
-
-def need_file(raw: Path) -> None:
-    """Refuse what is not there.
-
-    Raises:
-        ConfigError: nothing at ``raw``.
-    """
-    if not raw.exists():
-        raise ConfigError(f"nothing at {raw}: give the file, or the folder it lies in")
-
-
-def sample_of(file: Path, name: str, member: str, size: int) -> Sample:
-    """Return a sample inside an array file.
-
-    Raises:
-        DataError: it claims more bytes than any clip has.
-    """
-    if size > MAX_BYTES:
-        raise DataError(f"{file}: clip {name} takes {size:,} bytes; at most {MAX_BYTES:,} are read")
-    return Sample(name=name, path=file.name, member=member, size=size)

@@ -1,4 +1,8 @@
-"""The ``.npz`` of the public CTR-GCN scripts and of code that reads the same: x_train, y_train, x_test, y_test."""
+"""The ``.npz`` files of CTR-GCN's scripts: arrays x_train, y_train, x_test and y_test.
+
+Arrays are larger than memory, so rows are read one by one, in any order, where no checksum applies.
+``discover`` therefore unpacks each array once and compares its CRC-32 before a row of it is used.
+"""
 
 from __future__ import annotations
 
@@ -6,168 +10,147 @@ import re
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.raw.array_source import (
-    MAX_CLIPS,
-    CleanedSource,
-    facts_of,
-    layout_of,
-    only_file,
-    pack,
-    sample_of,
-    split_name,
-    told_apart,
-)
-from smae.data.raw.files import open_archive
+from smae import interrupts, progress
+from smae.data.raw import array_source as arrays
+from smae.data.raw.discovery import open_zip
 from smae.data.raw.source import Inventory, Sample
 from smae.data.store.splits import TEST, TRAIN
-from smae.errors import BadRecording, DataError, NoBody
+from smae.errors import BadRecording, DataError
 
-_HALVES = {"train": TRAIN, "test": TEST}
+_SUFFIXES = (".npz",)
+_ROLES = {"train": TRAIN, "test": TEST}
 _DATASETS = {60: "ntu60", 120: "ntu120"}
-_SPLITS = {
-    "cs": "xsub",
-    "csub": "xsub",
-    "xsub": "xsub",
-    "cv": "xview",
-    "xview": "xview",
-    "cset": "xset",
-    "xset": "xset",
-}
+_SPLITS = {"cs": "xsub", "csub": "xsub", "xsub": "xsub", "cv": "xview", "xview": "xview"}
+_SPLITS |= {"cset": "xset", "xset": "xset"}
 _LOCAL_HEADER = struct.Struct("<26xHH")
-_LABEL_BLOCK = 2**20
-"""Bytes of labels that are looked at together, if a row is not larger."""
+_BLOCK = 2**20
+"""Bytes that are unpacked together; of labels at least one row."""
 
 
-class CtrgcnNpzSource(CleanedSource):
-    """One ``.npz``: x float [N, T, 2 x V x 3], zero-padded; y [N, classes] one-hot, or [N] class numbers.
+class CtrgcnNpzSource(arrays.CleanedSource):
+    """One ``.npz``: x float [N, T, 2 x V x 3], zero-padded; y one-hot [N, classes] or numbers [N].
 
-    Clips are called ``train-000000`` ... after their half and row. 60 columns make it ``ntu60``, 120 ``ntu120`` (whose
-    single bodies stand in both slots). The split is called after the file (``NTU60_CS.npz``: ``ntu60-xsub``).
+    Clips are named ``train-000000`` ... after their half and row. 60 columns of y make the data set
+    ``ntu60``, 120 ``ntu120`` (with single bodies in both slots). The split is named after the file
+    (``NTU60_CS.npz``: ``ntu60-xsub``).
     """
 
     other_dataset = "ctrgcn"
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return one sample a row; reads the labels and the headers of the arrays."""
-        file = only_file(raw, (".npz",), form=".npz")
+        """Return one sample per row; checks the arrays and reads the labels."""
+        file = arrays.find_array_file(raw, _SUFFIXES)
         samples: list[Sample] = []
         roles: dict[str, int] = {}
-        with open_archive(file) as archive:
-            for half, role in _HALVES.items():
+        with open_zip(file) as archive:
+            for name in ("x_train", "y_train", "x_test", "y_test"):
+                _check_array(file, archive, name)
+            for half, role in _ROLES.items():
                 rows = Rows(file, archive, f"x_{half}")
                 rows.close()
                 if rows.shape[2] % 6:
                     raise DataError(f"{file}: {rows.shape[2]} numbers a frame: expected 2 x joints x 3, such as 150")
-                self.layout = layout_of(rows.shape[2] // 6, where=file)
+                self.layout = arrays.find_layout(rows.shape[2] // 6, where=file)
                 labels, columns = _labels(file, archive, f"y_{half}", count=rows.shape[0])
                 self._dataset = _DATASETS.get(columns, self.other_dataset)
                 for row, label in enumerate(labels.tolist()):
                     name = f"{half}-{row:06}"
-                    samples.append(sample_of(file, name, f"x_{half}", rows.row_bytes))
-                    self._facts[name], roles[name] = facts_of(name, label), role
+                    samples.append(arrays.array_sample(file, name, f"x_{half}", rows.row_bytes))
+                    self._facts[name], roles[name] = arrays.facts_of(name, label), role
         word = re.split(r"[^a-z]+", file.stem.lower())[-1]
-        self._splits = {split_name(_SPLITS.get(word, "npz"), dataset=self._dataset): roles}
+        self._splits = {arrays.split_name(_SPLITS.get(word, "npz"), dataset=self._dataset): roles}
         return Inventory(tuple(sorted(samples)), (), 0, "rows of x_train and x_test")
 
     def dataset(self, facts: Any) -> str:
-        """Return ``ntu60`` or ``ntu120`` after the columns of y, else ``ctrgcn``."""
+        """Return ``ntu60`` or ``ntu120`` by the columns of y, else ``ctrgcn``."""
         return self._dataset
 
     def reader(self, raw: Path) -> NpzReader:
         """Return a reader of the rows."""
-        return NpzReader(only_file(raw, (".npz",), form=".npz"))
+        return NpzReader(arrays.find_array_file(raw, _SUFFIXES))
 
 
 class Rows:
-    """Rows of one three-dimensional float array in an ``.npz``, read one at a time, in any order.
+    """Rows of one float array [N, T, width] in an ``.npz``, read one at a time in any order.
 
     Args:
         file: the ``.npz``.
         archive: the same, opened.
-        name: the array's.
+        name: of the array.
 
     Raises:
-        DataError: no such array, or one of another kind.
+        DataError: no such array, or one of another shape or type.
     """
 
     def __init__(self, file: Path, archive: zipfile.ZipFile, name: str) -> None:
-        self._archive, self._info = archive, member_info(file, archive, name)
+        self._archive, self._info = archive, _member_info(file, archive, name)
         self._stream: IO[bytes] | None = None
         self._at = 0
-        with archive.open(self._info) as member:
-            self.shape, self.dtype = read_header(member, where=f"{file}!{name}")
-            self._header = member.tell()
-        if len(self.shape) != 3 or self.dtype.kind != "f" or self.shape[0] > MAX_CLIPS:
+        self.shape, self.dtype, self._header = _read_header(file, archive, name)
+        if len(self.shape) != 3 or self.dtype.kind != "f" or self.shape[0] > arrays.MAX_CLIPS:
             raise DataError(f"{file}!{name}: expected float [N, T, 150], found {self.dtype} {list(self.shape)}")
         self.row_bytes = self.shape[1] * self.shape[2] * self.dtype.itemsize
         if self._header + self.shape[0] * self.row_bytes != self._info.file_size:
             raise DataError(
                 f"{file}!{name}: {self._info.file_size} bytes do not hold {list(self.shape)}: it is damaged"
             )
-        self._offset = self._stored_at(file) if self._info.compress_type == zipfile.ZIP_STORED else None
-        self._plain: IO[bytes] | None = None if self._offset is None else file.open("rb")
+        self._plain: IO[bytes] | None = None
+        if self._info.compress_type == zipfile.ZIP_STORED:
+            self._plain = file.open("rb")
+            self._plain.seek(self._info.header_offset)
+            sizes = _LOCAL_HEADER.unpack(self._plain.read(_LOCAL_HEADER.size))
+            self._start = self._plain.tell() + sum(sizes) + self._header
 
     def read(self, row: int) -> NDArray[Any]:
-        """Return [T, width] of one row; compressed arrays are unpacked from the start when rows are read backwards."""
-        start = self._header + row * self.row_bytes
-        if self._plain is not None and self._offset is not None:
-            self._plain.seek(self._offset + start)
+        """Return [T, width] of one row; reading backwards unpacks again from the start."""
+        if self._plain is not None:
+            self._plain.seek(self._start + row * self.row_bytes)
             data = self._plain.read(self.row_bytes)
         else:
+            start = self._header + row * self.row_bytes
             if self._stream is None or start < self._at:
                 self._stream, self._at = self._archive.open(self._info), 0
             while self._at < start:
-                self._at += len(self._stream.read(min(start - self._at, 2**20)))
+                skipped = len(self._stream.read(min(start - self._at, _BLOCK)))
+                if not skipped:
+                    raise EOFError(f"the array ends after {self._at} bytes, before row {row}")
+                self._at += skipped
             data = self._stream.read(self.row_bytes)
             self._at += len(data)
         return np.frombuffer(data, self.dtype).reshape(self.shape[1:])
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the array's files."""
         for stream in (self._plain, self._stream):
             if stream is not None:
                 stream.close()
 
-    def _stored_at(self, file: Path) -> int:
-        with open(file, "rb") as plain:
-            plain.seek(self._info.header_offset)
-            name, extra = _LOCAL_HEADER.unpack(plain.read(_LOCAL_HEADER.size))
-        return self._info.header_offset + _LOCAL_HEADER.size + int(name) + int(extra)
 
-
-@dataclass
 class NpzReader:
     """Reads rows of one ``.npz`` and packs them as clips."""
 
-    file: Path
-
-    def __post_init__(self) -> None:
-        self._archive = open_archive(self.file)
+    def __init__(self, file: Path) -> None:
+        self._file, self._archive = file, open_zip(file)
         self._rows: dict[str, Rows] = {}
-        shape, _ = _header_of(self.file, self._archive, "y_train")
+        shape, _, _ = _read_header(file, self._archive, "y_train")
         self._doubled = len(shape) == 2 and _DATASETS.get(shape[1]) == "ntu120"
 
     def read(self, sample: Sample) -> bytes:
-        """Return one row, its bodies told apart; see ``SampleReader.read``."""
-        if sample.member not in self._rows:
-            self._rows[sample.member] = Rows(self.file, self._archive, sample.member)
-        rows = self._rows[sample.member]
+        """Return one row without its padding."""
         try:
-            row = rows.read(int(sample.name.rpartition("-")[2])).astype(np.float32, copy=False)
+            if sample.member not in self._rows:
+                self._rows[sample.member] = Rows(self._file, self._archive, sample.member)
+            row = self._rows[sample.member].read(int(sample.name.rpartition("-")[2]))
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise BadRecording("io", f"cannot be read: {error}") from error
-        slots = row.reshape(len(row), 2, -1, 3)
-        try:
-            return pack(told_apart(slots, doubled=self._doubled))
-        except NoBody:
-            return pack(slots[:1, :1].swapaxes(0, 1))
+        slots = row.astype(np.float32, copy=False).reshape(len(row), 2, -1, 3)
+        return arrays.pack_padded(slots, doubled=self._doubled)
 
     def close(self) -> None:
         """Close the file."""
@@ -176,12 +159,7 @@ class NpzReader:
         self._archive.close()
 
 
-def member_info(file: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    """Return the directory entry of an array.
-
-    Raises:
-        DataError: no such array, or packed or encrypted in a way that is not read.
-    """
+def _member_info(file: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     try:
         info = archive.getinfo(f"{name}.npy")
     except KeyError:
@@ -192,62 +170,89 @@ def member_info(file: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipI
     return info
 
 
-def read_header(member: IO[bytes], *, where: object) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return shape and type of an ``.npy`` whose data come next.
+def _check_array(file: Path, archive: zipfile.ZipFile, name: str) -> None:
+    """Unpack a whole array and compare its size and CRC-32 with the zip's directory.
 
     Raises:
-        DataError: no ``.npy``, Fortran order, or objects.
+        DataError: no such array, or it is damaged.
     """
+    info, size = _member_info(file, archive, name), 0
     try:
-        version = np.lib.format.read_magic(member)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(member)
+        with (
+            progress.task(f"check {name}", total=info.file_size >> 20, unit="MB") as task,
+            archive.open(info) as member,
+        ):
+            # zipfile compares the CRC-32 at the end. An empty read ends the loop, even if the
+            # directory claims more.
+            while block := member.read(_BLOCK):
+                size += len(block)
+                task.update(size >> 20)
+                interrupts.check()
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{file}!{name}: damaged ({error}): copy or download the file again") from error
+    if size != info.file_size:
+        raise DataError(f"{file}!{name}: damaged (the zip's directory says {info.file_size} bytes, found {size})")
+
+
+def _read_header(file: Path, archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Return shape, type and header size of an array.
+
+    Raises:
+        DataError: no array of that name, not an ``.npy``, Fortran order, or objects.
+    """
+    info, where = _member_info(file, archive, name), f"{file}!{name}"
+    try:
+        with archive.open(info) as member:
+            version = np.lib.format.read_magic(member)
+            read = np.lib.format.read_array_header_2_0
+            if version == (1, 0):
+                read = np.lib.format.read_array_header_1_0
+            shape, fortran, dtype = read(member)
+            size = member.tell()
     except Exception as error:
-        # NumPy reads the header as Python's literals, and stumbles over hostile ones in many ways.
+        # NumPy evaluates the header as Python literals, and a hostile one can raise nearly
+        # anything.
         raise DataError(f"{where}: not a NumPy array ({str(error)[:100]})") from error
     if fortran or dtype.hasobject:
         raise DataError(f"{where}: an array in Fortran order or of Python objects: save it again as plain floats")
-    return shape, dtype
-
-
-def _header_of(file: Path, archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    with archive.open(member_info(file, archive, name)) as member:
-        return read_header(member, where=f"{file}!{name}")
+    return shape, dtype, size
 
 
 def _labels(file: Path, archive: zipfile.ZipFile, name: str, *, count: int) -> tuple[NDArray[np.int64], int]:
-    """Return 0-based labels [count], and the number of columns (0 where y holds class numbers)."""
-    info, where = member_info(file, archive, name), f"{file}!{name}"
-    with archive.open(info) as member:
-        shape, dtype = read_header(member, where=where)
-        wide = shape[1] if len(shape) == 2 else 1
-        if len(shape) not in (1, 2) or shape[0] != count or dtype.kind not in "fiu" or not 0 < wide <= MAX_CLIPS:
-            raise DataError(
-                f"{where}: expected [{count}, classes] one-hot or [{count}] numbers, found {dtype} {list(shape)}"
-            )
-        labels = np.empty(count, np.int64)
-        # Some rows at a time: one-hot labels of doubles take a thousand times the memory of what they say.
-        step = max(1, _LABEL_BLOCK // (wide * dtype.itemsize))
-        for start in range(0, count, step):
-            rows = min(step, count - start)
-            try:
-                data = member.read(rows * wide * dtype.itemsize)
+    """Return 0-based labels [count], and the number of columns (0 where y has class numbers)."""
+    where = f"{file}!{name}"
+    shape, dtype, header = _read_header(file, archive, name)
+    columns = shape[1] if len(shape) == 2 else 0
+    fits = len(shape) in (1, 2) and shape[0] == count and 0 not in shape[1:] and columns <= arrays.MAX_CLIPS
+    if not fits or dtype.kind not in "fiu":
+        raise DataError(
+            f"{where}: expected [{count}, classes] one-hot or [{count}] numbers, found {dtype} {list(shape)}"
+        )
+    labels = np.empty(count, np.int64)
+    # In blocks: one-hot labels of doubles take a thousand times the memory of class numbers.
+    width = max(columns, 1) * dtype.itemsize
+    step = max(1, _BLOCK // width)
+    try:
+        with archive.open(_member_info(file, archive, name)) as member:
+            member.read(header)
+            for start in range(0, count, step):
+                rows = min(step, count - start)
+                data = member.read(rows * width)
                 y = np.frombuffer(data, dtype).reshape(rows, *shape[1:])
-            except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                raise DataError(f"{where}: damaged: {error}") from error
-            labels[start : start + rows] = _one_hot(y, start, where) if len(shape) == 2 else _numbers(y, where)
-    return labels, shape[1] if len(shape) == 2 else 0
+                labels[start : start + rows] = _class_numbers(y, start, where)
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{where}: damaged: {error}") from error
+    return labels, columns
 
 
-def _one_hot(y: NDArray[Any], start: int, where: str) -> NDArray[np.int64]:
+def _class_numbers(y: NDArray[Any], start: int, where: str) -> NDArray[np.int64]:
+    """Return class numbers of a block of labels, one-hot [N, classes] or [N]."""
+    if y.ndim == 1:
+        labels = y.astype(np.int64)
+        if (labels < 0).any() or (y != labels).any():
+            raise DataError(f"{where}: expected class numbers from 0")
+        return labels
     wrong = ((y != 0) & (y != 1)).any(axis=1) | (y.sum(axis=1) != 1)
     if wrong.any():
         raise DataError(f"{where}: row {start + int(wrong.argmax())} is not one-hot: one 1 and zeros expected")
     return np.asarray(y.argmax(axis=1), np.int64)
-
-
-def _numbers(y: NDArray[Any], where: str) -> NDArray[np.int64]:
-    labels = y.astype(np.int64)
-    if (labels < 0).any() or (y != labels).any():
-        raise DataError(f"{where}: expected class numbers from 0")
-    return labels

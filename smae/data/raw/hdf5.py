@@ -1,4 +1,4 @@
-"""The HDF5 files that ``smae export --format hdf5`` writes, back into a store."""
+"""HDF5 files of ``smae export --format hdf5``, read back into a store."""
 
 from __future__ import annotations
 
@@ -7,16 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from smae.data.raw.array_source import (
-    MAX_CLIPS,
-    CleanedSource,
-    checked_names,
-    need_file,
-    only_file,
-    pack,
-    sample_of,
-    unpack,
-)
+from smae.data.raw import array_source as arrays
 from smae.data.raw.recording import Clip
 from smae.data.raw.source import Inventory, Sample
 from smae.data.store.clip_table import ClipFacts
@@ -29,15 +20,14 @@ _SUFFIXES = (".h5", ".hdf5")
 _COLUMNS = ("subject", "camera", "setup", "replication")
 
 
-class Hdf5Source(CleanedSource):
-    """One exported store; its mode, data set, classes, facts and splits are kept."""
+class Hdf5Source(arrays.CleanedSource):
+    """One exported store, with its mode, data set, classes, facts and splits."""
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return one sample a clip."""
+        """Return one sample per clip."""
         import h5py
 
-        need_file(raw)
-        file = only_file(raw, _SUFFIXES, form=".h5")
+        file = arrays.find_array_file(raw, _SUFFIXES)
         try:
             with h5py.File(file, "r") as content:
                 return self._read(content, file)
@@ -54,7 +44,7 @@ class Hdf5Source(CleanedSource):
         classes = [name.decode("ascii") for name in about["classes"].tolist()]
         clips = {name: content[f"clips/{name}"][:] for name in ("offset", "frames", "bodies", "label", *_COLUMNS)}
         names = [name.decode("ascii") for name in content["clips/name"][:].tolist()]
-        checked_names(names, where=file)
+        arrays.check_names(names, where=file)
         if any(len(column) != len(names) for column in clips.values()) or not np.isin(clips["bodies"], (1, 2)).all():
             raise ValueError("its columns do not fit together")
         rows = clips["frames"].astype(np.int64) * clips["bodies"]
@@ -65,15 +55,17 @@ class Hdf5Source(CleanedSource):
         for index, name in enumerate(names):
             numbers = {column: int(clips[column][index]) for column in _COLUMNS}
             self._facts[name] = ClipFacts(name, classes[int(clips["label"][index])], **numbers)
-            place = f"{clips['offset'][index]}:{clips['bodies'][index]}x{clips['frames'][index]}"
-            samples.append(sample_of(file, name, place, int(rows[index]) * len(self.layout) * 13))
+            # The reader finds a clip's rows by its member name alone. 13 bytes a joint: xyz and
+            # state.
+            member = f"{clips['offset'][index]}:{clips['bodies'][index]}x{clips['frames'][index]}"
+            samples.append(arrays.array_sample(file, name, member, int(rows[index]) * len(self.layout) * 13))
         for split, roles in content.get("splits", {}).items():
             self._splits[split] = {name: int(role) for name, role in zip(names, roles[:].tolist(), strict=True) if role}
         return Inventory(tuple(sorted(samples)), (), 0, "clips")
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Clip:
-        """Return the clip of one sample; its state tells what NaN may stand for."""
-        return unpack(data, max_range=max_range, gaps=True)
+        """Return the clip of one sample; its state marks the joints that may be NaN."""
+        return arrays.unpack(data, max_range=max_range, gaps=True)
 
     def dataset(self, facts: Any) -> str:
         """Return the data set of the exported store."""
@@ -81,18 +73,18 @@ class Hdf5Source(CleanedSource):
 
     def reader(self, raw: Path) -> Hdf5Reader:
         """Return a reader of the clips."""
-        return Hdf5Reader(only_file(raw, _SUFFIXES, form=".h5"))
+        return Hdf5Reader(arrays.find_array_file(raw, _SUFFIXES))
 
 
 def _check_own(content: Any) -> None:
-    """Refuse datasets that lie outside the file, and columns too long to be a store's."""
+    """Refuse links, datasets in other files, and columns longer than a store can have."""
     import h5py
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
-            raise ValueError(f"{name} lies in another file")
-        if name.startswith(("clips/", "splits/")) and item.shape[0] > MAX_CLIPS:
-            raise ValueError(f"{name} has {item.shape[0]} entries; at most {MAX_CLIPS} are read")
+            raise ValueError(f"{name} is stored in another file")
+        if name.startswith(("clips/", "splits/")) and item.shape[0] > arrays.MAX_CLIPS:
+            raise ValueError(f"{name} has {item.shape[0]} entries; at most {arrays.MAX_CLIPS} are read")
 
     for group in (content, content["clips"], content.get("splits", {})):
         for name in group:
@@ -102,14 +94,14 @@ def _check_own(content: Any) -> None:
 
 
 class Hdf5Reader:
-    """Reads clips by the place that ``discover`` noted."""
+    """Reads the rows that a sample's member name gives (``offset:bodiesxframes``)."""
 
     def __init__(self, file: Path) -> None:
         self._path = file
         self._file: Any = None
 
     def read(self, sample: Sample) -> bytes:
-        """Return one clip, packed with its state; see ``SampleReader.read``."""
+        """Return one clip, packed with its state."""
         import h5py
 
         offset, _, size = sample.member.partition(":")
@@ -122,7 +114,7 @@ class Hdf5Reader:
             joints, state = self._file["joints"][start:stop], self._file["state"][start:stop]
             if self._file.attrs["mode"] == "reference" and np.isnan(joints).any():
                 raise BadRecording("non-finite", "NaN in a store of reference mode")
-            return pack(joints.reshape(*shape, *joints.shape[1:]), state.reshape(*shape, state.shape[1]))
+            return arrays.pack(joints.reshape(*shape, *joints.shape[1:]), state.reshape(*shape, state.shape[1]))
         except (OSError, ValueError, KeyError) as error:
             raise BadRecording("io", f"cannot be read: {error}") from error
 

@@ -1,86 +1,154 @@
-"""Names of a raw folder's classes, in words: read from a text file that lies among the recordings or is named."""
+"""Names of classes: from a text file among the recordings, or NTU RGB+D's for NTU's ids."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from smae.errors import ConfigError
 
-NAMES_FILE = "classes.txt"
-"""What the file is called that prepare takes of itself, in the raw folder."""
+if TYPE_CHECKING:
+    from smae.data.store.store import Store
 
-_BYTES = 2**20
-_LENGTH = 100
+CLASSES_FILE = "classes.txt"
+"""File of class names that prepare reads from the raw folder by default."""
+NTU_DATASETS = ("ntu60", "ntu120")
+
+_MAX_BYTES = 2**20
+_MAX_NAME = 100
 _LINE = re.compile(r"([A-Za-z]*\d+)\s*[,;\t]\s*(.+)")
 _NUMBER = re.compile(r"\d+$")
+_REMEDY = "give one name a line, or number,name"
 
 
-def find_names(raw: Path, *, given: Path | None) -> Path | None:
-    """Return the file of names: the one that is given, else the raw folder's own, if it has one."""
-    own = raw / NAMES_FILE
-    return given if given is not None else own if raw.is_dir() and own.is_file() else None
+@dataclass(frozen=True)
+class ClassCount:
+    """One class of a store.
+
+    Attributes:
+        label: index into ``Store.classes``.
+        id: as in the raw data (``A013``).
+        name: for people (``A013 tear up paper``).
+        clips: number of clips.
+    """
+
+    label: int
+    id: str
+    name: str
+    clips: int
 
 
-def read_names(path: Path, classes: Iterable[str]) -> dict[str, str]:
-    """Return the names of classes, by id.
+@cache
+def ntu_actions() -> tuple[str, ...]:
+    """Return the names of NTU RGB+D 120's actions, A001 first; the first 60 are NTU RGB+D's."""
+    text = (files("smae.data.raw") / "lists" / "ntu_actions.txt").read_text(encoding="ascii")
+    return tuple(text.splitlines())
 
-    A line is ``A013,tear up paper``, ``13,tear up paper``, or the name alone: then the line's number is the class's.
-    The number of a class is what its id ends in. Names of classes that do not occur are passed over.
+
+def class_name(dataset: str, id: str, names: Mapping[str, str] | None = None) -> str:
+    """Return a class for people: ``A013 tear up paper``, or the id alone if it has no name.
 
     Args:
-        path: UTF-8 text.
-        classes: the ids that occur.
+        dataset: of the store; without ``names``, ids of ``ntu60`` and ``ntu120`` get NTU's names.
+        id: of the class.
+        names: names by id, as ``smae prepare --classes`` or a ``classes.txt`` gave them.
+    """
+    if not names and dataset in NTU_DATASETS:
+        names = {f"A{number:03}": name for number, name in enumerate(ntu_actions(), 1)}
+    name = (names or {}).get(id)
+    return f"{id} {name}" if name else id
+
+
+def class_names(store: Store, ids: tuple[str, ...] | None = None) -> list[str]:
+    """Return the names of a store's classes by label, or of the classes ``ids``."""
+    ids = store.classes if ids is None else ids
+    return [class_name(store.dataset, id_, store.names) for id_ in ids]
+
+
+def names_note(store: Store) -> str:
+    """Return a remark on class names that were guessed by number; empty if there are none."""
+    if store.names or class_names(store) == list(store.classes):
+        return ""
+    return (
+        "Class names are NTU RGB+D's, by number: recordings of other people that are named like NTU's get them too. "
+        "smae prepare --classes FILE, or a classes.txt among the recordings, names other actions."
+    )
+
+
+def count_classes(store: Store) -> list[ClassCount]:
+    """Return a store's classes by label, with their numbers of clips; reads no rows."""
+    clips = [0] * len(store.classes)
+    for label in store.clips.label.tolist():
+        clips[label] += 1
+    rows = zip(store.classes, class_names(store), clips, strict=True)
+    return [ClassCount(label, *row) for label, row in enumerate(rows)]
+
+
+def find_class_file(raw: Path, *, given: Path | None) -> Path | None:
+    """Return the file of class names: ``given``, or the raw folder's own if there is one."""
+    if given is not None:
+        return given
+    path = raw / CLASSES_FILE
+    return path if path.is_file() else None
+
+
+def read_class_names(path: Path, ids: Iterable[str]) -> dict[str, str]:
+    """Read the names of the classes ``ids`` from a UTF-8 text file.
+
+    A line is ``A013,tear up paper``, ``13,tear up paper``, or the name alone, which then belongs to
+    the class with the line's number. The number of a class is the one its id ends in.
 
     Raises:
-        ConfigError: no such file, no text, or two names for one class.
+        ConfigError: no such file, not text, or two names for one class.
     """
-    remedy = "give one name a line, or number,name"
     try:
-        if path.stat().st_size > _BYTES:
-            raise ConfigError(f"{path}: {path.stat().st_size:,} bytes, which no list of class names has: {remedy}")
+        if path.stat().st_size > _MAX_BYTES:
+            raise ConfigError(f"{path}: {path.stat().st_size:,} bytes, which no list of class names has: {_REMEDY}")
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: class names cannot be read ({type(error).__name__}): {remedy}") from None
-    said: dict[str, str] = {}
+        raise ConfigError(f"{path}: class names cannot be read ({type(error).__name__}): {_REMEDY}") from None
+    listed: dict[str, str] = {}
     for number, line in enumerate((line.strip() for line in lines), 1):
         if not line or line.startswith("#"):
             continue
-        match = _LINE.fullmatch(line)
-        key, name = (match[1], match[2].strip()) if match else (str(number), line)
-        if len(name) > _LENGTH or not name.isprintable():
-            raise ConfigError(f"{path}:{number}: expected a name of at most {_LENGTH} printable characters: {remedy}")
-        if said.setdefault(_plain(key), name) != name:
-            raise ConfigError(f"{path}:{number}: class {key} has the name '{said[_plain(key)]}' already: leave one out")
-    return _of_classes(said, classes)
+        key, name = str(number), line
+        if match := _LINE.fullmatch(line):
+            key, name = match[1], match[2].strip()
+        if len(name) > _MAX_NAME or not name.isprintable():
+            raise ConfigError(
+                f"{path}:{number}: expected a name of at most {_MAX_NAME} printable characters: {_REMEDY}"
+            )
+        if listed.setdefault(_key(key), name) != name:
+            message = f"class {key} has the name '{listed[_key(key)]}' already: leave one out"
+            raise ConfigError(f"{path}:{number}: {message}")
+    found = {}
+    for id_ in ids:
+        for key in (id_, *_NUMBER.findall(id_)):
+            if name := listed.get(_key(key), ""):
+                found.setdefault(id_, name)
+    return found
 
 
-def told_names(raw: Path, classes: tuple[str, ...], *, given: Path | None) -> dict[str, str]:
-    """Return the names that were told of a raw folder's classes, by id; none where nobody told any.
+def load_class_names(raw: Path, ids: tuple[str, ...], *, given: Path | None) -> dict[str, str]:
+    """Return the names of a raw folder's classes by id; empty without a file of names.
 
     Raises:
-        ConfigError: see ``read_names``; or the file names none of the classes.
+        ConfigError: see ``read_class_names``; or the file names none of the classes.
     """
-    path = find_names(raw, given=given)
+    path = find_class_file(raw, given=given)
     if path is None:
         return {}
-    names = read_names(path, classes)
+    names = read_class_names(path, ids)
     if not names:
-        raise ConfigError(f"{path}: it names none of the classes that occur, such as {classes[0]}: see --classes")
+        raise ConfigError(f"{path}: it names none of the classes that occur, such as {ids[0]}: see --classes")
     return names
 
 
-def _plain(key: str) -> str:
-    """Return an id as it is, a bare number without leading zeros."""
-    return str(int(key)) if key.isdecimal() else key
-
-
-def _of_classes(said: Mapping[str, str], classes: Iterable[str]) -> dict[str, str]:
-    found = {}
-    for one in classes:
-        number = _NUMBER.search(one)
-        name = said.get(_plain(one)) or (said.get(_plain(number[0])) if number else None)
-        if name is not None:
-            found[one] = name
-    return found
+def _key(id_: str) -> str:
+    """Return an id, a bare number without leading zeros."""
+    return str(int(id_)) if id_.isdecimal() else id_

@@ -1,36 +1,76 @@
-"""NTU RGB+D's raw data: ``SsssCcccPpppRrrrAaaa.skeleton`` files in folders and zips, found by name, never by folder."""
+"""NTU RGB+D: files ``SsssCcccPpppRrrrAaaa.skeleton`` in folders and zips."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
-from smae.data.raw.discovery import find_files
-from smae.data.raw.files import FileReader
-from smae.data.raw.lists import ntu_missing
-from smae.data.raw.ntu_names import is_name, parse_name
+from smae.data.raw.discovery import FileReader, find_files
 from smae.data.raw.recording import Recording
-from smae.data.raw.source import Inventory
+from smae.data.raw.source import BaseSource, Inventory
 from smae.data.store.clip_table import ClipFacts
 from smae.data.store.splits import NTU60_SETUPS
-from smae.skeleton import NTU25
 
 SUFFIX = ".skeleton"
 NTU60_ACTIONS = 60
+_NAME = re.compile("".join(f"{letter}((?!000)[0-9]{{3}})" for letter in "SCPRA"))
 
 
-class NtuSource:
-    """The NTU RGB+D family, and any other recordings that are named and written like it."""
+@dataclass(frozen=True)
+class SampleName:
+    """The numbers in the name of an NTU sample, all 1-based.
 
-    layout = NTU25
-    cleaned: str | None = None
+    Attributes:
+        setup: height and distance of the cameras, 1-17 in NTU-60, 1-32 in NTU-120.
+        camera: 1-3.
+        subject: performer, 1-40 in NTU-60, 1-106 in NTU-120.
+        replication: 1 or 2.
+        action: 1-60 in NTU-60, 1-120 in NTU-120.
+    """
+
+    setup: int
+    camera: int
+    subject: int
+    replication: int
+    action: int
+
+    def __str__(self) -> str:
+        return f"S{self.setup:03}C{self.camera:03}P{self.subject:03}R{self.replication:03}A{self.action:03}"
+
+
+def parse_name(text: str) -> SampleName | None:
+    """Return the numbers of an NTU name, None for other text.
+
+    Only the form counts: five letters with three ASCII digits each, none of the numbers 0. Numbers
+    beyond NTU's own are accepted, so that other recordings may use such names.
+    """
+    match = _NAME.fullmatch(text)
+    return None if match is None else SampleName(*map(int, match.groups()))
+
+
+@cache
+def ntu_missing() -> frozenset[str]:
+    """Return the 535 samples that every published NTU-120 result leaves out.
+
+    The 302 names of NTU-60 are those of them with setup 17 or less.
+    """
+    text = (files("smae.data.raw") / "lists" / "ntu_missing.txt").read_text(encoding="ascii")
+    return frozenset(text.split())
+
+
+class NtuSource(BaseSource):
+    """The NTU RGB+D family, and any other recordings with such names and files."""
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return the samples under a folder (its sub-folders and zips) or inside one zip; see ``Source.discover``."""
+        """Return the samples under a folder (its sub-folders and zips) or inside one zip."""
         return find_files(
             raw,
             suffix=SUFFIX,
-            valid=is_name,
+            valid=lambda name: _NAME.fullmatch(name) is not None,
             strict_names=strict_names,
             looked_for=f"files or zip members named like S001C002P003R002A013{SUFFIX}",
         )
@@ -40,31 +80,21 @@ class NtuSource:
         return FileReader(raw, views=True)
 
     def parse(self, data: bytes | memoryview, *, strict: bool, max_range: float) -> Recording:
-        """Return what one ``.skeleton`` file holds; see ``Source.parse``."""
-        # Imported late: it brings the compiled kernels, which listing files does not need.
+        """Parse one ``.skeleton`` file."""
+        # Imported late: it loads the compiled kernels, which listing files does not need.
         from smae.data.raw.fast_parser import read_skeleton
 
         return read_skeleton(data, strict=strict, max_range=max_range)
 
     def facts(self, name: str) -> ClipFacts:
-        """Return what a sample's name says; its last four characters are the action id."""
+        """Return the numbers in a sample's name; NTU's protocols follow from them."""
         numbers = parse_name(name)
-        assert numbers is not None, "discover lets only names of this form through"
-        return ClipFacts(
-            name=name,
-            action=f"A{numbers.action:03}",
-            subject=numbers.subject,
-            camera=numbers.camera,
-            setup=numbers.setup,
-            replication=numbers.replication,
-        )
-
-    def splits(self) -> Mapping[str, Mapping[str, int]]:
-        """Return none: NTU's protocols follow from the names."""
-        return {}
+        assert numbers is not None, "discover accepts only names of this form"
+        others = {key: value for key, value in vars(numbers).items() if key != "action"}
+        return ClipFacts(name, f"A{numbers.action:03}", **others)
 
     def dataset(self, facts: Sequence[ClipFacts]) -> str:
-        """Return ``ntu60`` if all setups are of its first 17 and all actions of its first 60, else ``ntu120``."""
+        """Return ``ntu60`` for setups up to 17 and actions up to 60, else ``ntu120``."""
         small = all(fact.setup <= NTU60_SETUPS and int(fact.action[1:]) <= NTU60_ACTIONS for fact in facts)
         return "ntu60" if small else "ntu120"
 

@@ -1,16 +1,14 @@
-"""Northwestern-UCLA: one JSON a sequence, ``aAA_sSS_eEE_vVV.json``, of 20 Kinect v1 joints (Wang et al., CVPR 2014)."""
+"""Northwestern-UCLA: JSON files of 20 Kinect v1 joints (Wang et al., CVPR 2014)."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 
 import numpy as np
 
-from smae.data.raw.named_files import NamedFiles
 from smae.data.raw.recording import Recording
-from smae.data.raw.single_body import one_body
+from smae.data.raw.single_body import SingleBodySource, single_body_recording
 from smae.data.store.clip_table import ClipFacts
 from smae.data.store.splits import TEST, TRAIN
 from smae.errors import BadRecording
@@ -18,35 +16,29 @@ from smae.errors import BadRecording
 TRAIN_VIEWS = (1, 2)
 
 
-class NwUclaSource(NamedFiles):
-    """The JSON files that CTR-GCN's NW-UCLA experiments read: ``{"skeletons": [T][20][3], "label": 1-10, ...}``.
+class NwUclaSource(SingleBodySource):
+    """CTR-GCN's JSON files of NW-UCLA: ``{"skeletons": [T][20][3], "label": 1-10, ...}``.
 
-    Action numbers skip 7 and 10, so that the sorted action ids are the ten labels. Cross-view: views 1 and 2 train.
+    Action numbers skip 7 and 10, so that the sorted action ids are the ten labels. Cross-view:
+    views 1 and 2 train.
     """
 
     form = re.compile(r"a([0-9]{2})_s([0-9]{2})_e([0-9]{2})_v([0-9]{2})")
     suffix = ".json"
+    split, dataset_name = "xview", "nw-ucla"
     example = "a01_s02_e00_v03.json"
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
-        """Return what one file holds; see ``Source.parse``."""
+        """Parse one file."""
         try:
-            content = json.loads(data)
-            xyz = np.array(content["skeletons"], np.float64)
+            xyz = np.array(json.loads(data)["skeletons"], np.float64)
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
             message = f"expected a JSON object with 'skeletons' of numbers ({type(error).__name__}: {str(error)[:80]})"
             raise BadRecording("json", message) from error
-        return one_body(xyz, layout=self.layout, strict=strict, max_range=max_range)
+        return single_body_recording(xyz, layout=self.layout, strict=strict, max_range=max_range)
 
-    def facts(self, name: str) -> ClipFacts:
-        """Return what a sample's name says; the view is the camera, the episode the replication."""
-        action, subject, episode, view = self.numbers(name)
-        return ClipFacts(name, f"A{action:03}", subject=subject, camera=view, replication=episode)
-
-    def splits(self) -> dict[str, dict[str, int]]:
-        """Return ``xview``."""
-        return {"xview": {name: TRAIN if self.numbers(name)[3] in TRAIN_VIEWS else TEST for name in self.names}}
-
-    def dataset(self, facts: Sequence[ClipFacts]) -> str:
-        """Return ``nw-ucla``."""
-        return "nw-ucla"
+    def describe(self, name: str, *numbers: int) -> tuple[ClipFacts, int]:
+        """The view is the camera, the episode the replication."""
+        action, subject, episode, view = numbers
+        facts = ClipFacts(name, f"A{action:03}", subject=subject, camera=view, replication=episode)
+        return facts, TRAIN if view in TRAIN_VIEWS else TEST

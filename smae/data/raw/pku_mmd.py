@@ -1,9 +1,9 @@
-"""PKU-MMD: long videos with the actions in them marked; each marked action is one sample (Liu et al., 2017).
+"""PKU-MMD: long videos with marked actions; each marked action is one sample (Liu et al., 2017).
 
-A folder holds, at any depth, the skeletons (``0002-L.txt``: a line a frame, 2 bodies x 25 joints x 3 metres), in
-another folder the labels under the same names (lines of ``label,start,end,confidence``; frames are counted from 0 and
-the end is excluded, which is assumed), and split files (``cross-subject.txt``, ``cross-view.txt``: the names of the
-training videos on the second line).
+A folder holds, at any depth, the skeletons (``0002-L.txt``: one line per frame, 2 bodies x 25
+joints x 3 metres), in another folder the labels under the same names (lines of
+``label,start,end,confidence``; frames from 0, end excluded, which is assumed), and split files
+(``cross-subject.txt``, ``cross-view.txt``: the names of the training videos on the second line).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from smae.data.raw.recording import Recording
-from smae.data.raw.source import Inventory, Refused, Sample
+from smae.data.raw.recording import TRACKED, Recording
+from smae.data.raw.source import BaseSource, Inventory, Refused, Sample
 from smae.data.store.clip_table import ClipFacts
 from smae.data.store.splits import TEST, TRAIN
 from smae.errors import BadRecording, ConfigError, DataError
@@ -25,42 +25,37 @@ _CAMERAS = {"L": 1, "M": 2, "R": 3}
 _MARK = re.compile(r"\s*(\d{1,3})\s*,\s*(\d{1,7})\s*,\s*(\d{1,7})\s*(?:,.*)?")
 _SPLITS = {"subject": "xsub", "view": "xview"}
 _FIELDS = 150
-TRACKED = 2
-MAX_VIDEO = 512 * 2**20
+_MAX_VIDEO = 512 * 2**20
 
 
-class PkuMmdSource:
-    """PKU-MMD I or II, as it is handed out and unpacked."""
+class PkuMmdSource(BaseSource):
+    """PKU-MMD I or II, unpacked as it is distributed; cameras are 1 for L, 2 for M, 3 for R."""
 
-    layout = NTU25
-    cleaned: str | None = None
-
-    def __init__(self) -> None:
-        self._facts: dict[str, ClipFacts] = {}
-        self._splits: dict[str, dict[str, int]] = {}
+    dataset_name = "pku-mmd"
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return one sample a marked action; reads the labels, not the skeletons."""
+        """Return one sample per marked action; reads the labels, not the skeletons."""
         if not raw.is_dir():
             raise ConfigError(f"expected the folder of PKU-MMD at {raw}: skeletons, labels and splits in it")
         texts = sorted(path for path in raw.rglob("*.txt") if path.is_file() and not path.is_symlink())
-        videos, labels = _pairs([path for path in texts if _VIDEO.fullmatch(path.stem)])
+        pairs = _pairs([path for path in texts if _VIDEO.fullmatch(path.stem)])
         samples: list[Sample] = []
         refused: list[Refused] = []
-        for video, path in videos.items():
+        for video, (labels, skeletons) in pairs.items():
             try:
-                samples += self._actions(video, path.relative_to(raw).as_posix(), path.stat().st_size, labels[video])
+                path, size = skeletons.relative_to(raw).as_posix(), skeletons.stat().st_size
+                samples += self._actions(video, path, size, labels)
             except ValueError as error:
-                refused.append(Refused(labels[video].relative_to(raw).as_posix(), "label", str(error)))
+                refused.append(Refused(labels.relative_to(raw).as_posix(), "label", str(error)))
         for path in texts:
             for word, short in _SPLITS.items():
                 if path.stem.lower().replace("_", "-").startswith(f"cross-{word}"):
                     self._splits[short] = _roles(path, samples)
         looked_for = "videos such as 0002-L.txt, once with skeletons and once, in another folder, with labels"
-        return Inventory(tuple(sorted(samples)), tuple(refused), len(texts) - 2 * len(videos), looked_for)
+        return Inventory(tuple(sorted(samples)), tuple(refused), len(texts) - 2 * len(pairs), looked_for)
 
     def _actions(self, video: str, path: str, size: int, labels: Path) -> list[Sample]:
-        """Return the samples of one video; the member is the stretch of frames, the size its share of the bytes."""
+        """Return the samples of one video; the member is the range of frames."""
         samples = []
         lines = [line for line in labels.read_text("ascii").splitlines() if line.strip()]
         marks = [_MARK.fullmatch(line) for line in lines]
@@ -72,17 +67,16 @@ class PkuMmdSource:
             if start >= end:
                 raise ValueError(f"line {number + 1}: the action ends at {end}, before it starts at {start}")
             name = f"{video}-{number:03}"
-            camera = _CAMERAS[video[-1]]
-            self._facts[name] = ClipFacts(name, f"A{label:03}", camera=camera, replication=number)
+            self._facts[name] = ClipFacts(name, f"A{label:03}", camera=_CAMERAS[video[-1]], replication=number)
             samples.append(Sample(name, path, f"{start}-{end}", size * (end - start) // longest))
         return samples
 
     def reader(self, raw: Path) -> PkuReader:
-        """Return a reader of the stretches."""
+        """Return a reader of the actions."""
         return PkuReader(raw)
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
-        """Return what the lines of one action hold; a body is there where its numbers are not all 0."""
+        """Parse the lines of one action; a body is present where its numbers are not all 0."""
         try:
             numbers = np.array([line.split() for line in data.splitlines()], np.float64)
         except ValueError as error:
@@ -97,25 +91,9 @@ class PkuMmdSource:
         state = np.full(rows.shape[:2], TRACKED, np.uint8)
         return Recording(len(xyz), frame.astype(np.int32), body.astype(np.uint64), rows, state)
 
-    def facts(self, name: str) -> ClipFacts:
-        """Return what the labels say; the camera is 1 for L, 2 for M, 3 for R."""
-        return self._facts[name]
-
-    def splits(self) -> dict[str, dict[str, int]]:
-        """Return those whose files are there."""
-        return self._splits
-
-    def dataset(self, facts: object) -> str:
-        """Return ``pku-mmd``."""
-        return "pku-mmd"
-
-    def missing(self) -> frozenset[str]:
-        """Return none."""
-        return frozenset()
-
 
 class PkuReader:
-    """Reads stretches of lines; keeps the last video's lines, since the next stretch is mostly of the same."""
+    """Reads ranges of lines; keeps the last video, which the next sample mostly needs."""
 
     def __init__(self, raw: Path) -> None:
         self._raw = raw
@@ -123,15 +101,15 @@ class PkuReader:
         self._lines: list[bytes] = []
 
     def read(self, sample: Sample) -> bytes:
-        """Return the lines of one action; see ``SampleReader.read``."""
+        """Return the lines of one action."""
         if sample.path != self._path:
             try:
                 with open(self._raw / sample.path, "rb") as file:
-                    data = file.read(MAX_VIDEO + 1)
+                    data = file.read(_MAX_VIDEO + 1)
             except OSError as error:
                 raise BadRecording("io", f"cannot be read: {error.strerror}") from error
-            if len(data) > MAX_VIDEO:
-                raise BadRecording("size", f"more than {MAX_VIDEO:,} bytes")
+            if len(data) > _MAX_VIDEO:
+                raise BadRecording("size", f"more than {_MAX_VIDEO:,} bytes")
             self._path, self._lines = sample.path, data.splitlines(keepends=True)
         start, end = (int(number) for number in sample.member.split("-"))
         if start >= len(self._lines):
@@ -139,21 +117,21 @@ class PkuReader:
         return b"".join(self._lines[start:end])
 
     def close(self) -> None:
-        """Let the lines go."""
+        """Release the lines."""
         self._lines = []
 
 
-def _pairs(files: list[Path]) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return skeletons and labels by video: of two files of a name, the larger holds the skeletons."""
+def _pairs(files: list[Path]) -> dict[str, list[Path]]:
+    """Return [labels, skeletons] by video: the larger of its two files has the skeletons."""
     found: dict[str, list[Path]] = {}
     for path in files:
         found.setdefault(path.stem, []).append(path)
     for video, paths in found.items():
         if len(paths) != 2:
-            listed = ", ".join(str(path) for path in paths)
+            listed = ", ".join(map(str, paths))
             raise DataError(f"video {video}: expected a file of skeletons and one of labels, found {listed}")
-    ordered = {video: sorted(paths, key=lambda path: path.stat().st_size) for video, paths in found.items()}
-    return {video: two[1] for video, two in ordered.items()}, {video: two[0] for video, two in ordered.items()}
+        paths.sort(key=lambda path: path.stat().st_size)
+    return found
 
 
 def _roles(path: Path, samples: list[Sample]) -> dict[str, int]:

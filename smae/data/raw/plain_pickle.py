@@ -1,8 +1,9 @@
-"""Reads pickles of plain data without executing anything: numbers, texts, lists, dicts and NumPy arrays, nothing else.
+"""Reads pickles of numbers, text, lists, dicts and NumPy arrays without executing anything.
 
-Whatever a pickle asks for by name is looked up in a short table of stand-ins of ours, never imported, and nothing but
-stand-ins of arrays and types can be given a state; sizes are checked against the file before memory is taken. The
-standard library's unpickler in Python does the rest: the one in C takes memory for what a file merely declares.
+Names in a pickle are looked up in a short table of stand-ins and never imported, and only stand-ins
+of arrays and types can be given a state. Sizes are checked against the file before memory is
+allocated. The rest is the standard library's unpickler in Python: the one in C allocates sizes that
+a file merely claims.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from numpy.typing import NDArray
 
 from smae.errors import DataError
 
-_CODE = re.compile(r"[biufUS][0-9]{1,6}")
-_Pure: Any = vars(pickle)["_Unpickler"]
+_TYPE_CODE = re.compile(r"[biufUS][0-9]{1,6}")
+_PythonUnpickler: Any = vars(pickle)["_Unpickler"]
 
 
-def load_plain(path: Path) -> Any:
-    """Return what a pickle of plain data holds.
+def load_plain_pickle(path: Path) -> Any:
+    """Return the content of a pickle of plain data.
 
     Raises:
         DataError: it asks for anything but plain types and arrays (named), or is damaged.
@@ -32,18 +33,24 @@ def load_plain(path: Path) -> Any:
     try:
         with open(path, "rb") as file:
             size = path.stat().st_size
-            return _Unpickler(_Bounded(file, size), size=size).load()
+            return _Unpickler(_BoundedFile(file, size), size=size).load()
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except Exception as error:
-        # A hostile stream can make the machine stumble in many ways; none of them is more than a refused file.
+        # A hostile stream can make the unpickler raise nearly anything: in each case the file is
+        # refused.
         raise DataError(f"{path}: not a pickle of plain data ({type(error).__name__}: {str(error)[:80]})") from error
 
 
-class _Bounded:
-    """A file that refuses to be asked for more bytes than it has left."""
+def as_array(value: Any) -> Any:
+    """Return a loaded value, a stand-in of an array as the array."""
+    return value.array if isinstance(value, _Array) else value
+
+
+class _BoundedFile:
+    """A file that refuses reads beyond its end before memory is allocated for them."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file, self._size = file, size
@@ -58,7 +65,7 @@ class _Bounded:
 
 
 class _DType:
-    """Stands in for ``numpy.dtype`` while a pickle is read."""
+    """Stand-in of ``numpy.dtype`` while a pickle is read."""
 
     def __init__(self, code: str, *_: object) -> None:
         self.code, self.order = str(code), "|"
@@ -66,14 +73,14 @@ class _DType:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.order = str(state[1])
 
-    def made(self) -> np.dtype[Any]:
-        if not _CODE.fullmatch(self.code) or self.order not in ("<", ">", "|", "="):
+    def to_numpy(self) -> np.dtype[Any]:
+        if not _TYPE_CODE.fullmatch(self.code) or self.order not in ("<", ">", "|", "="):
             raise DataError(f"an array of type {ascii(self.code)[:40]}: only numbers and texts are read")
         return np.dtype(self.code).newbyteorder(">" if self.order == ">" else "<")
 
 
 class _Array:
-    """Stands in for ``numpy.ndarray`` while a pickle is read."""
+    """Stand-in of ``numpy.ndarray`` while a pickle is read."""
 
     def __init__(self, *_: object) -> None:
         self.array: NDArray[Any] = np.empty(0)
@@ -86,32 +93,31 @@ class _Array:
 def _frombuffer(data: bytes, dtype: _DType, shape: tuple[int, ...], order: str) -> NDArray[Any]:
     if not isinstance(dtype, _DType) or not isinstance(data, (bytes, bytearray)):
         raise DataError("an array without plain bytes: arrays of Python objects are not read")
-    flat = np.frombuffer(data, dtype.made())
+    flat = np.frombuffer(data, dtype.to_numpy())
     return flat.reshape(tuple(int(length) for length in shape), order="F" if order == "F" else "C")
 
 
 def _scalar(dtype: _DType, data: bytes | str) -> Any:
-    raw = data.encode("latin1") if isinstance(data, str) else data
-    return _frombuffer(raw, dtype, (1,), "C")[0].item()
+    if isinstance(data, str):
+        data = data.encode("latin1")
+    return _frombuffer(data, dtype, (1,), "C")[0].item()
 
 
-_STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {}
+_STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {("numpy", "ndarray"): _Array, ("numpy", "dtype"): _DType}
 for _module in ("numpy.core", "numpy._core"):
     _STAND_INS[f"{_module}.multiarray", "_reconstruct"] = _Array
     _STAND_INS[f"{_module}.multiarray", "scalar"] = _scalar
     _STAND_INS[f"{_module}.numeric", "_frombuffer"] = _frombuffer
-_STAND_INS["numpy", "ndarray"] = _Array
-_STAND_INS["numpy", "dtype"] = _DType
 
 
-class _Unpickler(_Pure):  # type: ignore[misc]
-    """Looks names up in the table above."""
+class _Unpickler(_PythonUnpickler):  # type: ignore[misc]
+    """An unpickler that knows the stand-ins only."""
 
-    dispatch: ClassVar[dict[int, Any]] = dict(_Pure.dispatch)
+    dispatch: ClassVar[dict[int, Any]] = dict(_PythonUnpickler.dispatch)
 
-    def __init__(self, file: _Bounded, *, size: int) -> None:
+    def __init__(self, file: _BoundedFile, *, size: int) -> None:
         super().__init__(file, encoding="latin1")
-        self._to_encode = size
+        self._left_to_encode = size
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("_codecs", "encode"):
@@ -124,14 +130,15 @@ class _Unpickler(_Pure):  # type: ignore[misc]
         return _STAND_INS[module, name]
 
     def _encode(self, text: str, encoding: str = "latin1") -> bytes:
-        """Return the bytes that a text stands for, as NumPy's arrays do in old pickles.
+        """Return the bytes of a text: old pickles store NumPy's arrays as text.
 
-        No text is encoded twice in a pickle that NumPy wrote; so a small file cannot fill the memory with copies.
+        NumPy writes and encodes each text once, so the sum is limited by the file's size: a small
+        file cannot fill the memory with copies.
         """
         if encoding != "latin1":
             raise DataError(f"a text in {ascii(encoding)[:20]}: expected latin1")
-        self._to_encode -= len(text)
-        if self._to_encode < 0:
+        self._left_to_encode -= len(text)
+        if self._left_to_encode < 0:
             raise DataError("it makes more bytes of its texts than it has")
         return text.encode("latin1")
 
@@ -144,7 +151,7 @@ class _Unpickler(_Pure):  # type: ignore[misc]
         super().load_build()
 
     def load_bytearray8(self) -> None:
-        # The one place where the standard unpickler takes memory for a declared size before reading.
+        # The one opcode for which the standard unpickler allocates a claimed size before it reads.
         (count,) = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(count)))
 
@@ -168,19 +175,13 @@ class _Unpickler(_Pure):  # type: ignore[misc]
     dispatch[pickle.SETITEM[0]] = load_setitem
     dispatch[pickle.SETITEMS[0]] = load_setitems
     dispatch[pickle.DICT[0]] = load_dict
-    for _code in (
-        pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST, pickle.PERSID, pickle.BINPERSID, pickle.EMPTY_SET,
-        pickle.ADDITEMS, pickle.FROZENSET,
-    ):  # fmt: skip
+    for _code in (pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET, pickle.INST, pickle.PERSID, pickle.BINPERSID):
+        dispatch[_code[0]] = refuse
+    for _code in (pickle.EXT1, pickle.EXT2, pickle.EXT4):
         dispatch[_code[0]] = refuse
 
 
 def _check_keys(keys: list[Any]) -> None:
-    """Refuse keys that could be made to collide, which would take a dictionary for ever: all but texts and numbers."""
+    """Refuse keys other than text and numbers: colliding keys slow a dict to a halt."""
     if not all(isinstance(key, str) or (isinstance(key, int) and abs(key) < 2**63) for key in keys):
         raise DataError("a dictionary whose keys are neither texts nor ordinary numbers")
-
-
-def plain(value: Any) -> Any:
-    """Return a read value, a stand-in as its array."""
-    return value.array if isinstance(value, _Array) else value

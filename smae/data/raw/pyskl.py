@@ -1,4 +1,4 @@
-"""The pickles of pyskl and MMAction2: splits by name, and an annotation with its keypoints a clip."""
+"""Pickles of pyskl and MMAction2: splits by name, and one annotation with keypoints per clip."""
 
 from __future__ import annotations
 
@@ -9,20 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.raw.array_source import (
-    CleanedSource,
-    checked_names,
-    dataset_of,
-    facts_of,
-    is_label,
-    layout_of,
-    need_file,
-    only_file,
-    pack,
-    sample_of,
-    split_name,
-)
-from smae.data.raw.plain_pickle import load_plain, plain
+from smae.data.raw import array_source as arrays
+from smae.data.raw.plain_pickle import as_array, load_plain_pickle
 from smae.data.raw.source import Inventory, Sample
 from smae.data.store.splits import TEST, TRAIN
 from smae.errors import BadRecording, DataError
@@ -31,63 +19,62 @@ _ROLES = {"train": TRAIN, "val": TEST, "test": TEST}
 _SUFFIXES = (".pkl", ".pickle")
 
 
-class PysklSource(CleanedSource):
-    """One pickle of 3D skeletons; plain types and arrays only, anything else is refused by name and never executed.
+class PysklSource(arrays.CleanedSource):
+    """One pickle of 3D skeletons, of plain types and arrays only; nothing in it is ever executed.
 
-    Joints stay as they are (in the sensor's space, in the files that those projects hand out), so that an export gives
-    them back; loading centres them. The whole file stands in the memory of each worker: use few for a large one.
+    Joints are kept as they are (those projects' files use the sensor's space), so that an export
+    gives them back; loading centres them. Each worker holds the whole file in memory: use few for a
+    large one.
     """
 
     other_dataset = "pyskl"
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return one sample an annotation."""
-        need_file(raw)
-        file = only_file(raw, _SUFFIXES, form=".pkl")
+        """Return one sample per annotation."""
+        file = arrays.find_array_file(raw, _SUFFIXES)
         annotations, splits = read_pickle(file)
-        checked_names([note["frame_dir"] for note in annotations], where=file)
+        arrays.check_names([note["frame_dir"] for note in annotations], where=file)
         samples = []
         for note in annotations:
             name, keypoint = note["frame_dir"], note["keypoint"]
-            self._facts[name] = facts_of(name, note["label"])
-            samples.append(sample_of(file, name, "annotations", keypoint.nbytes))
+            self._facts[name] = arrays.facts_of(name, note["label"])
+            samples.append(arrays.array_sample(file, name, "annotations", keypoint.nbytes))
         if not annotations:
             raise DataError(f"{file}: it holds no annotation")
         first = annotations[0]["keypoint"].shape
         if len(first) != 4:
             raise DataError(f"{file}: keypoints of shape {list(first)}: expected [M, T, V, 3]")
-        self.layout = layout_of(first[2], first[3], where=file)
-        dataset = dataset_of(list(self._facts.values()), otherwise=self.other_dataset)
+        self.layout = arrays.find_layout(first[2], first[3], where=file)
+        dataset = arrays.dataset_of(list(self._facts.values()), otherwise=self.other_dataset)
         for key, names in splits.items():
             short, _, part = key.rpartition("_")
             if part in _ROLES and short:
-                roles = self._splits.setdefault(split_name(short, dataset=dataset), {})
+                roles = self._splits.setdefault(arrays.split_name(short, dataset=dataset), {})
                 roles |= dict.fromkeys(names, _ROLES[part])
         return Inventory(tuple(sorted(samples)), (), 0, "annotations")
 
     def reader(self, raw: Path) -> PysklReader:
         """Return a reader of the annotations."""
-        return PysklReader(only_file(raw, _SUFFIXES, form=".pkl"))
+        return PysklReader(arrays.find_array_file(raw, _SUFFIXES))
 
 
 class PysklReader:
-    """Hands out the keypoints of one pickle, which it reads when the first is asked for."""
+    """Returns the keypoints of one pickle, which it loads at the first read."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._keypoints: dict[str, NDArray[Any]] = {}
 
     def read(self, sample: Sample) -> bytes:
-        """Return one clip, packed; see ``SampleReader.read``."""
+        """Return one clip, packed."""
         if not self._keypoints:
             self._keypoints = {note["frame_dir"]: note["keypoint"] for note in read_pickle(self._file)[0]}
         if sample.name not in self._keypoints:
             raise BadRecording("io", "changed while running: the clip is gone from the file")
-        joints = self._keypoints[sample.name].astype(np.float32)
-        return pack(joints)
+        return arrays.pack(self._keypoints[sample.name])
 
     def close(self) -> None:
-        """Let the pickle go."""
+        """Release the pickle."""
         self._keypoints = {}
 
 
@@ -95,18 +82,20 @@ def read_pickle(file: Path) -> tuple[list[dict[str, Any]], dict[str, list[str]]]
     """Return annotations (``frame_dir``, ``label``, ``keypoint``) and splits.
 
     Raises:
-        DataError: another form, or anything but plain data.
+        DataError: another structure, or anything but plain data.
     """
-    content = load_plain(file)
-    notes = content.get("annotations") if isinstance(content, dict) else content
-    split = content.get("split", {}) if isinstance(content, dict) else {}
+    content = load_plain_pickle(file)
+    notes, split = content, {}
+    if isinstance(content, dict):
+        notes, split = content.get("annotations"), content.get("split", {})
     if not isinstance(notes, list) or not isinstance(split, dict):
         raise DataError(f"{file}: expected a dict with 'split' and 'annotations', found {type(content).__name__}")
     annotations = []
     for number, note in enumerate(notes):
-        name, label = (note.get(key) if isinstance(note, Mapping) else None for key in ("frame_dir", "label"))
-        keypoint = plain(note.get("keypoint")) if isinstance(note, Mapping) else None
-        if not (isinstance(name, str) and is_label(label) and isinstance(keypoint, np.ndarray)):
+        if not isinstance(note, Mapping):
+            note = {}
+        name, label, keypoint = note.get("frame_dir"), note.get("label"), as_array(note.get("keypoint"))
+        if not (isinstance(name, str) and arrays.is_label(label) and isinstance(keypoint, np.ndarray)):
             raise DataError(f"{file}: annotation {number}: expected frame_dir, label and keypoint, found other types")
         if keypoint.dtype.kind != "f":
             raise DataError(f"{file}: annotation {number}: keypoints of type {keypoint.dtype}: expected floats")

@@ -1,6 +1,6 @@
-"""`.skeleton` files in plain Python: this reader is the grammar, and it words every error.
+"""Plain-Python parser of `.skeleton` files: it defines the format and words every error.
 
-::
+The grammar, one line of the file per row::
 
     frame count
     per frame: body count
@@ -8,9 +8,10 @@
                 joint count = 25
                 25 x: x y z, 8 numbers, tracking state     (12 fields)
 
-Lines end in LF, CRLF or CR; fields are parted by spaces and tabs. Counts are digits. Tolerated, and counted in
-``Recording.notes``: a byte order mark (``bom``), NaN coordinates (``nan``: joints lost), NaN in columns that are not
-kept (``nan-unused``), five or more bodies in a frame (``many-bodies``: frames).
+Lines end in LF, CRLF or CR; fields are separated by spaces and tabs. Counts are digits. Tolerated,
+and counted in ``Recording.notes``: a byte order mark (``bom``), NaN coordinates (``nan``: missing
+joints), NaN in columns that are not kept (``nan-unused``), five or more bodies in a frame
+(``many-bodies``: frames).
 """
 
 from __future__ import annotations
@@ -23,10 +24,9 @@ from typing import NoReturn
 
 import numpy as np
 
-from smae.data.raw.recording import Recording
+from smae.data.raw.recording import MAX_BYTES, MAX_RANGE, Recording
 from smae.errors import BadRecording
 
-MAX_BYTES = 64 << 20
 MAX_LINE = 4096
 MAX_FRAMES = 1_000_000
 MAX_BODIES = 64
@@ -35,8 +35,10 @@ JOINTS = 25
 BODY_FIELDS = 10
 JOINT_FIELDS = 12
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-EXCERPT = 60
+_EXCERPT = 60
 
+# Each pattern is linear in its input, and a line has a limit: hostile files cost no more than their
+# size.
 _LINE = re.compile(rb"([^\r\n]{0,%d})(\r\n?|\n|\Z)" % MAX_LINE)
 _FIELD = re.compile(rb"[^ \t]+")
 _DIGITS = re.compile(rb"[0-9]+")
@@ -49,34 +51,36 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _BOM = b"\xef\xbb\xbf"
 
 
-def read_plain(data: bytes | memoryview, *, strict: bool = False, max_range: float = 20.0) -> Recording:
+def read_plain(data: bytes | memoryview, *, strict: bool = False, max_range: float = MAX_RANGE) -> Recording:
     """Read one `.skeleton` file.
 
-    Numbers are correctly rounded to double, then to float32. Nothing is allocated from a declared count.
+    Numbers are correctly rounded to double, then to float32. Memory grows with the text, never with
+    a declared count.
 
     Args:
         data: the whole file.
         strict: refuse NaN coordinates instead of taking the joint as missing.
-        max_range: largest believable coordinate, metres.
+        max_range: largest accepted coordinate, metres.
 
     Raises:
-        BadRecording: the file breaks the format; the error tells line, column and what was expected.
+        BadRecording: the file breaks the format; with line, column and what was expected.
     """
     if len(data) > MAX_BYTES:
         message = f"expected at most {MAX_BYTES >> 20} MiB, found {len(data)} bytes: no clip is so long"
         raise BadRecording("size", message)
     text = bytes(data)
     _refuse_other_formats(text)
-    return _Reader(text, strict=strict, limit=min(max_range, FLOAT32_MAX)).read()
+    return _Parser(text, strict=strict, limit=min(max_range, FLOAT32_MAX)).read()
 
 
 def _refuse_other_formats(text: bytes) -> None:
-    """Refuse what is no ASCII text at all, or another kind of file under a `.skeleton` name."""
+    """Refuse binary files and files of other formats with a message of their own."""
     head = text[:64]
     if not text:
         raise BadRecording("empty", "the file has 0 bytes: copy or download it again")
     if head.startswith(b"\x1f\x8b"):
         raise BadRecording("gzip", "this looks like gzip: unpack it first", line=1, column=1, excerpt=_escape(head))
+    # ASCII text in UTF-16 has a zero in every second byte.
     halves = any(head[0::2]), any(head[1::2])
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or (len(head) > 3 and halves[0] != halves[1]):
         message = "this looks like UTF-16: expected ASCII; save it as plain text"
@@ -86,20 +90,24 @@ def _refuse_other_formats(text: bytes) -> None:
         raise BadRecording("html", message, line=1, column=1, excerpt=_escape(head))
     if control := _CONTROL.search(text):
         at = control.start()
-        ends = [end.end() for end in _LINE_END.finditer(text, 0, at)]
+        starts = [0, *(end.end() for end in _LINE_END.finditer(text, 0, at))]
         message = f"expected text, found byte 0x{text[at]:02x} at offset {at}: copy or download the file again"
-        column = at - (ends[-1] if ends else 0) + 1
-        raise BadRecording("binary", message, line=len(ends) + 1, column=column, excerpt=_escape(text[at : at + 64]))
+        column, excerpt = at - starts[-1] + 1, _escape(text[at : at + 64])
+        raise BadRecording("binary", message, line=len(starts), column=column, excerpt=excerpt)
 
 
 def _escape(text: bytes) -> str:
     """Return at most 60 printable characters for some bytes."""
-    shown = "".join(chr(b) if 32 <= b < 127 and b != 92 else f"\\x{b:02x}" for b in text[: EXCERPT + 1])
-    return shown if len(shown) <= EXCERPT else shown[: EXCERPT - 3] + "..."
+    shown = "".join(chr(b) if 32 <= b < 127 and b != 92 else f"\\x{b:02x}" for b in text[: _EXCERPT + 1])
+    return shown if len(shown) <= _EXCERPT else shown[: _EXCERPT - 3] + "..."
 
 
 class _Line:
-    """One line: its number, its text without the line's end, its fields."""
+    """One line: its number, its text without the line end, and its fields.
+
+    Args:
+        last: whether the file ends here, without a line end.
+    """
 
     def __init__(self, number: int, text: bytes, *, last: bool) -> None:
         self.number, self.text, self.last = number, text, last
@@ -109,8 +117,8 @@ class _Line:
         """Raise at a field of this line, or at the whole line."""
         column, excerpt = 1, self.text
         if field is not None:
-            places = [(match.start() + 1, match.group()) for match in _FIELD.finditer(self.text)]
-            column, excerpt = places[field] if field < len(places) else (len(self.text) + 1, self.text)
+            columns = [(match.start() + 1, match.group()) for match in _FIELD.finditer(self.text)]
+            column, excerpt = [*columns, (len(self.text) + 1, self.text)][min(field, len(columns))]
         raise BadRecording(code, message, line=self.number, column=column, excerpt=_escape(excerpt))
 
     def expect_fields(self, count: int, *, what: str) -> None:
@@ -123,7 +131,7 @@ class _Line:
             self.fail("fields", f"expected {count} fields in a {what}, found {found}{stray}", field=min(found, count))
 
     def number_at(self, field: int) -> float:
-        """Return a field as a double, correctly rounded; NaN where it spells NaN."""
+        """Return a field as a double, correctly rounded; NaN is accepted."""
         token = self.fields[field]
         if _NUMBER.fullmatch(token):
             value = float(token)
@@ -139,16 +147,16 @@ class _Line:
         return value
 
     def tracking_state(self) -> int:
-        """Return the last field, which is 0, 1 or 2."""
+        """Return the last field: 0, 1 or 2."""
         token, last = self.fields[-1], len(self.fields) - 1
         if token not in (b"0", b"1", b"2"):
-            self.number_at(last)
+            self.number_at(last)  # text that is no number at all has a message of its own
             self.fail("enum", f"expected tracking state 0, 1 or 2, found '{_escape(token)}'", field=last)
         return int(token)
 
 
-class _Reader:
-    """Walks a text line by line; each method reads one piece of the grammar."""
+class _Parser:
+    """Walks a text line by line; each method reads one rule of the grammar."""
 
     def __init__(self, text: bytes, *, strict: bool, limit: float) -> None:
         self.text, self.strict, self.limit = text, strict, limit
@@ -187,7 +195,7 @@ class _Reader:
         match = _LINE.match(self.text, self.at)
         if match is None:
             message = f"expected lines of at most {MAX_LINE} bytes: this is no line of a skeleton file"
-            _Line(self.number, self.text[self.at : self.at + EXCERPT + 1], last=False).fail("line-length", message)
+            _Line(self.number, self.text[self.at : self.at + _EXCERPT + 1], last=False).fail("line-length", message)
         line = _Line(self.number, match[1], last=not match[2])
         if not line.fields and self.number > 1:
             if _BLANK.fullmatch(self.text, self.at):
@@ -205,7 +213,7 @@ class _Reader:
             line.fail("no-frames", "the frame count is 0: nothing was recorded", field=0)
         if frames > MAX_FRAMES:
             line.fail("header", f"expected at most {MAX_FRAMES} frames, found '{_escape(line.text)}'", field=0)
-        # Every frame takes a digit and a line's end at least.
+        # Every frame takes at least a digit and a line end.
         if frames > len(self.text) // 2:
             found = f"found a file of {len(self.text)} bytes, too short for them"
             line.fail("truncated", f"expected {_escape(line.fields[0])} frames, {found}", field=0)
@@ -244,28 +252,29 @@ class _Reader:
     def joint_row(self) -> None:
         line = self.line("joint row")
         line.expect_fields(JOINT_FIELDS, what="joint row")
-        place = [line.number_at(axis) for axis in range(3)]
-        for axis, value in enumerate(place):
+        xyz = [line.number_at(axis) for axis in range(3)]
+        for axis, value in enumerate(xyz):
             if math.isnan(value) and self.strict:
                 line.fail("non-finite", "expected a finite coordinate, found NaN (refused when strict)", field=axis)
             if abs(value) > self.limit:
                 message = f"expected a coordinate within {self.limit:g} m, found {value:g}: is it in millimetres?"
                 line.fail("range", message, field=axis)
-        if any(map(math.isnan, place)):
+        # A joint with one unknown coordinate is missing: the other two mean nothing without it.
+        if any(map(math.isnan, xyz)):
             self.notes["nan"] += 1
-            place = [math.nan] * 3
-        self.xyz.extend(place)
+            xyz = [math.nan] * 3
+        self.xyz.extend(xyz)
         self.unused(line, start=3)
         self.state.append(line.tracking_state())
 
     def unused(self, line: _Line, *, start: int = 1) -> None:
-        """Check the numbers that are not kept: all from ``start`` to the last but one."""
+        """Check the numbers that are not kept, from ``start`` to the last but one."""
         for field in range(start, len(line.fields) - 1):
             if math.isnan(line.number_at(field)):
                 self.notes["nan-unused"] += 1
 
     def end(self, frames: int) -> None:
-        """Raise if anything but white space is left."""
+        """Raise if anything but white space follows."""
         blank = _BLANK.match(self.text, self.at)
         assert blank is not None
         if blank.end() < len(self.text):

@@ -1,4 +1,7 @@
-"""What every source of raw data offers: finding samples, reading their bytes, parsing them, reading their names."""
+"""The interface of a source of raw data: find samples, read their bytes, parse them, describe them.
+
+An outside package adds a source through the entry-point group ``smae.sources``.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,12 @@ from typing import Protocol
 from smae.data.raw.recording import Clip, Recording
 from smae.data.store.clip_table import ClipFacts
 from smae.registry import Registry
-from smae.skeleton import Layout
-
-MAX_BYTES = 64 * 2**20
-"""Largest raw file that is read; the largest of NTU's is below 10 MB."""
+from smae.skeleton import NTU25, Layout
 
 
 @dataclass(frozen=True)
-class Packed:
-    """Where a member lies in its zip.
-
-    Attributes:
-        offset: of its local header.
-        size: bytes, packed.
-        deflated: whether it is packed at all.
-        crc: CRC-32 of its bytes, unpacked.
-    """
+class ZipEntry:
+    """A zip member: offset of its local header, compressed size, CRC-32 when uncompressed."""
 
     offset: int
     size: int
@@ -35,31 +28,31 @@ class Packed:
 
 @dataclass(frozen=True, order=True)
 class Sample:
-    """One raw file that will be read.
+    """One raw sample to read.
 
     Attributes:
-        name: the sample's name, which is its clip's name in the store.
-        path: the file or archive it lies in, relative to the raw folder, with ``/``.
+        name: the sample's name, also its clip's name in the store.
+        path: its file or archive, relative to the raw folder, with ``/``.
         member: its name inside the archive; empty for a file of its own.
-        size: bytes, unpacked.
-        packed: where it lies in a zip; None for a file of its own, and in archives of other kinds.
+        size: bytes, uncompressed.
+        packed: its position in a zip; None for a file of its own, and in other archives.
     """
 
     name: str
     path: str
     member: str
     size: int
-    packed: Packed | None = field(default=None, compare=False)
+    packed: ZipEntry | None = field(default=None, compare=False)
 
     @property
     def where(self) -> str:
-        """How messages and quarantine lists call it."""
+        """File and member, as messages and quarantine lists show them."""
         return f"{self.path}!{self.member}" if self.member else self.path
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A file that is not read, or could not be: what the quarantine list says of it.
+    """A file that cannot or must not be read: one line of the quarantine list.
 
     Attributes:
         path: as ``Sample.where``.
@@ -81,19 +74,19 @@ class Refused:
     excerpt: str = ""
 
     def __str__(self) -> str:
-        place = f":{self.line}:{self.column}" if self.line else ""
-        return f"{ascii(self.path)[1:-1]}{place}: {self.code}: {self.message}"
+        position = f":{self.line}:{self.column}" if self.line else ""
+        return f"{ascii(self.path)[1:-1]}{position}: {self.code}: {self.message}"
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """Everything that was found under a raw path.
+    """Everything found under a raw path.
 
     Attributes:
-        samples: sorted by name, then place; the same name may occur twice.
+        samples: sorted by name, then path; a name may occur twice.
         refused: found, but not to be read.
-        ignored: how many files are no samples.
-        looked_for: what the source takes for a sample, for the message when there is none.
+        ignored: number of files that are no samples.
+        looked_for: what a sample looks like, for the message when there is none.
     """
 
     samples: tuple[Sample, ...]
@@ -103,41 +96,42 @@ class Inventory:
 
 
 class SampleReader(Protocol):
-    """Reads the bytes of samples; holds archives open until it is closed."""
+    """Reads the bytes of samples; keeps archives open until it is closed."""
 
     def read(self, sample: Sample) -> bytes | memoryview:
         """Return the bytes of one sample; a view is valid until the next call.
 
         Raises:
-            BadRecording: the sample cannot be had (code ``io``, ``not-regular``, ``zip-damaged``, ...).
+            BadRecording: it cannot be read (code ``io``, ``not-regular``, ``zip-damaged``, ...).
         """
         ...
 
     def close(self) -> None:
-        """Close whatever is open."""
+        """Close all open files."""
         ...
 
 
 class Source(Protocol):
     """One kind of raw data.
 
-    Reading (``reader``, ``parse``) works on any object; everything else tells of what ``discover`` found, and is asked
-    of the object that found it.
+    Reading (``reader``, ``parse``) works on any object; the other methods describe what
+    ``discover`` found, and are called on the object that ran it.
 
     Attributes:
         layout: joint layout of the samples.
-        cleaned: None where samples are raw; else the mode in which they were cleaned before, and ``parse`` gives clips.
+        cleaned: None where samples are raw; otherwise the mode in which they were cleaned before,
+            and ``parse`` returns clips.
     """
 
     layout: Layout
     cleaned: str | None
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return what lies under ``raw``; opens no sample.
+        """Return the samples under ``raw``; containers are checked, samples are not parsed.
 
         Raises:
             ConfigError: ``raw`` is missing or unreadable.
-            DataError: an archive whose directory is damaged.
+            DataError: a damaged archive.
         """
         ...
 
@@ -146,29 +140,62 @@ class Source(Protocol):
         ...
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording | Clip:
-        """Return what one sample holds, of what ``reader`` gave; a clip where it was cleaned before.
+        """Parse the bytes of one sample, as ``reader`` returned them; a clip where already cleaned.
+
+        Args:
+            data: bytes of one sample.
+            strict: refuse NaN instead of taking joints as missing.
+            max_range: largest accepted coordinate, metres.
 
         Raises:
             BadRecording: it breaks the format.
-            NoBody: a clip that shows nobody.
+            NoBody: a clip without a body.
         """
         ...
 
     def facts(self, name: str) -> ClipFacts:
-        """Return what is known of a sample besides its joints."""
+        """Return class, subject, camera and so on of a sample."""
         ...
 
     def splits(self) -> Mapping[str, Mapping[str, int]]:
-        """Return the splits that the data bring: for each, the samples that train (1) and test (2)."""
+        """Return the splits that come with the data: split -> sample -> 1 (train) or 2 (test)."""
         ...
 
     def dataset(self, facts: Sequence[ClipFacts]) -> str:
-        """Return the name of the data set that these samples are of."""
+        """Return the name of the data set that these samples belong to."""
         ...
 
     def missing(self) -> frozenset[str]:
         """Return the names that published results leave out."""
         ...
+
+
+class BaseSource:
+    """Defaults for sources whose ``discover`` fills in ``_facts`` and ``_splits``."""
+
+    layout: Layout = NTU25
+    cleaned: str | None = None
+    dataset_name = ""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, ClipFacts] = {}
+        self._splits: dict[str, dict[str, int]] = {}
+
+    def facts(self, name: str) -> ClipFacts:
+        """See ``Source.facts``."""
+        return self._facts[name]
+
+    def splits(self) -> Mapping[str, Mapping[str, int]]:
+        """See ``Source.splits``."""
+        return self._splits
+
+    def dataset(self, facts: Sequence[ClipFacts]) -> str:
+        """See ``Source.dataset``."""
+        return self.dataset_name
+
+    def missing(self) -> frozenset[str]:
+        """Return none."""
+        return frozenset()
 
 
 SOURCES: Registry[type[Source]] = Registry(

@@ -1,4 +1,4 @@
-"""ST-GCN's form: ``train_data.npy`` [N, 3, T, V, M] with ``train_label.pkl`` beside it, and the same for ``val``."""
+"""ST-GCN's files: ``train_data.npy`` [N, 3, T, V, M], ``train_label.pkl``; the same for ``val``."""
 
 from __future__ import annotations
 
@@ -8,53 +8,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.raw.array_source import (
-    CleanedSource,
-    checked_names,
-    dataset_of,
-    facts_of,
-    is_label,
-    layout_of,
-    need_file,
-    pack,
-    split_name,
-    told_apart,
-)
-from smae.data.raw.plain_pickle import load_plain, plain
+from smae.data.raw import array_source as arrays
+from smae.data.raw.plain_pickle import as_array, load_plain_pickle
 from smae.data.raw.source import Inventory, Sample
 from smae.data.store.splits import TEST, TRAIN
-from smae.errors import BadRecording, DataError, NoBody
+from smae.errors import BadRecording, DataError
 
 _HALVES = {"train": TRAIN, "val": TEST, "test": TEST}
 _RULES = ("xsub", "xview", "xset")
 
 
-class StgcnNpySource(CleanedSource):
-    """One folder; labels as a pickle of (names, labels), of plain types only, or as ``<half>_label.npy``.
+class StgcnNpySource(arrays.CleanedSource):
+    """One folder; labels as a plain pickle of (names, labels) or as ``<half>_label.npy``.
 
-    Clips keep their names (``S001C002P003R002A013`` of ``....skeleton``). The split is called after the folder
-    (``xsub``, ``xview``, ``xset``), else ``stgcn``. Joints stay as they are; loading centres them.
+    Clips keep their names (without ``.skeleton``). The split is named after the folder (``xsub``,
+    ``xview``, ``xset``), else ``stgcn``. Joints are kept as they are; loading centres them.
     """
 
     other_dataset = "stgcn"
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return one sample a clip; reads the labels and the headers of the arrays."""
-        need_file(raw)
+        """Return one sample per clip; reads the labels and the headers of the arrays."""
+        arrays.check_exists(raw)
         files = _files(raw)
         samples: list[Sample] = []
         roles: dict[str, int] = {}
         for half, file in files.items():
             array = _open(file)
-            self.layout = layout_of(array.shape[3], where=file)
+            self.layout = arrays.find_layout(array.shape[3], where=file)
             names, labels = _labels(file.parent, half, count=len(array))
             for row, (name, label) in enumerate(zip(names, labels, strict=True)):
                 samples.append(Sample(name, file.name, str(row), array[0].nbytes))
-                self._facts[name], roles[name] = facts_of(name, label), _HALVES[half]
-        checked_names([sample.name for sample in samples], where=raw)
-        dataset = dataset_of(list(self._facts.values()), otherwise=self.other_dataset)
+                self._facts[name], roles[name] = arrays.facts_of(name, label), _HALVES[half]
+        arrays.check_names([sample.name for sample in samples], where=raw)
+        dataset = arrays.dataset_of(list(self._facts.values()), otherwise=self.other_dataset)
         short = next((rule for rule in _RULES if rule in raw.resolve().name), "stgcn")
-        self._splits = {split_name(short, dataset=dataset): roles}
+        self._splits = {arrays.split_name(short, dataset=dataset): roles}
         return Inventory(tuple(sorted(samples)), (), 0, "rows of train_data.npy and val_data.npy")
 
     def reader(self, raw: Path) -> StgcnReader:
@@ -63,14 +52,14 @@ class StgcnNpySource(CleanedSource):
 
 
 class StgcnReader:
-    """Reads rows of the arrays of one folder, which stay on disk."""
+    """Reads rows of memory-mapped arrays in one folder."""
 
     def __init__(self, raw: Path) -> None:
         self._raw = raw
         self._arrays: dict[str, NDArray[Any]] = {}
 
     def read(self, sample: Sample) -> bytes:
-        """Return one clip, packed; see ``SampleReader.read``."""
+        """Return one row without its padding."""
         if sample.path not in self._arrays:
             self._arrays[sample.path] = _open(self._raw / sample.path)
         row = np.array(self._arrays[sample.path][int(sample.member)], np.float32).transpose(1, 3, 2, 0)
@@ -78,20 +67,17 @@ class StgcnReader:
             row = np.concatenate([row, np.zeros_like(row)], axis=1)
         if row.shape[1] != 2:
             raise BadRecording("bodies", f"expected 1 or 2 bodies, found {row.shape[1]}")
-        try:
-            return pack(told_apart(row, doubled=False))
-        except NoBody:
-            return pack(row[:1, :1].swapaxes(0, 1))
+        return arrays.pack_padded(row, doubled=False)
 
     def close(self) -> None:
-        """Let the arrays go."""
+        """Release the arrays."""
         self._arrays.clear()
 
 
 def _files(raw: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for half in _HALVES:
-        for path in sorted(raw.glob(f"{half}_data*.npy")) if raw.is_dir() else ():
+        for path in sorted(raw.glob(f"{half}_data*.npy")):
             if half in files:
                 raise DataError(f"{raw}: two arrays of '{half}': {files[half].name}, {path.name}; keep one")
             files[half] = path
@@ -114,10 +100,10 @@ def _labels(folder: Path, half: str, *, count: int) -> tuple[list[str], list[int
     pickled, saved = folder / f"{half}_label.pkl", folder / f"{half}_label.npy"
     names: Any = [f"{half}-{row:06}" for row in range(count)]
     if pickled.is_file():
-        content = load_plain(pickled)
+        content = load_plain_pickle(pickled)
         if not isinstance(content, (tuple, list)) or len(content) < 2:
             raise DataError(f"{pickled}: expected (names, labels)")
-        names, labels = (plain(part) for part in content[:2])
+        names, labels = (as_array(part) for part in content[:2])
     elif saved.is_file():
         try:
             labels = np.load(saved, allow_pickle=False)
@@ -125,8 +111,11 @@ def _labels(folder: Path, half: str, *, count: int) -> tuple[list[str], list[int
             raise DataError(f"{saved}: not a NumPy array of numbers ({str(error)[:100]})") from error
     else:
         raise DataError(f"{folder}: expected {pickled.name} or {saved.name} beside the data")
-    names, labels = (part.tolist() if isinstance(part, np.ndarray) else part for part in (names, labels))
+    if isinstance(names, np.ndarray):
+        names = names.tolist()
+    if isinstance(labels, np.ndarray):
+        labels = labels.tolist()
     lists = all(isinstance(part, (list, tuple)) and len(part) == count for part in (names, labels))
-    if not (lists and all(isinstance(name, str) for name in names) and all(is_label(label) for label in labels)):
+    if not (lists and all(isinstance(name, str) for name in names) and all(map(arrays.is_label, labels))):
         raise DataError(f"{folder}: {count} clips of '{half}': expected as many names and class numbers from 0 on")
     return [name.removesuffix(".skeleton") for name in names], list(labels)

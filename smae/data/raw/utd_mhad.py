@@ -1,49 +1,116 @@
-"""UTD-MHAD: one MATLAB file a sequence, ``aA_sS_tT_skeleton.mat``, of 20 Kinect v1 joints (Chen et al., ICIP 2015)."""
+"""UTD-MHAD: MATLAB files ``aA_sS_tT_skeleton.mat`` of 20 Kinect v1 joints (Chen et al., ICIP 2015).
+
+Format: "MAT-File Format" (MathWorks), level 5, as ``save -v6`` and ``-v7`` write it: a 128-byte
+header, then elements of (type, size) and data, padded to 8 bytes; elements of 4 bytes or fewer are
+packed into their tag; type 15 holds another element, deflated.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from smae.data.raw.matfile import read_array
-from smae.data.raw.named_files import NamedFiles
-from smae.data.raw.recording import Recording
-from smae.data.raw.single_body import one_body
+from smae.data.raw.recording import MAX_BYTES, Recording
+from smae.data.raw.single_body import SingleBodySource, single_body_recording
 from smae.data.store.clip_table import ClipFacts
 from smae.data.store.splits import TEST, TRAIN
 from smae.errors import BadRecording
 
+_HEADER = 128
+_MATRIX, _COMPRESSED, _COMPLEX = 14, 15, 0x800
+_NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+_REAL_CLASSES = range(6, 16)
+# The files begin with head, shoulder centre, spine, hip centre; the Kinect's own order is the
+# reverse.
 _ORDER = np.array([3, 2, 1, 0, *range(4, 20)])
-"""The files begin with head, shoulder centre, spine, hip centre; the Kinect's own order is the reverse of these."""
 
 
-class UtdMhadSource(NamedFiles):
-    """The skeleton files of UTD-MHAD: ``d_skel`` 20 x 3 x T, metres. Odd subjects train, even ones test."""
+class UtdMhadSource(SingleBodySource):
+    """UTD-MHAD: ``d_skel`` 20 x 3 x T, metres. Odd subjects train, even ones test."""
 
     form = re.compile(r"a([0-9]{1,2})_s([0-9])_t([0-9])")
     suffix = "_skeleton.mat"
+    split, dataset_name = "xsub", "utd-mhad"
     example = "a1_s2_t3_skeleton.mat"
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
-        """Return what one file holds; see ``Source.parse``."""
-        skeleton = read_array(data, "d_skel")
+        """Parse one file."""
+        skeleton = read_matlab_array(data, "d_skel")
         if skeleton.ndim == 2:
             skeleton = skeleton[..., None]  # MATLAB drops a last axis of length 1: one frame
         if skeleton.ndim != 3 or skeleton.shape[:2] != (20, 3):
             raise BadRecording("joint-count", f"expected d_skel of 20 x 3 x T, found {list(skeleton.shape)}")
-        return one_body(skeleton.transpose(2, 0, 1)[:, _ORDER], layout=self.layout, strict=strict, max_range=max_range)
+        xyz = skeleton.transpose(2, 0, 1)[:, _ORDER]
+        return single_body_recording(xyz, layout=self.layout, strict=strict, max_range=max_range)
 
-    def facts(self, name: str) -> ClipFacts:
-        """Return what a sample's name says; the trial is the replication."""
-        action, subject, trial = self.numbers(name)
-        return ClipFacts(name, f"A{action:03}", subject=subject, replication=trial)
+    def describe(self, name: str, *numbers: int) -> tuple[ClipFacts, int]:
+        """The trial is the replication."""
+        action, subject, trial = numbers
+        return ClipFacts(name, f"A{action:03}", subject=subject, replication=trial), TRAIN if subject % 2 else TEST
 
-    def splits(self) -> dict[str, dict[str, int]]:
-        """Return ``xsub``."""
-        return {"xsub": {name: TRAIN if self.numbers(name)[1] % 2 else TEST for name in self.names}}
 
-    def dataset(self, facts: Sequence[ClipFacts]) -> str:
-        """Return ``utd-mhad``."""
-        return "utd-mhad"
+def read_matlab_array(data: bytes, name: str) -> NDArray[Any]:
+    """Return the real, full array called ``name`` from a MATLAB 5 file, in MATLAB's shape.
+
+    Raises:
+        BadRecording: not such a file (code ``mat``), or no such array in it.
+    """
+    order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
+    if len(data) < _HEADER or order is None or not data.startswith(b"MATLAB 5.0"):
+        raise BadRecording("mat", "not a MATLAB 5 file: expected one saved by `save -v6` or `-v7`")
+    try:
+        names = []
+        for kind, body in _elements(data[_HEADER:], order):
+            if kind == _COMPRESSED:
+                kind, body = next(_elements(_inflate(body), order))
+            if kind == _MATRIX:
+                label, array = _matrix(body, order)
+                if label == name and array is not None:
+                    return array
+                names.append(label)
+    except (struct.error, ValueError, StopIteration, zlib.error, IndexError) as error:
+        raise BadRecording("mat", f"damaged or cut off ({str(error)[:80]})") from error
+    raise BadRecording("mat", f"expected a real array {name}, found {ascii(names)[:80]}")
+
+
+def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(data):
+        kind, size = struct.unpack_from(f"{order}II", data, at)
+        if kind >> 16:
+            kind, size, start, step = kind & 0xFFFF, kind >> 16, at + 4, 8
+        else:
+            start, step = at + 8, 8 + size
+            if kind != _COMPRESSED:
+                step += -size % 8
+        if start + size > len(data) or (step == 8 and size > 4):
+            raise ValueError(f"an element of {size} bytes where {len(data) - start} are left")
+        yield kind, data[start : start + size]
+        at += step
+
+
+def _inflate(body: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    data = stream.decompress(body, MAX_BYTES)
+    # zlib has compared the stream's Adler-32 when it reports the end.
+    if stream.unconsumed_tail or not stream.eof:
+        raise ValueError(f"cut off, or more than {MAX_BYTES:,} bytes")
+    return data
+
+
+def _matrix(body: bytes, order: str) -> tuple[str, NDArray[Any] | None]:
+    """Return name and array; None for the array if it is complex or not numeric."""
+    parts = list(_elements(body, order))
+    (flags,) = struct.unpack_from(f"{order}I", parts[0][1])
+    shape = np.frombuffer(parts[1][1], f"{order}i4")
+    name = parts[2][1].decode("ascii", "replace")
+    if flags & 0xFF not in _REAL_CLASSES or flags & _COMPLEX or len(parts) < 4 or parts[3][0] not in _NUMBERS:
+        return name, None
+    numbers = np.frombuffer(parts[3][1], np.dtype(order + _NUMBERS[parts[3][0]]))
+    return name, numbers.reshape(tuple(int(length) for length in shape), order="F").astype(np.float64)

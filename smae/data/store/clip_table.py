@@ -1,4 +1,4 @@
-"""The columns that a store keeps for each clip, and how they lie in its arrays."""
+"""Columns of clips, in memory and as arrays of a store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMNS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What is known of a clip besides its joints; -1 where a data set has no such number."""
+    """Name, action and numbers of a clip; -1 where the data set has no such number."""
 
     name: str
     action: str
@@ -68,7 +68,7 @@ class ClipTable:
         return self.frames.astype(np.int64) * self.bodies
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the columns as a store keeps them, names as NUL-padded ASCII bytes [B, W]."""
+        """Return the columns as stored: names as NUL-padded ASCII bytes [B, W]."""
         ascii_names = np.char.encode(self.name, "ascii")
         width = ascii_names.dtype.itemsize
         stored: dict[str, NDArray[Any]] = {
@@ -104,7 +104,7 @@ def build_table(
         frames: T of each.
         bodies: M of each.
         source: 32 bytes each.
-        classes: sorted action ids; a clip's label is the place of its action among them.
+        classes: sorted action ids; a clip's label is the index of its action.
     """
     label = {action: index for index, action in enumerate(classes)}
     return ClipTable(

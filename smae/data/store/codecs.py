@@ -1,4 +1,4 @@
-"""How the numbers of a row array are kept: as they are, or joints as whole steps of a quarter of a millimetre."""
+"""Codecs of row arrays: values as they are, or joints as int16 steps of a quarter of a millimetre."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from smae.errors import UnknownNameError
 from smae.registry import nearest
 
 STEP = 2.0**-12
-"""Metres in a step of ``int16``: a power of two, so that a step times any number of steps is exact in float32."""
+"""Metres in a step of ``int16``: a power of two, so multiples of it are exact in float32."""
 _UNKNOWN = np.int16(-(2**15))
 
 
 class Codec(Protocol):
-    """A way to keep rows.
+    """How rows are stored.
 
     Attributes:
-        name: how settings and stores call it.
-        dtype: NumPy type of what is kept.
-        reach: largest size of a number that can be kept.
+        name: in settings and stores.
+        dtype: NumPy type of stored values.
+        reach: largest absolute value that can be stored.
     """
 
     name: str
@@ -29,16 +29,14 @@ class Codec(Protocol):
     reach: float
 
     def encode(self, rows: NDArray[Any]) -> tuple[NDArray[Any], float]:
-        """Return what is kept of rows, and the largest error that this makes."""
-        ...
+        """Return stored values [R, ...] of rows, and the largest error."""
 
-    def decode(self, kept: NDArray[Any], out: NDArray[Any]) -> None:
-        """Write the rows of which ``kept`` was kept into ``out``."""
-        ...
+    def decode(self, stored: NDArray[Any], out: NDArray[Any]) -> None:
+        """Decode stored values into ``out``."""
 
 
 class Plain:
-    """Numbers as they are."""
+    """Values as they are."""
 
     reach = float("inf")
 
@@ -46,12 +44,10 @@ class Plain:
         self.name, self.dtype = dtype, np.dtype(dtype)
 
     def encode(self, rows: NDArray[Any]) -> tuple[NDArray[Any], float]:
-        """See ``Codec.encode``."""
         return rows, 0.0
 
-    def decode(self, kept: NDArray[Any], out: NDArray[Any]) -> None:
-        """See ``Codec.decode``."""
-        out[:] = kept
+    def decode(self, stored: NDArray[Any], out: NDArray[Any]) -> None:
+        out[:] = stored
 
 
 class Int16:
@@ -63,32 +59,30 @@ class Int16:
     name, dtype, reach = "int16", np.dtype(np.int16), (2**15 - 1) * STEP
 
     def encode(self, rows: NDArray[Any]) -> tuple[NDArray[Any], float]:
-        """See ``Codec.encode``; numbers within ``reach``."""
         unknown = np.isnan(rows)
         steps = np.rint(rows * np.float32(1 / STEP))
         steps[unknown] = _UNKNOWN
-        kept = steps.astype(np.int16)
+        stored = steps.astype(np.int16)
         steps *= np.float32(STEP)
         steps -= rows
         np.abs(steps, out=steps)
-        return kept, float(np.nanmax(steps)) if not unknown.all() else 0.0
+        return stored, float(np.nanmax(steps)) if not unknown.all() else 0.0
 
-    def decode(self, kept: NDArray[Any], out: NDArray[Any]) -> None:
-        """See ``Codec.decode``."""
-        np.multiply(kept, np.float32(STEP), out=out, dtype=np.float32)
-        out[kept == _UNKNOWN] = np.nan
+    def decode(self, stored: NDArray[Any], out: NDArray[Any]) -> None:
+        np.multiply(stored, np.float32(STEP), out=out, dtype=np.float32)
+        out[stored == _UNKNOWN] = np.nan
 
 
 FLOAT32, UINT8 = Plain("float32"), Plain("uint8")
 JOINT_CODECS: dict[str, Codec] = {"float32": FLOAT32, "int16": Int16()}
-"""Ways to keep joints; tracking states are kept as they are."""
+"""Codecs of joints; tracking states are stored as they are."""
 
 
 def joint_codec(name: str) -> Codec:
-    """Return the way to keep joints that is called ``name``.
+    """Return the codec of joints called ``name``.
 
     Raises:
-        UnknownNameError: no such way.
+        UnknownNameError: no such codec.
     """
     if name not in JOINT_CODECS:
         known = ", ".join(JOINT_CODECS)

@@ -1,4 +1,4 @@
-"""Where the files of a store lie, behind the few things that are done with files; here on a disk."""
+"""Files of a store behind one interface: a folder here, an object store in ``object_store.py``."""
 
 from __future__ import annotations
 
@@ -14,94 +14,70 @@ from smae.atomic_io import fsync_file, fsync_folder, os_errors, write_atomic
 from smae.errors import ConfigError, DataError
 
 IRREGULAR = -1
-"""The size of what is no regular file (a link, a FIFO, a device)."""
+"""Size of anything that is not a regular file (a link, a FIFO, a device)."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_DAMAGED = "the store is damaged, copy it or prepare it again"
 
 
-class Place(Protocol):
-    """A root with files below it; a key is a file's path relative to the root, parted by ``/``.
+class FileStore(Protocol):
+    """A root with files below it; a key is a file's path relative to the root, with ``/``.
+
+    Reading raises ``DataError`` for a file that is missing, not regular or not readable. Writing
+    raises ``EnvironmentFault``: no space, no permission, a device error, no connection.
 
     Attributes:
-        name: how messages call the root.
+        name: the root, for messages.
     """
 
     name: str
 
     def read(self, key: str, *, limit: int) -> bytes:
-        """Return a whole file.
-
-        Raises:
-            DataError: not there, no regular file, not readable, or more than ``limit`` bytes.
-        """
-        ...
+        """Return a whole file; one of more than ``limit`` bytes is a ``DataError``."""
 
     def read_part(self, key: str, start: int, length: int) -> bytes:
-        """Return ``length`` bytes of a file, fewer where it ends before.
+        """Return ``length`` bytes of a file, fewer where it ends before."""
 
-        Raises:
-            DataError: not there, no regular file, or not readable.
-        """
-        ...
-
-    def write(self, key: str, *pieces: bytes, safe: bool = True) -> None:
-        """Write a file, given in one piece or several, that is there whole or not at all.
+    def write(self, key: str, *pieces: bytes, durable: bool = True) -> None:
+        """Write a file atomically.
 
         Args:
             key: the file.
-            pieces: what it holds, end to end.
-            safe: wait until it survives a power cut; else ``settle`` does.
-
-        Raises:
-            EnvironmentFault: no space, no permission, or a device error.
+            pieces: its content, end to end.
+            durable: wait until it survives a power cut; else ``fsync`` is left to the caller.
         """
-        ...
 
-    def settle(self, key: str) -> None:
-        """Wait until a file, by whomever it was written, survives a power cut.
-
-        Raises:
-            EnvironmentFault: the same.
-        """
-        ...
+    def fsync(self, key: str) -> None:
+        """Wait until a file survives a power cut."""
 
     def move(self, key: str, to: str) -> None:
-        """Give a file another key, replacing what has it.
-
-        Raises:
-            EnvironmentFault: the same.
-        """
-        ...
+        """Rename a file, replacing one of that name."""
 
     def remove(self, key: str) -> None:
-        """Remove a file, if it is there.
-
-        Raises:
-            EnvironmentFault: the same.
-        """
-        ...
+        """Remove a file, if it is there."""
 
     def sizes(self) -> dict[str, int]:
-        """Return the size of every file by key, sorted by key; ``IRREGULAR`` for what is no regular file."""
-        ...
+        """Return the size of every file by key, sorted; ``IRREGULAR`` for links and devices."""
 
 
-class LocalPlace:
-    """A folder; see ``Place``."""
+class LocalFileStore:
+    """A folder on a disk.
+
+    Attributes:
+        folder: its path.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.name = folder, str(folder)
 
     def read(self, key: str, *, limit: int) -> bytes:
-        """See ``Place.read``."""
         data = self.read_part(key, 0, limit + 1)
         if len(data) > limit:
             raise DataError(f"{self.name}/{key}: more than {limit} bytes: {_DAMAGED}")
         return data
 
     def read_part(self, key: str, start: int, length: int) -> bytes:
-        """See ``Place.read_part``."""
         try:
-            # Never through a link, and never waiting for somebody to write into a FIFO.
+            # Links are not followed, and opening a FIFO must not wait for a writer.
             handle = os.open(self.folder / key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -112,17 +88,14 @@ class LocalPlace:
         except OSError as error:
             raise DataError(f"{self.name}/{key}: {error.strerror}: {_DAMAGED}") from error
 
-    def write(self, key: str, *pieces: bytes, safe: bool = True) -> None:
-        """See ``Place.write``."""
-        write_atomic(self.folder / key, *pieces, durable=safe)
+    def write(self, key: str, *pieces: bytes, durable: bool = True) -> None:
+        write_atomic(self.folder / key, *pieces, durable=durable)
 
-    def settle(self, key: str) -> None:
-        """See ``Place.settle``."""
+    def fsync(self, key: str) -> None:
         fsync_file(self.folder / key)
         fsync_folder((self.folder / key).parent)
 
     def move(self, key: str, to: str) -> None:
-        """See ``Place.move``."""
         source, target = self.folder / key, self.folder / to
         with os_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -134,33 +107,28 @@ class LocalPlace:
         fsync_folder(target.parent)
 
     def remove(self, key: str) -> None:
-        """See ``Place.remove``."""
         with os_errors(self.folder / key):
             (self.folder / key).unlink(missing_ok=True)
 
     def sizes(self) -> dict[str, int]:
-        """See ``Place.sizes``."""
         found: dict[str, int] = {}
         for parent, folders, files in os.walk(self.folder):
             links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
             for name in files + links:
                 path = os.path.join(parent, name)
                 status = os.lstat(path)
-                size = status.st_size if stat.S_ISREG(status.st_mode) else IRREGULAR
-                found[os.path.relpath(path, self.folder).replace(os.sep, "/")] = size
+                key = os.path.relpath(path, self.folder).replace(os.sep, "/")
+                found[key] = status.st_size if stat.S_ISREG(status.st_mode) else IRREGULAR
         return dict(sorted(found.items()))
 
 
-_DAMAGED = "the store is damaged, copy it or prepare it again"
-
-
 def _pread(handle: int, start: int, length: int) -> bytes:
-    """Read to the end of a part: one call may give less."""
+    # One call may return fewer bytes than asked for.
     parts: list[bytes] = []
     while length > 0 and (part := os.pread(handle, min(length, 1 << 30), start)):
         parts.append(part)
         start, length = start + len(part), length - len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return b"".join(parts)
 
 
 def locate(where: str | Path) -> str | Path:
@@ -172,17 +140,17 @@ def locate(where: str | Path) -> str | Path:
     return where.rstrip("/")
 
 
-def open_place(where: str | Path) -> Place:
-    """Return the place that a path or a URL names.
+def open_file_store(where: str | Path) -> FileStore:
+    """Return the files below a path or a URL.
 
     Raises:
-        ConfigError: a URL that names no object store, or obstore is not installed.
+        ConfigError: a URL that does not name an object store, or obstore is not installed.
     """
     where = locate(where)
     if isinstance(where, Path):
-        return LocalPlace(where)
+        return LocalFileStore(where)
     try:
-        from smae.data.store.object_store import ObjectPlace
+        from smae.data.store.object_store import ObjectFileStore
     except ImportError as error:
         raise ConfigError(f"object stores need obstore ({error}): pip install 'smae[objects]'") from error
-    return ObjectPlace(where)
+    return ObjectFileStore(where)

@@ -1,4 +1,4 @@
-"""What the ``zarr.json`` files of a store may say: exactly the shapes, types and codecs that smae writes."""
+"""Metadata of a store: ``zarr.json`` may only contain the shapes, types and codecs that smae writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS
 from smae.data.store.codecs import JOINT_CODECS, Codec
-from smae.data.store.file_store import Place
+from smae.data.store.file_store import FileStore
 from smae.data.store.manifest import STORE_VERSION, read_json
 from smae.errors import DataError
 from smae.skeleton import LAYOUTS, Layout
@@ -63,7 +63,7 @@ class ArrayMetadata:
 
 @dataclass(frozen=True)
 class Attributes:
-    """What a store says of itself (``attributes.smae`` of its group); see ``writer.Header``."""
+    """Metadata of a store (``attributes.smae`` of its group); see ``writer.Header``."""
 
     layout: Layout
     mode: str
@@ -77,7 +77,7 @@ class Attributes:
 
     @property
     def names(self) -> Mapping[str, str]:
-        """Names of classes in words, by id, as they were told when it was prepared; often none."""
+        """Names of classes by id, as given when it was prepared; often none."""
         names: Mapping[str, str] = self.origin.get("names", {})
         return names
 
@@ -99,38 +99,38 @@ def column_metadata(shape: tuple[int, ...], dtype: str) -> ArrayMetadata:
     return _metadata(shape, dtype, chunks=shape, codecs=_chunk_codecs(dtype))
 
 
-def read_attributes(place: Place) -> Attributes:
-    """Return what the store says of itself.
+def read_attributes(root: FileStore) -> Attributes:
+    """Return the metadata of a store.
 
     Raises:
         DataError: attributes that are missing, of the wrong kind, or of a newer version.
     """
-    where = f"{place.name}/zarr.json"
-    content = read_json(place, "zarr.json")
+    where = f"{root.name}/zarr.json"
+    content = read_json(root, "zarr.json")
     try:
-        said = content["attributes"]["smae"]
-        if said["version"] != STORE_VERSION:
-            raise ValueError(f"store version {ascii(said['version'])[:40]} where this smae reads {STORE_VERSION}")
-        if said["mode"] not in MODES:
-            raise ValueError(f"mode {ascii(said['mode'])[:40]} is unknown")
-        if said["codec"] not in JOINT_CODECS:
-            raise ValueError(f"codec {ascii(said['codec'])[:40]} is unknown")
-        frames = said["frames"]
+        header = content["attributes"]["smae"]
+        if header["version"] != STORE_VERSION:
+            raise ValueError(f"store version {ascii(header['version'])[:40]} where this smae reads {STORE_VERSION}")
+        if header["mode"] not in MODES:
+            raise ValueError(f"mode {ascii(header['mode'])[:40]} is unknown")
+        if header["codec"] not in JOINT_CODECS:
+            raise ValueError(f"codec {ascii(header['codec'])[:40]} is unknown")
+        frames = header["frames"]
         if frames is not None and (type(frames) is not int or frames < 1):
             raise ValueError("'frames' is neither null nor a positive integer")
-        origin = dict(said["origin"])
+        origin = dict(header["origin"])
         for id_, name in dict(origin.get("names", {})).items():
             _text(id_), _text(name)
         return Attributes(
-            layout=LAYOUTS.get(_text(said["layout"])),
-            mode=said["mode"],
-            codec=JOINT_CODECS[said["codec"]],
-            dataset=_text(said["dataset"]),
-            classes=tuple(_text(name) for name in said["classes"]),
+            layout=LAYOUTS.get(_text(header["layout"])),
+            mode=header["mode"],
+            codec=JOINT_CODECS[header["codec"]],
+            dataset=_text(header["dataset"]),
+            classes=tuple(_text(name) for name in header["classes"]),
             frames=frames,
-            splits=tuple(_text(name) for name in said["splits"]),
+            splits=tuple(_text(name) for name in header["splits"]),
             origin=origin,
-            counts=dict(said["counts"]),
+            counts=dict(header["counts"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{where}: {type(error).__name__}: {error}; prepare the store again") from error
@@ -144,13 +144,13 @@ def _metadata(shape: tuple[int, ...], dtype: str, *, chunks: tuple[int, ...], co
 def _chunk_codecs(dtype: str) -> list[Any]:
     size = np.dtype(dtype).itemsize
     settings = {"typesize": size, "cname": "lz4", "clevel": 5, "shuffle": "shuffle", "blocksize": 0}
-    # Zarr leaves the byte order out where an element is one byte.
-    order = _BYTES if size > 1 else {"name": "bytes"}
+    # Zarr leaves out the byte order of one-byte elements.
+    order = {"name": "bytes"} if size == 1 else _BYTES
     return [order, {"name": "blosc", "configuration": settings}, _CRC]
 
 
 def _canonical(value: Any) -> Any:
-    """Return JSON values as tuples that compare equal whatever the order of their keys."""
+    """Return JSON values as tuples that compare equal for any order of keys."""
     if isinstance(value, dict):
         return tuple(sorted((str(key), _canonical(item)) for key, item in value.items()))
     return tuple(_canonical(item) for item in value) if isinstance(value, list) else value

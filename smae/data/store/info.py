@@ -1,17 +1,19 @@
-"""What a store holds, counted: for `smae info` and for people who wonder."""
+"""What a store holds: figures for ``smae info`` and a dataset card in Markdown."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.raw.class_counts import names_note
+from smae import progress
+from smae.data.raw.labels import NTU_DATASETS, ClassCount, count_classes, names_note
 from smae.data.store.manifest import MANIFEST
-from smae.data.store.store import Store
+from smae.data.store.store import Store, open_store
 
 BINS = 12
 
@@ -36,20 +38,20 @@ class StoreInfo:
     Attributes:
         path: the store.
         fingerprint: SHA-256, hex, of its manifest.
-        dataset, mode, layout: what it says of itself.
+        dataset, mode, layout: from its metadata.
         clips: number of clips.
         frames: frames of all clips together.
         rows: body-frames of all clips together.
         classes: number of classes.
-        subjects, cameras, setups: how many different ones occur; 0 where the data set has none.
+        subjects, cameras, setups: number of different ones; 0 where the data set has none.
         frames_min, frames_median, frames_max: length of a clip.
-        lengths: the same as a histogram.
+        lengths: lengths of clips as a histogram.
         bodies: clips by number of bodies.
         protocols: train and test sizes of each protocol that fits.
         counts: what was found, kept and left out when it was prepared.
         codec: how joints are kept.
         bytes: on disk, manifest included.
-        names_note: what one should know of the names of its classes; often nothing.
+        names_note: a note on the names of its classes; often empty.
     """
 
     path: Path | str
@@ -76,8 +78,29 @@ class StoreInfo:
     names_note: str
 
 
-def info(store: Store) -> StoreInfo:
-    """Return what ``store`` holds; reads no rows."""
+def info(store: Store | Path | str | None = None) -> StoreInfo:
+    """Return what a store holds, without reading rows.
+
+    Args:
+        store: a store or its path; found in the current folder if None.
+
+    Raises:
+        DataError: no store there, or it is damaged.
+    """
+    with progress.task("info"):
+        return _describe(open_store(store))
+
+
+def classes(store: Store | Path | str | None = None) -> list[ClassCount]:
+    """Return the classes of a store by label, with names where they are known and numbers of clips.
+
+    Raises:
+        DataError: no store there, or it is damaged.
+    """
+    return count_classes(open_store(store))
+
+
+def _describe(store: Store) -> StoreInfo:
     clips = store.clips
     numbers, clips_with = np.unique(clips.bodies, return_counts=True)
     return StoreInfo(
@@ -101,7 +124,7 @@ def info(store: Store) -> StoreInfo:
         protocols=store.protocols(),
         counts=dict(store.attributes.counts),
         codec=store.attributes.codec.name,
-        bytes=sum(record.size for record in store.files.values()) + store.place.sizes()[MANIFEST],
+        bytes=sum(record.size for record in store.files.values()) + store.root.sizes()[MANIFEST],
         names_note=names_note(store),
     )
 
@@ -116,3 +139,104 @@ def _histogram(frames: NDArray[np.int32]) -> Histogram:
     edges = np.arange(low, high + width + 1, width)
     counts, _ = np.histogram(frames, edges)
     return Histogram(edges=tuple(int(edge) for edge in edges), counts=tuple(int(count) for count in counts))
+
+
+_MODES = {
+    "reference": "as published results were computed; frames without a body are cut out",
+    "exact": "every body at its true frames; unseen joints are marked as missing",
+}
+_NTU_TERMS = (
+    "The recordings are named as NTU RGB+D's. If they are that data set's, its owners (ROSE Lab, Nanyang Technological "
+    "University) distribute them for academic research under their own licence, which holds for this store too: do "
+    "not pass it on to people who have not accepted it, and cite the data set as the owners ask."
+)
+_OTHER_TERMS = "What may be done with this store depends on the licence of the recordings that it was made of."
+
+
+def dataset_card(store: Store | Path | str | None = None) -> str:
+    """Return a dataset card in Markdown from the metadata of a store; reads no rows.
+
+    Raises:
+        DataError: no store there, or it is damaged.
+    """
+    store = open_store(store)
+    about = _describe(store)
+    terms = _NTU_TERMS if store.dataset in NTU_DATASETS else _OTHER_TERMS
+    sections = {
+        "What it holds": _table(_facts(about)),
+        "Protocols": _table(
+            [("protocol", "train / test clips")]
+            + [(name, f"{train:,} / {test:,}") for name, (train, test) in about.protocols.items()]
+        ),
+        "How it was made": _bullets(_making(about, store.attributes.origin)),
+        "What was left out": _bullets(_left_out(about.counts)),
+        "Classes": _table(
+            [("label", "class", "clips")]
+            + [(str(one.label), one.name, f"{one.clips:,}") for one in count_classes(store)]
+        ),
+        "Licence and people": [
+            terms,
+            "",
+            "Skeletons are recordings of people: gait and build can identify a person without a picture.",
+        ],
+    }
+    lines = [f"# {PurePath(str(about.path)).name}", "", f"3D skeletons of `{about.dataset}`, prepared with smae.", ""]
+    for title, content in sections.items():
+        lines += [f"## {title}", "", *content, ""]
+    return "\n".join(lines)
+
+
+def _facts(about: StoreInfo) -> list[tuple[str, ...]]:
+    bodies = ", ".join(f"{clips:,} with {count}" for count, clips in about.bodies.items())
+    return [
+        ("", ""),
+        ("clips", f"{about.clips:,} (bodies: {bodies})"),
+        (
+            "frames",
+            f"{about.frames:,}; a clip {about.frames_min} to {about.frames_max}, median {about.frames_median:g}",
+        ),
+        ("joints", f"layout `{about.layout}`, float32 metres when read, kept as {about.codec}"),
+        ("subjects, cameras, setups", f"{about.subjects}, {about.cameras}, {about.setups} (0: not known)"),
+        ("size", f"{about.bytes / 1e6:,.1f} MB"),
+        ("fingerprint", f"`{about.fingerprint}`"),
+    ]
+
+
+def _making(about: StoreInfo, origin: Mapping[str, Any]) -> list[str]:
+    settings = {key: value for key, value in origin.items() if key not in ("source", "mode", "inputs", "names")}
+    return [
+        f"source `{origin.get('source', 'unknown')}`",
+        f"mode `{about.mode}`: {_MODES[about.mode]}",
+        *[f"{key.replace('_', ' ')}: {_word(value)}" for key, value in settings.items()],
+        *([f"SHA-256 of the names and sizes of its recordings: `{origin['inputs']}`"] if "inputs" in origin else []),
+    ]
+
+
+def _left_out(counts: Mapping[str, Any]) -> list[str]:
+    if not counts:
+        return ["unknown: the clips were written directly"]
+    kept, noted = counts["ok"], counts["noted"]
+    return [
+        f"of {counts['found']:,} files found, {kept:,} became clips",
+        *[f"{number:,} left out by rule: {reason}" for reason, number in counts["excluded"].items()],
+        f"{counts['quarantined']:,} bad files, listed in `quarantine.jsonl`",
+        f"{counts['ignored']:,} other files and second copies",
+        *([f"noted of clips: {', '.join(f'{kind} {number:,}' for kind, number in noted.items())}"] if noted else []),
+    ]
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return ("no", "yes")[value]
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "as recorded" if value is None else str(value)
+
+
+def _bullets(lines: list[str]) -> list[str]:
+    return [f"- {line}" for line in lines]
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    head, *rest = ["| " + " | ".join(row) + " |" for row in rows]
+    return [head, "|" + "---|" * len(rows[0]), *rest]

@@ -1,4 +1,4 @@
-"""A store's manifest: what it says of each file, and the check that those files are there, all and only those."""
+"""The manifest of a store: a record of each file, and the check that exactly those files are there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from blake3 import blake3
 
 from smae.data.store.chunks import CHUNKS
-from smae.data.store.file_store import IRREGULAR, Place
+from smae.data.store.file_store import IRREGULAR, FileStore
 from smae.errors import DataError
 
 STORE_VERSION = 2
@@ -25,14 +25,14 @@ _CRC32CS = re.compile(rf"([0-9a-f]{{8}}){{0,{CHUNKS}}}")
 
 @dataclass(frozen=True)
 class FileRecord:
-    """One finished file of a store: what the manifest says of it.
+    """Record of one file in the manifest.
 
     Attributes:
         path: relative to the store, with ``/``.
         size: bytes.
         blake3: digest of its bytes, hex.
-        crc32c: checksum of each inner chunk of a shard, 8 hex digits each, end to end; empty for other files. They tie
-            each chunk to its place: a chunk swapped for another, sound one is found on reading.
+        crc32c: checksum of each inner chunk of a shard, 8 hex digits each, end to end; empty for other files.
+            They fix the order of chunks: a chunk swapped for another sound one is found on reading.
     """
 
     path: str
@@ -46,15 +46,17 @@ class FileRecord:
         return [int(self.crc32c[at : at + 8], 16) for at in range(0, len(self.crc32c), 8)]
 
     def entry(self) -> dict[str, Any]:
-        """Return the record as it stands in the manifest."""
+        """Return the record as a JSON value."""
         entry: dict[str, Any] = {"blake3": self.blake3, "size": self.size}
-        return entry | ({"crc32c": self.crc32c} if self.crc32c else {})
+        if self.crc32c:
+            entry["crc32c"] = self.crc32c
+        return entry
 
     @classmethod
     def from_entry(cls, path: str, entry: object) -> FileRecord:
-        """Return the record of a manifest's entry; ``ValueError`` where it is not one."""
+        """Return the record of a JSON value, or raise ``ValueError``."""
         if not isinstance(entry, dict) or not set(entry) <= {"blake3", "size", "crc32c"}:
-            raise ValueError(f"no record of a file: {ascii(entry)[:80]}")
+            raise ValueError(f"not a record of a file: {ascii(entry)[:80]}")
         size, digest, crc32c = entry.get("size"), entry.get("blake3"), entry.get("crc32c", "")
         sound = (
             type(size) is int
@@ -65,12 +67,12 @@ class FileRecord:
             and _CRC32CS.fullmatch(crc32c)
         )
         if not sound:
-            raise ValueError(f"no record of a file: {ascii(entry)[:80]}")
+            raise ValueError(f"not a record of a file: {ascii(entry)[:80]}")
         return cls(path=path, size=int(size or 0), blake3=str(digest), crc32c=str(crc32c))
 
 
 def encode_manifest(files: Mapping[str, FileRecord]) -> bytes:
-    """Return the manifest of ``files``: the same records, the same bytes."""
+    """Return the manifest of ``files``; equal records give equal bytes."""
     entries = {path: record.entry() for path, record in files.items()}
     return json.dumps({"version": STORE_VERSION, "files": entries}, indent=1, sort_keys=True).encode("ascii")
 
@@ -83,32 +85,32 @@ def record_of(path: str, *pieces: bytes, crc32c: str = "") -> FileRecord:
     return FileRecord(path=path, size=sum(map(len, pieces)), blake3=digest.hexdigest(), crc32c=crc32c)
 
 
-def read_json(place: Place, key: str) -> Any:
+def read_json(root: FileStore, key: str) -> Any:
     """Return the JSON of one file of a store.
 
     Raises:
         DataError: not there, not a regular file, over 64 MiB, or not JSON.
     """
-    return _parse(place.read(key, limit=MAX_JSON_BYTES), where=f"{place.name}/{key}")
+    return _parse(root.read(key, limit=MAX_JSON_BYTES), where=f"{root.name}/{key}")
 
 
-def read_manifest(place: Place) -> tuple[str, dict[str, FileRecord]]:
+def read_manifest(root: FileStore) -> tuple[str, dict[str, FileRecord]]:
     """Return a store's fingerprint (SHA-256 of its manifest, hex) and its files by relative path.
 
     Raises:
-        DataError: no manifest, another version, or a manifest that is not one.
+        DataError: no manifest, a malformed one, or another version.
     """
-    where = f"{place.name}/{MANIFEST}"
-    if MANIFEST not in place.sizes():
-        hint = " (an unfinished one: run prepare with --resume)" if place.name.endswith(".wip") else ""
-        raise DataError(f"{place.name}: expected a store, found no {MANIFEST}{hint}; give what prepare wrote")
-    data = place.read(MANIFEST, limit=MAX_JSON_BYTES)
+    where = f"{root.name}/{MANIFEST}"
+    if MANIFEST not in root.sizes():
+        hint = " (an unfinished one: run prepare with --resume)" if root.name.endswith(".wip") else ""
+        raise DataError(f"{root.name}: expected a store, found no {MANIFEST}{hint}; give what prepare wrote")
+    data = root.read(MANIFEST, limit=MAX_JSON_BYTES)
     content = _parse(data, where=where)
     version = content.get("version") if isinstance(content, dict) else None
     if version != STORE_VERSION:
         raise DataError(
             f"{where}: store version {ascii(version)[:40]} where this smae reads {STORE_VERSION}: "
-            "use the smae that fits, or prepare the store again"
+            "use the smae that wrote it, or prepare the store again"
         )
     files = content.get("files")
     try:
@@ -120,10 +122,10 @@ def read_manifest(place: Place) -> tuple[str, dict[str, FileRecord]]:
     return hashlib.sha256(data).hexdigest(), records
 
 
-def check_files(place: Place, files: Mapping[str, FileRecord]) -> list[str]:
-    """Return what is wrong with the names, kinds and sizes of a store's files, one line each; reads none of them."""
+def check_files(root: FileStore, files: Mapping[str, FileRecord]) -> list[str]:
+    """Return problems with names, kinds and sizes of files, one line each; opens no file."""
     problems: list[str] = []
-    present = place.sizes()
+    present = root.sizes()
     present.pop(MANIFEST, None)
     problems += [f"{ascii(name)[1:-1]}: missing" for name in sorted(set(files) - set(present))]
     problems += [f"{ascii(name)[1:-1]}: not in the manifest" for name in sorted(set(present) - set(files))]
@@ -135,16 +137,16 @@ def check_files(place: Place, files: Mapping[str, FileRecord]) -> list[str]:
     return problems
 
 
-def read_checked(place: Place, record: FileRecord) -> bytes:
+def read_checked(root: FileStore, record: FileRecord) -> bytes:
     """Return the bytes of one file, which must be the manifest's.
 
     Raises:
-        DataError: other bytes than the manifest's, or not readable; the message names the file.
+        DataError: not readable, or not the bytes of the manifest; the message names the file.
     """
-    data = place.read(record.path, limit=record.size)
+    data = root.read(record.path, limit=record.size)
     if blake3(data).hexdigest() != record.blake3:
         raise DataError(
-            f"{place.name}/{record.path}: its BLAKE3 is not the manifest's: the store is damaged, copy it or prepare "
+            f"{root.name}/{record.path}: its BLAKE3 is not the manifest's: the store is damaged, copy it or prepare "
             "it again"
         )
     return data

@@ -1,7 +1,7 @@
-"""A place in an object store (``s3://``, ``gs://``, ``az://``), by obstore; imported only when asked for.
+"""Files in an object store (``s3://``, ``gs://``, ``az://``), by obstore; imported only when needed.
 
-Credentials come from the environment and are never shown: messages name the object and the kind of the failure, not
-what the service said. An object is there whole or not at all, and safe once a write returns; there are no folders.
+Credentials come from the environment and are never shown: messages name the object and the kind of
+failure, not the text of the service. Writes are atomic, and durable once they return.
 """
 
 from __future__ import annotations
@@ -32,35 +32,30 @@ _SETTINGS = {
 _DAMAGED = "the store is damaged, copy it or prepare it again"
 
 
-class ObjectPlace:
-    """Objects whose names begin with a URL's path; see ``Place``.
+class ObjectFileStore:
+    """A ``FileStore`` of the objects whose names begin with a URL's path.
 
-    Travels to other processes as its URL; each finds credentials in its own environment.
+    It is pickled as its URL; each process finds credentials in its own environment. Reading raises
+    ``EnvironmentFault`` too: no connection, no permission.
 
     Args:
         url: ``s3://bucket/name``, ``gs://bucket/name`` or ``az://container/name``.
-        store: what to use in place of the service that the URL names; such a place stays in its process.
+        store: replaces the service that the URL names; the object can then not be pickled.
 
     Raises:
-        ConfigError: no such URL, or settings in the environment that cannot be used.
+        ConfigError: another kind of URL, or unusable settings in the environment.
     """
 
     def __init__(self, url: str, *, store: ObjectStore | None = None) -> None:
         self.name = url.rstrip("/")
-        self._own = store
+        self._given = store
         self._store: Any = store or _open(self.name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        assert self._own is None, "a place with a store of its own stays in its process"
-        return ObjectPlace, (self.name,)
+        assert self._given is None, "a given store cannot be pickled"
+        return ObjectFileStore, (self.name,)
 
     def read(self, key: str, *, limit: int) -> bytes:
-        """See ``Place.read``.
-
-        Raises:
-            DataError: no such object, or more than ``limit`` bytes.
-            EnvironmentFault: no connection, no permission.
-        """
         with self._reading(key):
             found = obstore.get(self._store, key)
             if found.meta["size"] <= limit:
@@ -68,29 +63,27 @@ class ObjectPlace:
         raise DataError(f"{self.name}/{key}: more than {limit} bytes: {_DAMAGED}")
 
     def read_part(self, key: str, start: int, length: int) -> bytes:
-        """See ``Place.read_part``; raises as ``read`` does."""
         with self._reading(key):
             try:
                 return bytes(obstore.get_range(self._store, key, start=start, length=length))
             except (BaseError, ValueError):
-                # A part that begins at or beyond the end, or is empty, is refused: by each service in its own words.
+                # A part that is empty or begins beyond the end is an error, worded by each service.
                 size = obstore.head(self._store, key)["size"]
                 if start >= size or length == 0:
                     return b""
                 raise
 
-    def write(self, key: str, *pieces: bytes, safe: bool = True) -> None:
-        """See ``Place.write``; always safe."""
+    def write(self, key: str, *pieces: bytes, durable: bool = True) -> None:
         data = b"".join(pieces)
         with self._writing(key, len(data)):
-            # In one request: a writer that is killed leaves no parts behind, which nobody sees and somebody pays for.
+            # In one request: a killed writer leaves no invisible parts behind, which cost money.
             obstore.put(self._store, key, data, use_multipart=False)
 
-    def settle(self, key: str) -> None:
-        """See ``Place.settle``; nothing to do."""
+    def fsync(self, key: str) -> None:
+        """Do nothing: an object survives once its write returns."""
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write an object unless there is one; return whether it is the one that was to be written.
+        """Write an object unless there is one; return whether the object holds ``data``.
 
         Raises:
             EnvironmentFault: no connection, no permission, or a service that cannot do this.
@@ -100,16 +93,14 @@ class ObjectPlace:
                 obstore.put(self._store, key, data, mode="create", use_multipart=False)
                 return True
             except AlreadyExistsError:
-                # A request whose answer was lost is sent again, and then finds the object that it made itself.
+                # A request whose answer was lost is repeated, and then finds its own object.
                 return bytes(obstore.get(self._store, key).bytes()) == data
 
     def move(self, key: str, to: str) -> None:
-        """See ``Place.move``; a move that is cut off leaves both objects."""
         with self._writing(to):
             obstore.rename(self._store, key, to)
 
     def remove(self, key: str) -> None:
-        """See ``Place.remove``."""
         with self._writing(key):
             try:
                 obstore.delete(self._store, key)
@@ -117,11 +108,6 @@ class ObjectPlace:
                 return
 
     def sizes(self) -> dict[str, int]:
-        """See ``Place.sizes``.
-
-        Raises:
-            EnvironmentFault: no connection, no permission.
-        """
         with self._reading(""):
             found = {meta["path"]: meta["size"] for page in obstore.list(self._store) for meta in page}
         return dict(sorted(found.items()))
@@ -147,7 +133,7 @@ class ObjectPlace:
             ) from error
 
     def _cause(self, error: Exception) -> str:
-        """Return what went wrong, and what to look at; never the service's own words, which can hold a key's name."""
+        """Return cause and remedy; not the service's own text, which may contain a key."""
         text, scheme = str(error), urlsplit(self.name).scheme
         settings = f"look at {_SETTINGS.get(scheme, 'the settings')} in the environment"
         code = re.search(r"<Code>(\w{1,40})</Code>", text)
@@ -155,10 +141,11 @@ class ObjectPlace:
         if "169.254.169.254" in text or "metadata.google.internal" in text:
             return f"no credentials were found: {settings}"
         if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-            return f"no permission{f' ({code[1]})' if code else ''}: {settings}"
+            detail = f" ({code[1]})" if code else ""
+            return f"no permission{detail}: {settings}"
         if code or status:
-            said = " ".join(found[1] for found in (status, code) if found)
-            return f"the object store answered {said}: is the bucket there? {settings[0].upper()}{settings[1:]}"
+            answer = " ".join(match[1] for match in (status, code) if match)
+            return f"the object store answered {answer}: is the bucket there? {settings[0].upper()}{settings[1:]}"
         if "error sending request" in text or "timed out" in text:
             return f"the object store does not answer: {settings}"
         return f"the object store failed ({type(error).__name__}): {settings}"
@@ -167,12 +154,12 @@ class ObjectPlace:
 def _open(url: str) -> ObjectStore:
     parts = urlsplit(url)
     if "@" in parts.netloc or parts.query or parts.fragment:
-        # Not shown: what stands there may be a key.
+        # The URL is not shown: it may contain a key.
         raise ConfigError(f"{parts.scheme}://...: a URL with a key or options in it: give them in the environment")
     if parts.scheme not in SCHEMES or not parts.netloc or not parts.path.strip("/"):
         raise ConfigError(f"{url}: expected s3://BUCKET/NAME, gs://BUCKET/NAME or az://CONTAINER/NAME")
     try:
-        # Options of the client are left alone: given here, they would hide those of the environment.
+        # No client options here: they would hide those of the environment.
         return from_url(url, retry_config=_RETRY)
     except (BaseError, ValueError) as error:
         raise ConfigError(

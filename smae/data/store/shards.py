@@ -1,7 +1,9 @@
-"""Clips to shards: what one task's clips become, written by one writer, once.
+"""Writing of shards: Zarr v3's ``sharding_indexed`` (specification 1.0), one writer a shard.
 
-A shard holds whole clips, in order, so writers of different shards need not know of each other; which shard has which
-number is settled when all are there (``writer.py``).
+A shard is its inner chunks, then (offset, length) of each as little-endian uint64, then the CRC-32C of
+those. It holds whole clips, in order, so writers of different shards are independent; ``writer.py``
+numbers the shards when all are written. zarr-python gives the same bytes of a whole shard in three times
+the time (measured), but cannot leave out the chunks beyond the last row and keep those of zeros.
 """
 
 from __future__ import annotations
@@ -10,17 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import google_crc32c
 import numpy as np
+from numcodecs import blosc  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from smae.data.raw.recording import Clip
-from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS, shard_key
-from smae.data.store.codecs import UINT8, joint_codec
-from smae.data.store.encode import ShardEncoder
-from smae.data.store.file_store import Place
+from smae.data.store.chunks import ABSENT, CHUNK_ROWS, CHUNKS, SHARD_ROWS, shard_key
+from smae.data.store.codecs import UINT8, Codec, joint_codec
+from smae.data.store.file_store import FileStore
 from smae.data.store.manifest import FileRecord, record_of
 from smae.skeleton import Layout
 
+BLOSC_LEVEL = 5
+"""Blosc compression level; ``format.py`` expects the same."""
 DIMENSIONS = {"joints": 3, "state": 2}
 """The sharded arrays of a store, and the number of their dimensions."""
 
@@ -47,14 +52,14 @@ class Shard:
         """Both files by array."""
         return {"joints": self.joints, "state": self.state}
 
-    def settle(self, place: Place) -> None:
+    def fsync(self, root: FileStore) -> None:
         """Wait until both files survive a power cut.
 
         Raises:
             EnvironmentFault: the disk refused.
         """
         for record in self.files.values():
-            place.settle(record.path)
+            root.fsync(record.path)
 
     def to_json(self) -> dict[str, Any]:
         """Return the shard as JSON values."""
@@ -63,48 +68,90 @@ class Shard:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Shard:
-        """Return what ``to_json`` gave."""
+        """Return the shard of ``to_json``'s values."""
         files = {array: dict(values[array]) for array in DIMENSIONS}
         records = {array: FileRecord.from_entry(entry.pop("path"), entry) for array, entry in files.items()}
         return cls(**records, clips=values["clips"], rows=values["rows"], error=values["error"])
 
 
-class ShardWriter:
-    """Takes the clips of one task and writes a shard whenever the next clip does not fit.
+class ShardEncoder:
+    """Encodes one shard, chunk by chunk; chunks of zeros are written, chunks beyond the last row are not.
 
-    The first shard gets the task's number for a key, which it keeps unless an earlier task needed more than one.
+    Attributes:
+        crc32c: checksum of each inner chunk so far, 8 hex digits each, end to end.
+        error: largest error of the codec so far.
 
     Args:
-        place: where the store is being written.
-        layout: joint layout of the clips.
-        codec: how joints are kept.
-        safe: wait until each shard survives a power cut, which otherwise ``Shard.settle`` does.
+        codec: how values are stored.
     """
 
-    def __init__(self, place: Place, *, layout: Layout, codec: str, safe: bool = False) -> None:
-        self._safe = safe
-        self._place, self._layout, self._codec = place, layout, joint_codec(codec)
-        # Rows wait here for their chunk to be full, and are packed while the processor still has them in its cache; of
-        # the room for the largest clip, hardly anything is ever touched.
+    def __init__(self, codec: Codec) -> None:
+        # With threads, Blosc writes the blocks of a chunk in the order in which they finish.
+        blosc.use_threads = False
+        self.crc32c, self.error = "", 0.0
+        self._codec = codec
+        self._pieces: list[bytes] = []
+        self._index = np.full((CHUNKS, 2), ABSENT, "<u8")
+        self._chunks = self._at = 0
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """Add the next chunk: ``CHUNK_ROWS`` rows [R, ...], C-contiguous; the last one may have fewer."""
+        stored, error = self._codec.encode(rows)
+        if len(stored) < CHUNK_ROWS:
+            padding = np.zeros((CHUNK_ROWS - len(stored), *stored.shape[1:]), stored.dtype)
+            stored = np.concatenate([stored, padding])
+        body = blosc.compress(np.ascontiguousarray(stored), b"lz4", BLOSC_LEVEL, blosc.SHUFFLE)
+        checksum = google_crc32c.value(body)
+        length = len(body) + 4
+        self._pieces += [body, checksum.to_bytes(4, "little")]
+        self._index[self._chunks] = self._at, length
+        self._chunks, self._at = self._chunks + 1, self._at + length
+        self.crc32c += f"{checksum:08x}"
+        self.error = max(self.error, error)
+
+    def finish(self) -> list[bytes]:
+        """Return the bytes of the file in pieces."""
+        table = self._index.tobytes()
+        return [*self._pieces, table, google_crc32c.value(table).to_bytes(4, "little")]
+
+
+class ShardWriter:
+    """Writes the clips of tasks; a new shard begins when the next clip does not fit.
+
+    The first shard of a task is written under the task's number, which it keeps unless an earlier
+    task needed more than one shard.
+
+    Args:
+        root: files of the store being written.
+        layout: joint layout of the clips.
+        codec: how joints are stored.
+        durable: wait until each shard survives a power cut; otherwise ``Shard.fsync`` does.
+    """
+
+    def __init__(self, root: FileStore, *, layout: Layout, codec: str, durable: bool = False) -> None:
+        self._durable = durable
+        self._root, self._layout, self._codec = root, layout, joint_codec(codec)
+        # Rows are buffered until their chunk is full, and encoded while they are in the processor's cache. The
+        # buffer fits the largest clip; the system gives it only the pages that are touched.
         self._joints = np.empty((CHUNK_ROWS + SHARD_ROWS, len(layout), 3), np.float32)
         self._state = np.empty((CHUNK_ROWS + SHARD_ROWS, len(layout)), np.uint8)
-        self._clips = self._rows = self._held = 0
+        self._clips = self._rows = self._buffered = 0
         self.begin(0)
 
     def begin(self, task: int) -> None:
-        """Take what follows as the clips of a task."""
+        """Begin the clips of a task."""
         self._task = task
         self._shards: list[Shard] = []
         self._start_shard()
 
-    def unfit(self, clip: Clip) -> tuple[str, str] | None:
-        """Return why a clip cannot be kept, as a short code and a message; None where it can."""
+    def rejection(self, clip: Clip) -> tuple[str, str] | None:
+        """Return why a clip cannot be stored, as (code, message); None if it can."""
         bodies, frames, joints, _ = clip.joints.shape
         if joints != len(self._layout) or clip.state.shape != clip.joints.shape[:3]:
             shapes = f"{list(clip.joints.shape)} joints and {list(clip.state.shape)} states"
-            return "layout", f"{shapes} where {len(self._layout)} joints of layout '{self._layout.name}' belong"
+            return "layout", f"{shapes} where {len(self._layout)} joints of layout '{self._layout.name}' are expected"
         if bodies * frames > SHARD_ROWS:
-            return "length", f"{bodies} x {frames} rows; at most {SHARD_ROWS} are kept of one clip: cut it into several"
+            return "length", f"{bodies} x {frames} rows; a clip has at most {SHARD_ROWS}: cut it into several"
         reach = self._codec.reach
         if reach < np.inf and (far := float(np.nanmax(np.abs(clip.joints), initial=0))) > reach:
             message = (
@@ -113,19 +160,19 @@ class ShardWriter:
             return "range", message
         return None
 
-    def room(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Return the shard's free rows, joints [R, V, 3] and state [R, V], to be filled from the first on."""
-        free = slice(self._held, self._held + SHARD_ROWS - self._rows)
+    def free_rows(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Return the free rows of the shard, joints [R, V, 3] and state [R, V], to be filled from the first."""
+        free = slice(self._buffered, self._buffered + SHARD_ROWS - self._rows)
         return self._joints[free], self._state[free]
 
-    def filled(self, rows: int) -> None:
-        """Take the first ``rows`` of ``room`` as a clip that is fit to be kept."""
-        self._clips, self._rows, self._held = self._clips + 1, self._rows + rows, self._held + rows
-        if self._held >= CHUNK_ROWS:
-            self._pack(self._held // CHUNK_ROWS * CHUNK_ROWS)
+    def commit(self, rows: int) -> None:
+        """Take the first ``rows`` of ``free_rows`` as the next clip."""
+        self._clips, self._rows, self._buffered = self._clips + 1, self._rows + rows, self._buffered + rows
+        if self._buffered >= CHUNK_ROWS:
+            self._pack(self._buffered // CHUNK_ROWS * CHUNK_ROWS)
 
     def append(self, clip: Clip) -> None:
-        """Take a clip for which ``unfit`` has nothing to say.
+        """Write a clip for which ``rejection`` is None.
 
         Raises:
             EnvironmentFault: the disk refused.
@@ -133,13 +180,13 @@ class ShardWriter:
         count = clip.joints.shape[0] * clip.joints.shape[1]
         if self._rows + count > SHARD_ROWS:
             self._flush()
-        joints, state = self.room()
+        joints, state = self.free_rows()
         joints[:count] = clip.joints.reshape(count, -1, 3)
         state[:count] = clip.state.reshape(count, -1)
-        self.filled(count)
+        self.commit(count)
 
     def end(self) -> tuple[Shard, ...]:
-        """Write what is left of the task, and return its shards, which ``Shard.settle`` makes safe.
+        """Write the rest of the task and return its shards; ``Shard.fsync`` makes them durable.
 
         Raises:
             EnvironmentFault: the disk refused.
@@ -149,26 +196,26 @@ class ShardWriter:
         return tuple(self._shards)
 
     def _start_shard(self) -> None:
-        self._clips = self._rows = self._held = 0
+        self._clips = self._rows = self._buffered = 0
         self._encoders = {"joints": ShardEncoder(self._codec), "state": ShardEncoder(UINT8)}
 
     def _pack(self, rows: int) -> None:
-        """Encode the first rows that wait, and move the others up."""
-        waits: dict[str, NDArray[Any]] = {"joints": self._joints, "state": self._state}
-        for array, waiting in waits.items():
+        """Encode the first buffered rows and move the others to the front."""
+        buffers: dict[str, NDArray[Any]] = {"joints": self._joints, "state": self._state}
+        for array, buffer in buffers.items():
             for start in range(0, rows, CHUNK_ROWS):
-                self._encoders[array].add(waiting[start : min(start + CHUNK_ROWS, rows)])
-            waiting[: self._held - rows] = waiting[rows : self._held]
-        self._held -= rows
+                self._encoders[array].add(buffer[start : min(start + CHUNK_ROWS, rows)])
+            buffer[: self._buffered - rows] = buffer[rows : self._buffered]
+        self._buffered -= rows
 
     def _flush(self) -> None:
-        if self._held:
-            self._pack(self._held)
+        if self._buffered:
+            self._pack(self._buffered)
         files = {}
         for array, encoder in self._encoders.items():
             key, pieces = part_key(array, self._task, len(self._shards)), encoder.finish()
-            # Whoever notes that the shard is done waits for the disk, while the next one is being made.
-            self._place.write(key, *pieces, safe=self._safe)
+            # The journal waits for the disk before it notes the shard; meanwhile the next one is encoded.
+            self._root.write(key, *pieces, durable=self._durable)
             files[array] = record_of(key, *pieces, crc32c=encoder.crc32c)
         error = self._encoders["joints"].error
         self._shards.append(Shard(**files, clips=self._clips, rows=self._rows, error=error))
@@ -176,12 +223,12 @@ class ShardWriter:
 
 
 def part_key(array: str, task: int, part: int) -> str:
-    """Return the key under which a task's shard is written: its likely final one for the first."""
+    """Return the key of a task's shard before numbering; that of the first is mostly final."""
     return shard_key(array, task, dimensions=DIMENSIONS[array]) if part == 0 else f"{array}/more/{task}-{part}"
 
 
 def offsets(shards: Sequence[Shard], rows: Sequence[int]) -> NDArray[np.int64]:
-    """Return int64 [B], the first row of each clip, of clips that fill shards in order.
+    """Return int64 [B], the first row of each clip.
 
     Args:
         shards: in the order of their clips.

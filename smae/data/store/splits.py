@@ -29,7 +29,7 @@ NTU_PROTOCOLS: dict[str, tuple[str, ...]] = {
     "ntu60": ("ntu60-xsub", "ntu60-xview"),
     "ntu120": ("ntu60-xsub", "ntu60-xview", "ntu120-xsub", "ntu120-xset"),
 }
-"""The protocols that a data set's clips can answer; NTU-60 is the part of NTU-120 with setup 17 or less."""
+"""Protocols of a data set; NTU-60 is the part of NTU-120 with setups up to 17."""
 
 
 @dataclass(frozen=True)
@@ -47,39 +47,39 @@ class Split:
     test: NDArray[np.int64]
 
 
-def full_name(protocol: str, *, dataset: str, own: Mapping[str, NDArray[np.uint8]]) -> str:
+def full_name(protocol: str, *, dataset: str, stored: Mapping[str, NDArray[np.uint8]]) -> str:
     """Return the full name of a protocol: ``xsub`` in an NTU-60 store is ``ntu60-xsub``.
 
     Raises:
         UnknownNameError: no such protocol for this data set; the message lists those there are.
     """
-    known = [*own, *NTU_PROTOCOLS.get(dataset, ())]
+    known = [*stored, *NTU_PROTOCOLS.get(dataset, ())]
     for name in (protocol, f"{dataset}-{protocol}"):
         if name in known:
             return name
     short = (name.partition("-")[2] for name in known)
-    listed = ", ".join(known) or "none: its data brought no splits"
+    listed = ", ".join(known) or "none: its data came without splits"
     raise UnknownNameError(
         f"unknown protocol '{protocol}' for a store of '{dataset}': expected one of {listed}"
         f"{nearest(protocol, [*known, *short])}"
     )
 
 
-def find_split(protocol: str, *, dataset: str, clips: ClipTable, own: Mapping[str, NDArray[np.uint8]]) -> Split:
+def find_split(protocol: str, *, dataset: str, clips: ClipTable, stored: Mapping[str, NDArray[np.uint8]]) -> Split:
     """Return the clips that ``protocol`` trains and tests on.
 
     Args:
-        protocol: full name, or its last part where the store's data set settles the rest.
+        protocol: full name, or its last part where the data set implies the rest.
         dataset: the store's data set.
         clips: the store's clips.
-        own: uint8 [B] arrays of splits that the data brought: 1 train, 2 test, 0 neither.
+        stored: uint8 [B] arrays of splits that came with the data: 1 train, 2 test, 0 neither.
 
     Raises:
         UnknownNameError: no such protocol for this data set.
         DataError: nothing to train or nothing to test on in this store.
     """
-    name = full_name(protocol, dataset=dataset, own=own)
-    role = own[name] if name in own else _ntu_role(name, clips)
+    name = full_name(protocol, dataset=dataset, stored=stored)
+    role = stored[name] if name in stored else _ntu_role(name, clips)
     split = Split(name=name, train=np.flatnonzero(role == TRAIN), test=np.flatnonzero(role == TEST))
     if not len(split.train) or not len(split.test):
         raise DataError(
@@ -89,12 +89,12 @@ def find_split(protocol: str, *, dataset: str, clips: ClipTable, own: Mapping[st
     return split
 
 
-def fitting(*, dataset: str, clips: ClipTable, own: Mapping[str, NDArray[np.uint8]]) -> dict[str, tuple[int, int]]:
+def fitting(*, dataset: str, clips: ClipTable, stored: Mapping[str, NDArray[np.uint8]]) -> dict[str, tuple[int, int]]:
     """Return the train and test sizes of every protocol that has both in this store."""
     sizes: dict[str, tuple[int, int]] = {}
-    for name in (*own, *NTU_PROTOCOLS.get(dataset, ())):
+    for name in (*stored, *NTU_PROTOCOLS.get(dataset, ())):
         try:
-            split = find_split(name, dataset=dataset, clips=clips, own=own)
+            split = find_split(name, dataset=dataset, clips=clips, stored=stored)
         except DataError:
             continue
         sizes[name] = (len(split.train), len(split.test))

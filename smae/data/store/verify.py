@@ -1,23 +1,21 @@
-"""Checks every byte of a store against its manifest, and every value against what a store may hold."""
+"""Verification: every byte of a store against its manifest, every value against its valid range."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from blake3 import blake3
 
+from smae import interrupts, progress
 from smae.data.raw.recording import MISSING
 from smae.data.store.chunks import SHARD_ROWS
-from smae.data.store.file_store import Place, locate, open_place
+from smae.data.store.file_store import FileStore, locate, open_file_store
 from smae.data.store.manifest import QUARANTINE, FileRecord, check_files, read_checked, read_manifest
-from smae.data.store.store import Store, open_store
+from smae.data.store.store import Store, find_store, open_store
 from smae.errors import EXIT_DATA, EXIT_DONE, DataError
-
-Tell = Callable[[int, int], None]
 
 _BLOCK = 2**24
 
@@ -51,41 +49,44 @@ class VerifyReport:
         return EXIT_DONE if self.ok else EXIT_DATA
 
 
-def verify(path: Path | str, *, tell: Tell = lambda done, total: None) -> VerifyReport:
+def verify(path: Path | str | None = None) -> VerifyReport:
     """Check a store: names, sizes and BLAKE3 of all files, columns, every chunk, every value.
 
-    Damage is reported, never raised.
+    Damage is reported, not raised.
 
     Args:
-        path: the store, which can be a URL.
-        tell: takes progress: megabytes done, in all; each is read twice, as a file and as values.
+        path: the store, which can be a URL; found in the current folder if None.
 
     Raises:
-        ConfigError: a URL that names no object store.
-        EnvironmentFault: an object store does not answer, or does not let us in.
+        ConfigError: a URL that does not name an object store.
+        DataError: no path, and no store in the current folder.
+        EnvironmentFault: an object store does not answer or denies access.
+        Interrupted: a signal arrived.
     """
-    path = locate(path)
-    place = open_place(path)
+    path = locate(find_store(path))
+    root = open_file_store(path)
     try:
-        fingerprint, files = read_manifest(place)
+        fingerprint, files = read_manifest(root)
     except DataError as error:
         return VerifyReport(path, "", 0, 0, (str(error),))
-    problems = check_files(place, files)
+    problems = check_files(root, files)
     broken = {problem.split(":")[0] for problem in problems}
     sound = [record for record in files.values() if _shown(record) not in broken]
     hashed = sum(record.size for record in sound)
-    meter = _Meter(tell, total=2 * hashed)
-    problems += [
-        f"{_shown(record)}: its BLAKE3 is not the manifest's"
-        for record in sound
-        if _digest(place, record, meter) != record.blake3
-    ]
-    if not problems:
-        try:
-            store = open_store(path)
-            problems += _check_values(store, meter, of=hashed) + _check_quarantine(store)
-        except DataError as error:
-            problems.append(str(error))
+    # Every byte is read twice: as part of a file, and as part of a value.
+    with interrupts.deferred(), progress.task("verify", total=round(2 * hashed / 1e6), unit="MB") as task:
+        meter = _Meter(task)
+        problems += [
+            f"{_shown(record)}: its BLAKE3 is not the manifest's"
+            for record in sound
+            if _digest(root, record, meter) != record.blake3
+        ]
+        if not problems:
+            try:
+                store = open_store(path)
+                problems += _check_values(store, meter, size=hashed) + _check_quarantine(store)
+            except DataError as error:
+                problems.append(str(error))
     return VerifyReport(path, fingerprint, len(sound), hashed, tuple(problems))
 
 
@@ -95,21 +96,22 @@ def _shown(record: FileRecord) -> str:
 
 
 class _Meter:
-    """Adds up bytes and tells them in megabytes."""
+    """Adds up bytes, reports megabytes, and stops at an interrupt."""
 
-    def __init__(self, tell: Tell, *, total: int) -> None:
-        self._tell, self._done, self._total = tell, 0.0, total
+    def __init__(self, task: progress.Task) -> None:
+        self._task, self._bytes = task, 0.0
 
     def add(self, count: float) -> None:
-        self._done += count
-        self._tell(round(self._done / 1e6), round(self._total / 1e6))
+        interrupts.check()
+        self._bytes += count
+        self._task.update(round(self._bytes / 1e6))
 
 
-def _digest(place: Place, record: FileRecord, meter: _Meter) -> str:
+def _digest(root: FileStore, record: FileRecord, meter: _Meter) -> str:
     digest = blake3()
     try:
         for start in range(0, record.size, _BLOCK):
-            part = place.read_part(record.path, start, _BLOCK)
+            part = root.read_part(record.path, start, _BLOCK)
             digest.update(part)
             meter.add(len(part))
     except DataError as error:
@@ -117,11 +119,11 @@ def _digest(place: Place, record: FileRecord, meter: _Meter) -> str:
     return digest.hexdigest()
 
 
-def _check_values(store: Store, meter: _Meter, *, of: int) -> list[str]:
+def _check_values(store: Store, meter: _Meter, *, size: int) -> list[str]:
     problems: list[str] = []
     for start in range(0, store.row_count, SHARD_ROWS):
         stop = min(start + SHARD_ROWS, store.row_count)
-        meter.add(of * (stop - start) / store.row_count)
+        meter.add(size * (stop - start) / store.row_count)
         try:
             joints, state = store.rows(start, stop), store.states(start, stop)
         except DataError as error:
@@ -134,13 +136,13 @@ def _check_values(store: Store, meter: _Meter, *, of: int) -> list[str]:
         if wrong.any():
             row = start + int(wrong.argmax())
             clip = int(np.searchsorted(store.clips.offset, row, side="right")) - 1
-            problems.append(f"clip {store.clips.name[clip]}: row {row} holds a number that no joint or state can have")
+            problems.append(f"clip {store.clips.name[clip]}: row {row} holds an impossible joint or state")
     return problems
 
 
 def _check_quarantine(store: Store) -> list[str]:
-    """Return a line if the list of bad files is none."""
-    lines = read_checked(store.place, store.files[QUARANTINE]).splitlines()
+    """Return a line if the list of bad files is malformed."""
+    lines = read_checked(store.root, store.files[QUARANTINE]).splitlines()
     try:
         sound = all(isinstance(json.loads(line), dict) for line in lines)
     except (ValueError, RecursionError):

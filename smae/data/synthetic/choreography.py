@@ -1,7 +1,6 @@
-"""The actions of the synthetic data: each a function from a phase in [0, 1] to the joint angles of one or two bodies.
+"""The actions of the synthetic data: a phase in [0, 1] to the joint angles of each body.
 
-All are written for right-handed people who face the sensor; angles are rough readings of how people move, not
-measurements.
+All are written for right-handed people who face the sensor; angles are estimates, not measurements.
 """
 
 from __future__ import annotations
@@ -11,14 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smae.data.synthetic.kinematics import JOINT, Floats, Motion
+from smae.data.synthetic.simulator import JOINT, Floats, Motion
 from smae.skeleton import NTU25
 
 
 def ease(phase: Floats, *keys: tuple[float, float]) -> Floats:
     """Return a curve [T] through ``(phase, value)`` keys, minimum-jerk between them, flat outside.
 
-    Each piece is 10 s^3 - 15 s^4 + 6 s^5 (Flash and Hogan, "The coordination of arm movements", 1985).
+    Each piece is 10 s^3 - 15 s^4 + 6 s^5 (Flash and Hogan, "The coordination of arm movements",
+    1985).
     """
     times, values = (np.array(column) for column in zip(*keys, strict=True))
     piece = np.clip(np.searchsorted(times, phase, side="right") - 1, 0, len(times) - 2)
@@ -109,7 +109,7 @@ def _throw(stage: Stage, size: float) -> None:
 
 
 def _lower(stage: Stage, down: Floats) -> None:
-    """Sit (``down`` = 1) or stand (0): feet stay, thighs turn level, the trunk leans forward on the way."""
+    """Sit (``down`` = 1) or stand (0); the trunk leans forward on the way."""
     lean = 4 * down * (1 - down)
     for side in ("left", "right"):
         stage.bend(f"{side} hip", 82 * down)
@@ -160,7 +160,7 @@ def _bow(stage: Stage, size: float) -> None:
 
 
 def _steps(stage: Stage, count: int, high: float) -> None:
-    """Lift the feet in turn, ``count`` times each, knees up to ``high`` degrees, arms against the legs."""
+    """Lift each foot ``count`` times, knees up to ``high`` degrees, arms against the legs."""
     wave = np.sin(2 * np.pi * count * stage.phase) * np.clip(8 * stage.phase * (1 - stage.phase), 0, 1)
     for side, up in (("left", np.maximum(wave, 0) ** 1.5), ("right", np.maximum(-wave, 0) ** 1.5)):
         stage.bend(f"{side} hip", high * up)
@@ -224,7 +224,7 @@ Act = Callable[[Stage, float], None]
 
 @dataclass(frozen=True)
 class Action:
-    """One class: its name, its usual length in frames at 30 Hz, and what each of its one or two bodies does."""
+    """One class: name, typical length in frames at 30 Hz, and the motion of each body."""
 
     name: str
     frames: int
@@ -250,7 +250,7 @@ ACTIONS = (
 
 
 def perform(act: Act, *, phase: Floats, size: float) -> Motion:
-    """Return one body's motion: ``phase`` float64 [T] in [0, 1]; ``size`` scales its amplitude, 1 being usual."""
+    """Return one body's motion for a phase [T] in [0, 1]; ``size`` scales its amplitude."""
     stage = Stage(phase)
     act(stage, size)
     return stage.done()

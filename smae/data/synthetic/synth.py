@@ -1,25 +1,40 @@
-"""Synthetic raw data: a folder of NTU-format `.skeleton` files, acted by a kinematic model, for demos and tests.
+"""Writes a raw folder of synthetic NTU-format `.skeleton` files, for demos and tests.
 
-Nothing here is recorded: people, movements, sensors and faults are all drawn from the seed. The same arguments give the
-same bytes.
+Nothing here is recorded: people, movements, sensors and faults are drawn from the seed. The same
+arguments give the same bytes.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from smae.data.raw.labels import NAMES_FILE
+from smae import interrupts, progress
+from smae.atomic_io import atomic_folder, check_output, os_errors
+from smae.data.raw.labels import CLASSES_FILE
+from smae.data.raw.recording import TRACKED
+from smae.data.synthetic import LIMITS, SynthSettings
 from smae.data.synthetic.choreography import ACTIONS, Action, perform
-from smae.data.synthetic.kinect import FIRST_ID, TRACKED, Track, View, drift, observe, skeleton_text
-from smae.data.synthetic.kinematics import Body, Floats, forward, make_body, turn
-from smae.errors import ConfigError, EnvironmentFault
+from smae.data.synthetic.simulator import (
+    FIRST_ID,
+    Body,
+    Floats,
+    Track,
+    View,
+    drift,
+    forward,
+    make_body,
+    observe,
+    rotation,
+    skeleton_text,
+)
+from smae.errors import ConfigError
 from smae.skeleton import NTU25
 
 CLASSES = {f"A{number:03d}": action.name for number, action in enumerate(ACTIONS, 1)}
@@ -27,13 +42,12 @@ CLASSES = {f"A{number:03d}": action.name for number, action in enumerate(ACTIONS
 
 _ANGLES = (0.0, -45.0, 45.0)
 """Degrees of C001, C002 and C003 round the scene."""
-_MOST = {"actions": len(ACTIONS), "subjects": 40, "cameras": len(_ANGLES), "replications": 9}
-_NAME = re.compile(r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}\.skeleton")
+_FILE = re.compile(r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}\.skeleton")
 
 
 @dataclass(frozen=True)
 class SynthSummary:
-    """What was written: files, frames and bytes in all, class names by id, and how many files hold each fault."""
+    """Totals, class names by id, and the number of files with each fault."""
 
     out: Path
     files: int
@@ -55,71 +69,78 @@ class _Person:
 
 
 def synthesise(
-    out: Path, *, seed: int = 0, actions: int = 12, subjects: int = 8, cameras: int = 3, replications: int = 2,
-    hard: bool = True, overwrite: bool = False, tell: Callable[[int, int], None] = lambda done, total: None,
-) -> SynthSummary:  # fmt: skip
-    """Write ``actions * subjects * cameras * replications`` recordings as ``SsssCcccPpppRrrrAaaa.skeleton``.
+    out: Path | str,
+    *,
+    seed: int = SynthSettings.seed,
+    actions: int = SynthSettings.actions,
+    subjects: int = SynthSettings.subjects,
+    cameras: int = SynthSettings.cameras,
+    replications: int = SynthSettings.replications,
+    hard: bool = True,
+    overwrite: bool = False,
+) -> SynthSummary:
+    """Write synthetic recordings as ``SsssCcccPpppRrrrAaaa.skeleton``.
 
-    Beside them stands ``classes.txt``, the names of the actions, which prepare takes.
-
-    Subjects are numbered from 1, so that NTU-60's cross-subject split holds 1, 2, 4, 5, 8 for training and 3, 6, 7 for
-    testing. Two setups alternate between subjects, C001 sees the middle, C002 and C003 stand 45 degrees to its sides.
+    ``classes.txt`` beside them holds the names of the actions; prepare reads it. Subjects are
+    numbered from 1, so that NTU-60's cross-subject split trains on 1, 2, 4, 5, 8 and tests on 3, 6,
+    7. Two setups alternate between subjects; C001 sees the middle, C002 and C003 stand 45 degrees
+    to its sides.
 
     Args:
-        out: the folder; made where it is missing.
-        seed: where everything random comes from.
-        actions: how many classes, the first ones of ``CLASSES``.
-        subjects: how many people.
-        cameras: how many sensors see each performance, up to 3.
-        replications: how often each person does each action.
-        hard: add what real recordings suffer from: phantoms, gaps, bodies that come back under another id.
-        tell: takes progress: recordings written, in all.
-        overwrite: remove the recordings that ``out`` already holds; other files in it are left alone.
+        out: the folder; appears when everything is written.
+        seed: of everything random.
+        actions: number of classes, the first ones of ``CLASSES``.
+        subjects: number of people.
+        cameras: sensors that see each performance, up to 3.
+        replications: performances of each action by each person.
+        hard: add faults of real recordings: phantoms, gaps, bodies that return under another id.
+        overwrite: replace an earlier folder of synthetic recordings.
 
     Raises:
-        ConfigError: a number is out of range, or ``out`` is a file or not empty.
+        ConfigError: a number is out of range, or ``out`` must not be replaced.
         EnvironmentFault: the folder cannot be written.
+        Interrupted: a signal arrived; nothing is left behind.
     """
-    for name, value in (("actions", actions), ("subjects", subjects), ("cameras", cameras),
-                        ("replications", replications)):  # fmt: skip
-        if not 1 <= value <= _MOST[name]:
-            raise ConfigError(f"{name}: expected 1 to {_MOST[name]}, found {value}")
-    if not 0 <= seed < 2**64:
-        raise ConfigError(f"seed: expected 0 to 2**64 - 1, found {seed}")
+    settings = SynthSettings(seed, actions, subjects, cameras, replications)
+    for name, value in vars(settings).items():
+        smallest, largest = int(name != "seed"), getattr(LIMITS, name)
+        if not smallest <= value <= largest:
+            raise ConfigError(f"{name}: expected {smallest} to {largest}, found {value}")
+    out = Path(out)
+    if not out.name:
+        out = out.absolute()
+    if out.is_symlink() or not out.is_dir() or any(out.iterdir()):
+        check_output(out, kind="a folder of synthetic recordings", is_kind=_is_synthetic, overwrite=overwrite)
     files = frames = size = 0
     faults: Counter[str] = Counter()
-    try:
-        _clear(out, overwrite)
-        told = dict(list(CLASSES.items())[:actions])
-        lines = "".join(f"{id_},{name}\n" for id_, name in told.items())
-        (out / NAMES_FILE).write_text(lines, encoding="ascii")
-        for subject, action, replication in product(*(range(1, n + 1) for n in (subjects, actions, replications))):
-            key = (seed, subject, action, replication)
-            for camera, data, length, found in _performance(key, cameras=cameras, hard=hard):
-                name = f"S{_setup(subject):03d}C{camera:03d}P{subject:03d}R{replication:03d}A{action:03d}.skeleton"
-                (out / name).write_bytes(data)
-                files, frames, size = files + 1, frames + length, size + len(data)
-                tell(files, actions * subjects * cameras * replications)
-                faults.update(found)
-    except OSError as error:
-        raise EnvironmentFault(f"cannot write synthetic recordings to {out}: {error.strerror or error}") from error
-    return SynthSummary(out, files, frames, size, told, dict(sorted(faults.items())))
+    classes = dict(list(CLASSES.items())[:actions])
+    total = actions * subjects * cameras * replications
+    with interrupts.deferred("run the same command again"), atomic_folder(out) as folder, os_errors(out):
+        (folder / CLASSES_FILE).write_text(_class_lines(actions), encoding="ascii")
+        with progress.task("synth", total=total, unit="recordings") as task:
+            for subject, action, replication in product(*(range(1, n + 1) for n in (subjects, actions, replications))):
+                key = (seed, subject, action, replication)
+                for camera, data, length, found in _performance(key, cameras=cameras, hard=hard):
+                    interrupts.check()
+                    name = f"S{_setup(subject):03d}C{camera:03d}P{subject:03d}R{replication:03d}A{action:03d}.skeleton"
+                    (folder / name).write_bytes(data)
+                    files, frames, size = files + 1, frames + length, size + len(data)
+                    faults.update(found)
+                    task.advance()
+    return SynthSummary(out, files, frames, size, classes, dict(sorted(faults.items())))
 
 
-def _clear(out: Path, overwrite: bool) -> None:
-    """Make ``out`` an existing folder without recordings, or refuse."""
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"output {out}: expected a folder, found a file")
-    out.mkdir(parents=True, exist_ok=True)
-    present = sorted(out.iterdir())
-    if present and not overwrite:
-        raise ConfigError(
-            f"output {out}: expected an empty folder, found {len(present)} entries such as "
-            f"{present[0].name}; choose another folder or pass --overwrite"
-        )
-    for path in present:
-        if _NAME.fullmatch(path.name):
-            path.unlink()
+def _class_lines(actions: int) -> str:
+    return "".join(f"{id_},{name}\n" for id_, name in list(CLASSES.items())[:actions])
+
+
+def _is_synthetic(path: Path) -> bool:
+    """Return whether a folder was written by ``synthesise``: its list of classes is the marker."""
+    marker = path / CLASSES_FILE
+    if not marker.is_file() or not _class_lines(len(CLASSES)).encode().startswith(marker.read_bytes()):
+        return False
+    # Anything else in the folder would be lost when it is replaced.
+    return all(entry.name == CLASSES_FILE or _FILE.fullmatch(entry.name) for entry in path.iterdir())
 
 
 def _setup(subject: int) -> int:
@@ -128,13 +149,13 @@ def _setup(subject: int) -> int:
 
 def _person(seed: int, subject: int) -> _Person:
     rng = np.random.default_rng((seed, subject))
-    body = make_body(
-        rng.uniform(1.52, 1.92), legs=rng.uniform(0.94, 1.06), arms=rng.uniform(0.93, 1.07),
-        breadth=rng.uniform(0.88, 1.15),
-    )  # fmt: skip
+    ranges = ((1.52, 1.92), (0.94, 1.06), (0.93, 1.07), (0.88, 1.15))
+    height, legs, arms, breadth = (rng.uniform(*limits) for limits in ranges)
     stance = rng.normal(size=(len(NTU25), 3)) * (3, 2, 3)
-    # Every fifth person, so that both sides of the cross-subject split hold left-handed people.
-    return _Person(body, rng.uniform(0.82, 1.22), rng.uniform(0.78, 1.12), subject % 5 == 2, stance)
+    # Every fifth person, so that both sides of the cross-subject split have left-handed people.
+    left_handed = subject % 5 == 2
+    body = make_body(height, legs=legs, arms=arms, breadth=breadth)
+    return _Person(body, rng.uniform(0.82, 1.22), rng.uniform(0.78, 1.12), left_handed, stance)
 
 
 def _views(seed: int, setup: int) -> list[View]:
@@ -159,42 +180,44 @@ def _performance(
         first = FIRST_ID + int(eye.integers(1000, 9000))
         tracks = []
         for number, body in enumerate(bodies):
-            xyz, state = observe(eye, view.see(body))
+            xyz, state = observe(eye, view.project(body))
             tracks.append(Track(first + number, np.arange(len(xyz)), xyz, state))
         faults: list[str] = []
         if hard:
-            tracks, faults = _spoil(eye, tracks, view)
+            tracks, faults = _add_faults(eye, tracks, view)
         length = len(bodies[0])
         yield camera, skeleton_text(length, tracks), length, faults
 
 
 def _act(rng: np.random.Generator, action: Action, people: list[_Person]) -> list[Floats]:
-    """Return the places [T, V, 3] of each body of one performance, world space, metres."""
+    """Return the joints [T, V, 3] of each body of one performance, world space, metres."""
     lead = people[0]
     frames = int(np.clip(round(action.frames / lead.pace * rng.uniform(0.9, 1.1)), 50, 110))
-    # Nobody starts with the first frame, nor moves at an even pace.
+    # People start late and move at an uneven pace.
     start, stop = rng.uniform(0, 0.3), rng.uniform(0.75, 1)
     phase = np.clip((np.linspace(0, 1, frames) - start) / (stop - start), 0, 1) ** rng.uniform(0.75, 1.35)
-    facing, middle, side = rng.uniform(-50, 50), rng.uniform(-0.2, 0.2, 2), 1 if rng.uniform() < 0.5 else -1
+    facing, middle = rng.uniform(-50, 50), rng.uniform(-0.2, 0.2, 2)
+    side = 1 if rng.uniform() < 0.5 else -1
     apart = rng.uniform(0.78, 0.95)
-    places = []
+    bodies = []
     for number, (act, person) in enumerate(zip(action.acts, people, strict=False)):
         motion = perform(act, phase=phase, size=person.size * rng.uniform(0.9, 1.1))
-        # One time in six a person takes the other hand; two people meet right hand in right hand.
+        # One time in six a person uses the other hand; two people meet right hand in right hand.
         other = person.left_handed != (rng.uniform() < 1 / 6)
-        motion = motion.mirrored() if other and len(action.acts) == 1 else motion
+        if other and len(action.acts) == 1:
+            motion = motion.mirrored()
         sway = 3.0 * drift(rng, frames, len(NTU25), 3, pace=0.08)
         motion.angles[:] += person.stance + sway
-        place = forward(person.body, motion)
+        joints = forward(person.body, motion)
         if len(action.acts) == 2:
             # Face to face, across the line of sight of the middle sensor.
             towards = side * (1 - 2 * number)
-            place = place @ turn(1, np.array(-90.0 * towards)).T + (-towards * apart / 2, 0, 0)
-        places.append(place @ turn(1, np.array(facing)).T + (middle[0], 0, middle[1]))
-    return places
+            joints = joints @ rotation(1, np.array(-90.0 * towards)).T + (-towards * apart / 2, 0, 0)
+        bodies.append(joints @ rotation(1, np.array(facing)).T + (middle[0], 0, middle[1]))
+    return bodies
 
 
-def _spoil(rng: np.random.Generator, tracks: list[Track], view: View) -> tuple[list[Track], list[str]]:
+def _add_faults(rng: np.random.Generator, tracks: list[Track], view: View) -> tuple[list[Track], list[str]]:
     """Return the tracks with the faults of real recordings, and the names of those faults."""
     luck = rng.uniform(size=4)
     faults = []
@@ -230,11 +253,12 @@ def _gap(rng: np.random.Generator, tracks: list[Track], *, renamed: bool) -> lis
 
 
 def _phantom(rng: np.random.Generator, view: View, *, first: int, count: int, wide: bool) -> Track:
-    """Return a body that is none: a piece of furniture wider than high, or a ghost of a person, trembling."""
+    """Return a false body: a ghost of a person, or furniture that is wider than high."""
     shape = forward(make_body(1.4), perform(ACTIONS[4].acts[0], phase=np.ones(1), size=1.0))[0]
     if wide:
         shape = shape[:, [1, 0, 2]] * (1.0, 0.7, 0.6)
     beside = np.array([rng.choice([-1.0, 1.0]) * rng.uniform(1.0, 1.4), 0.2, rng.uniform(0.1, 0.8)])
-    seen = view.see(np.repeat((shape + beside)[None], count, axis=0)) + 0.01 * rng.normal(size=(count, len(NTU25), 3))
+    noise = 0.01 * rng.normal(size=(count, len(NTU25), 3))
+    seen = view.project(np.repeat((shape + beside)[None], count, axis=0)) + noise
     state = np.where(rng.uniform(size=seen.shape[:2]) < 0.6, 1, TRACKED)
     return Track(FIRST_ID + int(rng.integers(9100, 9900)), np.arange(first, first + count), seen, state)

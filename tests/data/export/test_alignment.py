@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from smae.data.clean.cleaning import clean
-from smae.data.export.alignment import align, ctrgcn_order
+from smae.data.export.ctrgcn import align, ctrgcn_order
 from smae.errors import ConfigError, DataError
 from tests import corpora
 from tests.oracles.reference_pipeline import aligned, row_order

@@ -63,7 +63,7 @@ def test_ntu120_writes_single_bodies_twice(ntu120: Store, protocol: str, tmp_pat
 
 
 def test_ntu60_part_of_an_ntu120_store_is_written_as_ntu60(ntu120: Store, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no place among the 60 columns"):
+    with pytest.raises(DataError, match="does not fit the 60 columns"):
         export(ntu120, tmp_path / "a.npz", format="ctrgcn", protocol="ntu60-xview")
     # In the real data, setups up to 17 have actions up to 60 only.
     foreign = "S(00.|01[0-7]).*A(06[1-9]|0[7-9].|1..)"
@@ -153,13 +153,13 @@ def test_hdf5_holds_every_row_and_column(ntu60: Store, tmp_path: Path) -> None:
 def test_wrong_requests_write_nothing(ntu60: Store, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'ctrgcn'"):
         export(ntu60, tmp_path / "a", format="ctr-gcn")
-    with pytest.raises(ConfigError, match=r"say which with --protocol \(ntu60-xsub, ntu60-xview\)"):
+    with pytest.raises(ConfigError, match=r"choose it with --protocol \(ntu60-xsub, ntu60-xview\)"):
         export(ntu60, tmp_path / "a", format="ctrgcn")
     with pytest.raises(UnknownNameError, match="unknown protocol 'xset'"):
         export(ntu60, tmp_path / "a", format="ctrgcn", protocol="xset")
     with pytest.raises(ConfigError, match="does not pad"):
         export(ntu60, tmp_path / "a", format="pyskl", frames=300)
-    with pytest.raises(ConfigError, match="inside the store"):
+    with pytest.raises(ConfigError, match="lie inside"):
         export(ntu60, ntu60.path / "a.npz", format="hdf5")
     with pytest.raises(ConfigError, match="found the folder"):
         export(ntu60, tmp_path, format="hdf5")
@@ -173,13 +173,26 @@ def test_wrong_requests_write_nothing(ntu60: Store, tmp_path: Path) -> None:
 def test_full_disk_leaves_the_old_file_and_no_half_one(
     ntu60: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "a.npz").write_text("old")
+    (tmp_path / "a.npz").write_text("PK old")
 
     def full(*args: object, **kwargs: object) -> np.ndarray:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(ctrgcn, "align", full)
-    with pytest.raises(EnvironmentFault, match=r"No space left.*make room"):
+    with pytest.raises(EnvironmentFault, match="No space left"):
         export(ntu60, tmp_path / "a.npz", format="ctrgcn", protocol="xsub", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
-    assert (tmp_path / "a.npz").read_text() == "old"
+    assert (tmp_path / "a.npz").read_text() == "PK old"
+
+
+def test_overwrite_replaces_only_an_earlier_export(ntu60: Store, tmp_path: Path) -> None:
+    foreign = tmp_path / "thesis.npz"
+    foreign.write_text("not an archive")
+    inside = Path(ntu60.path) / "a.npz"
+    for target in (foreign, inside):
+        with pytest.raises(ConfigError, match=r"is not a file of format ctrgcn|would replace, or lie inside"):
+            export(ntu60, target, format="ctrgcn", protocol="xsub", overwrite=True)
+    assert foreign.read_text() == "not an archive"
+    assert not inside.exists()
+    for _ in range(2):
+        export(ntu60, tmp_path / "a.npz", format="ctrgcn", protocol="xsub", overwrite=True)

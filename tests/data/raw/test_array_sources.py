@@ -12,9 +12,9 @@ import pytest
 
 from smae.data.export.base import export
 from smae.data.prepare.run import prepare
-from smae.data.raw.array_source import told_apart
-from smae.data.raw.matfile import read_array
+from smae.data.raw.array_source import remove_padding
 from smae.data.raw.source import SOURCES
+from smae.data.raw.utd_mhad import read_matlab_array
 from smae.data.store.store import Store, open_store
 from smae.errors import BadRecording, ConfigError, DataError
 from tests import corpora
@@ -72,6 +72,33 @@ def test_hdf5_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.h5").write_bytes((tmp_path / "good.h5").read_bytes()[:5000])
     with pytest.raises(DataError, match="not a store that smae exported"):
         SOURCES.get("hdf5")().discover(tmp_path / "bad.h5")
+
+
+def test_hdf5_checksums_are_compared(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    export(imported.store(tmp_path / "first.zarr", count=8), path, format="hdf5")
+    intact = path.read_bytes()
+
+    def flip(dataset: str) -> None:
+        path.write_bytes(intact)
+        with h5py.File(path) as file:
+            chunk = file[dataset].id.get_chunk_info(0)
+        data = bytearray(intact)
+        data[chunk.byte_offset + chunk.size // 2] ^= 1
+        path.write_bytes(data)
+
+    for dataset in ("joints", "state"):
+        flip(dataset)
+        source = SOURCES.get("hdf5")()
+        samples, reader = source.discover(path).samples, source.reader(path)
+        for sample in samples:
+            with pytest.raises(BadRecording, match="io: cannot be read"):
+                reader.read(sample)
+        reader.close()
+    for dataset in ("clips/label", "clips/name"):
+        flip(dataset)
+        with pytest.raises(DataError, match=r"a\.h5: not a store that smae exported"):
+            SOURCES.get("hdf5")().discover(path)
 
 
 def test_pyskl_comes_back_within_its_half_precision(tmp_path: Path) -> None:
@@ -226,24 +253,24 @@ def test_two_files_that_may_hold_the_same_clips_are_refused(tmp_path: Path) -> N
         SOURCES.get("ctrgcn-npz")().discover(tmp_path)
 
 
-def test_slots_are_told_apart_by_their_bits() -> None:
+def test_padding_is_recognised_by_its_bits() -> None:
     rows = np.zeros((6, 2, 25, 3), np.float32)
     rows[:4, 0] = 1
-    assert told_apart(rows, doubled=False).shape == (1, 4, 25, 3)
-    assert told_apart(rows, doubled=True).shape == (2, 4, 25, 3)
+    assert remove_padding(rows, doubled=False).shape == (1, 4, 25, 3)
+    assert remove_padding(rows, doubled=True).shape == (2, 4, 25, 3)
     rows[5, 1, 0, 0] = -0.0
-    assert told_apart(rows, doubled=False).shape == (2, 6, 25, 3)
+    assert remove_padding(rows, doubled=False).shape == (2, 6, 25, 3)
 
 
 def test_matlab_arrays_are_read_and_damaged_files_refused(tmp_path: Path) -> None:
     array = np.random.default_rng(0).normal(size=(20, 3, 7))
     data = imported.write_mat(tmp_path / "a.mat", array).read_bytes()
-    assert np.array_equal(read_array(data, "d_skel"), array)
+    assert np.array_equal(read_matlab_array(data, "d_skel"), array)
     with pytest.raises(BadRecording, match=r"expected a real array other, found \['d_skel'\]"):
-        read_array(data, "other")
+        read_matlab_array(data, "other")
     for cut in range(0, len(data), 97):
         with pytest.raises(BadRecording):
-            read_array(data[:cut], "d_skel")
+            read_matlab_array(data[:cut], "d_skel")
 
 
 def test_ucla_and_utd_bring_their_splits(tmp_path: Path) -> None:

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smae.data.raw import bits
-from smae.data.raw import fast_parser as skeleton_fast
-from smae.data.raw.fast_parser import read_skeleton, read_sure
-from smae.data.raw.parser_kernels import PAD, fill, outline, scan
+from smae.data.raw import fast_parser
+from smae.data.raw import number_kernels as nk
+from smae.data.raw.fast_parser import PAD, count_rows, fill_arrays, read_fast, read_skeleton, scan
 from smae.data.raw.recording import Recording
 from smae.data.raw.skeleton_parser import read_plain
 from smae.errors import BadRecording
@@ -32,7 +31,7 @@ FRAGMENTS = (
 
 
 def equal(a: Recording, b: Recording) -> bool:
-    """Tell whether two recordings hold the same bits."""
+    """Return whether two recordings hold the same bits."""
     arrays = ("frame", "body", "xyz", "state")
     same = all(getattr(a, n).tobytes() == getattr(b, n).tobytes() for n in arrays)
     kinds = all(
@@ -50,7 +49,7 @@ def outcome(text: bytes) -> Recording | tuple[str, int, int]:
 
 def check(text: bytes) -> bool:
     """Assert that the fast reader accepts only what the plain one does, equally; return whether it accepted."""
-    sure, expected = read_sure(text), outcome(text)
+    sure, expected = read_fast(text), outcome(text)
     if sure is not None:
         assert isinstance(expected, Recording), f"only the fast reader takes it: {expected}"
         assert equal(sure, expected)
@@ -85,7 +84,7 @@ def test_usual_spellings_are_read_fast(newline: str, final_newline: bool, digits
 
 def test_many_bodies_are_noted_alike() -> None:
     text = write_skeleton(walk(3, bodies=7))
-    sure = read_sure(text)
+    sure = read_fast(text)
     assert sure is not None
     assert sure.notes == {"many-bodies": 3}
     assert check(text)
@@ -110,7 +109,7 @@ def test_results_own_their_memory_and_take_views() -> None:
 def test_buffers_grow_for_large_files() -> None:
     text = write_skeleton(walk(900, seed=3))
     assert len(text) > 1 << 20
-    skeleton_fast._workspace = skeleton_fast._Workspace()
+    fast_parser._workspace = fast_parser._Workspace()
     assert check(text)
 
 
@@ -159,7 +158,7 @@ def check_numbers(files: int, seed: int) -> int:
         for place, token in enumerate(tokens):
             frames[0][0].rows[place // 3][place % 3] = token
         text = write_skeleton(frames)
-        sure += read_sure(text) is not None
+        sure += read_fast(text) is not None
         expected = np.array([float(token) for token in tokens]).astype(np.float32)
         assert read_skeleton(text).xyz.tobytes() == expected.tobytes()
     return sure
@@ -198,7 +197,7 @@ def bulk_numbers(count: int, seed: int) -> None:
         lines = [" ".join(tokens[i : i + 3]) + tail for i in range(0, per_file, 3)]
         head = "1\n7 0 1 1 1 1 0 0 0 2\n25\n"
         text = "400\n" + "".join(head + "\n".join(lines[i : i + 25]) + "\n" for i in range(0, len(lines), 25))
-        found = read_sure(text.encode())
+        found = read_fast(text.encode())
         assert found is not None
         assert found.xyz.tobytes() == np.array(list(map(float, tokens))).astype(np.float32).tobytes()
 
@@ -215,11 +214,11 @@ def test_kernels_equal_their_plain_twins() -> None:
             for one in (lambda kernel: kernel, lambda kernel: getattr(kernel, "py_func", kernel)):
                 ends, spaces = np.zeros(len(text), np.int32), np.zeros(len(text), np.int32)
                 lines = one(scan)(buffer, len(text), ends, spaces)
-                frames, rows, crowded = one(outline)(buffer, ends, lines) if lines > 0 else (-1, 0, 0)
+                frames, rows, crowded = one(count_rows)(buffer, ends, lines) if lines > 0 else (-1, 0, 0)
                 rows = rows if frames > 0 else 0
                 frame, body = np.zeros(rows, np.int32), np.zeros(rows, np.uint64)
                 xyz, state = np.zeros((rows, 25, 3), np.float32), np.zeros((rows, 25), np.uint8)
-                done = frames > 0 and one(fill)(buffer, ends, spaces, 20.0, frames, frame, body, xyz, state)
+                done = frames > 0 and one(fill_arrays)(buffer, ends, spaces, 20.0, frames, frame, body, xyz, state)
                 found = [a.tobytes() for a in (ends, spaces, frame, body, xyz, state)] if lines > 0 else []
                 results.append((int(lines), int(frames), int(crowded), bool(done), found))
         assert results[0] == results[1]
@@ -230,8 +229,13 @@ def test_bit_functions_equal_their_definitions() -> None:
 
     @njit()
     def compiled(text, at, low, high):  # type: ignore[no-untyped-def]
-        found = bits.mask(text, at, low, high)
-        return found, bits.word(text, at), bits.trailing_zeros(found), bits.popcount(found)
+        found = nk.byte_mask(text, at, low, high)
+        return (
+            found,
+            nk.load_word(text, at),
+            nk.trailing_zeros(found),
+            nk.popcount(found),
+        )
 
     rng = np.random.default_rng(0)
     text = rng.integers(0, 256, 200).astype(np.uint8)
@@ -239,30 +243,30 @@ def test_bit_functions_equal_their_definitions() -> None:
         at, low = np.uint64(rng.integers(0, 130)), np.uint8(rng.integers(0, 255))
         high = np.uint8(rng.integers(low, 256))
         assert compiled(text, at, low, high) == getattr(compiled, "py_func", compiled)(text, at, low, high)
-    assert bits.trailing_zeros(np.uint64(0)) == 64
+    assert nk.trailing_zeros(np.uint64(0)) == 64
 
 
 CORPUS = """
 import numpy as np
-from smae.data.prepare.fast_path import Usual
-from smae.data.raw.fast_parser import read_skeleton, read_sure
+from smae.data.prepare.fast_path import FastPath
+from smae.data.raw.fast_parser import read_fast, read_skeleton
 from smae.errors import BadRecording
 from tests.skeletons import walk, write_skeleton
 text = write_skeleton(walk(1, bodies=2))
-assert read_sure(text) is not None and read_sure(text.rstrip()) is not None
+assert read_fast(text) is not None and read_fast(text.rstrip()) is not None
 for size in range(0, len(text) - 2, 1 + len(text) // 10):
     try:
         read_skeleton(text[:size])
     except BadRecording:
         continue
     raise AssertionError(size)
-assert read_sure(text.replace(b" 2\\r\\n", b" 3\\r\\n", 1)) is None
+assert read_fast(text.replace(b" 2\\r\\n", b" 3\\r\\n", 1)) is None
 one = write_skeleton(walk(1))
 joints, state = np.empty((40, 25, 3), np.float32), np.empty((40, 25), np.uint8)
 for size in (len(one), 0, 1, 2, 100, len(one) // 2):
-    rows, _ = Usual(max_range=20.0, centre=1)(one[:size], joints, state)
+    rows, _ = FastPath(max_range=20.0, centre=1)(one[:size], joints, state)
     assert (rows > 0) == (size == len(one)), (rows, size)
-print(read_sure(text).xyz.tobytes().hex())
+print(read_fast(text).xyz.tobytes().hex())
 """
 
 

@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from smae.data.prepare.plan import Settings
 from smae.data.prepare.run import prepare
-from smae.data.raw.class_counts import class_names, count_classes, names_note
-from smae.data.raw.labels import NAMES_FILE, read_names
+from smae.data.prepare.settings import PrepareSettings
+from smae.data.raw.labels import (
+    CLASSES_FILE,
+    class_name,
+    class_names,
+    count_classes,
+    names_note,
+    ntu_actions,
+    read_class_names,
+)
 from smae.data.store.store import open_store
 from smae.data.synthetic.synth import CLASSES, synthesise
 from smae.errors import ConfigError, DataError
@@ -26,19 +33,19 @@ IDS = ("A001", "A002", "A010")
         ("1, squat\n010; lunge, left\n", {"A001": "squat", "A010": "lunge, left"}),
         ("squat\r\nlunge\r\n", {"A001": "squat", "A002": "lunge"}),
         ("\ufeff# named by hand\n\nA002\tsit → stand\n", {"A002": "sit → stand"}),
-        ("7,nobody does this\n", {}),
+        ("7,no such class\n", {}),
     ],
 )
 def test_names_are_read_however_they_are_spelt(tmp_path: Path, text: str, names: dict[str, str]) -> None:
     file = tmp_path / "names.txt"
     file.write_text(text, encoding="utf-8", newline="")
-    assert read_names(file, IDS) == names
+    assert read_class_names(file, IDS) == names
 
 
 def test_ids_without_a_number_are_named_by_themselves_or_not_at_all(tmp_path: Path) -> None:
     file = tmp_path / "names.txt"
     file.write_text("wave1,waving\nhello\n", encoding="utf-8")
-    assert read_names(file, ("wave1", "bow")) == {"wave1": "waving"}
+    assert read_class_names(file, ("wave1", "bow")) == {"wave1": "waving"}
 
 
 @pytest.mark.parametrize(
@@ -55,11 +62,11 @@ def test_what_is_no_list_of_names_is_refused(tmp_path: Path, content: bytes, mes
     file = tmp_path / "names.txt"
     file.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
-        read_names(file, IDS)
+        read_class_names(file, IDS)
     assert message in str(caught.value)
 
 
-def test_synthetic_recordings_bear_their_own_names(tmp_path: Path) -> None:
+def test_synthetic_recordings_have_names_of_their_own(tmp_path: Path) -> None:
     synthesise(tmp_path / "raw", actions=2, subjects=2, cameras=1, replications=1, hard=False)
     summary = prepare(tmp_path / "raw", tmp_path / "own.zarr", executor="inline")
     assert (summary.found, summary.ignored) == (4, 0), "the list of names is no stray file"
@@ -70,9 +77,9 @@ def test_synthetic_recordings_bear_their_own_names(tmp_path: Path) -> None:
     assert scene_of_clip(store, 0).title.endswith(own[0])
     name = str(store.clips.name[0])
     file = tmp_path / "raw" / f"{name}.skeleton"
-    assert scene_of_raw(file, None, Settings()).title.endswith(own[0])
-    (tmp_path / "raw" / NAMES_FILE).write_bytes(b"\xff")
-    assert scene_of_raw(file, None, Settings()).title.endswith("A001 drink water"), "a picture needs no names"
+    assert scene_of_raw(file, None, PrepareSettings()).title.endswith(own[0])
+    (tmp_path / "raw" / CLASSES_FILE).write_bytes(b"\xff")
+    assert scene_of_raw(file, None, PrepareSettings()).title.endswith("A001 drink water"), "a picture needs no names"
 
 
 def test_names_are_part_of_what_a_store_is(tmp_path: Path) -> None:
@@ -93,7 +100,38 @@ def test_names_are_part_of_what_a_store_is(tmp_path: Path) -> None:
 
 def test_a_file_that_names_nothing_here_is_refused_before_any_work(tmp_path: Path) -> None:
     raw = write_folder(tmp_path / "raw", files(3))
-    (raw / NAMES_FILE).write_text("999,nothing\n", encoding="utf-8")
+    (raw / CLASSES_FILE).write_text("999,nothing\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="names none of the classes that occur, such as A001"):
         prepare(raw, tmp_path / "out.zarr", executor="inline")
     assert not (tmp_path / "out.zarr").exists()
+
+
+def test_there_are_120_different_names():
+    names = ntu_actions()
+    assert len(names) == len(set(names)) == 120
+    assert all(name == name.strip() and name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("A001", "drink water"),
+        ("A013", "tear up paper"),
+        ("A031", "pointing to something with finger"),
+        ("A050", "punching/slapping other person"),
+        ("A060", "walking apart from each other"),
+        ("A061", "put on headphone"),
+        ("A099", "running on the spot"),
+        ("A120", "finger-guessing game (playing rock-paper-scissors)"),
+    ],
+)
+def test_an_id_gets_its_name(label, name):
+    assert class_name("ntu120", label) == f"{label} {name}"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "label"),
+    [("nw-ucla", "A001"), ("ntu60", "wave"), ("ntu120", "A121"), ("ntu120", "A000"), ("ntu60", "")],
+)
+def test_other_classes_stay_as_they_are(dataset, label):
+    assert class_name(dataset, label) == label

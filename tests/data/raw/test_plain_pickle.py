@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from smae.data.raw import plain_pickle
-from smae.data.raw.plain_pickle import load_plain, plain
+from smae.data.raw.plain_pickle import as_array, load_plain_pickle
 from smae.data.raw.source import SOURCES
 from smae.errors import DataError
 from tests.data import imported
@@ -31,11 +31,11 @@ def test_pickles_that_ask_for_anything_else_are_refused_by_name(tmp_path: Path) 
     for protocol in range(6):
         bad.write_bytes(pickle.dumps({"annotations": [_Bomb(hit)]}, protocol=protocol))
         with pytest.raises(DataError, match=r"asks for '(posix|nt)\.system'.*nothing was executed"):
-            load_plain(bad)
+            load_plain_pickle(bad)
     assert not hit.exists()
     bad.write_bytes(pickle.dumps([np.array([{}, 1], dtype=object)]))
     with pytest.raises(DataError, match=r"arrays of Python objects|only numbers and texts"):
-        load_plain(bad)
+        load_plain_pickle(bad)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_pickles_that_ask_for_anything_else_are_refused_by_name(tmp_path: Path) 
 def test_hostile_pickles_are_one_line_errors(stream: bytes, tmp_path: Path) -> None:
     (tmp_path / "bad.pkl").write_bytes(stream)
     with pytest.raises(DataError, match=r"bad\.pkl"):
-        load_plain(tmp_path / "bad.pkl")
+        load_plain_pickle(tmp_path / "bad.pkl")
 
 
 def test_plain_data_of_every_kind_are_read(tmp_path: Path) -> None:
@@ -69,10 +69,10 @@ def test_plain_data_of_every_kind_are_read(tmp_path: Path) -> None:
     }
     for protocol in range(6):
         (tmp_path / "good.pkl").write_bytes(pickle.dumps(value, protocol=protocol))
-        got = load_plain(tmp_path / "good.pkl")
+        got = load_plain_pickle(tmp_path / "good.pkl")
         assert (got["a"], got["b"]) == (value["a"], (7, 0.5))
-        assert np.array_equal(plain(got["c"]), array)
-        assert plain(got["d"]).tolist() == ["x", "yz"]
+        assert np.array_equal(as_array(got["c"]), array)
+        assert as_array(got["d"]).tolist() == ["x", "yz"]
 
 
 def text(value: str) -> bytes:
@@ -158,7 +158,7 @@ def test_attacks_are_refused_quickly(attack: str, tmp_path: Path) -> None:
     before = [dict(vars(function)) | {"defaults": function.__defaults__} for function in functions]
     begun = time.process_time()
     with pytest.raises(DataError, match=message) as refused:
-        load_plain(bad)
+        load_plain_pickle(bad)
     assert time.process_time() - begun < 5
     assert str(refused.value).startswith(f"{bad}: ")
     assert [dict(vars(function)) | {"defaults": function.__defaults__} for function in functions] == before

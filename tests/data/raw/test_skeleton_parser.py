@@ -66,7 +66,7 @@ def test_one_number_in_many_spellings(spelling: str) -> None:
     assert read_plain(write_skeleton(frames)).xyz[0, 0, 2] == 1.5
 
 
-def test_an_error_tells_place_and_excerpt() -> None:
+def test_an_error_has_position_and_excerpt() -> None:
     frames = walk(2)
     frames[1][0].rows[9][5] = "1.2.3"
     with pytest.raises(BadRecording, match=r"expected a number, found '1\.2\.3'") as caught:

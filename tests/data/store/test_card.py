@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import smae
-from smae.api import dataset_card
+from smae import dataset_card
 from smae.data.raw.recording import Clip
 from smae.data.store.clip_table import ClipFacts
 from smae.data.store.writer import Header, write_store
@@ -57,7 +57,7 @@ def test_a_store_of_ones_own_tells_nothing_that_it_does_not_know(tmp_path: Path)
 
     card = dataset_card(tmp_path / "mine.zarr")
 
-    assert "- source `not told`" in card
+    assert "- source `unknown`" in card
     assert "| 0 | sit | 1 |" in card
     assert "ROSE Lab" not in card
-    assert "owners' to tell" in card
+    assert "depends on the licence" in card

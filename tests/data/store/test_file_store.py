@@ -16,8 +16,8 @@ pytest.importorskip("obstore", reason="obstore is not installed: pip install 'sm
 from obstore.store import LocalStore, MemoryStore
 
 from smae.data.store import object_store as object_place
-from smae.data.store.file_store import LocalPlace, Place, locate, open_place
-from smae.data.store.object_store import ObjectPlace
+from smae.data.store.file_store import FileStore, LocalFileStore, locate, open_file_store
+from smae.data.store.object_store import ObjectFileStore
 from smae.errors import ConfigError, DataError, EnvironmentFault
 from tests.data.object_server import BUCKET, KEY_ID, SECRET, s3_server
 
@@ -36,19 +36,19 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(params=KINDS)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> FileStore:
     """An empty place of each kind."""
     if request.param == "folder":
-        return LocalPlace(tmp_path / "store")
+        return LocalFileStore(tmp_path / "store")
     if request.param == "memory":
-        return ObjectPlace("memory://store", store=MemoryStore())
+        return ObjectFileStore("memory://store", store=MemoryStore())
     if request.param == "file":
-        return ObjectPlace("file://store", store=LocalStore(tmp_path / "store", mkdir=True))
+        return ObjectFileStore("file://store", store=LocalStore(tmp_path / "store", mkdir=True))
     request.getfixturevalue("s3")
-    return open_place(f"s3://{BUCKET}/place{next(_numbers)}.zarr")
+    return open_file_store(f"s3://{BUCKET}/place{next(_numbers)}.zarr")
 
 
-def test_what_is_written_is_read_whole_and_in_parts(place: Place) -> None:
+def test_what_is_written_is_read_whole_and_in_parts(place: FileStore) -> None:
     place.write("joints/c/0/0/0", b"0123456789")
     place.write("empty", b"")
     assert place.read("joints/c/0/0/0", limit=10) == b"0123456789"
@@ -59,19 +59,19 @@ def test_what_is_written_is_read_whole_and_in_parts(place: Place) -> None:
     assert place.read_part("empty", 0, 8) == b""
 
 
-def test_it_lists_sizes_by_key_and_nothing_of_its_neighbours(place: Place) -> None:
+def test_it_lists_sizes_by_key_and_nothing_of_its_neighbours(place: FileStore) -> None:
     assert place.sizes() == {}
     for key, size in {"b": 3, "a/z": 0, "a/b/c": 12, "a.b": 1}.items():
         place.write(key, b"x" * size)
     assert list(place.sizes().items()) == [("a.b", 1), ("a/b/c", 12), ("a/z", 0), ("b", 3)]
     if place.name.startswith("s3://"):
-        neighbour = open_place(place.name + ".wip")
+        neighbour = open_file_store(place.name + ".wip")
         neighbour.write("c", b"x")
         assert "c" not in place.sizes()
         assert neighbour.sizes() == {"c": 1}
 
 
-def test_writing_and_moving_replace_what_is_there(place: Place) -> None:
+def test_writing_and_moving_replace_what_is_there(place: FileStore) -> None:
     place.write("a", b"old")
     place.write("a", b"newer")
     assert place.read("a", limit=9) == b"newer"
@@ -81,7 +81,7 @@ def test_writing_and_moving_replace_what_is_there(place: Place) -> None:
     assert list(place.sizes()) == ["a"]
 
 
-def test_removing(place: Place) -> None:
+def test_removing(place: FileStore) -> None:
     place.write("a/b", b"x")
     place.remove("a/b")
     place.remove("a/b")
@@ -89,13 +89,13 @@ def test_removing(place: Place) -> None:
     assert place.sizes() == {}
 
 
-def test_more_than_the_limit_is_not_read(place: Place) -> None:
+def test_more_than_the_limit_is_not_read(place: FileStore) -> None:
     place.write("a", b"x" * 11)
     with pytest.raises(DataError, match=rf"{place.name}/a: more than 10 bytes: the store is damaged"):
         place.read("a", limit=10)
 
 
-def test_what_is_not_there(place: Place) -> None:
+def test_what_is_not_there(place: FileStore) -> None:
     place.write("there", b"x")
     with pytest.raises(DataError, match=rf"{place.name}/missing: .*copy it or prepare it again"):
         place.read("missing", limit=10)
@@ -105,7 +105,7 @@ def test_what_is_not_there(place: Place) -> None:
         place.move("missing", "b")
 
 
-def test_a_reader_never_sees_a_part_of_a_write(place: Place) -> None:
+def test_a_reader_never_sees_a_part_of_a_write(place: FileStore) -> None:
     contents = [bytes([number]) * 300_000 for number in range(2)]
     place.write("a", contents[0])
     seen, stop = set(), threading.Event()
@@ -125,8 +125,8 @@ def test_a_reader_never_sees_a_part_of_a_write(place: Place) -> None:
     assert seen <= set(contents)
 
 
-def test_only_one_creates(place: Place) -> None:
-    if not isinstance(place, ObjectPlace):
+def test_only_one_creates(place: FileStore) -> None:
+    if not isinstance(place, ObjectFileStore):
         pytest.skip("a folder is locked otherwise")
     assert place.create("lock", b"mine")
     assert not place.create("lock", b"theirs")
@@ -140,7 +140,7 @@ def test_it_crosses_processes(kind: str, tmp_path: Path, request: pytest.Fixture
     if kind == "s3":
         request.getfixturevalue("s3")
         where = f"s3://{BUCKET}/crossing.zarr"
-    place = open_place(where)
+    place = open_file_store(where)
     place.write("a", b"x")
     # Workers get it so from our own process.
     pickled = pickle.dumps(place)
@@ -153,20 +153,20 @@ def test_paths_and_urls(tmp_path: Path) -> None:
     assert locate(Path("s3")) == Path("s3")
     assert locate("file:///data/ntu%20a.zarr") == Path("/data/ntu a.zarr")
     assert locate("s3://bucket/ntu.zarr/") == "s3://bucket/ntu.zarr"
-    assert isinstance(open_place(tmp_path), LocalPlace)
-    assert open_place("s3://bucket/ntu.zarr/").name == "s3://bucket/ntu.zarr"
+    assert isinstance(open_file_store(tmp_path), LocalFileStore)
+    assert open_file_store("s3://bucket/ntu.zarr/").name == "s3://bucket/ntu.zarr"
 
 
 @pytest.mark.parametrize("url", ["s3://bucket", "s3:///ntu.zarr", "http://host/ntu.zarr", "memory://a/b", "gs://b/"])
 def test_what_names_no_object_store(url: str) -> None:
     with pytest.raises(ConfigError, match=rf"{url.rstrip('/')}: expected s3://BUCKET/NAME"):
-        open_place(url)
+        open_file_store(url)
 
 
 @pytest.mark.parametrize("url", [f"s3://{KEY_ID}:{SECRET}@bucket/a", f"s3://bucket/a?key={SECRET}"])
 def test_keys_in_a_url_are_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ConfigError, match="give them in the environment") as caught:
-        open_place(url)
+        open_file_store(url)
     assert SECRET not in str(caught.value)
 
 
@@ -174,11 +174,11 @@ def test_without_obstore_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delitem(sys.modules, "smae.data.store.object_store")
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(ConfigError, match=r"pip install 'smae\[objects\]'"):
-        open_place("s3://bucket/ntu.zarr")
+        open_file_store("s3://bucket/ntu.zarr")
 
 
 def test_a_bucket_that_is_not_there(s3: str) -> None:
-    place = open_place("s3://no-such-bucket/a.zarr")
+    place = open_file_store("s3://no-such-bucket/a.zarr")
     with pytest.raises(
         EnvironmentFault, match=r"cannot read s3://no-such-bucket/a.zarr/: .*404 Not Found NoSuchBucket"
     ):
@@ -190,7 +190,7 @@ def test_a_bucket_that_is_not_there(s3: str) -> None:
 def test_a_server_that_does_not_answer(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(object_place, "_RETRY", {"max_retries": 1})
-    place = open_place(f"s3://{BUCKET}/a.zarr")
+    place = open_file_store(f"s3://{BUCKET}/a.zarr")
     for act in (place.sizes, lambda: place.read("a", limit=1), lambda: place.write("a", b"x")):
         with pytest.raises(EnvironmentFault, match=r"does not answer: look at AWS_ACCESS_KEY_ID, .*ENDPOINT") as caught:
             act()

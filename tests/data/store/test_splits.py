@@ -41,14 +41,14 @@ def test_the_papers_subject_lists_have_20_and_53_names() -> None:
     ],
 )
 def test_sizes_on_a_table_with_everyone(protocol: str, train: int, test: int) -> None:
-    assert fitting(dataset="ntu120", clips=EVERYONE, own={})[protocol] == (train, test)
+    assert fitting(dataset="ntu120", clips=EVERYONE, stored={})[protocol] == (train, test)
 
 
 def test_membership() -> None:
     clips = table([(1, 1, 1, 1), (1, 2, 3, 1), (2, 3, 2, 1), (18, 2, 45, 1), (19, 2, 48, 1)])
 
     def chosen(protocol: str) -> tuple[list[int], list[int]]:
-        split = find_split(protocol, dataset="ntu120", clips=clips, own={})
+        split = find_split(protocol, dataset="ntu120", clips=clips, stored={})
         return split.train.tolist(), split.test.tolist()
 
     assert chosen("ntu60-xsub") == ([0, 2], [1])
@@ -60,26 +60,26 @@ def test_membership() -> None:
 
 def test_a_plain_name_is_settled_by_the_data_set() -> None:
     clips = table([(1, 1, 1, 1), (1, 2, 3, 1)])
-    assert find_split("xsub", dataset="ntu60", clips=clips, own={}).name == "ntu60-xsub"
-    assert find_split("xsub", dataset="ntu120", clips=EVERYONE, own={}).name == "ntu120-xsub"
+    assert find_split("xsub", dataset="ntu60", clips=clips, stored={}).name == "ntu60-xsub"
+    assert find_split("xsub", dataset="ntu120", clips=EVERYONE, stored={}).name == "ntu120-xsub"
 
 
 def test_an_unknown_protocol_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="expected one of ntu60-xsub, ntu60-xview; did you mean 'ntu60-xview'"):
-        find_split("ntu60-xviev", dataset="ntu60", clips=EVERYONE, own={})
-    with pytest.raises(UnknownNameError, match="none: its data brought no splits"):
-        find_split("xsub", dataset="dancers", clips=EVERYONE, own={})
+        find_split("ntu60-xviev", dataset="ntu60", clips=EVERYONE, stored={})
+    with pytest.raises(UnknownNameError, match="none: its data came without splits"):
+        find_split("xsub", dataset="dancers", clips=EVERYONE, stored={})
 
 
 def test_a_split_with_an_empty_side_says_so_and_is_not_offered() -> None:
     clips = table([(1, 1, 1, 1), (1, 1, 3, 1)])
     with pytest.raises(DataError, match="finds 0 training and 2 test clips"):
-        find_split("xview", dataset="ntu60", clips=clips, own={})
-    assert list(fitting(dataset="ntu60", clips=clips, own={})) == ["ntu60-xsub"]
+        find_split("xview", dataset="ntu60", clips=clips, stored={})
+    assert list(fitting(dataset="ntu60", clips=clips, stored={})) == ["ntu60-xsub"]
 
 
 def test_splits_that_the_data_brought() -> None:
     own = {"view3": np.array([1, 2, 0, 2], np.uint8)}
     clips = table([(1, 1, p, 1) for p in range(1, 5)])
-    split = find_split("view3", dataset="dancers", clips=clips, own=own)
+    split = find_split("view3", dataset="dancers", clips=clips, stored=own)
     assert (split.train.tolist(), split.test.tolist()) == ([0], [1, 3])

@@ -15,7 +15,7 @@ import zarr
 from smae.data.raw.recording import Clip
 from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS, decode
 from smae.data.store.clip_table import ClipFacts
-from smae.data.store.file_store import LocalPlace
+from smae.data.store.file_store import LocalFileStore
 from smae.data.store.info import info
 from smae.data.store.manifest import MANIFEST, encode_manifest, read_manifest, record_of
 from smae.data.store.store import Store, open_store
@@ -150,12 +150,12 @@ def test_a_sound_store_verifies(written: Path) -> None:
     report = verify(written)
     assert report.ok
     assert report.exit_code == 0
-    assert report.files == len(LocalPlace(written).sizes()) - 1
+    assert report.files == len(LocalFileStore(written).sizes()) - 1
 
 
 def test_every_file_with_a_flipped_bit_is_found(copy: Path) -> None:
     rng = np.random.default_rng(1)
-    for name in LocalPlace(copy).sizes():
+    for name in LocalFileStore(copy).sizes():
         if name == "quarantine.jsonl":
             continue  # empty here
         path = copy / name
@@ -237,7 +237,7 @@ def test_fifos_and_links_in_a_store_are_refused(copy: Path) -> None:
 def rewrite(store: Path, name: str, data: bytes) -> None:
     """Replace a file and make the manifest agree, as an attacker would."""
     (store / name).write_bytes(data)
-    _, files = read_manifest(LocalPlace(store))
+    _, files = read_manifest(LocalFileStore(store))
     files[name] = record_of(name, data, crc32c=files[name].crc32c)
     (store / MANIFEST).write_bytes(encode_manifest(files))
 
@@ -290,7 +290,7 @@ def test_broken_and_newer_manifests_are_refused(copy: Path, manifest: bytes) -> 
 
 
 def test_keys_that_lead_out_of_the_store_are_refused(copy: Path) -> None:
-    _, files = read_manifest(LocalPlace(copy))
+    _, files = read_manifest(LocalFileStore(copy))
     files["../outside"] = files["zarr.json"]
     (copy / MANIFEST).write_bytes(encode_manifest(files))
     with pytest.raises(DataError, match=r"\.\./outside: missing"):
@@ -304,7 +304,7 @@ def test_a_chunk_that_claims_another_size_is_not_unpacked() -> None:
     packed = bytearray(blosc.compress(np.zeros(100, np.float32), b"lz4", 5, 1))
     struct.pack_into("<I", packed, 4, 2**30)
     data = bytes(packed) + google_crc32c.value(bytes(packed)).to_bytes(4, "little")
-    with pytest.raises(DataError, match="holds 1073741824 bytes where 400 belong"):
+    with pytest.raises(DataError, match="holds 1073741824 bytes instead of 400"):
         decode(data, out=np.empty(100, np.float32), where="here")
 
 
@@ -333,7 +333,7 @@ def test_numbers_that_are_not_finite_are_found_by_verify(tmp_path: Path) -> None
 
 def test_rows_of_another_layout_and_empty_stores_are_refused(tmp_path: Path) -> None:
     kinect = Clip(np.zeros((1, 5, 20, 3), np.float32), np.zeros((1, 5, 20), np.uint8))
-    with pytest.raises(DataError, match="where 25 joints of layout 'ntu25' belong"):
+    with pytest.raises(DataError, match="where 25 joints of layout 'ntu25' are expected"):
         write_store(tmp_path / "a", header=HEADER, clips=[(ClipFacts("x", "A001"), kinect)])
     with pytest.raises(DataError, match="at least one clip"):
         write_store(tmp_path / "b", header=HEADER, clips=[])
