@@ -1,4 +1,4 @@
-"""The contract of an encoder: features of the visible tokens, independent of hidden ones and of the batch."""
+"""The contract of an encoder: features of visible tokens, independent of all others."""
 
 from __future__ import annotations
 
@@ -85,12 +85,14 @@ def _check_features(made: Encoder, x: Tensor, mask: Mask) -> None:
 
 
 def _check_learning(made: Encoder, x: Tensor, mask: Mask) -> None:
-    # Two steps, so that later checks see trained weights and statistics: initial zeros would hide leaks.
+    # Two steps, so that later checks see trained weights and statistics: initial zeros would hide
+    # leaks.
     optimizer = torch.optim.Adam(made.train().parameters(), lr=1e-3)
     for _ in range(2):
         optimizer.zero_grad()
         features = made(x, mask)
-        (features * torch.randn(features.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
+        weights = torch.randn(features.shape, generator=torch.Generator().manual_seed(1))
+        (features * weights).sum().backward()
         for name, parameter in made.named_parameters():
             trained = parameter.grad is not None or not parameter.requires_grad
             check(trained, f"no gradient reaches the parameter '{name}'")
@@ -135,5 +137,5 @@ def _seeded(made: Encoder, x: Tensor, mask: Mask) -> Tensor:
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:
-    """Return whether features differ by no more than the rounding of sums taken in another order."""
+    """Return whether features are equal up to the rounding of sums in another order."""
     return bool((found - expected).abs().max() <= 1e-4 * expected.abs().max())

@@ -1,4 +1,4 @@
-"""The contract of a masking: exact partitions, drawn from the given noise alone, the same in any batch."""
+"""The contract of a masking: exact partitions, by noise alone, the same in any batch."""
 
 from __future__ import annotations
 

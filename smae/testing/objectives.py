@@ -1,4 +1,4 @@
-"""The contract of an objective: a finite loss that trains the encoder, repeatable, label-free, all in its state."""
+"""The contract of an objective: a finite, repeatable loss without labels that trains the encoder."""
 
 from __future__ import annotations
 
@@ -99,12 +99,15 @@ def _check_training(made: Objective, batch: Batch) -> None:
         optimizer.zero_grad()
         _loss(made, batch).loss.backward()  # type: ignore[no-untyped-call]
         for name, parameter in made.named_parameters():
-            check(parameter.grad is None or bool(parameter.grad.isfinite().all()), f"gradient of {name} is not finite")
+            finite = parameter.grad is None or bool(parameter.grad.isfinite().all())
+            check(finite, f"gradient of {name} is not finite")
         optimizer.step()
         made.after_step(step / 2)
-    moved = any(not torch.equal(value, before[name]) for name, value in made.encoder.named_parameters())
+    after = dict(made.encoder.named_parameters())
+    moved = any(not torch.equal(after[name], value) for name, value in before.items())
     check(moved, "two optimiser steps left every weight of objective.encoder as it was")
-    finite = all(bool(value.isfinite().all()) for value in made.state_dict().values() if value.is_floating_point())
+    floats = [value for value in made.state_dict().values() if value.is_floating_point()]
+    finite = all(bool(value.isfinite().all()) for value in floats)
     check(finite, "two optimiser steps made the weights non-finite")
 
 
@@ -112,11 +115,9 @@ def _check_preview(made: Objective, batch: Batch) -> None:
     preview = made.preview(batch, batch.noise(SEED))
     if preview is None:
         return
-    check(preview.hidden.shape == batch.x.shape[:3], f"preview.hidden must be [N, T, V], found {preview.hidden.shape}")
-    check(preview.hidden.dtype == torch.bool, f"preview.hidden must be bool, found {preview.hidden.dtype}")
-    check(
-        preview.rebuilt.shape == batch.x.shape, f"preview.rebuilt must be [N, T, V, 3], found {preview.rebuilt.shape}"
-    )
-    seen = ~preview.hidden
-    near = torch.allclose(preview.rebuilt[seen], batch.x[seen], atol=1e-4)
-    check(near, "preview.rebuilt must leave visible joints where they are")
+    hidden, rebuilt = preview.hidden, preview.rebuilt
+    check(hidden.shape == batch.x.shape[:3], f"preview.hidden must be [N, T, V], found {hidden.shape}")
+    check(hidden.dtype == torch.bool, f"preview.hidden must be bool, found {hidden.dtype}")
+    check(rebuilt.shape == batch.x.shape, f"preview.rebuilt must be [N, T, V, 3], found {rebuilt.shape}")
+    same = torch.allclose(rebuilt[~hidden], batch.x[~hidden], atol=1e-4)
+    check(same, "preview.rebuilt must leave visible joints where they are")
