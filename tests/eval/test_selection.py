@@ -86,7 +86,7 @@ def test_best_val_is_chosen_on_validation_and_scored_on_test_once():
     found = select(fit, evaluate, context)
     assert found.top1 == pytest.approx(0.5)
     assert found.alternatives["best_val"].top1 == pytest.approx(0.4), (
-        "the first of equal epochs, whatever test would say"
+        "the first of equal epochs; test does not decide"
     )
     assert [epoch for where, epoch in calls if where == "test"] == [1, 3]
 
