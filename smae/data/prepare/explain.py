@@ -200,7 +200,7 @@ def _compare(
         return ("the raw file is NOT the one this clip was made of: their BLAKE3 differ",), False
     if not own_mode:
         return ("the raw file is the one this clip was made of; told here in another mode than the store's",), True
-    codec = store.attributes.codec
+    codec = store.codec
     same = False
     if clip is not None:
         kept = np.empty_like(clip.joints)

@@ -181,6 +181,6 @@ def _already_done(store: Store, plan: Plan, began: float, *, replace: bool) -> P
         frames=int(store.clips.frames.sum()),
         rows=int(store.clips.rows.sum()),
         seconds=time.monotonic() - began,
-        codec=store.attributes.codec.name,
+        codec=store.codec.name,
         **{**store.attributes.counts, "quarantined": decode_refused(quarantine)},
     )

@@ -1,15 +1,15 @@
-"""Metadata of a store: ``zarr.json`` may only contain the shapes, types and codecs that smae writes."""
+"""Metadata of a store: its attributes, and the only ``zarr.json`` of arrays that smae writes and reads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS
-from smae.data.store.codecs import JOINT_CODECS, Codec
+from smae.data.store.chunks import BLOSC_LEVEL, CHUNK_ROWS, SHARD_ROWS
+from smae.data.store.codecs import JOINT_CODECS
 from smae.data.store.file_store import FileStore
 from smae.data.store.manifest import STORE_VERSION, read_json
 from smae.errors import DataError
@@ -21,15 +21,102 @@ _CRC = {"name": "crc32c"}
 
 
 @dataclass(frozen=True)
+class Header:
+    """Attributes of a store as a whole (``attributes.smae`` of its group).
+
+    Attributes:
+        layout: joint layout.
+        mode: ``reference`` or ``exact``.
+        dataset: ``ntu60``, ``ntu120`` or the name of another data set.
+        classes: sorted action ids; label = index.
+        codec: how joints are stored, see ``codecs.py``.
+        frames: T if every clip was resampled to it, else None.
+        origin: settings of the preparation and digests; never paths, times or machines.
+        counts: numbers of samples found, kept and left out.
+        splits: names of the arrays in ``splits/``.
+    """
+
+    layout: Layout
+    mode: str
+    dataset: str
+    classes: tuple[str, ...]
+    codec: str = "float32"
+    frames: int | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    counts: Mapping[str, Any] = field(default_factory=dict)
+    splits: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Names of classes in words, by id, where the preparation was given them."""
+        names: Mapping[str, str] = self.origin.get("names", {})
+        return names
+
+    def attributes(self, splits: Iterable[str]) -> dict[str, Any]:
+        """Return the group's attributes, ready for JSON."""
+        values = {
+            "version": STORE_VERSION,
+            "layout": self.layout.name,
+            "mode": self.mode,
+            "codec": self.codec,
+            "dataset": self.dataset,
+            "classes": list(self.classes),
+            "frames": self.frames,
+            "splits": sorted(splits),
+            "origin": dict(self.origin),
+            "counts": dict(self.counts),
+        }
+        return {"smae": values}
+
+
+def read_header(root: FileStore) -> Header:
+    """Return the attributes of a store.
+
+    Raises:
+        DataError: attributes that are missing, of a wrong type or value, or of another version.
+    """
+    content = read_json(root, "zarr.json")
+    try:
+        values = content["attributes"]["smae"]
+        if values["version"] != STORE_VERSION:
+            raise ValueError(f"store version {_shown(values['version'])} where this smae reads {STORE_VERSION}")
+        if values["mode"] not in MODES:
+            raise ValueError(f"mode {_shown(values['mode'])} is unknown")
+        if values["codec"] not in JOINT_CODECS:
+            raise ValueError(f"codec {_shown(values['codec'])} is unknown")
+        frames = values["frames"]
+        if frames is not None and (type(frames) is not int or frames < 1):
+            raise ValueError("'frames' is neither null nor a positive integer")
+        origin = dict(values["origin"])
+        for action, name in dict(origin.get("names", {})).items():
+            _text(action), _text(name)
+        return Header(
+            # Escaped, since the message for an unknown name repeats it.
+            layout=LAYOUTS.get(ascii(_text(values["layout"]))[1:-1]),
+            mode=values["mode"],
+            dataset=_text(values["dataset"]),
+            classes=tuple(_text(name) for name in values["classes"]),
+            codec=values["codec"],
+            frames=frames,
+            origin=origin,
+            counts=dict(values["counts"]),
+            splits=tuple(_text(name) for name in values["splits"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        where = f"{root.name}/zarr.json"
+        raise DataError(f"{where}: {type(error).__name__}: {error}; prepare the store again") from error
+
+
+@dataclass(frozen=True)
 class ArrayMetadata:
     """The parts of a Zarr v3 array's metadata that decide how its bytes are read.
 
     Attributes:
         shape: of the whole array.
-        dtype: Zarr's name of the type, which is NumPy's here.
+        dtype: Zarr's name of the type, here the same as NumPy's.
         chunks: shape of a shard, or of the single chunk of a column.
         codecs: the codec chain as canonical JSON values.
-        keys: how chunks are named.
+        keys: the encoding of chunk keys.
     """
 
     shape: tuple[int, ...]
@@ -61,29 +148,8 @@ class ArrayMetadata:
             raise DataError(f"{where}: zarr.json is not that of an array ({error}); prepare the store again") from error
 
 
-@dataclass(frozen=True)
-class Attributes:
-    """Metadata of a store (``attributes.smae`` of its group); see ``writer.Header``."""
-
-    layout: Layout
-    mode: str
-    codec: Codec
-    dataset: str
-    classes: tuple[str, ...]
-    frames: int | None
-    splits: tuple[str, ...]
-    origin: Mapping[str, Any]
-    counts: Mapping[str, Any]
-
-    @property
-    def names(self) -> Mapping[str, str]:
-        """Names of classes by id, as given when it was prepared; often none."""
-        names: Mapping[str, str] = self.origin.get("names", {})
-        return names
-
-
 def rows_metadata(shape: tuple[int, ...], dtype: str) -> ArrayMetadata:
-    """Return the only metadata that ``joints`` and ``state`` may have at this shape and type."""
+    """Return the only valid metadata of ``joints`` and ``state`` at this shape and type."""
     inner = {
         "chunk_shape": [CHUNK_ROWS, *shape[1:]],
         "codecs": _chunk_codecs(dtype),
@@ -95,65 +161,32 @@ def rows_metadata(shape: tuple[int, ...], dtype: str) -> ArrayMetadata:
 
 
 def column_metadata(shape: tuple[int, ...], dtype: str) -> ArrayMetadata:
-    """Return the only metadata that a column of this shape and type may have: one chunk."""
+    """Return the only valid metadata of a column of this shape and type: one chunk."""
     return _metadata(shape, dtype, chunks=shape, codecs=_chunk_codecs(dtype))
-
-
-def read_attributes(root: FileStore) -> Attributes:
-    """Return the metadata of a store.
-
-    Raises:
-        DataError: attributes that are missing, of the wrong kind, or of a newer version.
-    """
-    where = f"{root.name}/zarr.json"
-    content = read_json(root, "zarr.json")
-    try:
-        header = content["attributes"]["smae"]
-        if header["version"] != STORE_VERSION:
-            raise ValueError(f"store version {ascii(header['version'])[:40]} where this smae reads {STORE_VERSION}")
-        if header["mode"] not in MODES:
-            raise ValueError(f"mode {ascii(header['mode'])[:40]} is unknown")
-        if header["codec"] not in JOINT_CODECS:
-            raise ValueError(f"codec {ascii(header['codec'])[:40]} is unknown")
-        frames = header["frames"]
-        if frames is not None and (type(frames) is not int or frames < 1):
-            raise ValueError("'frames' is neither null nor a positive integer")
-        origin = dict(header["origin"])
-        for id_, name in dict(origin.get("names", {})).items():
-            _text(id_), _text(name)
-        return Attributes(
-            layout=LAYOUTS.get(_text(header["layout"])),
-            mode=header["mode"],
-            codec=JOINT_CODECS[header["codec"]],
-            dataset=_text(header["dataset"]),
-            classes=tuple(_text(name) for name in header["classes"]),
-            frames=frames,
-            splits=tuple(_text(name) for name in header["splits"]),
-            origin=origin,
-            counts=dict(header["counts"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{where}: {type(error).__name__}: {error}; prepare the store again") from error
 
 
 def _metadata(shape: tuple[int, ...], dtype: str, *, chunks: tuple[int, ...], codecs: Any) -> ArrayMetadata:
     keys = {"name": "default", "configuration": {"separator": "/"}}
-    return ArrayMetadata(shape=shape, dtype=dtype, chunks=chunks, codecs=_canonical(codecs), keys=_canonical(keys))
+    return ArrayMetadata(shape, dtype, chunks, _canonical(codecs), _canonical(keys))
 
 
 def _chunk_codecs(dtype: str) -> list[Any]:
     size = np.dtype(dtype).itemsize
-    settings = {"typesize": size, "cname": "lz4", "clevel": 5, "shuffle": "shuffle", "blocksize": 0}
-    # Zarr leaves out the byte order of one-byte elements.
-    order = {"name": "bytes"} if size == 1 else _BYTES
+    settings = {"typesize": size, "cname": "lz4", "clevel": BLOSC_LEVEL, "shuffle": "shuffle", "blocksize": 0}
+    order = _BYTES
+    if size == 1:
+        # Zarr leaves out the byte order of elements of one byte.
+        order = {"name": "bytes"}
     return [order, {"name": "blosc", "configuration": settings}, _CRC]
 
 
 def _canonical(value: Any) -> Any:
-    """Return JSON values as tuples that compare equal for any order of keys."""
+    """Return JSON values as tuples, equal for objects whose keys stand in another order."""
     if isinstance(value, dict):
         return tuple(sorted((str(key), _canonical(item)) for key, item in value.items()))
-    return tuple(_canonical(item) for item in value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return tuple(map(_canonical, value))
+    return value
 
 
 def _lengths(values: Any) -> tuple[int, ...]:
@@ -164,5 +197,10 @@ def _lengths(values: Any) -> tuple[int, ...]:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"expected a text, found {ascii(value)[:40]}")
+        raise TypeError(f"expected a text, found {_shown(value)}")
     return value
+
+
+def _shown(value: Any) -> str:
+    # Escaped and cut: the value may hold control codes of a terminal, or megabytes.
+    return ascii(value)[:40]
