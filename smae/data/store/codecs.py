@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,8 @@ STEP = 2.0**-12
 _NAN = np.int16(-(2**15))
 
 
-class Codec(Protocol):
-    """How rows are stored.
+class Codec:
+    """Rows stored unchanged; the base of the others.
 
     Attributes:
         name: as in settings and in the store's attributes.
@@ -24,41 +24,27 @@ class Codec(Protocol):
         reach: largest absolute value that can be stored.
     """
 
-    name: str
-    dtype: np.dtype[Any]
-    reach: float
+    reach = float("inf")
+
+    def __init__(self, name: str) -> None:
+        self.name, self.dtype = name, np.dtype(name)
 
     def encode(self, rows: NDArray[Any]) -> tuple[NDArray[Any], float]:
         """Return the stored form of rows within ``reach``, and the largest error it makes."""
-        ...
-
-    def decode(self, stored: NDArray[Any], out: NDArray[Any]) -> None:
-        """Write the rows of a stored form into ``out``."""
-        ...
-
-
-class Identity:
-    """Numbers unchanged."""
-
-    reach = float("inf")
-
-    def __init__(self, dtype: str) -> None:
-        self.name, self.dtype = dtype, np.dtype(dtype)
-
-    def encode(self, rows: NDArray[Any]) -> tuple[NDArray[Any], float]:
         return rows, 0.0
 
     def decode(self, stored: NDArray[Any], out: NDArray[Any]) -> None:
+        """Write the rows of a stored form into ``out``."""
         out[:] = stored
 
 
-class Int16:
+class Int16(Codec):
     """float32 metres as int16 multiples of 2^-12 m, rounded to the nearest; -2^15 stands for NaN.
 
     The error is at most half a step, 0.122 mm; the sensor's own noise is several millimetres.
     """
 
-    name, dtype, reach = "int16", np.dtype(np.int16), (2**15 - 1) * STEP
+    reach = (2**15 - 1) * STEP
 
     def encode(self, rows: NDArray[Any]) -> tuple[NDArray[Any], float]:
         missing = np.isnan(rows)
@@ -78,8 +64,8 @@ class Int16:
         out[stored == _NAN] = np.nan
 
 
-FLOAT32, UINT8 = Identity("float32"), Identity("uint8")
-JOINT_CODECS: dict[str, Codec] = {"float32": FLOAT32, "int16": Int16()}
+FLOAT32, UINT8 = Codec("float32"), Codec("uint8")
+JOINT_CODECS: dict[str, Codec] = {"float32": FLOAT32, "int16": Int16("int16")}
 """Codecs of ``joints``; ``state`` is always ``UINT8``."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from smae.skeleton import LAYOUTS, Layout
 MODES = ("reference", "exact")
 _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 _CRC = {"name": "crc32c"}
+_ARRAY_PARTS = ("shape", "data_type", "chunk_grid", "codecs", "chunk_key_encoding")
 
 
 @dataclass(frozen=True)
@@ -107,48 +108,25 @@ def read_header(root: FileStore) -> Header:
         raise DataError(f"{where}: {type(error).__name__}: {error}; prepare the store again") from error
 
 
-@dataclass(frozen=True)
-class ArrayMetadata:
-    """The parts of a Zarr v3 array's metadata that decide how its bytes are read.
+def array_metadata(content: Any, *, where: str) -> dict[str, Any]:
+    """Return the parts of a parsed ``zarr.json`` that decide how the bytes of an array are read.
 
-    Attributes:
-        shape: of the whole array.
-        dtype: Zarr's name of the type, here the same as NumPy's.
-        chunks: shape of a shard, or of the single chunk of a column.
-        codecs: the codec chain as canonical JSON values.
-        keys: the encoding of chunk keys.
+    Raises:
+        DataError: not the metadata of a Zarr v3 array.
     """
-
-    shape: tuple[int, ...]
-    dtype: str
-    chunks: tuple[int, ...]
-    codecs: Any
-    keys: Any
-
-    @classmethod
-    def from_json(cls, content: Any, *, where: str) -> ArrayMetadata:
-        """Return the metadata of a parsed ``zarr.json``.
-
-        Raises:
-            DataError: not the metadata of a Zarr v3 array.
-        """
-        try:
-            if content["zarr_format"] != 3 or content["node_type"] != "array":
-                raise ValueError("not a Zarr v3 array")
-            if content["chunk_grid"]["name"] != "regular" or content.get("storage_transformers"):
-                raise ValueError("not a regular grid")
-            return cls(
-                shape=_lengths(content["shape"]),
-                dtype=str(content["data_type"]),
-                chunks=_lengths(content["chunk_grid"]["configuration"]["chunk_shape"]),
-                codecs=_canonical(content["codecs"]),
-                keys=_canonical(content["chunk_key_encoding"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise DataError(f"{where}: zarr.json is not that of an array ({error}); prepare the store again") from error
+    try:
+        if content["zarr_format"] != 3 or content["node_type"] != "array":
+            raise ValueError("not a Zarr v3 array")
+        if content.get("storage_transformers"):
+            raise ValueError("storage transformers")
+        if not isinstance(content["shape"], list) or not all(map(_is_length, content["shape"])):
+            raise ValueError("a shape is not a list of integers")
+        return {key: content[key] for key in _ARRAY_PARTS}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{where}: zarr.json is not that of an array ({error}); prepare the store again") from error
 
 
-def rows_metadata(shape: tuple[int, ...], dtype: str) -> ArrayMetadata:
+def rows_metadata(shape: Sequence[int], dtype: str) -> dict[str, Any]:
     """Return the only valid metadata of ``joints`` and ``state`` at this shape and type."""
     inner = {
         "chunk_shape": [CHUNK_ROWS, *shape[1:]],
@@ -157,42 +135,31 @@ def rows_metadata(shape: tuple[int, ...], dtype: str) -> ArrayMetadata:
         "index_location": "end",
     }
     sharding = [{"name": "sharding_indexed", "configuration": inner}]
-    return _metadata(shape, dtype, chunks=(SHARD_ROWS, *shape[1:]), codecs=sharding)
+    return _metadata(shape, dtype, [SHARD_ROWS, *shape[1:]], sharding)
 
 
-def column_metadata(shape: tuple[int, ...], dtype: str) -> ArrayMetadata:
+def column_metadata(shape: Sequence[int], dtype: str) -> dict[str, Any]:
     """Return the only valid metadata of a column of this shape and type: one chunk."""
-    return _metadata(shape, dtype, chunks=shape, codecs=_chunk_codecs(dtype))
+    return _metadata(shape, dtype, shape, _chunk_codecs(dtype))
 
 
-def _metadata(shape: tuple[int, ...], dtype: str, *, chunks: tuple[int, ...], codecs: Any) -> ArrayMetadata:
+def _metadata(shape: Sequence[int], dtype: str, chunks: Sequence[int], codecs: list[Any]) -> dict[str, Any]:
+    grid = {"name": "regular", "configuration": {"chunk_shape": list(chunks)}}
     keys = {"name": "default", "configuration": {"separator": "/"}}
-    return ArrayMetadata(shape, dtype, chunks, _canonical(codecs), _canonical(keys))
+    return dict(zip(_ARRAY_PARTS, (list(shape), dtype, grid, codecs, keys), strict=True))
 
 
 def _chunk_codecs(dtype: str) -> list[Any]:
     size = np.dtype(dtype).itemsize
     settings = {"typesize": size, "cname": "lz4", "clevel": BLOSC_LEVEL, "shuffle": "shuffle", "blocksize": 0}
-    order = _BYTES
-    if size == 1:
-        # Zarr leaves out the byte order of elements of one byte.
-        order = {"name": "bytes"}
+    # Zarr leaves out the byte order of elements of one byte.
+    order = {"name": "bytes"} if size == 1 else _BYTES
     return [order, {"name": "blosc", "configuration": settings}, _CRC]
 
 
-def _canonical(value: Any) -> Any:
-    """Return JSON values as tuples, equal for objects whose keys stand in another order."""
-    if isinstance(value, dict):
-        return tuple(sorted((str(key), _canonical(item)) for key, item in value.items()))
-    if isinstance(value, list):
-        return tuple(map(_canonical, value))
-    return value
-
-
-def _lengths(values: Any) -> tuple[int, ...]:
-    if not isinstance(values, list) or not all(type(value) is int and value >= 0 for value in values):
-        raise ValueError("a shape is not a list of integers")
-    return tuple(values)
+def _is_length(value: Any) -> bool:
+    # ``type(...) is int``: JSON's true is an int too.
+    return type(value) is int and value >= 0
 
 
 def _text(value: Any) -> str:

@@ -55,11 +55,13 @@ class FileRecord:
     @classmethod
     def from_entry(cls, path: str, entry: object) -> FileRecord:
         """Return the record of JSON values; ``ValueError`` if they are not one."""
-        if isinstance(entry, dict) and set(entry) <= {"blake3", "size", "crc32c"}:
-            size, digest, crc32c = entry.get("size"), entry.get("blake3"), entry.get("crc32c", "")
-            # ``type(...) is int``: JSON's true is an int too.
-            if type(size) is int and size >= 0 and _matches(_DIGEST, digest) and _matches(_CRC32CS, crc32c):
-                return cls(path, size, digest, crc32c)
+        values: dict[str, Any] = {"size": None, "blake3": None, "crc32c": ""}
+        if isinstance(entry, dict):
+            values |= entry
+        # ``type(...) is int``: JSON's true is an int too.
+        valid = len(values) == 3 and type(values["size"]) is int and values["size"] >= 0
+        if valid and _matches(_DIGEST, values["blake3"]) and _matches(_CRC32CS, values["crc32c"]):
+            return cls(path, **values)
         raise ValueError(f"not the record of a file: {ascii(entry)[:80]}")
 
 

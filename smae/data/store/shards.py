@@ -192,8 +192,9 @@ def offsets(shards: Sequence[Shard], rows: Sequence[int]) -> NDArray[np.int64]:
         rows: of each clip.
     """
     clips = [shard.clips for shard in shards]
-    filled = [shard.rows for shard in shards]
+    filled = np.array([shard.rows for shard in shards], np.int64)
+    lengths = np.asarray(rows, np.int64)
     # Each shard begins at a multiple of SHARD_ROWS; ``gap`` is what its clips' offsets gain by that.
     gap = np.arange(len(shards)) * SHARD_ROWS - (np.cumsum(filled) - filled)
-    offset: NDArray[np.int64] = np.cumsum(rows) - rows + np.repeat(gap, clips)
+    offset: NDArray[np.int64] = np.cumsum(lengths) - lengths + np.repeat(gap, clips)
     return offset

@@ -16,7 +16,7 @@ from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS, ShardedRows, decode, 
 from smae.data.store.clip_table import COLUMNS, ClipTable, decode_names
 from smae.data.store.codecs import UINT8, Codec, joint_codec
 from smae.data.store.file_store import FileStore, LocalFileStore, locate, open_file_store
-from smae.data.store.format import ArrayMetadata, Header, column_metadata, read_header, rows_metadata
+from smae.data.store.format import Header, array_metadata, column_metadata, read_header, rows_metadata
 from smae.data.store.manifest import FileRecord, check_files, describe, read_checked, read_json, read_manifest
 from smae.data.store.splits import Split
 from smae.errors import DataError, UnknownNameError
@@ -237,15 +237,15 @@ class _Opening:
     def error(self, problem: str) -> DataError:
         return DataError(f"{self.root.name}{problem}; prepare the store again")
 
-    def metadata(self, name: str) -> ArrayMetadata:
+    def metadata(self, name: str) -> dict[str, Any]:
         if f"{name}/zarr.json" not in self.files:
             raise self.error(f": array '{name}' is missing from the store")
         content = read_json(self.root, f"{name}/zarr.json")
-        return ArrayMetadata.from_json(content, where=f"{self.root.name}/{name}")
+        return array_metadata(content, where=f"{self.root.name}/{name}")
 
     def rows(self, name: str, row_shape: tuple[int, ...], dtype: np.dtype[Any], codec: Codec) -> ShardedRows:
         metadata = self.metadata(name)
-        rows = metadata.shape[0] if metadata.shape else 0
+        rows = [*metadata["shape"], 0][0]
         if metadata != rows_metadata((rows, *row_shape), codec.dtype.name):
             raise self.error(f"/{name}: shape, type or codecs are not those of a store that smae writes")
         count = sum(path.startswith(f"{name}/c/") for path in self.files)
@@ -258,13 +258,13 @@ class _Opening:
         return ShardedRows(self.root, name, rows, row_shape, dtype, codec, sizes, checksums)
 
     def clips(self, rows: int) -> ClipTable:
-        shape = self.metadata("clips/offset").shape
+        shape = self.metadata("clips/offset")["shape"]
         # Every clip has at least one row, so a false count is found before memory is allocated for it.
         if len(shape) != 1 or not 0 < shape[0] <= rows:
             raise self.error(f": {shape} clips in {rows} rows")
         count = shape[0]
         columns: dict[str, Any] = {name: self.column(f"clips/{name}", type_, count) for name, type_ in COLUMNS.items()}
-        width = (self.metadata("clips/name").shape or (0,))[-1]
+        width = [0, *self.metadata("clips/name")["shape"]][-1]
         if not 0 < width <= 255:
             raise self.error(f": names {width} bytes wide where 1 to 255 are expected")
         try:
