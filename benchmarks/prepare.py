@@ -31,9 +31,15 @@ PARSE, CLEAN, HASH = "parse", "parse, clean", "BLAKE3"
 _COMMAND = "from smae_cli.main import main; main()"
 _FIRST = """
 import json, sys, time
-from smae.api import prepare
+import smae
+from smae import progress
 moments = []
-prepare(sys.argv[1], sys.argv[2], workers=2, progress=lambda now: moments.append((time.monotonic(), now.done)))
+class Moments:
+    def begin(self, task): pass
+    def update(self, task): moments.append((time.monotonic(), task.done))
+    def end(self, task): pass
+with progress.reporting(Moments()):
+    smae.prepare(sys.argv[1], sys.argv[2], workers=2)
 print(json.dumps(moments[0]))
 """
 

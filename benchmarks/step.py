@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import tempfile
 import timeit
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -23,7 +24,7 @@ from benchmarks.picture import Point, roofline, traffic
 from smae.data.loader.batch import Batch
 from smae.skeleton import NTU25
 from smae.testing.samples import bodies
-from smae.train.build import build_objective, compile_blocks, fast_bf16
+from smae.train.build import build_objective, compile_blocks, has_native_bf16
 from smae.train.config import RunConfig, resolve
 from smae.train.loop import Loop
 from smae.train.objectives import Objective
@@ -32,7 +33,12 @@ from smae.train.run_folder import Run
 NAIVE, NAIVE_BF16 = "naive, float32", "naive, autocast to bf16"
 PLAIN, BF16, COMPILED = "smae, float32", "smae, bf16", "smae, compiled"
 LIMIT, LIMIT_BF16 = "products of as many operations, float32", "products of as many operations, bf16"
-BASE = ("decoder.depth=5", "masking.name=random", "masking.keep=0.1", "train.ema=0")
+BASE: dict[str, Any] = {
+    "decoder.depth": 5,
+    "masking.name": "random",
+    "masking.keep": 0.1,
+    "train.ema": 0,
+}
 PAIRS = 5
 """One clip in so many has two bodies: about the share in NTU RGB+D."""
 
@@ -54,7 +60,7 @@ class Bench:
         clips: in a step.
         steps: in a round.
         device: where.
-        sets: settings laid over the base recipe.
+        settings: merged over the base recipe.
         size: size of the naive model, where it is not the base recipe's.
         compile: also time the step with compiled blocks.
         plain_clips: clips that a step without fused attention or bf16 takes at a time, for its memory; all if left out.
@@ -63,7 +69,7 @@ class Bench:
     clips: int
     steps: int
     device: torch.device
-    sets: Sequence[str] = BASE
+    settings: Mapping[str, Any] = field(default_factory=lambda: BASE)
     size: dict[str, int] | None = None
     compile: bool = False
     plain_clips: int | None = None
@@ -93,13 +99,13 @@ class Bench:
     @property
     def fast(self) -> bool:
         """Whether bf16 is worth timing."""
-        return fast_bf16(self.device)
+        return has_native_bf16(self.device)
 
     def config(self, precision: str) -> RunConfig:
         """Return the settings of smae's step."""
         parts = math.ceil(self.clips / self.plain) if precision == "float32" else 1
-        settings = (f"train.precision={precision}", f"train.batch={self.clips}", f"train.accumulate={parts}")
-        return resolve("base", sets=[*self.sets, *settings])
+        step = {"train.precision": precision, "train.batch": self.clips, "train.accumulate": parts}
+        return resolve("base", {**self.settings, **step})
 
     def objective(self) -> Objective:
         """Return smae's model."""
@@ -140,7 +146,7 @@ class Bench:
         """Take a round's steps and read the last one's loss."""
         for _ in range(self.steps):
             last = loop.step(self.batch)
-        last.numbers.read()
+        last.metrics.read()
 
     def naive_steps(self, *, autocast: bool) -> partial[None]:
         """Return what takes a round's naive steps."""

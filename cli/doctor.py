@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from smae import api
+import smae
 from smae_cli import console
 
 
@@ -15,23 +15,24 @@ from smae_cli import console
 @click.argument("folder", required=False, default=".", type=click.Path(path_type=Path))
 @console.json_option
 def command(folder: Path) -> int:
-    """Look at this machine and environment: versions, GPU, cores, memory, disk at FOLDER, kernels, extras.
+    """Check this machine and environment: versions, GPU, cores, memory, disk at FOLDER, kernels, extras.
 
     \b
     Examples:
       smae doctor
       smae doctor /data --json
 
-    Exit code 5 if something is wrong with which smae does not work.
+    Exit code 5 if something keeps smae from working.
     """
-    with console.busy("doctor"):
-        told = api.doctor(folder)
+    diagnosis = smae.doctor(folder)
 
     def text() -> None:
-        console.table(("", "check", "found"), [(one.state, one.what, one.found) for one in told.findings], left=3)
-        for one in told.findings:
-            if one.remedy:
-                click.echo(f"{one.what}: {one.remedy}")
+        rows = [(finding.state, finding.what, finding.found) for finding in diagnosis.findings]
+        console.table(("", "check", "found"), rows, left=3)
+        for finding in diagnosis.findings:
+            if finding.remedy:
+                click.echo(f"{finding.what}: {finding.remedy}")
 
-    console.result({"ok": told.exit_code == 0, "findings": [asdict(one) for one in told.findings]}, text)
-    return told.exit_code
+    findings = [asdict(finding) for finding in diagnosis.findings]
+    console.result({"ok": diagnosis.exit_code == 0, "findings": findings}, text)
+    return diagnosis.exit_code

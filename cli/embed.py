@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from smae import api
+import smae
 from smae_cli import console
 
 
@@ -17,10 +17,10 @@ from smae_cli import console
 @click.option("--encoder", type=click.Path(path_type=Path), help="A folder that smae export-encoder wrote.")
 @click.option("--run", type=click.Path(path_type=Path), help="A run or one of its checkpoints; the newest by default.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+@click.option("--overwrite", is_flag=True, help="Replace earlier features.")
 @console.json_option
 def command(store: str | None, to: Path, **options: Any) -> None:
-    """Write one feature vector a clip of a STORE: the encoder's mean over joints, time and bodies.
+    """Write a feature vector for each clip of a STORE: the mean over joints, time and bodies.
 
     The file holds features float32 [clips, width], name, label and classes, in store order.
 
@@ -29,8 +29,7 @@ def command(store: str | None, to: Path, **options: Any) -> None:
       smae embed ntu.zarr --to features.npz
       smae embed mine.zarr --encoder skeletonmae-ntu60-xsub --to mine-features.zarr
     """
-    with console.progress("embed", unit="batches") as update:
-        features = api.embed(store, to, **options, say=console.say, tell=update)
+    features = smae.embed(store, to, **options)
     clips, width = features.x.shape
     console.result(
         {"path": str(to), "clips": clips, "width": width}, lambda: click.echo(f"{to}: {clips:,} clips x {width}")

@@ -7,30 +7,30 @@ from typing import Any
 
 import click
 
-from smae import api
+import smae
 from smae_cli import console
 
 
 @click.command("ensemble")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--protocol", help="Split that all were judged on; the first run's own by default.")
-@click.option("--mode", default="finetune", show_default=True, help="Probe whose results are joined.")
-@click.option("--weight", "weights", type=float, multiple=True, help="One a run, in their order; equal by default.")
+@click.option("--protocol", help="Split of the results; the first run's own by default.")
+@click.option("--mode", default="finetune", show_default=True, help="Probe whose results are averaged.")
+@click.option("--weight", "weights", type=float, multiple=True, help="One for each run, in order; equal by default.")
 @console.json_option
 def command(runs: tuple[Path, ...], **options: Any) -> None:
-    """Judge several RUNS together: the mean of their class probabilities, from the logits that smae eval kept.
+    """Evaluate an ensemble of RUNS: the mean of their class probabilities, from the logits of smae eval.
 
     \b
     Examples:
       smae pretrain --out runs/joint
       smae pretrain --out runs/bone --set augment.stream=bone
       smae pretrain --out runs/motion --set augment.stream=motion
-      smae eval --checkpoint runs/joint --mode linear     (and so the other two)
+      smae eval --checkpoint runs/joint --mode linear     (and the other two)
       smae ensemble runs/joint runs/bone runs/motion --mode linear
     """
-    found = api.ensemble(runs, **options)
+    found = smae.ensemble(runs, **options)
     rows = [(row.mode, row.what, *console.accuracy(row)) for row in found.rows]
     console.result(
-        {"protocol": found.protocol, "mode": found.mode, "rows": [vars(row) for row in found.rows]},
+        {"protocol": found.protocol, "mode": found.mode, "rows": [row.as_json() for row in found.rows]},
         lambda: console.table(("mode", "what", "top-1 %", "95 % interval"), rows, title=found.protocol),
     )

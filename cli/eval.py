@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from smae import api
+import smae
 from smae_cli import console
 
 _PLAIN = {"selection": "last", "seeds": 1}
@@ -15,7 +15,7 @@ _PLAIN = {"selection": "last", "seeds": 1}
 
 @click.command("eval")
 @click.option(
-    "--protocol", help="xsub, xview, xset, or outright: ntu60-xsub, ntu120-xset, ...; the run's own by default."
+    "--protocol", help="xsub, xview, xset, or the full name: ntu60-xsub, ntu120-xset, ...; the run's own by default."
 )
 @click.option(
     "--mode",
@@ -26,12 +26,14 @@ _PLAIN = {"selection": "last", "seeds": 1}
         "linear and knn by default."
     ),
 )
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How often each is judged.")
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Number of evaluations of each."
+)
 @click.option(
     "--select",
     multiple=True,
     type=click.Choice(["best_val", "best_test"]),
-    help="Score another epoch beside the last: the best on subjects carved out of train, or, so called, on test.",
+    help="Score another epoch too: the best on held-out training subjects, or (labelled as such) on test.",
 )
 @click.option(
     "--checkpoint",
@@ -48,11 +50,11 @@ _PLAIN = {"selection": "last", "seeds": 1}
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @console.json_option
-def command(modes: tuple[str, ...], **options: Any) -> None:
-    """Judge a pre-trained encoder on a protocol's test part.
+def command(modes: tuple[str, ...], sets: tuple[str, ...], **options: Any) -> None:
+    """Evaluate a pre-trained encoder on the test part of a protocol.
 
-    Beside each result stand, from the same run: chance, a linear classifier on raw coordinates, and the same probe on
-    a randomly initialised encoder. Nothing is selected on test, unless --select best_test asks for it by name.
+    Each result has its baselines: chance, a linear classifier on raw coordinates, and the same probe
+    on a randomly initialised encoder. Nothing is selected on test, except by --select best_test.
 
     \b
     Examples:
@@ -62,19 +64,19 @@ def command(modes: tuple[str, ...], **options: Any) -> None:
       smae eval --protocol xsub --mode all --seeds 3
       smae eval --mode transfer --data pku.zarr --protocol xsub
     """
-    chosen: dict[str, Any] = {"modes": modes} if modes else {}
-    with console.progress("eval", unit="") as update:
-        run, evaluation = api.evaluate(
-            **options, **chosen, say=console.say, tell=lambda what, done, total: update(done, total, what=what)
-        )
-    # Columns that say the same in every row are left out.
+    from smae.config import overrides
+
+    if modes:
+        options["modes"] = modes
+    run, evaluation = smae.evaluate(**options, settings=overrides(sets))
+    # Columns with the same value in every row are left out.
     epochs, seeds = (any(getattr(row, key) != plain for row in evaluation.rows) for key, plain in _PLAIN.items())
     columns = ["mode", "what", *["epoch"] * epochs, "top-1 %", *["95 % interval"] * seeds, "top-5 %"]
-    rows = [
-        [row.mode, row.what, *[row.selection] * epochs, *console.accuracy(row)[: 1 + seeds], console.percent(row.top5)]
-        for row in evaluation.rows
-    ]
-
+    rows = []
+    for row in evaluation.rows:
+        top1, interval = console.accuracy(row)
+        cells = [*[row.selection] * epochs, top1, *[interval] * seeds, console.percent(row.top5)]
+        rows.append([row.mode, row.what, *cells])
     title = f"{evaluation.protocol} ({evaluation.store_mode} mode), {run.path}"
 
     def text() -> None:
@@ -86,7 +88,7 @@ def command(modes: tuple[str, ...], **options: Any) -> None:
         "run": str(run.path),
         "protocol": evaluation.protocol,
         "store_mode": evaluation.store_mode,
-        "rows": [vars(row) for row in evaluation.rows],
+        "rows": [row.as_json() for row in evaluation.rows],
         "seconds": round(evaluation.seconds, 1),
     }
     console.result(value, text)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smae import api
+import smae
+from smae.data.clean import MODES
+from smae.data.prepare.settings import PrepareSettings
 from smae_cli import console
 
 if TYPE_CHECKING:
@@ -16,24 +18,24 @@ if TYPE_CHECKING:
 
 
 @click.command("explain")
-@click.argument("where")
+@click.argument("path")
 @click.argument("name", required=False)
 @click.option(
     "--raw",
     type=click.Path(path_type=Path),
-    help="With a store: its raw folder or zip, to tell the whole story and compare.",
+    help="With a store: its raw folder or zip, to explain the cleaning too and compare.",
 )
 @click.option(
     "--mode",
-    type=click.Choice(["reference", "exact"]),
-    help="Cleaning to tell of; the store's own, or reference, by default.",
+    type=click.Choice(MODES),
+    help="Cleaning mode; the store's own, or reference, by default.",
 )
-@click.option("--source", default="ntu", show_default=True, help="Kind of raw data.")
+@click.option("--source", default=PrepareSettings.source, show_default=True, help="Kind of raw data.")
 @console.json_option
-def command(where: str, name: str | None, **options: Any) -> int:
-    """Tell what became of one recording: bodies found, rules that removed them, frames dropped, origin.
+def command(path: str, name: str | None, **options: Any) -> int:
+    """Explain what became of one recording: bodies found, rules that removed them, frames dropped, origin.
 
-    WHERE is a raw file, a folder or zip of raw files, or a store; NAME is the recording in it.
+    PATH is a raw file, a folder or zip of raw files, or a store; NAME is the recording in it.
 
     \b
     Examples:
@@ -43,20 +45,19 @@ def command(where: str, name: str | None, **options: Any) -> int:
 
     Exit code 3 if the recording is bad, 4 if it is not what the store was made of.
     """
-    with console.busy("explain"):
-        told = api.explain(where, name, **options)
-    return show(told)
+    return show(smae.explain(path, name, **options))
 
 
-def show(told: Explanation) -> int:
-    """Print the story of one recording and return the exit code that goes with it."""
-    console.result(asdict(told), lambda: _text(told))
-    return told.exit_code
+def show(explanation: Explanation) -> int:
+    """Print the explanation of one recording and return its exit code."""
+    console.result(asdict(explanation), lambda: _text(explanation))
+    return explanation.exit_code
 
 
-def _text(told: Explanation) -> None:
-    click.echo(f"{told.name}: {told.verdict}")
-    for title, lines in (("raw", told.raw), ("cleaning", told.steps), ("store", told.stored)):
+def _text(explanation: Explanation) -> None:
+    click.echo(f"{explanation.name}: {explanation.verdict}")
+    sections = {"raw": explanation.raw, "cleaning": explanation.steps, "store": explanation.stored}
+    for title, lines in sections.items():
         if lines:
             click.echo(title)
         for line in lines:

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smae import api
+import smae
+from smae.data.clean import MODES
+from smae.data.prepare.settings import CODECS, EXECUTOR, EXECUTORS, MAX_BAD, PrepareSettings
 from smae_cli import console
 
 if TYPE_CHECKING:
-    from smae.data.prepare.run import PrepareSummary, Progress
+    from smae.data.prepare.summary import PrepareSummary
+
+_MAX_LISTED = 10
 
 
 @click.command("prepare")
@@ -25,14 +29,14 @@ if TYPE_CHECKING:
 @click.option("--out", required=True, help="The store to write, for example ntu.zarr or s3://bucket/ntu.zarr.")
 @click.option(
     "--source",
-    default="ntu",
+    default=PrepareSettings.source,
     show_default=True,
     help="Kind of raw data: ntu, nw-ucla, utd-mhad, pku-mmd; cleaned before: ctrgcn-npz, pyskl, hdf5, stgcn-npy.",
 )
 @click.option(
     "--mode",
-    type=click.Choice(["reference", "exact"]),
-    default="reference",
+    type=click.Choice(MODES),
+    default=PrepareSettings.mode,
     show_default=True,
     help="reference: as published numbers were computed; exact: bodies at their true frames, gaps marked.",
 )
@@ -43,48 +47,48 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--codec",
-    type=click.Choice(["float32", "int16"]),
-    default="float32",
+    type=click.Choice(CODECS),
+    default=PrepareSettings.codec,
     show_default=True,
-    help="How joints are kept: as they are, or in steps of 2^-12 m (0.24 mm), which take less than half the room.",
+    help="How joints are stored: as they are, or in steps of 2^-12 m (0.24 mm), which take less than half the space.",
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core by default. Changes no byte.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; one per core by default. Changes no byte.")
 @click.option(
     "--executor",
-    type=click.Choice(["processes", "inline", "dask"]),
-    default="processes",
+    type=click.Choice(EXECUTORS),
+    default=EXECUTOR,
     show_default=True,
     help="Where the work runs: processes of this machine, this process, or the workers of a Dask scheduler.",
 )
 @click.option("--scheduler", metavar="ADDRESS", help="The Dask scheduler, for example tcp://10.0.0.1:8786.")
-@click.option("--resume", is_flag=True, help="Go on with interrupted work; start if there is none.")
+@click.option("--resume", is_flag=True, help="Continue interrupted work; start if there is none.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that is there already.")
-@click.option("--strict", is_flag=True, help="Refuse what is merely tolerated, and stop at the first bad file.")
+@click.option("--strict", is_flag=True, help="Refuse oddities that are tolerated otherwise; stop at a bad file.")
 @click.option("--strict-names", is_flag=True, help="Count .skeleton files with other names than NTU's as bad.")
 @click.option(
     "--max-bad",
     type=click.FloatRange(0, 1),
-    default=0.01,
+    default=MAX_BAD,
     show_default=True,
-    help="Largest share of bad files that is still published.",
+    help="Largest share of bad files with which a store is published.",
 )
 @click.option(
     "--max-range",
     type=click.FloatRange(min=0, min_open=True),
-    default=20.0,
+    default=PrepareSettings.max_range,
     show_default=True,
-    help="Metres; a coordinate beyond makes a file bad.",
+    help="Metres; a file with larger coordinates is bad.",
 )
 @click.option(
     "--missing-list/--no-missing-list",
-    default=True,
+    default=PrepareSettings.missing_list,
     show_default=True,
     help="Leave out the samples that published results leave out.",
 )
 @click.option(
     "--classes",
     type=click.Path(path_type=Path),
-    help="Text file that names the classes, one name a line or number,name; classes.txt in RAW, if there, by default.",
+    help="Text file of class names, one per line or number,name; by default classes.txt in RAW if there is one.",
 )
 @console.json_option
 def command(raw: Path, out: str, **options: Any) -> int:
@@ -98,46 +102,33 @@ def command(raw: Path, out: str, **options: Any) -> int:
 
     A bad file never stops the run: it is listed in the store's quarantine.jsonl with its line, and the exit code is 3.
     """
-    with console.progress("prepare", unit="files") as update:
-
-        def report(now: Progress) -> None:
-            bad = f"  {now.quarantined} bad" if now.quarantined else ""
-            update(
-                now.done,
-                now.total,
-                note=f"{now.files_per_second:,.0f} files/s  {now.bytes / max(1e-9, now.seconds) / 1e6:,.0f} MB/s{bad}",
-            )
-
-        summary = api.prepare(raw, out, progress=report, **options)
+    summary = smae.prepare(raw, out, **options)
     console.result({**asdict(summary), "store": str(summary.store)}, lambda: _text(summary))
     return summary.exit_code
 
 
 def _text(summary: PrepareSummary) -> None:
-    def kinds(counts: dict[str, int]) -> str:
-        return ", ".join(f"{kind} {count:,}" for kind, count in counts.items())
-
-    excluded = sum(summary.excluded.values())
+    bad = summary.quarantined
     console.table(
         ("", "", "files"),
         [
             ("ok", f"{summary.frames:,} frames, {summary.rows:,} body-frames", f"{summary.ok:,}"),
-            ("  noted", kinds(summary.noted), ""),
-            ("excluded", kinds(summary.excluded), f"{excluded:,}"),
-            (
-                "quarantined",
-                "see quarantine.jsonl in the store" if summary.quarantined else "",
-                f"{len(summary.quarantined):,}",
-            ),
+            ("  noted", _counts(summary.noted), ""),
+            ("excluded", _counts(summary.excluded), f"{sum(summary.excluded.values()):,}"),
+            ("quarantined", "see quarantine.jsonl in the store" if bad else "", f"{len(bad):,}"),
             ("ignored", "not samples, or second copies" if summary.ignored else "", f"{summary.ignored:,}"),
             ("found", "", f"{summary.found:,}"),
         ],
         title=f"{summary.store} ({summary.dataset}): {summary.seconds:.1f} s, {summary.bytes_read / 1e6:,.0f} MB read",
     )
     if summary.codec != "float32":
-        click.echo(f"joints are kept as {summary.codec}: the largest error is {summary.largest_error * 1000:.3f} mm")
-    for bad in summary.quarantined[:10]:
-        click.echo(f"  {bad}")
-    if len(summary.quarantined) > 10:
-        click.echo(f"  ... and {len(summary.quarantined) - 10} more")
+        click.echo(f"joints are stored as {summary.codec}: the largest error is {summary.largest_error * 1000:.3f} mm")
+    for refused in bad[:_MAX_LISTED]:
+        click.echo(f"  {refused}")
+    if len(bad) > _MAX_LISTED:
+        click.echo(f"  ... and {len(bad) - _MAX_LISTED} more")
     click.echo("next: smae info, smae pretrain")
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{kind} {count:,}" for kind, count in counts.items())

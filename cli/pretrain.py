@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from smae import api
+import smae
 from smae_cli import console
-
-if TYPE_CHECKING:
-    from smae.train.progress import Progress
 
 
 @click.command("pretrain")
@@ -43,29 +41,25 @@ if TYPE_CHECKING:
 )
 @click.option("--resume", is_flag=True, help="Continue the run at --out, or the newest one; start if there is none.")
 @console.json_option
-def command(**options: Any) -> None:
+def command(sets: Sequence[str], **options: Any) -> None:
     """Pre-train an encoder by masked reconstruction, on the train part of a protocol.
 
     \b
     Examples:
       smae pretrain
       smae pretrain --data ntu.zarr --epochs 100 --out runs/first
-      smae pretrain --set masking.keep_frames=1        (joint-level masking alone)
+      smae pretrain --set masking.keep_frames=1        (joint-level masking only)
       smae pretrain --set objective.name=mamp --set masking.name=motion-aware
       smae pretrain --resume
 
-    Ctrl-C finishes the step under way, saves, and exits with 130; --resume goes on exactly there.
+    Ctrl-C finishes the current step, saves, and exits with 130; --resume continues exactly there.
     """
-    with console.progress("pretrain", unit="steps") as update:
+    from smae.config import parse_sets
 
-        def report(now: Progress) -> None:
-            note = f"epoch {now.epoch}/{now.epochs}  loss {now.loss:.4f}  lr {now.lr:.2e}"
-            update(now.step, now.steps, note=f"{note}  {now.clips_per_second:.0f} clips/s")
-
-        outcome = api.pretrain(**options, say=console.say, report=report)
+    result = smae.pretrain(settings=parse_sets(sets), **options)
 
     def text() -> None:
-        click.echo(f"{outcome.run.path}: {outcome.steps} steps, loss {outcome.loss:.4f}")
-        click.echo(f"next: smae eval --protocol {outcome.run.describe()['config']['protocol']}")
+        click.echo(f"{result.run.path}: {result.steps} steps, loss {result.loss:.4f}")
+        click.echo(f"next: smae eval --protocol {result.run.describe()['config']['protocol']}")
 
-    console.result({"run": str(outcome.run.path), "steps": outcome.steps, "loss": outcome.loss}, text)
+    console.result({"run": str(result.run.path), "steps": result.steps, "loss": result.loss}, text)

@@ -13,10 +13,10 @@ from smae_cli import console
 @click.argument("name", required=False)
 @console.json_option
 def command(name: str | None) -> None:
-    """List the packaged recipes, for smae pretrain --recipe NAME: what for, the figure aimed at, the cost to expect.
+    """List the packaged recipes, for smae pretrain --recipe NAME: purpose, published figure, expected cost.
 
-    With the NAME of one (or a .toml file) print every setting of it, each with what it is: a recipe of your own to
-    begin with. Every setting can be given to smae pretrain --set, too.
+    With a NAME (or a .toml file) print all its settings with their descriptions, as a start for your own recipe.
+    Every setting can also be given to smae pretrain --set.
 
     \b
     Examples:
@@ -32,16 +32,16 @@ def command(name: str | None) -> None:
     known = recipes()
 
     def text() -> None:
-        console.table(("recipe", "what for"), [(name, recipe.about) for name, recipe in known.items()])
-        aimed = [(name, one.aims, one.cost, one.ran) for name, one in known.items() if one.aims]
-        console.table(("recipe", "published figure", "cost on one GPU", "here"), aimed)
+        console.table(("recipe", "purpose"), [(name, recipe.about) for name, recipe in known.items()])
+        published = [(name, recipe.aims, recipe.cost, recipe.ran) for name, recipe in known.items() if recipe.aims]
+        console.table(("recipe", "published figure", "cost on one GPU", "here"), published)
 
     console.result({name: asdict(recipe) for name, recipe in known.items()}, text)
 
 
 def _show(name: str) -> None:
+    from smae.config import as_toml
     from smae.train.config import resolve
-    from smae.viz.report.settings_text import as_toml
 
     config = resolve(name)
     console.result(config.model_dump(mode="json"), lambda: click.echo(as_toml(config), nl=False))

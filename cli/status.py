@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from smae import api
+import smae
 from smae_cli import console
 
 if TYPE_CHECKING:
-    from smae.data.prepare.unfinished import Unfinished
+    from smae.data.prepare.workspace import Unfinished
     from smae.eval.status import RunState
 
 
@@ -27,7 +27,7 @@ def command(folder: Path) -> None:
       smae status
       smae status ~/experiments --json
     """
-    runs, unfinished = api.status(folder)
+    runs, unfinished = smae.status(folder)
     value = {
         "runs": [{**asdict(run), "path": str(run.path)} for run in runs],
         "unfinished": [{**asdict(work), "out": str(work.out)} for work in unfinished],
@@ -45,16 +45,20 @@ def _text(runs: list[RunState], unfinished: list[Unfinished]) -> None:
             click.echo(f"  {run.problem}")
     resumable = [run for run in runs if run.resumable]
     if resumable:
-        click.echo(f"go on: smae pretrain --resume --out {resumable[-1].path}")
+        click.echo(f"continue: smae pretrain --resume --out {resumable[-1].path}")
     for work in unfinished:
-        click.echo(f"{work.out}: preparing, {work.state}; {work.done:,} of {work.total:,} samples are safe")
+        click.echo(f"{work.out}: preparing, {work.state}; {work.done:,} of {work.total:,} samples are done")
     if any(work.state == "interrupted" for work in unfinished):
-        click.echo("go on: the same smae prepare, with --resume")
+        click.echo("continue: the same smae prepare, with --resume")
 
 
 def _row(run: RunState) -> tuple[str, ...]:
-    state = f"{run.state}, pid {run.pid} on {run.host}" if run.pid else run.state
-    loss = "-" if run.loss is None else f"{run.loss:.4f}"
+    state, loss, step = run.state, "-", f"{run.step:,}"
+    if run.pid:
+        state += f", pid {run.pid} on {run.host}"
+    if run.loss is not None:
+        loss = f"{run.loss:.4f}"
+    if run.steps:
+        step += f" of {run.steps:,}"
     scores = "\n".join(f"{one.protocol} {one.mode} {console.percent(one.top1)}" for one in run.scores)
-    step = f"{run.step:,} of {run.steps:,}" if run.steps else f"{run.step:,}"
     return str(run.path), state, step, loss, scores or "-"

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from smae import api
+import smae
 from smae_cli import console
 
 
@@ -23,14 +23,15 @@ from smae_cli import console
 @click.option(
     "--raw", type=click.Path(path_type=Path), help="With a store: its raw folder or zip; raw beside denoised."
 )
-@click.option("--run", type=click.Path(path_type=Path), help="With a store: a run; original, masked and filled in.")
+@click.option("--run", type=click.Path(path_type=Path), help="With a store: a run; original, masked and reconstructed.")
 @click.option("--source", default="ntu", show_default=True, help="Kind of raw data.")
 @console.json_option
 def command(where: str | None, **options: Any) -> None:
-    """Draw one clip as a page that plays and turns, a GIF, a strip of frames or a Rerun recording.
+    """Draw one clip as an interactive 3D page, a GIF, a strip of frames or a Rerun recording.
 
-    WHERE is a store (the one here by default), a raw file, or a folder or zip of raw files. A raw file is shown as
-    recorded and denoised, side by side.
+    WHERE is a store (by default the one in the current folder), a raw file, or a folder or zip of raw files. A raw
+    file is shown as recorded and denoised, side by side. An earlier file of the same format is replaced, any other is
+    refused.
 
     \b
     Examples:
@@ -42,6 +43,5 @@ def command(where: str | None, **options: Any) -> None:
 
     Exit code 4 if the recording is bad.
     """
-    with console.busy("view"):
-        path = api.view(where, **options, say=console.say)
+    path = smae.view(where, **options)
     console.result({"file": str(path)}, lambda: click.echo(f"file: {path.absolute()}"))

@@ -12,42 +12,50 @@ from smae._version import __version__
 
 if TYPE_CHECKING:
     # Type checkers and editors read these lines; they name the same modules as the table below.
-    from smae.api import embed as embed
-    from smae.api import evaluate as evaluate
-    from smae.api import export_encoder as export_encoder
-    from smae.api import load_encoder as load_encoder
-    from smae.api import predict as predict
-    from smae.api import prepare as prepare
-    from smae.api import pretrain as pretrain
-    from smae.api import report as report
-    from smae.api import synthesise as synthesise
-    from smae.api import view as view
+    from smae.api.stores import synthesise as synthesise
     from smae.data.export.base import export as export
+    from smae.data.prepare.explain import explain as explain
+    from smae.data.prepare.run import prepare as prepare
     from smae.data.store.info import classes as classes
     from smae.data.store.info import dataset_card as dataset_card
     from smae.data.store.info import info as info
     from smae.data.store.store import find_store as find_store
     from smae.data.store.store import open_store as open_store
     from smae.data.store.verify import verify as verify
+    from smae.diagnostics import doctor as doctor
+    from smae.eval.embed import embed as embed
+    from smae.eval.evaluate import evaluate as evaluate
+    from smae.eval.export import export_encoder as export_encoder
+    from smae.eval.export import load_encoder as load_encoder
+    from smae.eval.predict import predict as predict
+    from smae.eval.results import ensemble as ensemble
+    from smae.eval.status import status as status
+    from smae.train.pretrain import pretrain as pretrain
+    from smae.viz.report.run_report import report as report
+    from smae.viz.view import view as view
 
 _FUNCTIONS = {
-    "verify": "smae.data.store.verify",
-    "open_store": "smae.data.store.store",
-    "info": "smae.data.store.info",
-    "find_store": "smae.data.store.store",
-    "export": "smae.data.export.base",
-    "dataset_card": "smae.data.store.info",
     "classes": "smae.data.store.info",
-    "embed": "smae.api",
-    "evaluate": "smae.api",
-    "export_encoder": "smae.api",
-    "load_encoder": "smae.api",
-    "predict": "smae.api",
-    "prepare": "smae.api",
-    "pretrain": "smae.api",
-    "report": "smae.api",
-    "synthesise": "smae.api",
-    "view": "smae.api",
+    "dataset_card": "smae.data.store.info",
+    "doctor": "smae.diagnostics",
+    "embed": "smae.eval.embed",
+    "ensemble": "smae.eval.results",
+    "evaluate": "smae.eval.evaluate",
+    "explain": "smae.data.prepare.explain",
+    "export": "smae.data.export.base",
+    "export_encoder": "smae.eval.export",
+    "find_store": "smae.data.store.store",
+    "info": "smae.data.store.info",
+    "load_encoder": "smae.eval.export",
+    "open_store": "smae.data.store.store",
+    "predict": "smae.eval.predict",
+    "prepare": "smae.data.prepare.run",
+    "pretrain": "smae.train.pretrain",
+    "report": "smae.viz.report.run_report",
+    "status": "smae.eval.status",
+    "synthesise": "smae.api.stores",
+    "verify": "smae.data.store.verify",
+    "view": "smae.viz.view",
 }
 """Name of each public function, and the module that defines it."""
 

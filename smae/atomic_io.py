@@ -184,10 +184,10 @@ def check_output(
         ConfigError: the output is an input, is inside one or contains one; or it exists and is a link
             or not of the kind; or it is of the kind, and ``overwrite`` is false.
     """
-    # Resolved, so that a link or ".." does not hide that both are the same.
-    output = path.resolve()
+    # realpath, so that a link or ".." hides nothing; Path.resolve raises on links in a circle.
+    output = Path(os.path.realpath(path))
     for entry in inputs:
-        other = entry.resolve()
+        other = Path(os.path.realpath(entry))
         if output == other or output in other.parents or other in output.parents:
             raise ConfigError(f"{path}: this output would replace, or lie inside, {entry}, which is read: name another")
     if not os.path.lexists(path):

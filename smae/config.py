@@ -1,14 +1,16 @@
-"""Sections of settings: frozen, typed, nothing unknown let in, and errors in the spelling people type.
+"""Settings: frozen, typed sections that reject unknown keys, with errors in the user's spelling.
 
-Every part of smae owns its section, a subclass of ``Section`` (or ``Part``, where a plug-in can be chosen by name).
-Settings come from class defaults, then a recipe file, then ``--set section.key=value``; later ones win.
+Each component owns its section, a subclass of ``Section`` (or ``PluginConfig``, for plug-ins chosen
+by name). Values come from class defaults, then a recipe, then ``--set section.key=value``; later
+ones win.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,19 +20,19 @@ from smae.errors import ConfigError
 from smae.registry import nearest
 
 MAX_BYTES = 1 << 20
-"""No settings file is this large; a larger one is a mistake or an attack."""
+"""Largest settings file that is read; a larger one is a mistake or an attack."""
 
 Settings = dict[str, Any]
 
 
 class Section(BaseModel):
-    """Base of all sections: immutable, unknown keys refused, no NaN or infinity."""
+    """Base of all sections: immutable, without unknown keys, NaN or infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Part(Section):
-    """Base of the sections of plug-ins, which are chosen by ``name`` from a registry."""
+class PluginConfig(Section):
+    """Base of the sections of plug-ins, chosen by ``name`` from a registry."""
 
     name: str = Field("", description="which plug-in of the family")
 
@@ -39,15 +41,15 @@ S = TypeVar("S", bound=Section)
 
 
 def check(section: type[S], values: Mapping[str, Any], *, where: str) -> S:
-    """Return ``section`` filled with ``values``.
+    """Return a ``section`` with these values.
 
     Args:
         section: the class that owns the settings.
-        values: what the user wrote.
+        values: the user's values.
         where: dotted prefix of the section, for messages (``"optim"``).
 
     Raises:
-        ConfigError: one line per wrong setting: its dotted name, what was expected, what was found.
+        ConfigError: one line per wrong setting, with its dotted name, what was expected and found.
     """
     try:
         return section.model_validate(dict(values))
@@ -72,7 +74,7 @@ def read_toml(path: Path) -> Settings:
     """Return the settings of a TOML file.
 
     Raises:
-        ConfigError: unreadable, over 1 MiB, not TOML (a key given twice included), or nested without end.
+        ConfigError: unreadable, over 1 MiB, not TOML, or nested too deeply.
     """
     try:
         raw = path.read_bytes()
@@ -89,33 +91,48 @@ def read_toml(path: Path) -> Settings:
 
 
 def parse_set(text: str) -> Settings:
-    """Turn ``section.key=value`` into nested settings; the value is read as TOML, bare words as text.
+    """Parse ``section.key=value`` into nested settings; the value is TOML, bare words are text.
 
     Raises:
-        ConfigError: no ``=``, or an empty or odd key.
+        ConfigError: no ``=``, or a malformed key.
     """
     key, equals, value = text.partition("=")
     path = [part.strip() for part in key.split(".")]
     if not equals or not all(re.fullmatch(r"[A-Za-z_][\w-]*", part) for part in path):
         raise ConfigError(f"--set {text}: expected section.key=value, for example --set optim.lr=1e-3")
-    nested: Any = _value(value.strip())
-    for part in reversed(path):
-        nested = {part: nested}
-    return dict(nested)
-
-
-def _value(text: str) -> Any:
+    value = value.strip()
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return nested({".".join(path): tomllib.loads(f"value = {value}")["value"]})
     except (tomllib.TOMLDecodeError, RecursionError):
-        return text
+        return nested({".".join(path): value})
+
+
+def parse_sets(texts: Iterable[str]) -> Settings:
+    """Parse several ``--set`` options into one mapping; later ones win.
+
+    Raises:
+        ConfigError: see ``parse_set``.
+    """
+    return merge(*map(parse_set, texts))
+
+
+def nested(settings: Mapping[str, Any]) -> Settings:
+    """Return settings with dotted keys nested: ``{"optim.lr": 1e-3}`` becomes ``{"optim": {"lr": 1e-3}}``."""
+    layers = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            value = nested(value)
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        layers.append(value)
+    return merge(*layers)
 
 
 def merge(*layers: Mapping[str, Any]) -> Settings:
-    """Lay settings over one another, later ones on top.
+    """Merge nested settings; later layers win.
 
-    A section that names another plug-in than the layer below starts afresh: settings of the old plug-in would mean
-    nothing to the new one.
+    A section that names another plug-in than the layer below replaces it, because the settings of
+    one plug-in mean nothing to another.
     """
     merged: Settings = {}
     for layer in layers:
@@ -129,10 +146,24 @@ def merge(*layers: Mapping[str, Any]) -> Settings:
     return merged
 
 
-def overrides(sets: Iterable[str]) -> Settings:
-    """Return the merged settings of several ``--set`` options.
+def as_toml(config: Section) -> str:
+    """Return settings as a recipe in TOML that holds every setting, each with its description."""
+    sections = {name: value for name, value in config if isinstance(value, Section)}
+    lines = list(_toml_lines(config, without=sections))
+    for name, section in sections.items():
+        lines += ["", f"[{name}]", *_toml_lines(section)]
+    return "\n".join(lines) + "\n"
 
-    Raises:
-        ConfigError: see ``parse_set``.
-    """
-    return merge(*(parse_set(text) for text in sets))
+
+def _toml_lines(section: Section, *, without: Iterable[str] = ()) -> Iterator[str]:
+    for name, field in type(section).model_fields.items():
+        if name in without:
+            continue
+        # TOML has no null: a setting without a value becomes a comment.
+        line, value = f"# {name}: not set", getattr(section, name)
+        if value is not None:
+            # JSON spells strings, numbers, booleans and their lists as TOML does.
+            line = f"{name} = {json.dumps(value, ensure_ascii=False)}"
+        if field.description:
+            line += f"  # {field.description}"
+        yield line

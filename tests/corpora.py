@@ -118,7 +118,7 @@ def _cast(kind: str, rng: np.random.Generator, frames: int) -> list[tuple[np.nda
     if kind == "shares-two":
         return [(whole[: cut + 2], 0, "tall"), (whole[cut:], 1, style), (whole[cut + 1 :], 2, style)]
     if kind == "before-the-second":
-        # The second actor's interval begins at frame 0 whoever it is: the third body is left out for nobody's sake.
+        # The second actor's interval begins at frame 0 for any body, so the third is left out without a reason.
         return [(whole, 0, "tall"), (whole[frames // 2 :], 1, "tall"), (whole[1 : frames // 2], 2, style)]
     if kind == "all-wide":
         return [(whole[n:], n, "wide") for n in range(int(rng.integers(2, 4)))]
@@ -191,7 +191,7 @@ def skeleton_text(recording: Recording, rng: np.random.Generator, *, ends: str =
 
 def _printed(xyz: np.ndarray, rng: np.random.Generator, digits: str) -> list[list[str]]:
     if digits != "midpoints":
-        # What lies between two float32 must be rounded by whoever reads it.
+        # A reader must round numbers between two float32.
         values = xyz * (1 + rng.uniform(-1e-7, 1e-7, xyz.shape)) if digits == "%.17g" else xyz
         return [[digits % value for value in joint] for joint in values.tolist()]
     # A hair above the middle: rounded to double first, as NumPy does, it is the middle, and goes to the even side.

@@ -1,4 +1,4 @@
-"""Settings: what people write wrong is refused in their own spelling, and layers lie over one another as told."""
+"""Settings: wrong ones are rejected in the user's spelling, and layers are merged in order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field, ValidationError
 
-from smae.config import MAX_BYTES, Section, check, merge, overrides, parse_set, read_toml
+from smae.config import MAX_BYTES, Section, as_toml, check, merge, nested, parse_set, parse_sets, read_toml
 from smae.errors import ConfigError, UnknownNameError
 from smae.train.config import DEFAULT_NAMES, FAMILIES, RunConfig, build_config, load_recipe, recipes, resolve
 
@@ -35,7 +35,7 @@ def test_a_section_is_filled_and_frozen():
         ({"heat": float("inf")}, "oven.heat: input should be a finite number"),
     ],
 )
-def test_a_wrong_setting_is_told_by_its_dotted_name(values, message):
+def test_a_wrong_setting_is_named_with_dots(values, message):
     with pytest.raises(ConfigError) as caught:
         check(Oven, values, where="oven")
     assert str(caught.value).startswith(message)
@@ -69,7 +69,20 @@ def test_a_value_nested_without_end_is_text_and_refused_later_by_its_type():
 
 def test_later_layers_win_setting_by_setting():
     assert merge({"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"y": 3}}, {"b": 2}) == {"a": {"x": 1, "y": 3}, "b": 2}
-    assert overrides(["a.x=1", "a.y=2", "a.x=3"]) == {"a": {"x": 3, "y": 2}}
+    assert parse_sets(["a.x=1", "a.y=2", "a.x=3"]) == {"a": {"x": 3, "y": 2}}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optim.lr": 1e-3, "optim.clip": 0, "seed": 3},
+        {"optim": {"lr": 1e-3, "clip": 0}, "seed": 3},
+        {"optim": {"lr": 1e-3}, "seed": 3, "optim.clip": 0},
+    ],
+)
+def test_dotted_and_nested_settings_are_the_same(settings):
+    assert nested(settings) == {"optim": {"lr": 1e-3, "clip": 0}, "seed": 3}
+    assert nested({"outer": settings})["outer"] == nested(settings)
 
 
 def test_merging_changes_no_layer():
@@ -116,7 +129,7 @@ def test_the_defaults_are_the_published_recipe():
     assert (config.train.epochs, config.train.batch, config.optim.warmup) == (400, 128, 20)
 
 
-def test_all_that_is_wrong_is_told_at_once():
+def test_all_wrong_settings_are_listed():
     with pytest.raises(ConfigError) as caught:
         build_config(
             {
@@ -127,8 +140,8 @@ def test_all_that_is_wrong_is_told_at_once():
                 "decoder": "cross",
             }
         )
-    told = str(caught.value).splitlines()
-    assert len(told) == 5
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 5
     for part in (
         "did you mean 'random'",
         "encoder.dimm: no such",
@@ -136,7 +149,7 @@ def test_all_that_is_wrong_is_told_at_once():
         "train: expected a section",
         "decoder: ",
     ):
-        assert any(part in line for line in told), part
+        assert any(part in line for line in lines), part
 
 
 @pytest.mark.parametrize(
@@ -190,12 +203,12 @@ PUBLISHED = {
 
 
 def test_recipes_of_data_sets_say_what_they_aim_at_what_it_costs_and_whether_they_were_run():
-    told = recipes()
-    assert PUBLISHED | {"base", "cpu", "demo", "cpu-demo", "nw-ucla-small", "nw-ucla-graph"} == set(told)
+    found = recipes()
+    assert PUBLISHED | {"base", "cpu", "demo", "cpu-demo", "nw-ucla-small", "nw-ucla-graph"} == set(found)
     for name in PUBLISHED:
-        assert told[name].aims
-        assert told[name].cost
-        assert told[name].ran == "not run here" or "%" in told[name].ran
+        assert found[name].aims
+        assert found[name].cost
+        assert found[name].ran == "not run here" or "%" in found[name].ran
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED - {"nw-ucla", "ui-prmd"}))
@@ -209,9 +222,9 @@ def test_recipes_are_of_the_protocol_and_method_that_they_are_called_by(name):
     assert resolve("cpu-demo") == resolve("demo")
 
 
-def test_settings_come_from_recipe_then_set_then_flag(tmp_path):
+def test_settings_are_merged_over_the_recipe(tmp_path):
     (tmp_path / "mine.toml").write_text('extends = "cpu"\nseed = 1\n[train]\nepochs = 2\nbatch = 8\n')
-    config = resolve(str(tmp_path / "mine.toml"), sets=["train.batch=4", "seed=2"], flags={"seed": 3, "train": {}})
+    config = resolve(str(tmp_path / "mine.toml"), {"train.batch": 4, "seed": 3})
     assert (config.train.epochs, config.train.batch, config.seed) == (2, 4, 3)
     assert config.encoder.dim == resolve("cpu").encoder.dim
 
@@ -220,7 +233,7 @@ def test_settings_of_the_default_plug_in_do_not_pass_to_another(tmp_path):
     (tmp_path / "mine.toml").write_text("[masking]\nkeep_joints = 0.5\n")
     recipe = str(tmp_path / "mine.toml")
     assert resolve(recipe).masking.keep_joints == 0.5
-    assert resolve(recipe, sets=["masking.name=random"]).masking.name == "random"
+    assert resolve(recipe, {"masking.name": "random"}).masking.name == "random"
 
 
 def test_a_recipe_that_extends_itself_is_refused(tmp_path):
@@ -240,3 +253,21 @@ def test_a_recipe_that_extends_nothing_readable_is_refused(tmp_path):
 def test_an_unknown_recipe_gets_a_hint():
     with pytest.raises(UnknownNameError, match=r"unknown recipe 'bas'.*did you mean 'base'"):
         load_recipe("bas")
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_settings_as_toml_are_a_recipe_of_the_same_settings(name, tmp_path):
+    config, path = resolve(name), tmp_path / "mine.toml"
+    path.write_text(as_toml(config))
+    assert resolve(str(path)) == config
+
+
+def test_settings_as_toml_are_complete_and_described():
+    text = as_toml(resolve("base", {"selection.also": ["best_val"]}))
+    settings = tomllib.loads(text)
+    assert settings["selection"]["also"] == ["best_val"]
+    assert {"seed", "protocol", "augment", "objective", "masking", "encoder", "decoder", "optim", "train"} <= set(
+        settings
+    )
+    assert settings["train"].keys() == type(resolve("base").train).model_fields.keys()
+    assert "lr = 0.001  # peak learning rate\n" in text

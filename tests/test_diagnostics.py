@@ -1,4 +1,4 @@
-"""The doctor: everything is looked at, what is missing has a remedy, and only what stops smae is wrong."""
+"""Diagnostics: everything is checked, what is missing has a remedy, only what stops smae is wrong."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from smae import diagnostics as doctor
-from smae.diagnostics import Diagnosis, Finding, examine
+import smae
+from smae import diagnostics
+from smae.diagnostics import Diagnosis, Finding, doctor
 from smae_cli.main import run
 
 
@@ -29,9 +30,9 @@ def fake_torch(monkeypatch, *, cuda: str | None, cards: int = 0) -> None:
     monkeypatch.setitem(sys.modules, "torch", torch)
 
 
-def test_all_is_looked_at_and_nothing_is_wrong_here(tmp_path):
-    told = examine(tmp_path)
-    names = [finding.what for finding in told.findings]
+def test_all_is_checked_and_nothing_is_wrong_here(tmp_path):
+    diagnosis = doctor(tmp_path)
+    names = [finding.what for finding in diagnosis.findings]
     for what in (
         "smae",
         "python",
@@ -46,7 +47,7 @@ def test_all_is_looked_at_and_nothing_is_wrong_here(tmp_path):
         "kernels",
     ):
         assert what in names
-    assert told.exit_code == 0
+    assert diagnosis.exit_code == 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -56,13 +57,13 @@ def test_something_wrong_gives_code_5_and_notes_do_not():
 
 
 def test_a_missing_package_is_wrong_and_has_a_remedy(monkeypatch):
-    monkeypatch.setattr(doctor, "_version", lambda name: "" if name == "zarr" else "1.0")
-    assert one(doctor._software(), "zarr") == Finding("zarr", "wrong", "not installed", "pip install zarr")
+    monkeypatch.setattr(diagnostics, "_version", lambda name: "" if name == "zarr" else "1.0")
+    assert one(diagnostics._software(), "zarr") == Finding("zarr", "wrong", "not installed", "pip install zarr")
 
 
 def test_a_missing_extra_is_a_note_with_its_command(monkeypatch):
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
-    found = one(doctor._extras(), "smae[rerun]")
+    monkeypatch.setattr(diagnostics, "find_spec", lambda name: None)
+    found = one(diagnostics._extras(), "smae[rerun]")
     assert (found.state, found.remedy) == ("note", "pip install 'smae[rerun]'")
 
 
@@ -79,46 +80,47 @@ def test_why_there_is_no_gpu(monkeypatch, tmp_path, cuda, driver, words):
     version = tmp_path / "version"
     if driver:
         version.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.1  Mon Jan\n")
-    monkeypatch.setattr(doctor, "_NVIDIA", version)
+    monkeypatch.setattr(diagnostics, "_NVIDIA", version)
     fake_torch(monkeypatch, cuda=cuda)
-    found = one(doctor._torch(), "GPU")
+    found = one(diagnostics._torch(), "GPU")
     assert found.state == "note"
     assert words in found.found
 
 
-def test_a_gpu_is_told_with_its_memory(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "_NVIDIA", tmp_path / "none")
+def test_a_gpu_is_listed_with_its_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr(diagnostics, "_NVIDIA", tmp_path / "none")
     fake_torch(monkeypatch, cuda="12.8", cards=1)
-    assert one(doctor._torch(), "GPU 0").found == "Some GPU, 80 GB"
+    assert one(diagnostics._torch(), "GPU 0").found == "Some GPU, 80 GB"
 
 
 def test_a_torch_that_cannot_be_imported_is_wrong(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert one(doctor._torch(), "torch").state == "wrong"
+    assert one(diagnostics._torch(), "torch").state == "wrong"
 
 
 def test_a_folder_that_cannot_be_written_is_wrong(monkeypatch, tmp_path):
     def refuse(**options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
-    found = one(doctor._disk(tmp_path), "disk speed")
+    monkeypatch.setattr(diagnostics.tempfile, "TemporaryFile", refuse)
+    found = one(diagnostics._disk(tmp_path), "disk speed")
     assert (found.state, "Permission denied" in found.found) == ("wrong", True)
 
 
 def test_kernels_that_do_not_load_are_wrong(monkeypatch):
     monkeypatch.setitem(sys.modules, "smae.data.raw.fast_parser", None)
-    found = one(doctor._kernels(), "kernels")
+    found = one(diagnostics._kernels(), "kernels")
     assert found.state == "wrong"
     assert "do not load" in found.found
 
 
 def test_the_command_prints_names_with_brackets_and_json(tmp_path, monkeypatch, capsys):
-    told = Diagnosis((Finding("smae[rerun]", "note", "not installed", "pip install 'smae[rerun]'"),))
-    monkeypatch.setattr(doctor, "examine", lambda folder: told)
+    diagnosis = Diagnosis((Finding("smae[rerun]", "note", "not installed", "pip install 'smae[rerun]'"),))
+    monkeypatch.setattr(smae, "doctor", lambda folder: diagnosis)
     assert run(["doctor", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert text.count("smae[rerun]") == 3
     assert run(["doctor", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["findings"][0]["state"] == "note"
+    monkeypatch.undo()
     assert run(["doctor", str(tmp_path / "nowhere")]) == 2

@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FACADES = {"smae", "smae.api"}
+FACADES = {"smae"}
 """What outsiders import: they reach everything from inside functions, so circles through them are none at run time."""
 
 FLOORS = {
     "smae_cli": 8,
-    "smae.api": 7,
     "smae.testing": 7,
     "smae.viz": 6,
     "smae.eval": 5,
@@ -34,11 +33,12 @@ FLOORS = {
     "smae.errors": 1,
     "smae.rng": 1,
     "smae.kernels": 1,
+    "smae.locks": 1,
     "smae.interrupts": 1,
     "smae.progress": 1,
     "smae._version": 1,
 }
-APART = [("smae.data", "smae.models"), ("smae.models", "smae.data"), ("smae.api", "smae.testing")]
+APART = [("smae.data", "smae.models"), ("smae.models", "smae.data")]
 """Rooms of one floor that do not know each other."""
 
 
@@ -127,7 +127,8 @@ def test_the_loop_knows_no_method():
 
 @pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) == "smae_cli"])
 def test_the_command_line_calls_the_api_and_not_the_rooms_behind_it(module):
-    allowed = ("smae_cli", "smae.api", "smae.errors", "smae._version", "smae.interrupts", "smae.progress")
+    allowed = ("smae_cli", "smae.errors", "smae._version", "smae.interrupts", "smae.progress")
+    allowed += ("smae.data.prepare.settings", "smae.data.clean")
     tops = {name for name in imported(module, inner=False) if name != "smae"}
     assert [name for name in tops if not name.startswith(allowed)] == []
 

@@ -14,7 +14,7 @@ import torch
 from smae.errors import ConfigError, Interrupted
 from smae.models.masking import maskings
 from smae.testing import check_masking, check_objective
-from smae.train.checkpoint import latest
+from smae.train.checkpoint import load_latest
 from smae.train.objectives import objectives
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
@@ -72,7 +72,7 @@ def test_the_loop_trains_it_and_resumes_it_bit_for_bit(tmp_path):
     with pytest.raises(Interrupted):
         run_through(small_loop(STORE, cut, config), stop_at=4)
     resumed = small_loop(STORE, cut, config)
-    resumed.resume(latest(cut.checkpoints))
+    resumed.resume(load_latest(cut.checkpoints))
     run_through(resumed)
     assert log_of(cut) == log_of(whole.run)
     assert all(line["spread"] > 0 for line in log_of(cut))

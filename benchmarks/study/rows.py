@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from smae.eval.baselines import PRETRAINED
-from smae.eval.probes.selection import LAST
+from smae.config import parse_sets
+from smae.eval.results import LAST, PRETRAINED
 from smae.train.config import RunConfig, resolve
 
 
@@ -103,7 +103,7 @@ class Study:
 
     def config(self, row: Row, *, seed: int) -> RunConfig:
         """Return a row's settings for one seed."""
-        return resolve(self.recipe, sets=self.settings(row), flags={"seed": seed})
+        return resolve(self.recipe, {**parse_sets(self.settings(row)), "seed": seed})
 
     def command(self, row: Row, *, seeds: Sequence[int]) -> str:
         """Return the command that makes a row's results."""

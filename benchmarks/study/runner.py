@@ -13,8 +13,9 @@ from typing import Any
 import smae
 from benchmarks.study.results import ProbeResults, Result, Score, commit, here, keep, path_of, read
 from benchmarks.study.rows import Evaluation, Row, Study
+from smae.config import parse_sets
 from smae.errors import ConfigError
-from smae.eval.baselines import CHANCE
+from smae.eval.results import CHANCE
 from smae.train.config import build_config
 from smae.train.metrics_log import read_log
 
@@ -51,8 +52,8 @@ def carry_out(study: Study, row: Row, *, seed: int, data: Path, work: Path, resu
     out = work / study.name / f"{row.name}-{seed}-{digest}"
     if result is None or not out.is_dir():
         outcome = smae.pretrain(
-            data=data, out=out, recipe=study.recipe, sets=study.settings(row), seed=seed, device="cpu", resume=True,
-            say=say,
+            data=data, out=out, recipe=study.recipe, settings=parse_sets(study.settings(row)), seed=seed, device="cpu",
+            resume=True,
         )  # fmt: skip
         # The log counts on where an interrupted run stopped.
         seconds = round(float(read_log(outcome.run.log)[-1]["seconds"]), 1)
@@ -64,7 +65,7 @@ def carry_out(study: Study, row: Row, *, seed: int, data: Path, work: Path, resu
         keep(result, path)
     for number, evaluation in enumerate(row.evaluations):
         if evaluated[number] is None:
-            one = evaluated[number] = evaluate(evaluation, out, data=data, seed=seed, say=say)
+            one = evaluated[number] = evaluate(evaluation, out, data=data, seed=seed)
             result = replace(result, evaluated=tuple(other for other in evaluated if other is not None))
             keep(result, path)
             summary = ", ".join(
@@ -85,17 +86,16 @@ def settings_of(result: Result) -> Any:
         return None
 
 
-def evaluate(evaluation: Evaluation, run: Path, *, data: Path, seed: int, say: Say) -> ProbeResults:
+def evaluate(evaluation: Evaluation, run: Path, *, data: Path, seed: int) -> ProbeResults:
     """Return what an evaluation finds about a run's encoder."""
     began = time.monotonic()
     _, found = smae.evaluate(
         checkpoint=run,
         data=data,
         modes=evaluation.modes,
-        sets=evaluation.sets,
+        settings=parse_sets(evaluation.sets),
         baselines=seed < evaluation.baselines,
         device="cpu",
-        say=say,
     )
     scores = tuple(Score(evaluation.label(row.mode, row.selection), row.what, row.top1) for row in found.rows)
     return ProbeResults(evaluation.modes, evaluation.sets, round(time.monotonic() - began, 1), scores)

@@ -1,13 +1,14 @@
-"""Weights that travel: an encoder, with a classifying head or without, as a folder that needs no run and no store.
+"""Trained encoders: loaded from a run, and exported as folders that need neither run nor store.
 
-``model.safetensors`` holds the weights, ``config.json`` what they are and the SHA-256 they must have, ``README.md`` the
-model card. A head's folder has no card: it stays with its run.
+``model.safetensors`` holds the weights, ``config.json`` the settings and the SHA-256 of the
+weights, ``README.md`` the model card. The folder of a head, which stays with its run, has no card.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,47 +19,64 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from smae.atomic_io import atomic_folder, read_json
-from smae.config import Section, check
+from smae import interrupts, progress
+from smae.atomic_io import atomic_folder, check_output, read_json
+from smae.config import Section, check, merge
 from smae.data.loader.augment import Augment
+from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError, NonFiniteError
 from smae.eval.features import Pool
+from smae.eval.model_card import model_card
 from smae.eval.probes.finetune import Classifier
 from smae.eval.probes.linear import LinearClassifier
 from smae.models.encoders import Encoder, encoders
 from smae.skeleton import LAYOUTS, Layout
-from smae.train.checkpoint import load_weights, not_finite, weights_of
-from smae.train.config import part_of
+from smae.train.build import build_objective
+from smae.train.checkpoint import (
+    Checkpoint,
+    cpu_state_dict,
+    load_checkpoint,
+    load_latest,
+    load_weights,
+    max_file_bytes,
+    non_finite,
+)
+from smae.train.config import RunConfig, build_config, plugin_config
+from smae.train.objectives import Objective
+from smae.train.run_folder import Run, find_checkpoint
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 _REMEDY = "write it again with smae export-encoder (a head: smae eval)"
+_FILES = {"model.safetensors", "config.json", "README.md"}
 
 
-class Joints(Section):
-    """The joints that the weights know, in order."""
+class JointsConfig(Section):
+    """Joint layout of the encoder: its name, and the joints in order."""
 
     name: str
     joints: tuple[str, ...]
 
 
-class Head(Section):
-    """The classifier on top of the encoder: which kind, and what its outputs mean."""
+class HeadConfig(Section):
+    """Classification head: its kind, and the meaning of its outputs."""
 
     kind: Literal["linear", "finetune"]
     classes: tuple[str, ...] = Field(min_length=1)
-    names: tuple[str, ...] = Field((), description="the classes as people read them; none: their ids alone")
+    names: tuple[str, ...] = Field((), description="readable class names; empty: ids alone")
     hidden: int = Field(0, ge=0, description="width of the hidden layer of a finetune head")
-    pool: Pool = Field("mean", description="how a linear head's features are pooled")
+    pool: Pool = Field("mean", description="pooling of the features of a linear head")
 
     @model_validator(mode="after")
-    def _named(self) -> Head:
+    def _check_names(self) -> HeadConfig:
         if self.names and len(self.names) != len(self.classes):
-            raise ValueError(f"names: expected one of each of {len(self.classes)} classes, found {len(self.names)}")
+            raise ValueError(f"names: expected {len(self.classes)}, one for each class, found {len(self.names)}")
         return self
 
 
-class Prepared(Section):
-    """How the recordings were made into clips, so that new ones are made alike."""
+class PreparationConfig(Section):
+    """How the recordings became clips, so that new recordings are prepared in the same way."""
 
     source: str = "ntu"
     mode: Literal["reference", "exact"] = "reference"
@@ -67,34 +85,34 @@ class Prepared(Section):
     frames: int | None = None
 
 
-class Stated(Section):
-    """What ``config.json`` states."""
+class EncoderConfig(Section):
+    """Content of ``config.json``."""
 
     version: int
     encoder: dict[str, Any]
     augment: Augment
-    layout: Joints
-    head: Head | None = None
-    prepared: Prepared = Prepared()
-    origin: dict[str, Any] = Field(default_factory=dict, description="where the weights come from, for people")
+    layout: JointsConfig
+    head: HeadConfig | None = None
+    prepared: PreparationConfig = PreparationConfig()
+    origin: dict[str, Any] = Field(default_factory=dict, description="provenance, for people")
     sha256: str
 
 
 @dataclass(frozen=True)
-class Travelled:
-    """What a folder held, ready to use on the CPU and in evaluation mode.
+class LoadedEncoder:
+    """An exported folder, loaded on the CPU in evaluation mode.
 
     Attributes:
-        model: the encoder, or with a head the classifier, whose forward takes a ``Batch`` and returns logits [B, K].
-        encoder: the encoder itself.
-        layout: its joints.
-        stated: what the folder says of it.
+        model: the encoder; with a head the classifier, from a ``Batch`` to logits [B, K].
+        encoder: the encoder.
+        layout: its joint layout.
+        config: content of ``config.json``.
     """
 
     model: nn.Module = field(repr=False)
     encoder: Encoder = field(repr=False)
     layout: Layout
-    stated: Stated
+    config: EncoderConfig
 
 
 def write_weights(
@@ -104,64 +122,52 @@ def write_weights(
     encoder: Mapping[str, Any],
     augment: Augment,
     layout: Layout,
-    head: Head | None = None,
-    prepared: Prepared = Prepared(),  # noqa: B008  (frozen)
+    head: HeadConfig | None = None,
+    prepared: PreparationConfig = PreparationConfig(),  # noqa: B008  (frozen)
     origin: Mapping[str, Any],
     card: str = "",
-    overwrite: bool = False,
 ) -> Path:
-    """Write a folder of weights in one rename and return it.
+    """Write a folder of weights in one rename, replacing an earlier one; return it.
 
     Args:
         to: the folder.
         model: an encoder, or with ``head`` a classifier.
-        encoder: the encoder's settings, name included.
-        augment: how its clips were cropped, resized and varied.
-        layout: its joints.
-        head: what the classifier is.
-        prepared: how recordings became clips.
-        origin: where the weights come from.
-        card: text of ``README.md``; none is written when empty.
-        overwrite: replace what is there.
+        encoder: settings of the encoder, its name included.
+        augment, layout, head, prepared, origin: see ``EncoderConfig``.
+        card: text of ``README.md``; if empty, none is written.
 
     Raises:
-        ConfigError: something is at ``to``.
         NonFiniteError: a weight is NaN or infinite; nothing is written.
     """
-    if to.exists() and not overwrite:
-        raise ConfigError(f"{to}: something is there already: name another folder, or add --overwrite")
-    weights = weights_of(model)
-    if bad := not_finite(weights):
+    weights = cpu_state_dict(model)
+    if bad := non_finite(weights):
         raise NonFiniteError(f"{', '.join(bad[:3])}: not finite, so nothing was written")
     data = save(weights)
-    stated = Stated(
+    config = EncoderConfig(
         version=VERSION,
         encoder=dict(encoder),
         augment=augment,
-        layout=Joints(name=layout.name, joints=layout.joints),
+        layout=JointsConfig(name=layout.name, joints=layout.joints),
         head=head,
         prepared=prepared,
         origin=dict(origin),
         sha256=hashlib.sha256(data).hexdigest(),
     )
-    text = json.dumps(stated.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
+    text = json.dumps(config.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
     with atomic_folder(to) as partial:
-        for name, content in (
-            ("model.safetensors", data),
-            ("config.json", text.encode()),
-            ("README.md", card.encode()),
-        ):
-            if content:
-                (partial / name).write_bytes(content)
+        (partial / "model.safetensors").write_bytes(data)
+        (partial / "config.json").write_text(text, encoding="utf-8")
+        if card:
+            (partial / "README.md").write_text(card, encoding="utf-8")
     return to
 
 
-def read_weights(folder: Path) -> Travelled:
-    """Return what a folder of weights holds, checked.
+def read_weights(folder: Path) -> LoadedEncoder:
+    """Load a folder of weights, checked.
 
     Raises:
-        DataError: a file is missing or changed, another version wrote it, or weights, frames or joints are not those
-            that it states or that this smae knows; the message says what differs.
+        DataError: a file is missing or changed, another version wrote it, or weights, frames or
+            joints are not those of its config or of this smae; the message names the difference.
     """
     values = read_json(folder / "config.json", what="weights", remedy=_REMEDY)
     if values.get("version") != VERSION:
@@ -169,51 +175,47 @@ def read_weights(folder: Path) -> Travelled:
             f"{folder}: weights format {values.get('version')!r}, this smae reads {VERSION}: use the one it came from"
         )
     try:
-        stated = check(Stated, values, where="")
-        settings = part_of("encoder", stated.encoder)
-        layout = LAYOUTS.get(stated.layout.name)
-        _check_joints(stated.layout, layout)
-        encoder = encoders.get(settings.name)(settings, frames=stated.augment.frames, layout=layout)
+        config = check(EncoderConfig, values, where="")
+        settings = plugin_config("encoder", config.encoder)
+        layout = LAYOUTS.get(config.layout.name)
+        _check_joints(config.layout, layout)
+        encoder = encoders.get(settings.name)(settings, frames=config.augment.frames, layout=layout)
     except ConfigError as error:
         raise DataError(f"{folder / 'config.json'}: {error}") from None
-    model = build_model(encoder, stated.head)
-    load_weights(model, _read_tensors(folder / "model.safetensors", stated.sha256), where=str(folder))
+    model: nn.Module = encoder
+    if (head := config.head) and head.kind == "linear":
+        model = LinearClassifier(encoder, classes=len(head.classes), pool=head.pool)
+    elif head:
+        model = Classifier(encoder, classes=len(head.classes), hidden=head.hidden, dropout=0.0)
+    tensors = _read_tensors(folder / "model.safetensors", config.sha256)
+    load_weights(model, tensors, where=str(folder))
     encoder.register_forward_pre_hook(_check_shape)
-    return Travelled(model.eval(), encoder, layout, stated)
+    return LoadedEncoder(model.eval(), encoder, layout, config)
 
 
-def build_model(encoder: Encoder, head: Head | None) -> nn.Module:
-    """Return an encoder under a fresh head, or as it is without one."""
-    if head is None:
-        return encoder
-    if head.kind == "linear":
-        return LinearClassifier(encoder, classes=len(head.classes), pool=head.pool)
-    return Classifier(encoder, classes=len(head.classes), hidden=head.hidden, dropout=0.0)
+def load_encoder(path: Path | str, *, layout: str | None = None, frames: int | None = None) -> Encoder:
+    """Load an exported encoder on the CPU, in evaluation mode.
 
-
-def load_encoder(folder: Path, *, layout: str | None = None, frames: int | None = None) -> Encoder:
-    """Return the encoder of a folder, on the CPU, in evaluation mode.
-
-    It takes joints float32 [N, frames, V, 3] in metres, one item a body, and returns features [N, tokens, D]; joints of
-    another shape are a ``DataError``.
+    It maps joints float32 [N, frames, V, 3] in metres, one item for each body, to features
+    [N, tokens, D]; joints of another shape are a ``DataError``.
 
     Args:
-        folder: what ``smae export-encoder`` wrote.
-        layout, frames: what the caller has, where that should be checked.
+        path: a folder written by ``smae export-encoder``.
+        layout: name of the joint layout of your clips, to be checked.
+        frames: number of frames of your clips, to be checked.
 
     Raises:
-        DataError: see ``read_weights``; or layout or frames are others than the caller's.
+        DataError: no usable folder, or another layout or number of frames than yours.
     """
-    found = read_weights(folder)
-    theirs = {"layout": found.layout.name, "frames": found.stated.augment.frames}
-    mine = {"layout": layout, "frames": frames}
-    differs = [f"{key} {theirs[key]} there, {mine[key]} here" for key in mine if mine[key] not in (None, theirs[key])]
-    if differs:
-        raise DataError(f"{folder}: {'; '.join(differs)}: give clips such as the encoder was trained on")
-    return found.encoder
+    loaded = read_weights(Path(path))
+    augment = loaded.config.augment
+    for key, there, here in (("layout", loaded.layout.name, layout), ("frames", augment.frames, frames)):
+        if here not in (None, there):
+            raise DataError(f"{path}: {key} {there} there, {here} here: give clips like those of its training")
+    return loaded.encoder
 
 
-def _check_joints(there: Joints, here: Layout) -> None:
+def _check_joints(there: JointsConfig, here: Layout) -> None:
     if len(there.joints) != len(here):
         raise ConfigError(f"layout {here.name}: {len(there.joints)} joints there, {len(here)} here")
     for number, (theirs, mine) in enumerate(zip(there.joints, here.joints, strict=True)):
@@ -223,12 +225,12 @@ def _check_joints(there: Joints, here: Layout) -> None:
 
 def _check_shape(encoder: nn.Module, arguments: tuple[Any, ...]) -> None:
     assert isinstance(encoder, Encoder)
-    grid = encoder.grid
-    wanted, found = (grid.times * grid.patch, grid.joints, grid.channels), tuple(arguments[0].shape)
-    if len(found) != 4 or found[1:] != wanted:
+    grid, found = encoder.grid, list(arguments[0].shape)
+    expected = [grid.times * grid.patch, grid.joints, grid.channels]
+    if len(found) != 4 or found[1:] != expected:
         raise DataError(
-            f"this encoder takes joints [N, {', '.join(map(str, wanted))}] (frames, joints, coordinates), found "
-            f"{list(found)}: resize clips to its frames, and prepare them in its layout"
+            f"this encoder takes joints [N, {', '.join(map(str, expected))}] (frames, joints, "
+            f"coordinates), found {found}: resize clips to its frames, and prepare them in its layout"
         )
 
 
@@ -237,11 +239,106 @@ def _read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
         raise DataError(f"{path}: missing, or not a regular file: {_REMEDY}")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise DataError(f"{path}: contents differ from the SHA-256 that config.json states: {_REMEDY}")
+        raise DataError(f"{path}: contents differ from the SHA-256 in config.json: {_REMEDY}")
     try:
         tensors = load(data)
     except (SafetensorError, ValueError) as error:
         raise DataError(f"{path}: {error}: {_REMEDY}") from None
-    if bad := not_finite(tensors):
+    if bad := non_finite(tensors):
         raise DataError(f"{path}: {', '.join(bad[:3])}: not finite: {_REMEDY}")
     return tensors
+
+
+def is_encoder(path: Path) -> bool:
+    """Return whether ``path`` is an exported encoder, and holds nothing else."""
+    if not path.is_dir() or not {entry.name for entry in path.iterdir()} <= _FILES:
+        return False
+    try:
+        values = read_json(path / "config.json", what="weights", remedy=_REMEDY)
+    except DataError:
+        return False
+    return {"version", "encoder", "layout", "sha256"} <= set(values) and values.get("head") is None
+
+
+@interrupts.deferred("run it again")
+def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = False) -> Path:
+    """Write the encoder of a run as a folder of weights, config and model card; return the folder.
+
+    Args:
+        run: a run folder or one of its checkpoints; None for the newest run.
+        to: the folder to write.
+        overwrite: replace an earlier exported encoder; anything else is never replaced.
+
+    Raises:
+        DataError: no run, or no usable checkpoint.
+        ConfigError: ``to`` must not be replaced, or is inside the run.
+    """
+    source, step = find_checkpoint(run)
+    to, about = Path(to), source.describe()
+    check_output(to, kind="an exported encoder", is_kind=is_encoder, overwrite=overwrite, inputs=[source.path])
+    with progress.task("export-encoder"):
+        layout = LAYOUTS.get(about["store"]["layout"])
+        config, objective, checkpoint = load_trained(source, layout, step=step)
+        done = {key: checkpoint.state[key] for key in ("step", "steps")}
+        results = [
+            read_json(path, what="results", remedy="run smae eval again")
+            for path in sorted(source.results.glob("*.json"))
+        ]
+        interrupts.check()
+        origin = {key: about.get(key) for key in ("recipe", "versions")}
+        # The path of the store means nothing on another machine.
+        store = {key: value for key, value in about["store"].items() if key != "path"}
+        steps = f"step {done['step']:,} of {done['steps']:,}"
+        return write_weights(
+            to,
+            objective.encoder,
+            encoder=config.encoder.model_dump(mode="json"),
+            augment=config.augment,
+            layout=layout,
+            origin={**origin, **done, "run": source.path.name, "store": store, "config": about["config"]},
+            card=model_card(name=source.path.name, about=about, steps=steps, results=results),
+        )
+
+
+def load_objective(
+    run: Run, store: Store, *, step: Path | None = None, settings: Mapping[str, Any] | None = None
+) -> tuple[RunConfig, Objective]:
+    """Return the settings of a run and its trained objective, on the CPU.
+
+    Raises:
+        DataError: the store has another joint layout, or there is no usable checkpoint.
+    """
+    run.check_layout(store)
+    config, objective, _ = load_trained(run, store.layout, step=step, settings=settings)
+    return config, objective
+
+
+def load_trained(
+    run: Run, layout: Layout, *, step: Path | None = None, settings: Mapping[str, Any] | None = None
+) -> tuple[RunConfig, Objective, Checkpoint]:
+    """Return the settings of a run, its trained objective, on the CPU, and the checkpoint it is from.
+
+    ``step`` is the folder of a checkpoint, by default the newest usable one; ``settings``, nested,
+    replace those of the run.
+
+    Raises:
+        DataError: the checkpoint has another joint layout, or there is no usable one.
+    """
+    config = build_config(merge(run.describe()["config"], settings or {}))
+    objective = build_objective(config, layout)
+    size = max_file_bytes(objective)
+    if step is not None:
+        checkpoint = load_checkpoint(step, max_bytes=size)
+    else:
+        checkpoint = load_latest(run.checkpoints, max_bytes=size)
+    trained = checkpoint.state.get("identity", {}).get("layout", layout.name)
+    if trained != layout.name:
+        raise DataError(
+            f"{checkpoint.path} was trained on layout {trained}, the run on {layout.name}: it is from another run"
+        )
+    load_weights(objective, checkpoint.average or checkpoint.model, where=str(checkpoint.path))
+    objective.eval()
+    average = ", moving average of its weights" if checkpoint.average else ""
+    done = f"step {checkpoint.state['step']} of {checkpoint.state['steps']}"
+    logger.info(f"{run.path}: {config.objective.name} after {done}{average}")
+    return config, objective, checkpoint

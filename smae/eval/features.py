@@ -1,4 +1,4 @@
-"""One vector per clip: an encoder's tokens, pooled, or the raw coordinates themselves."""
+"""Feature vectors of clips: pooled tokens of an encoder, or raw coordinates as a baseline."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from smae import progress
 from smae.data.loader.batch import Batch
 from smae.data.loader.loader import Loader
 from smae.models.encoders import Encoder
 from smae.train.config import Pool
 
-Describe = Callable[[Batch], Tensor]
-"""Batch of B clips -> features [B, D]."""
+FeatureExtractor = Callable[[Batch], Tensor]
+"""Maps a batch of B clips to features [B, D]."""
 
 RAW_FRAMES = 24
-"""Frames to which raw coordinates are resized for the comparison with no encoder at all."""
+"""Number of frames to which raw coordinates are resized."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ def mean_over_bodies(items: Tensor, batch: Batch) -> Tensor:
 
 @dataclass(frozen=True)
 class Pooled:
-    """The describer by an encoder: every token visible, pooled (by the mean over joints and time), mean over bodies.
+    """Feature extractor: all tokens of a frozen encoder, pooled, then the mean over bodies.
 
     Attributes:
-        encoder: it.
-        pool: ``mean``, ``joints`` or ``tokens``.
+        encoder: the encoder, used in evaluation mode.
+        pool: ``mean`` over joints and time; ``joints``: mean over time; ``tokens``: no mean.
     """
 
     encoder: Encoder
@@ -68,13 +69,14 @@ class Pooled:
 
     @property
     def width(self) -> int:
-        """Numbers in a feature vector: D, V x D or L x D."""
+        """Length of a feature vector: D, V x D or L x D."""
         grid = self.encoder.grid
-        return self.encoder.dim * {"mean": 1, "joints": grid.joints, "tokens": grid.tokens}[self.pool]
+        vectors = {"mean": 1, "joints": grid.joints, "tokens": grid.tokens}
+        return self.encoder.dim * vectors[self.pool]
 
 
-def raw(batch: Batch) -> Tensor:
-    """Return raw coordinates [B, 2 * 24 * V * 3]: both bodies side by side, an absent second one zeros."""
+def raw_coordinates(batch: Batch) -> Tensor:
+    """Return [B, 2 * 24 * V * 3]: both bodies side by side, zeros for an absent second one."""
     n, frames, joints, channels = batch.x.shape
     flat = batch.x.reshape(n, frames, joints * channels).transpose(1, 2)
     short = interpolate(flat, size=RAW_FRAMES, mode="linear", align_corners=False).flatten(1)
@@ -84,16 +86,20 @@ def raw(batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def extract(
-    describe: Describe, loader: Loader, *, epoch: int = 0, tell: Callable[[int, int], None] = lambda done, total: None
-) -> Features:
-    """Return the features of a loader's clips, in store order whatever the loader's."""
-    rows, labels, indices = [], [], []
-    for done, batch in enumerate(loader.epoch(epoch), 1):
-        rows.append(describe(batch).cpu())
+def extract(extractor: FeatureExtractor, loader: Loader, *, epoch: int = 0, name: str = "features") -> Features:
+    """Return the features of one epoch of a loader, in store order.
+
+    Args:
+        extractor: computes the features.
+        loader: the clips, shuffled or not.
+        epoch: which epoch; it decides the augmentation of an augmented loader.
+        name: of the progress task.
+    """
+    batches, labels, indices = [], [], []
+    for batch in progress.track(loader.epoch(epoch), name, total=len(loader), unit="batches"):
+        batches.append(extractor(batch).cpu())
         labels.append(batch.label.cpu())
         indices.append(batch.index.cpu())
-        tell(done, len(loader))
     index = torch.cat(indices)
     order = index.argsort()
-    return Features(torch.cat(rows)[order], torch.cat(labels)[order], index[order])
+    return Features(torch.cat(batches)[order], torch.cat(labels)[order], index[order])

@@ -1,76 +1,90 @@
-"""The model card of exported weights: what they were trained on, by which recipe, what they reach, what may be done."""
+"""Model card of an exported encoder: training data, recipe, settings, results, licence."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+SECTIONS = ("objective", "masking", "encoder", "decoder", "augment", "optim", "train")
+
+TEMPLATE = """\
+# {name}
+
+A `{config[encoder][name]}` encoder of skeleton clips, pre-trained without labels by \
+`{config[objective][name]}` with smae {version}.
+
+## Trained on
+
+- data set `{store[dataset]}`, train part of `{config[protocol]}`; the store has \
+{store[clips]:,} clips, {store[mode]} mode, fingerprint `{store[fingerprint]}`
+- joints: layout `{store[layout]}`; clips resized to {config[augment][frames]} frames, \
+patches of {patch}; stream `{config[augment][stream]}`
+- recipe `{recipe}`, seed {config[seed]}, {steps}
+
+## Settings
+
+{settings}
+
+## Results
+
+{results}
+
+## Use
+
+```python
+import smae
+
+# joints float32 [N, frames, joints, 3], metres -> features [N, tokens, D]
+encoder = smae.load_encoder("this-folder")
+```
+
+`smae embed STORE --encoder this-folder --to features.npz` writes the features of a prepared store.
+
+## Licence
+
+smae's code is under Apache-2.0. These weights were learned from the recordings of \
+`{store[dataset]}`: their use also depends on the terms of that data set, which its owners set. \
+They are provided as they are, for research; they were not tested for any use in which a person \
+could come to harm.
+"""
 
 
 def model_card(*, name: str, about: Mapping[str, Any], steps: str, results: Sequence[Mapping[str, Any]]) -> str:
     """Return a model card in Markdown.
 
     Args:
-        name: of the run.
-        about: its ``run.json``.
-        steps: how far training had come, for people.
-        results: the contents of its result files.
+        name: name of the run.
+        about: content of its ``run.json``.
+        steps: how far it was trained, for people.
+        results: contents of its result files.
     """
-    config, store, versions = about["config"], about["store"], about["versions"]
-    frames, patch = config["augment"]["frames"], config["encoder"].get("patch", "?")
-    lines = [
-        f"# {name}",
-        "",
-        f"A `{config['encoder']['name']}` encoder of skeleton clips, pre-trained without labels by "
-        f"`{config['objective']['name']}` with smae {versions.get('smae', '?')}.",
-        "",
-        "## Trained on",
-        "",
-        f"- data set `{store.get('dataset')}`, train part of `{config['protocol']}`; the store has "
-        f"{store.get('clips', 0):,} clips, {store.get('mode')} mode, fingerprint `{store.get('fingerprint')}`",
-        f"- joints: layout `{store.get('layout')}`; clips resized to {frames} frames, patches of {patch}; "
-        f"stream `{config['augment']['stream']}`",
-        f"- recipe `{about.get('recipe')}`, seed {config['seed']}, {steps}",
-        "",
-        "## Settings",
-        "",
-        *[f"- {part}: {_told(config[part])}"
-          for part in ("objective", "masking", "encoder", "decoder", "augment", "optim", "train")],
-        "",
-        "## Results",
-        "",
-        *_results(results),
-        "",
-        "## Use",
-        "",
-        "```python",
-        "import smae",
-        "",
-        'encoder = smae.load_encoder("this-folder")  # joints float32 [N, frames, joints, 3], metres -> [N, tokens, D]',
-        "```",
-        "",
-        "`smae embed STORE --encoder this-folder --to features.npz` writes the features of a prepared store.",
-        "",
-        "## Licence",
-        "",
-        f"smae's code is under Apache-2.0. These weights were learned from the recordings of `{store.get('dataset')}`: "
-        "what may be done with them also depends on that data set's terms, which are its owners' to tell. They are "
-        "given as they are, for research; they were not tested for any use in which a person could come to harm.",
-        "",
-    ]  # fmt: skip
-    return "\n".join(lines)
-
-
-def _told(section: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in section.items())
+    config = about["config"]
+    settings = [
+        f"- {section}: " + ", ".join(f"{key} {value}" for key, value in config[section].items()) for section in SECTIONS
+    ]
+    return TEMPLATE.format(
+        name=name,
+        config=config,
+        store=defaultdict(str, {"clips": 0} | about["store"]),
+        version=about["versions"].get("smae", "?"),
+        patch=config["encoder"].get("patch", "?"),
+        recipe=about.get("recipe"),
+        steps=steps,
+        settings="\n".join(settings),
+        results="\n".join(_results(results)),
+    )
 
 
 def _results(results: Sequence[Mapping[str, Any]]) -> list[str]:
     if not results:
-        return ["None yet: `smae eval` makes them."]
+        return ["None yet: run `smae eval`."]
     lines = ["| protocol | probe | what | selection | seeds | top-1 % |", "|---|---|---|---|---|---|"]
     for result in results:
         for row in result["rows"]:
             spread = f" ± {100 * row['std']:.1f}" if row.get("std") is not None else ""
-            cells = (result["protocol"], row["mode"], row["what"], row.get("selection", "last"), row.get("seeds", 1))
-            lines.append(f"| {' | '.join(map(str, cells))} | {100 * row['top1']:.1f}{spread} |")
+            accuracy = f"{100 * row['top1']:.1f}{spread}"
+            selection, seeds = row.get("selection", "last"), row.get("seeds", 1)
+            cells = (result["protocol"], row["mode"], row["what"], selection, seeds, accuracy)
+            lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines

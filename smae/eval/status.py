@@ -1,4 +1,4 @@
-"""What state runs are in: running, finished or interrupted, how far, with what loss and results; loads no weights."""
+"""State of runs: running, finished or interrupted, steps, loss, results; no weights are loaded."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from smae.atomic_io import read_json
-from smae.data.prepare.unfinished import is_locked
-from smae.errors import DataError
+from smae.data.prepare.workspace import Unfinished, find_unfinished
+from smae.errors import ConfigError, DataError
 from smae.eval.results import PRETRAINED
-from smae.train.run_folder import Run
+from smae.locks import is_locked
+from smae.train.run_folder import RUNS, Run
 
 _TAIL = 1 << 16
-"""Bytes at a log's end that are looked through for its last whole line."""
+"""Bytes at the end of a log that are searched for its last whole line."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,17 @@ class Score:
 
 @dataclass(frozen=True)
 class RunState:
-    """What state a run is in.
+    """State of a run.
 
     Attributes:
         path: its folder.
         state: ``running``, ``finished``, ``interrupted`` or ``unreadable``.
-        step, steps: done, and planned; 0 where unknown.
-        loss: of the last step, None before the first.
-        updated: when it last wrote a step, UTC, ISO 8601; empty before the first.
-        pid, host: of the process that runs it; 0 and empty where none does.
-        resumable: it was interrupted and has a checkpoint.
-        scores: what ``smae eval`` found.
+        step, steps: steps done and planned; 0 if unknown.
+        loss: of the last step; None before the first.
+        updated: time of the last step, UTC, ISO 8601; empty before the first.
+        pid, host: of the process that trains it; 0 and empty without one.
+        resumable: whether it was interrupted and has a checkpoint.
+        scores: results of ``smae eval``.
         problem: why it is unreadable.
     """
 
@@ -57,10 +58,22 @@ class RunState:
     problem: str = ""
 
 
+def status(folder: Path | str = ".") -> tuple[list[RunState], list[Unfinished]]:
+    """Return the state of the runs in a folder and its ``runs/``, and unfinished preparations.
+
+    Raises:
+        ConfigError: no such folder.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise ConfigError(f"{root}: no folder there: name one that holds runs/ or runs")
+    return run_states(root / RUNS) + run_states(root), find_unfinished(root)
+
+
 def run_states(root: Path) -> list[RunState]:
-    """Return the state of every run in a folder of runs, the one that wrote last at the end."""
-    found = [_state(Run(entry.parent)) for entry in sorted(root.glob("*/run.json"))]
-    return sorted(found, key=lambda run: run.updated)
+    """Return the state of every run in a folder, the one that was updated last at the end."""
+    states = [_state(Run(entry.parent)) for entry in sorted(root.glob("*/run.json"))]
+    return sorted(states, key=lambda state: state.updated)
 
 
 def _state(run: Run) -> RunState:
@@ -68,28 +81,35 @@ def _state(run: Run) -> RunState:
         about = run.describe()
     except DataError as error:
         return RunState(run.path, "unreadable", problem=str(error))
-    last = _last_line(run.log)
+    last, updated, loss = _last_step(run.log), "", None
     step, steps = int(last.get("step", 0)), int(about.get("steps", 0))
-    running = is_locked(run.lock)
-    process: dict[str, Any] = about.get("process", {}) if running else {}
+    if last:
+        changed = datetime.fromtimestamp(run.log.stat().st_mtime, UTC)
+        updated = changed.isoformat(timespec="seconds")
+    if "loss" in last:
+        loss = float(last["loss"])
     saved = any(run.checkpoints.glob("step-*"))
-    finished = saved and 0 < steps <= step
+    state, process = "interrupted", dict[str, Any]()
+    if is_locked(run.lock):
+        state, process = "running", about.get("process", {})
+    elif saved and 0 < steps <= step:
+        state = "finished"
     return RunState(
         run.path,
-        "running" if running else "finished" if finished else "interrupted",
+        state,
         step,
         steps,
-        loss=float(last["loss"]) if "loss" in last else None,
-        updated=datetime.fromtimestamp(run.log.stat().st_mtime, UTC).isoformat(timespec="seconds") if last else "",
+        loss,
+        updated,
         pid=int(process.get("pid", 0)),
         host=str(process.get("host", "")),
-        resumable=saved and not finished and not running,
+        resumable=saved and state == "interrupted",
         scores=tuple(_scores(run)),
     )
 
 
-def _last_line(log: Path) -> dict[str, Any]:
-    """Return the last step that the log holds whole; an empty one where there is none."""
+def _last_step(log: Path) -> dict[str, Any]:
+    """Return the last whole line of a log; empty if there is none."""
     if not log.is_file():
         return {}
     with open(log, "rb") as source:
@@ -99,7 +119,8 @@ def _last_line(log: Path) -> dict[str, Any]:
         try:
             line = json.loads(text)
         except ValueError:
-            continue  # cut short by a crash, or by where the tail begins
+            # Cut short by a crash, or by the start of the tail.
+            continue
         if isinstance(line, dict):
             return line
     return {}
@@ -111,7 +132,9 @@ def _scores(run: Run) -> list[Score]:
         try:
             result = read_json(path, what="results", remedy="run smae eval again")
             own = next(row for row in result["rows"] if row["what"] == PRETRAINED)
-            scores.append(Score(str(result["protocol"]), str(result["mode"]), float(own["top1"])))
+            score = Score(str(result["protocol"]), str(result["mode"]), float(own["top1"]))
         except (DataError, KeyError, TypeError, ValueError, StopIteration):
-            continue  # a file of somebody else's, or damaged: smae report says which
+            # Another program's file, or a damaged one: smae report names it.
+            continue
+        scores.append(score)
     return scores

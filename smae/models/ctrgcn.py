@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from smae.config import Part
+from smae.config import PluginConfig
 from smae.errors import ConfigError
 from smae.models.encoders import Encoder
 from smae.models.mask import Mask
@@ -35,7 +35,7 @@ REACH = 2
 class GraphConvolution(Encoder):
     """Input map, then three stages of blocks, each twice as wide as the one before."""
 
-    class Config(Part):
+    class Config(PluginConfig):
         """Size of the encoder."""
 
         dim: int = Field(256, ge=16, multiple_of=16, description="width D of the last stage; the first has D / 4")

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from smae.config import Part
+from smae.config import PluginConfig
 from smae.models.mask import Mask
 from smae.models.tokens import Grid, gather
 from smae.models.transformer import Block, Places, init_weights
@@ -18,7 +18,7 @@ from smae.registry import Registry
 
 
 class DecoderClass(Protocol):
-    """What a decoder plug-in is: a module class with a ``Config`` (a ``Part``)."""
+    """What a decoder plug-in is: a module class with a ``Config`` (a ``PluginConfig``)."""
 
     def __call__(self, config: Any, *, grid: Grid, width: int) -> nn.Module:
         """Build the decoder of features of ``width``; its forward takes (features, mask), as below."""
@@ -34,7 +34,7 @@ decoders: Registry[DecoderClass] = Registry(
 )
 
 
-class _Config(Part):
+class _Config(PluginConfig):
     """Size of the decoder."""
 
     dim: int = Field(256, ge=8, description="width")

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from smae.config import Part
+from smae.config import PluginConfig
 from smae.models.mask import Mask, visible_tokens
 from smae.models.tokens import Grid, patchify
 from smae.models.transformer import Block, Places, init_weights
@@ -17,7 +17,7 @@ from smae.skeleton import Layout
 
 
 class EncoderClass(Protocol):
-    """What an encoder plug-in is: a module class with a ``Config`` (a ``Part``)."""
+    """What an encoder plug-in is: a module class with a ``Config`` (a ``PluginConfig``)."""
 
     def __call__(self, config: Any, *, frames: int, layout: Layout) -> Encoder:
         """Build the encoder of clips of ``frames`` frames."""
@@ -59,7 +59,7 @@ encoders: Registry[EncoderClass] = Registry(
 class VisionTransformer(Encoder):
     """Plain pre-LN ViT over (time patch, joint) tokens, no class token, separable positions (after MAMP)."""
 
-    class Config(Part):
+    class Config(PluginConfig):
         """Size of the encoder."""
 
         dim: int = Field(256, ge=8, description="width D")

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from smae.config import Part
+from smae.config import PluginConfig
 from smae.errors import ConfigError
 from smae.kernels import Choice, wanted
 from smae.models.mask import Mask, kept_count, mask_from_kept, mask_from_scores
@@ -47,10 +47,10 @@ maskings: Registry[Callable[[Any, Grid, Layout], Masking]] = Registry(
         "motion-aware": "smae.models.masking:MotionAware",
     },
 )
-"""Name -> class with a ``Config`` (a ``Part``), built as ``cls(config, grid, layout)``."""
+"""Name -> class with a ``Config`` (a ``PluginConfig``), built as ``cls(config, grid, layout)``."""
 
 
-class _Config(Part):
+class _Config(PluginConfig):
     """What all built-in maskings share."""
 
     kernel: Choice = Field(

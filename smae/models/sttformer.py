@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from smae.config import Part
+from smae.config import PluginConfig
 from smae.models.encoders import Encoder
 from smae.models.mask import Mask, mask_from_scores
 from smae.models.tokens import Grid, gather, patchify
@@ -28,7 +28,7 @@ WIDTHS = (1, 1, 2, 2, 4, 4, 4, 4)
 class TuplesTransformer(Encoder):
     """Input map, then eight blocks of attention within tuples and convolution over neighbouring tuples."""
 
-    class Config(Part):
+    class Config(PluginConfig):
         """Size of the encoder."""
 
         dim: int = Field(256, ge=16, multiple_of=16, description="width D of the last four blocks; the first has D / 4")

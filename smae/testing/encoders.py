@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smae.config import Part
+from smae.config import PluginConfig
 from smae.models.encoders import Encoder
 from smae.models.mask import Mask, mask_from_scores
 from smae.models.tokens import Grid
@@ -33,8 +33,8 @@ def check_encoder(
         AssertionError: the first promise that is broken, in words.
     """
     hold(
-        isinstance(getattr(encoder, "Config", None), type) and issubclass(encoder.Config, Part),
-        "an encoder class needs a Config, a subclass of smae.config.Part",
+        isinstance(getattr(encoder, "Config", None), type) and issubclass(encoder.Config, PluginConfig),
+        "an encoder class needs a Config, a subclass of smae.config.PluginConfig",
     )
     made, again = (_build(encoder, settings or {}, frames, layout, seed=seed) for seed in (SEED, SEED + 1))
     _check_attributes(made)

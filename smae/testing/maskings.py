@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smae.config import Part
+from smae.config import PluginConfig
 from smae.models.masking import Mask, Masking
 from smae.models.tokens import Grid, patchify
 from smae.rng import Noise
@@ -33,8 +33,8 @@ def check_masking(
         AssertionError: the first promise that is broken, in words.
     """
     hold(
-        isinstance(getattr(masking, "Config", None), type) and issubclass(masking.Config, Part),
-        "a masking class needs a Config, a subclass of smae.config.Part",
+        isinstance(getattr(masking, "Config", None), type) and issubclass(masking.Config, PluginConfig),
+        "a masking class needs a Config, a subclass of smae.config.PluginConfig",
     )
     grid = Grid.cut(frames, joints=len(layout), patch=patch)
     made: Masking = masking(masking.Config(**(settings or {})), grid, layout)

@@ -7,19 +7,19 @@ from typing import Any
 
 import torch
 
-from smae.config import Part
+from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
 from smae.models.decoders import decoders
 from smae.models.encoders import Encoder, encoders
 from smae.models.masking import maskings
 from smae.skeleton import NTU25, Layout
 from smae.testing.samples import hold, small_batch
-from smae.train.objectives import Objective, StepOutput, Workshop
+from smae.train.objectives import ModelBuilder, Objective, StepOutput
 
 SEED = 5
 
 
-def small_workshop(layout: Layout = NTU25, *, frames: int = 24, masking: Part | None = None) -> Workshop:
+def small_builder(layout: Layout = NTU25, *, frames: int = 24, masking: PluginConfig | None = None) -> ModelBuilder:
     """Return what objectives build from, at the smallest useful size: one block of width 16."""
     size = {"dim": 16, "depth": 1, "heads": 2}
     config = {
@@ -27,27 +27,27 @@ def small_workshop(layout: Layout = NTU25, *, frames: int = 24, masking: Part | 
         "decoder": decoders.get("self").Config(name="self", **size),  # type: ignore[attr-defined]
         "masking": masking or maskings.get("random").Config(name="random", keep=0.3),  # type: ignore[attr-defined]
     }
-    return Workshop(layout, frames, config["encoder"], config["decoder"], config["masking"])
+    return ModelBuilder(layout, frames, config["encoder"], config["decoder"], config["masking"])
 
 
 def check_objective(
-    objective: Any, *, settings: dict[str, Any] | None = None, workshop: Workshop | None = None
+    objective: Any, *, settings: dict[str, Any] | None = None, builder: ModelBuilder | None = None
 ) -> None:
     """Hold an objective class against all that the loop, checkpoints and evaluation rely on.
 
     Args:
         objective: the class that an entry point of ``smae.objectives`` names.
         settings: settings of its ``Config``; its defaults when left out.
-        workshop: what it builds its parts from; the smallest useful one when left out.
+        builder: what it builds its parts from; the smallest useful one when left out.
 
     Raises:
         AssertionError: the first promise that is broken, in words.
     """
     hold(
-        isinstance(getattr(objective, "Config", None), type) and issubclass(objective.Config, Part),
-        "an objective class needs a Config, a subclass of smae.config.Part",
+        isinstance(getattr(objective, "Config", None), type) and issubclass(objective.Config, PluginConfig),
+        "an objective class needs a Config, a subclass of smae.config.PluginConfig",
     )
-    shop = workshop or small_workshop()
+    shop = builder or small_builder()
     made, again = (_build(objective, settings or {}, shop, seed=seed) for seed in (SEED, SEED + 1))
     hold(isinstance(made, Objective), "an objective must be a smae.train.objectives.Objective")
     hold(isinstance(made.encoder, Encoder), "objective.encoder must be the smae.models.encoders.Encoder that it trains")
@@ -62,7 +62,7 @@ def check_objective(
     _check_preview(made, batch)
 
 
-def _build(objective: Any, settings: dict[str, Any], shop: Workshop, *, seed: int) -> Objective:
+def _build(objective: Any, settings: dict[str, Any], shop: ModelBuilder, *, seed: int) -> Objective:
     torch.manual_seed(seed)
     made: Objective = objective(objective.Config(**settings), shop)
     made.train()

@@ -1,1 +1,1 @@
-"""Training: objectives, the loop, checkpoints, probes and the report."""
+"""Pre-training: recipes and settings, objectives, the loop, checkpoints and run folders."""

@@ -1,4 +1,4 @@
-"""From settings to live parts: device, objective, encoders."""
+"""Device and models from settings."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from smae.models.encoders import Encoder
 from smae.models.transformer import Block
 from smae.skeleton import Layout
 from smae.train.config import RunConfig
-from smae.train.objectives import Objective, Workshop, objectives
+from smae.train.objectives import ModelBuilder, Objective, objectives
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device called ``name``; ``auto`` is CUDA where there is one, else the CPU.
+    """Return the device called ``name``; ``auto`` is CUDA where available, else the CPU.
 
     Under torchrun, ``auto`` and ``cuda`` are the GPU of this process's local rank.
 
     Raises:
         ConfigError: no such kind of device.
-        EnvironmentFault: CUDA is asked for and not there. The CPU is never taken silently in its place.
+        EnvironmentFault: CUDA is asked for and not available. There is no silent fallback to the CPU.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -44,36 +44,35 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def fast_bf16(device: torch.device) -> bool:
-    """Return whether a device multiplies bfloat16 itself, rather than by way of float32."""
+def has_native_bf16(device: torch.device) -> bool:
+    """Return whether a device multiplies bfloat16 natively rather than by emulation in float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def compile_blocks(objective: nn.Module) -> None:
-    """Let torch.compile fuse what the transformer blocks of an objective do, in place.
-
-    Blocks and not the whole: they are alike, so one compilation serves all, and what is random stays outside. The
-    number of items changes from step to step, so no size is compiled in. CUDA graphs, which need one, do not pay.
-    """
+    """Compile an objective's transformer blocks in place with ``torch.compile``."""
+    # Blocks rather than the whole model: they are alike, so one compilation serves all of them, and
+    # random masking stays outside. Shapes are dynamic because the number of bodies changes from
+    # step to step; CUDA graphs, which need a fixed one, do not pay.
     for module in objective.modules():
         if isinstance(module, Block):
             module.compile(dynamic=True)
 
 
-def workshop(config: RunConfig, layout: Layout) -> Workshop:
-    """Return what objectives build their parts from."""
-    return Workshop(layout, config.augment.frames, config.encoder, config.decoder, config.masking)
+def model_builder(config: RunConfig, layout: Layout) -> ModelBuilder:
+    """Return what objectives build encoder, decoder and masking with."""
+    return ModelBuilder(layout, config.augment.frames, config.encoder, config.decoder, config.masking)
 
 
 def build_objective(config: RunConfig, layout: Layout) -> Objective:
-    """Return a freshly initialised objective; the seed alone decides its weights."""
+    """Return a newly initialised objective; its weights depend on the seed only."""
     torch.manual_seed(config.seed)
-    return objectives.get(config.objective.name)(config.objective, workshop(config, layout))
+    return objectives.get(config.objective.name)(config.objective, model_builder(config, layout))
 
 
 def random_encoder(config: RunConfig, layout: Layout) -> Encoder:
-    """Return the same encoder with other random weights, the comparison that every result stands beside."""
+    """Return the encoder with other random weights, the baseline of every result."""
     torch.manual_seed(config.seed + 1)
-    return workshop(config, layout).encoder()
+    return model_builder(config, layout).encoder()

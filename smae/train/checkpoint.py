@@ -1,16 +1,16 @@
-"""Checkpoints: a folder a step, safetensors and JSON only, published in one rename, checked before use.
+"""Checkpoints: one folder a step, safetensors and JSON only, published by one rename, verified before use.
 
-``checkpoints/step-00001234/`` holds ``model.safetensors``, ``optimizer.safetensors``, ``state.json``, where a moving
-average of the weights is kept ``average.safetensors``, and ``manifest.json`` (SHA-256 and size of the others, written
-last).
+``checkpoints/step-00001234/`` holds ``model.safetensors``, ``optimizer.safetensors``,
+``state.json``, with an EMA of the weights ``average.safetensors``, and ``manifest.json`` with
+SHA-256 and size of the others.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,29 +23,31 @@ from torch import Tensor, nn
 from smae.atomic_io import atomic_folder, os_errors, read_json
 from smae.errors import DataError, NonFiniteError
 
+logger = logging.getLogger(__name__)
+
 KEEP = 2
-"""Checkpoints kept at least, so that a damaged newest one leaves another."""
+"""Checkpoints kept, so that a damaged newest one leaves another."""
 
 VERSION = 1
-MOST = 2**33
-"""Bytes of a file of a checkpoint at most, where the model is not known."""
+MAX_BYTES = 2**33
+"""Largest file of a checkpoint if the model is not known."""
 _POSITION = ("step", "epoch", "consumed", "steps")
 _FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
-_STEP = "step-"
 _AVERAGE = "average.safetensors"
 _REMEDY = "this checkpoint cannot be used; name another with --checkpoint, or train again"
+Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds, once verified.
+    """The verified contents of a checkpoint.
 
     Attributes:
         path: its folder.
         model: the objective's weights by name.
-        optimizer: the optimiser's tensors, ``<parameter number>.<what>``.
+        optimizer: the optimiser's state, ``<parameter number>.<key>``.
         state: position and identity (epoch, step, consumed clips, ...).
-        average: the moving average of the weights, by name; empty where none is kept.
+        average: the EMA of the weights by name; empty without one.
     """
 
     path: Path
@@ -63,28 +65,34 @@ def save_checkpoint(
     state: dict[str, Any],
     average: nn.Module | None = None,
 ) -> Path:
-    """Write ``folder/step-NNNNNNNN`` and return it; older ones beyond ``KEEP`` go.
+    """Write ``folder/step-NNNNNNNN`` and return it; all but the newest ``KEEP`` are removed.
 
     Raises:
-        NonFiniteError: a weight or one of the optimiser's numbers is NaN or infinite; nothing is written.
-        EnvironmentFault: no space, no permission, or a device error; nothing of it is left, and older ones are.
+        NonFiniteError: a weight or a number of the optimiser is NaN or infinite; nothing is written.
+        EnvironmentFault: no space, no permission, or a device error; older checkpoints are intact.
     """
-    weights, moments = weights_of(model), pack_optimizer(optimizer)
-    averaged = weights_of(average) if average is not None else {}
-    bad = not_finite(weights) or not_finite(averaged) or [f"optimizer {name}" for name in not_finite(moments)]
+    weights, moments, averaged = cpu_state_dict(model), pack_optimizer(optimizer), Tensors()
+    if average is not None:
+        averaged = cpu_state_dict(average)
+    bad = _bad_tensors(weights, averaged, moments)
     if bad:
         raise NonFiniteError(f"{', '.join(bad[:3])}: not finite, so no checkpoint was written; the last one is sound")
-    contents = {
+    files = {
         "model.safetensors": save(weights),
         "optimizer.safetensors": save(moments),
         "state.json": json.dumps(state, indent=1, allow_nan=False).encode(),
-        **({_AVERAGE: save(averaged)} if averaged else {}),
     }
+    if averaged:
+        files[_AVERAGE] = save(averaged)
+    entries = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()}
+    manifest = json.dumps({"version": VERSION, "files": entries}, indent=1) + "\n"
     final = folder / _name(state["step"])
     for stale in folder.glob(".step-*.partial"):
         shutil.rmtree(stale)
-    with atomic_folder(final, size=sum(map(len, contents.values()))) as partial:
-        _write(partial, contents)
+    with atomic_folder(final, size=sum(map(len, files.values()))) as partial:
+        for name, data in files.items():
+            (partial / name).write_bytes(data)
+        (partial / "manifest.json").write_text(manifest, encoding="utf-8")
     with os_errors(folder):
         for old in sorted(folder.glob("step-*"))[:-KEEP]:
             shutil.rmtree(old)
@@ -92,50 +100,44 @@ def save_checkpoint(
 
 
 def _name(step: int) -> str:
-    return f"{_STEP}{step:08d}"
+    return f"step-{step:08d}"
 
 
-def _write(partial: Path, contents: dict[str, bytes]) -> None:
-    for name, data in contents.items():
-        (partial / name).write_bytes(data)
-    digests = {
-        name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()
-    }
-    manifest = json.dumps({"version": VERSION, "files": digests}, indent=1) + "\n"
-    (partial / "manifest.json").write_text(manifest, encoding="utf-8")
-
-
-def weights_of(module: nn.Module) -> dict[str, Tensor]:
+def cpu_state_dict(module: nn.Module) -> Tensors:
     """Return a module's weights and buffers by name, on the CPU."""
-    # Copies, because safetensors refuses tensors that share memory, as tied weights do.
+    # Cloned, because safetensors refuses tensors that share memory, as tied weights do.
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
 
 
-def not_finite(tensors: dict[str, Tensor]) -> list[str]:
-    """Return the names of tensors that hold NaN or infinity."""
-    return [name for name, tensor in tensors.items() if tensor.is_floating_point() and not _finite(tensor)]
+def non_finite(tensors: Tensors) -> list[str]:
+    """Return the names of tensors that contain NaN or infinity."""
+    # Either shows in the minimum or the maximum, and aminmax reads the tensor once.
+    return [
+        name
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and tensor.numel() and not all(end.isfinite() for end in tensor.aminmax())
+    ]
 
 
-def _finite(tensor: Tensor) -> bool:
-    """Return whether all numbers are finite: NaN and infinity show in the least and greatest, found in one pass."""
-    return not tensor.numel() or all(bool(end.isfinite()) for end in tensor.aminmax())
+def _bad_tensors(weights: Tensors, averaged: Tensors, optimizer: Tensors) -> list[str]:
+    return non_finite(weights) or non_finite(averaged) or [f"optimizer {name}" for name in non_finite(optimizer)]
 
 
-def room_for(model: nn.Module) -> int:
-    """Return the bytes that no file of a sound checkpoint of ``model`` exceeds: twice the optimiser's two moments."""
+def max_file_bytes(model: nn.Module) -> int:
+    """Return a bound on the files of a sound checkpoint of ``model``: twice the optimiser's two moments."""
     return 2**24 + 4 * sum(int(tensor.nbytes) for tensor in model.state_dict().values())
 
 
-def load_checkpoint(folder: Path, *, at_most: int = MOST) -> Checkpoint:
-    """Return a checkpoint, every byte checked against its manifest.
+def load_checkpoint(folder: Path, *, max_bytes: int = MAX_BYTES) -> Checkpoint:
+    """Return a checkpoint, every byte verified against its manifest.
 
     Args:
         folder: of one step.
-        at_most: bytes that a file may have (see ``room_for``); a larger one is refused before any memory is taken.
+        max_bytes: limit on the size of a file, see ``max_file_bytes``; checked before any is read.
 
     Raises:
-        DataError: a file is missing, changed, not a regular file, not safetensors, or holds a non-finite number; or
-            another version of smae wrote it.
+        DataError: a file is missing, changed, not a regular file, not safetensors, or contains a
+            non-finite number; or another version of smae wrote it.
     """
     manifest = read_json(folder / "manifest.json", what="checkpoint manifest", remedy=_REMEDY)
     version, entries = manifest.get("version"), manifest.get("files")
@@ -143,57 +145,58 @@ def load_checkpoint(folder: Path, *, at_most: int = MOST) -> Checkpoint:
         raise DataError(f"{folder}: checkpoint format {version!r}, this smae reads {VERSION}: use the one it came from")
     if not isinstance(entries, dict) or set(entries) - {_AVERAGE} != set(_FILES):
         raise DataError(f"{folder}: its manifest should name {', '.join(_FILES)}: {_REMEDY}")
-    data = {name: _read_checked(folder / name, entry, at_most=at_most) for name, entry in entries.items()}
+    data = {name: _read_verified(folder / name, entry, max_bytes=max_bytes) for name, entry in entries.items()}
+    average = Tensors()
     try:
         model, optimizer = load(data["model.safetensors"]), load(data["optimizer.safetensors"])
-        average = load(data[_AVERAGE]) if _AVERAGE in data else {}
+        if _AVERAGE in data:
+            average = load(data[_AVERAGE])
         state = json.loads(data["state.json"])
     except (SafetensorError, ValueError, RecursionError) as error:
         raise DataError(f"{folder}: {error}: {_REMEDY}") from None
-    bad = not_finite(model) or not_finite(average) or [f"optimizer {name}" for name in not_finite(optimizer)]
+    bad = _bad_tensors(model, average, optimizer)
     if bad:
         raise DataError(f"{folder}: {', '.join(bad[:3])}: not finite: {_REMEDY}")
     if not isinstance(state, dict) or not all(type(state.get(key)) is int for key in _POSITION):
         raise DataError(f"{folder / 'state.json'}: expected whole numbers {', '.join(_POSITION)}: {_REMEDY}")
-    if folder.name.startswith(_STEP) and folder.name != _name(state["step"]):
-        raise DataError(f"{folder}: holds step {state['step']}, under another's name: {_REMEDY}")
+    if folder.name.startswith("step-") and folder.name != _name(state["step"]):
+        raise DataError(f"{folder}: contains step {state['step']}, not the one of its name: {_REMEDY}")
     return Checkpoint(folder, model, optimizer, state, average)
 
 
-def _read_checked(path: Path, entry: Any, *, at_most: int) -> bytes:
+def _read_verified(path: Path, entry: Any, *, max_bytes: int) -> bytes:
     if not path.is_file() or path.is_symlink():
         raise DataError(f"{path}: missing, or not a regular file: {_REMEDY}")
     size = path.stat().st_size
     if not isinstance(entry, dict) or size != entry.get("bytes"):
         raise DataError(f"{path}: {size} bytes, its manifest says otherwise: {_REMEDY}")
-    if size > at_most:
-        raise DataError(f"{path}: {size:,} bytes, where this model has no more than {at_most:,}: {_REMEDY}")
+    if size > max_bytes:
+        raise DataError(f"{path}: {size:,} bytes, expected at most {max_bytes:,} for this model: {_REMEDY}")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
         raise DataError(f"{path}: contents differ from its manifest's SHA-256: {_REMEDY}")
     return data
 
 
-def latest(folder: Path, *, note: Callable[[str], None] = lambda message: None, at_most: int = MOST) -> Checkpoint:
-    """Return the newest checkpoint that verifies; each one passed over is told through ``note``.
+def load_latest(folder: Path, *, max_bytes: int = MAX_BYTES) -> Checkpoint:
+    """Return the newest checkpoint that verifies, with a warning for each one skipped.
 
     Args:
-        folder: of all checkpoints of a run.
-        note: takes a line for people.
-        at_most: see ``load_checkpoint``.
+        folder: the checkpoints of a run.
+        max_bytes: see ``load_checkpoint``.
 
     Raises:
         DataError: there is none.
     """
     for candidate in sorted(folder.glob("step-*"), reverse=True):
         try:
-            return load_checkpoint(candidate, at_most=at_most)
+            return load_checkpoint(candidate, max_bytes=max_bytes)
         except DataError as error:
-            note(f"passed over a damaged checkpoint: {error}")
+            logger.warning("skipped a damaged checkpoint: %s", error)
     raise DataError(f"{folder}: no usable checkpoint: train with `smae pretrain` first")
 
 
-def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def pack_optimizer(optimizer: torch.optim.Optimizer) -> Tensors:
     """Return an optimiser's state as named tensors."""
     packed = {}
     for number, values in optimizer.state_dict()["state"].items():
@@ -202,11 +205,11 @@ def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return packed
 
 
-def unpack_optimizer(optimizer: torch.optim.Optimizer, packed: dict[str, Tensor], *, where: str) -> None:
-    """Put packed tensors back into an optimiser over the same parameters.
+def load_optimizer(optimizer: torch.optim.Optimizer, packed: Tensors, *, where: str) -> None:
+    """Load packed tensors into an optimiser over the same parameters.
 
     Raises:
-        DataError: a tensor belongs to no parameter, or has neither its shape nor that of a single number.
+        DataError: a tensor belongs to no parameter, or is neither of its shape nor a scalar.
     """
     shapes = [tuple(parameter.shape) for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
@@ -218,18 +221,18 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, packed: dict[str, Tensor]
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def load_weights(module: nn.Module, weights: dict[str, Tensor], *, where: str) -> None:
+def load_weights(module: nn.Module, weights: Tensors, *, where: str) -> None:
     """Load weights by name, strictly.
 
     Raises:
-        DataError: names or shapes differ; the first few differences are told.
+        DataError: names or shapes differ; the message lists the first few differences.
     """
-    own = module.state_dict()
-    differences = [f"{name}: missing there" for name in own if name not in weights]
-    differences += [f"{name}: unknown here" for name in weights if name not in own]
+    expected = module.state_dict()
+    differences = [f"{name}: missing there" for name in expected if name not in weights]
+    differences += [f"{name}: unknown here" for name in weights if name not in expected]
     differences += [
         f"{name}: {tuple(weights[name].shape)} there, {tuple(tensor.shape)} here"
-        for name, tensor in own.items()
+        for name, tensor in expected.items()
         if name in weights and weights[name].shape != tensor.shape
     ]
     if differences:

@@ -1,16 +1,15 @@
-"""The settings of a run: one section per part, recipes that hold differences only, plug-ins chosen by name."""
+"""The settings of a run: one section per component, plug-ins by name, and recipes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from importlib.resources import files
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny
 
-from smae.config import Part, Section, Settings, check, merge, overrides, read_toml
+from smae.config import PluginConfig, Section, Settings, check, merge, nested, read_toml
 from smae.data.loader.augment import Augment
 from smae.data.loader.memory import Mode
 from smae.errors import ConfigError, UnknownNameError
@@ -22,19 +21,21 @@ from smae.registry import Registry, nearest
 from smae.train.objectives import objectives
 
 FAMILIES: dict[str, Registry[Any]] = {
-    "objective": objectives, "masking": maskings, "encoder": encoders, "decoder": decoders,
-}  # fmt: skip
-_TOLD = ("about", "aims", "cost", "ran")
-"""Keys of a recipe that are no settings: see ``Recipe``."""
-
+    "objective": objectives,
+    "masking": maskings,
+    "encoder": encoders,
+    "decoder": decoders,
+}
 Pool = Literal["mean", "joints", "tokens"]
 """How an encoder's tokens become one vector: see ``Linear.pool``."""
 
+RECIPES = Path(__file__).parents[1] / "recipes"
+"""Folder of the packaged recipes."""
 DEFAULT_NAMES = {"objective": "skeletonmae", "masking": "spatial-temporal", "encoder": "vit", "decoder": "self"}
 
 
 class Optim(Section):
-    """AdamW with warm-up and cosine, as MAMP pre-trains."""
+    """AdamW with warm-up and cosine, as in MAMP."""
 
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
     min_lr: float = Field(5e-4, ge=0, description="learning rate at the end of the cosine")
@@ -46,30 +47,32 @@ class Optim(Section):
 
 
 class Train(Section):
-    """How long, in what portions, how safely."""
+    """Length, batches, precision and checkpoints."""
 
     epochs: int = Field(400, ge=1)
-    max_steps: int = Field(0, ge=0, description="stop after so many steps even if epochs are left; 0: no limit")
+    max_steps: int = Field(0, ge=0, description="limit on steps; 0: none")
     batch: int = Field(128, ge=1, description="clips in a step, of all ranks together")
-    accumulate: int = Field(1, ge=1, description="portions a step's batch is cut into, to save memory")
+    accumulate: int = Field(1, ge=1, description="micro-batches a step, to save memory")
     precision: Literal["auto", "float32", "bf16"] = Field("auto", description="auto: bf16 on CUDA, float32 elsewhere")
     compile: bool | Literal["auto"] = Field(
-        False, description="compile transformer blocks: minutes at the start, other rounding; auto: on CUDA"
+        False, description="compile transformer blocks: minutes at the start, rounds differently; auto: on CUDA"
     )
     ema: float = Field(
-        0.0, ge=0, lt=1, description="moving average of the weights: share of it that stays at a step; 0: none is kept"
+        0.0, ge=0, lt=1, description="decay of the exponential moving average of the weights; 0: no average"
     )
-    workers: int = Field(1, ge=0, description="threads that prepare batches; changes speed alone")
+    workers: int = Field(1, ge=0, description="threads that prepare batches; changes speed only")
     rows: Mode = Field(
-        "auto", description="where clips are kept: device, resident (in RAM), streaming, or auto; changes speed alone"
+        "auto", description="where clips are kept: device, resident (in RAM), streaming, or auto; changes speed only"
     )
     kernel: Choice = Field(
         "torch",
-        description="how a GPU makes batches: torch, in several passes; auto or triton: one kernel, the same to "
-        "rounding and not yet measured to be faster; on the CPU it is one kernel anyway",
+        description="how a GPU makes batches: torch, in several passes; auto or triton: one kernel, equal up to "
+        "rounding, not yet measured to be faster; the CPU always uses one kernel",
     )
-    save_seconds: float = Field(60, ge=0, description="a checkpoint at the first epoch's end after so many seconds")
-    wandb: bool = Field(False, description="curves for Weights & Biases too, offline unless WANDB_MODE says otherwise")
+    save_seconds: float = Field(
+        60, ge=0, description="seconds between checkpoints, which are written at the end of an epoch"
+    )
+    wandb: bool = Field(False, description="curves for Weights & Biases too, offline unless WANDB_MODE is set")
     log_every: int = Field(10, ge=1, description="steps between progress reports")
 
 
@@ -80,16 +83,14 @@ class Linear(Section):
     batch: int = Field(256, ge=2)
     lr: float = Field(0.1, gt=0, description="SGD's learning rate, cosine to 0")
     momentum: float = Field(0.9, ge=0, lt=1)
-    views: int = Field(
-        100, ge=0, description="differently augmented passes over the train clips, used in turn; 0: one plain pass"
-    )
+    views: int = Field(100, ge=0, description="augmented passes over the train clips, used in turn; 0: one plain pass")
     test_views: int = Field(
         0, ge=0, description="testing: augmented views of a clip whose probabilities are averaged; 0: one, plain"
     )
     pool: Pool = Field(
         "mean",
-        description="features: mean over joints and time, as papers have it; joints: mean over time, joints side by "
-        "side; tokens: all side by side",
+        description="features: mean over joints and time, as in papers; joints: mean over time, joints concatenated; "
+        "tokens: all concatenated",
     )
 
 
@@ -123,30 +124,30 @@ class Finetune(Section):
 
 
 class Scratch(Finetune):
-    """Supervised training of the same net without pre-training: the fine-tune recipe, all layers at full rate."""
+    """Supervised training of the same net from random weights: the fine-tune recipe without layer decay."""
 
-    layer_decay: float = Field(1.0, gt=0, le=1, description="as in finetune; untrained layers want the full rate")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="as in finetune; untrained layers need the full rate")
 
 
 class Selection(Section):
-    """Which epochs of linear, finetune, semi, transfer and scratch are scored beside the last one."""
+    """Epochs of linear, finetune, semi, transfer and scratch that are scored beside the last one."""
 
     also: tuple[Literal["best_val", "best_test"], ...] = Field(
-        (), description="best_val: chosen on subjects carved out of train; best_test: chosen on test, so called"
+        (), description="best_val: best on held-out train subjects; best_test: best on test, labelled as such"
     )
     val_subjects: float = Field(0.1, gt=0, lt=1, description="share of the train subjects kept for validation")
 
 
 class RunConfig(Section):
-    """Everything that makes a run what it is."""
+    """All settings of a run."""
 
     seed: int = Field(0, ge=0, lt=2**63)
-    protocol: str = Field("xsub", description="split whose train part is used; test is never seen")
+    protocol: str = Field("xsub", description="split whose train part is used; its test part is never used")
     augment: Augment = Augment()
-    objective: SerializeAsAny[Part]
-    masking: SerializeAsAny[Part]
-    encoder: SerializeAsAny[Part]
-    decoder: SerializeAsAny[Part]
+    objective: SerializeAsAny[PluginConfig]
+    masking: SerializeAsAny[PluginConfig]
+    encoder: SerializeAsAny[PluginConfig]
+    decoder: SerializeAsAny[PluginConfig]
     optim: Optim = Optim()
     train: Train = Train()
     linear: Linear = Linear()
@@ -157,16 +158,16 @@ class RunConfig(Section):
 
 
 def build_config(settings: Mapping[str, Any]) -> RunConfig:
-    """Return the run's settings, defaults filled in.
+    """Return validated settings with defaults filled in.
 
     Raises:
-        ConfigError: a wrong or unknown setting or plug-in name, all of them listed.
+        ConfigError: wrong or unknown settings or plug-in names, all of them listed.
     """
     values = dict(settings)
     problems = []
     for family in FAMILIES:
         try:
-            values[family] = part_of(family, values.get(family, {}))
+            values[family] = plugin_config(family, values.get(family, {}))
         except ConfigError as error:
             problems.append(str(error))
             values.pop(family, None)
@@ -191,30 +192,30 @@ def build_config(settings: Mapping[str, Any]) -> RunConfig:
     return config
 
 
-def part_of(family: str, section: Any) -> Part:
-    """Return the settings of a plug-in, by its family and what was written of it.
+def plugin_config(family: str, section: Any) -> PluginConfig:
+    """Return the validated settings of the plug-in that a section names.
 
     Raises:
-        ConfigError: no section, an unknown plug-in, or a wrong setting.
+        ConfigError: not a section, an unknown plug-in, or a wrong setting.
     """
     if not isinstance(section, Mapping):
         raise ConfigError(f"{family}: expected a section with a name and its settings, found {section!r}")
     name = section.get("name", DEFAULT_NAMES[family])
     if not isinstance(name, str):
         raise ConfigError(f"{family}.name: expected text, found {name!r}")
-    owner: type[Part] = FAMILIES[family].get(name).Config
+    owner: type[PluginConfig] = FAMILIES[family].get(name).Config
     return check(owner, {**section, "name": name}, where=family)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a packaged recipe says of itself.
+    """Description of a packaged recipe.
 
     Attributes:
-        about: what it is for.
-        aims: the published figure that it aims at, or nothing.
-        cost: what to expect on one GPU, and whence that is known, or nothing.
-        ran: what came out when this project ran it, with command and machine; "not run here" until it has.
+        about: its purpose.
+        aims: the published figure it aims at, if any.
+        cost: expected cost on one GPU and the source of that figure, if any.
+        ran: this project's own result with command and machine, or "not run here".
     """
 
     about: str = ""
@@ -223,51 +224,58 @@ class Recipe:
     ran: str = "not run here"
 
 
+_DESCRIPTION = tuple(field.name for field in fields(Recipe))
+"""Keys of a recipe that are no settings."""
+
+
 def recipes() -> dict[str, Recipe]:
-    """Return the packaged recipes and what each says of itself."""
-    folder = files("smae.recipes")
-    names = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-    told = {name: _recipe_file(name) for name in names}
-    return {name: Recipe(**{key: own[key] for key in _TOLD if key in own}) for name, own in told.items()}
+    """Return the descriptions of the packaged recipes by name."""
+    found = {}
+    for name in _packaged():
+        settings = _read_recipe(name)
+        found[name] = Recipe(**{key: settings[key] for key in _DESCRIPTION if key in settings})
+    return found
 
 
-def _recipe_file(name: str) -> Settings:
+def _packaged() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def _read_recipe(name: str) -> Settings:
     if name.endswith(".toml"):
         return read_toml(Path(name))
-    path = files("smae.recipes") / f"{name}.toml"
-    if not path.is_file():
-        known = sorted(
-            e.name.removesuffix(".toml") for e in files("smae.recipes").iterdir() if e.name.endswith(".toml")
-        )
+    known = _packaged()
+    if name not in known:
         raise UnknownNameError(
             f"unknown recipe '{name}': expected a .toml file or one of {', '.join(known)}{nearest(name, known)}"
         )
-    return read_toml(Path(str(path)))
+    return read_toml(RECIPES / f"{name}.toml")
 
 
 def load_recipe(name: str, *, depth: int = 0) -> Settings:
-    """Return a recipe's settings by packaged name or ``.toml`` path, those it ``extends`` laid below.
+    """Return a recipe's settings by packaged name or ``.toml`` path, merged over those it ``extends``.
 
     Raises:
         ConfigError: unknown, unreadable, or a recipe that extends itself.
     """
     if depth > 8:
         raise ConfigError(f"recipe '{name}': recipes extend one another in a circle, or more than 8 deep")
-    settings = _recipe_file(name)
-    for key in _TOLD:
+    settings = _read_recipe(name)
+    for key in _DESCRIPTION:
         settings.pop(key, None)
     base = settings.pop("extends", None)
     if base is not None and not isinstance(base, str):
         raise ConfigError(f"recipe '{name}': extends: expected the name of a recipe, found {base!r}")
-    # The names lie lowest: settings laid over them without a name are known to be the default plug-in's.
-    below = {family: {"name": plain} for family, plain in DEFAULT_NAMES.items()}
-    return merge(load_recipe(base, depth=depth + 1) if base else below, settings)
+    if base:
+        return merge(load_recipe(base, depth=depth + 1), settings)
+    # Default names come first, so that settings without a name are known to belong to that plug-in.
+    return merge({family: {"name": default} for family, default in DEFAULT_NAMES.items()}, settings)
 
 
-def resolve(recipe: str, *, sets: Iterable[str] = (), flags: Mapping[str, Any] | None = None) -> RunConfig:
-    """Return the settings of a recipe with ``--set`` options and dedicated flags laid on top.
+def resolve(recipe: str, settings: Mapping[str, Any] | None = None) -> RunConfig:
+    """Return the settings of a recipe with others, nested or dotted, merged over them.
 
     Raises:
         ConfigError: see ``build_config`` and ``load_recipe``.
     """
-    return build_config(merge(load_recipe(recipe), overrides(sets), flags or {}))
+    return build_config(merge(load_recipe(recipe), nested(settings or {})))

@@ -1,7 +1,8 @@
-"""Processes that train together under torchrun: who one is, and what all of them must agree on. Alone, all is given."""
+"""Distributed training under torchrun: rank, world size and the reductions that training needs."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,57 +11,67 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed
 
+from smae import progress
+
 
 @dataclass(frozen=True)
-class Ranks:
-    """One process among ``world``; only the first writes files and speaks.
+class DistributedContext:
+    """This process among those that train together.
 
     Attributes:
         rank: 0-based number of this process.
-        world: how many there are.
+        world_size: number of processes.
     """
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
+
+    @classmethod
+    def from_environment(cls) -> DistributedContext:
+        """Return what torchrun sets in the environment of each process; without it, a single process."""
+        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
     @property
-    def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+    def is_main(self) -> bool:
+        """Whether this is rank 0, the only one that writes files, logs and reports progress."""
         return self.rank == 0
 
-    def total(self, values: Tensor) -> Tensor:
-        """Return the sum over all processes, element by element; on a GPU nobody waits for it here."""
-        if self.world > 1:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """Sum a tensor over all ranks in place and return it; on a GPU the host does not wait."""
+        if self.world_size > 1:
             distributed.all_reduce(values)
         return values
 
-    def highest(self, number: int) -> int:
-        """Return the highest of all processes' numbers; they wait for one another."""
-        if self.world == 1:
+    def all_reduce_max(self, number: int) -> int:
+        """Return the maximum over all ranks; they wait for one another."""
+        if self.world_size == 1:
             return number
         shared = torch.tensor(number)
         distributed.all_reduce(shared, op=distributed.ReduceOp.MAX)
         return int(shared)
 
 
-ALONE = Ranks()
-
-
-def launched() -> Ranks:
-    """Return what torchrun says of this process in its environment; alone without it."""
-    return Ranks(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+SINGLE_PROCESS = DistributedContext()
 
 
 @contextmanager
-def together() -> Iterator[Ranks]:
-    """Join the other processes that torchrun started, if it did, and leave them at the end."""
-    ranks = launched()
-    if ranks.world == 1:
-        yield ranks
+def process_group() -> Iterator[DistributedContext]:
+    """Join the process group that torchrun started, if it did; only rank 0 logs and reports progress."""
+    dist = DistributedContext.from_environment()
+    if dist.world_size == 1:
+        yield dist
         return
-    # Both at once: gradients of a GPU by NCCL, what processes agree on (CPU) by Gloo.
+    # Two backends: NCCL reduces gradients on GPUs, Gloo the flags and counts on the CPU.
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    logger = logging.getLogger("smae")
+    level = logger.level
     try:
-        yield ranks
+        if dist.is_main:
+            yield dist
+        else:
+            logger.setLevel(logging.CRITICAL)
+            with progress.reporting(None):
+                yield dist
     finally:
+        logger.setLevel(level)
         distributed.destroy_process_group()

@@ -1,14 +1,15 @@
-"""THE loop. It owns device, precision, accumulation, schedule, checkpoints and logging, and knows no method.
+"""The training loop: device, precision, accumulation, schedule, checkpoints and logging, for any objective.
 
-Nothing in it waits for the device: a step's loss is read some steps later, and a step that is not finite takes itself
-back on the device, as do all after it, until that is read.
+It never waits for the device. Metrics are copied to the host asynchronously and read some steps
+later. Non-finite steps are skipped on the device, and so is every later step until the host sees it.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -17,47 +18,61 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from smae import interrupts
+from smae import interrupts, progress
 from smae.data.loader.batch import Batch
 from smae.data.loader.loader import Loader
 from smae.errors import DataError, Interrupted, NonFiniteError
-from smae.train.average import Average
-from smae.train.checkpoint import Checkpoint, load_weights, save_checkpoint, unpack_optimizer
+from smae.train.checkpoint import Checkpoint, load_optimizer, load_weights, save_checkpoint
 from smae.train.config import Optim, Train
-from smae.train.distributed import ALONE, Ranks
-from smae.train.metrics_log import Log
-from smae.train.micro_batches import portions
+from smae.train.distributed import SINGLE_PROCESS, DistributedContext
+from smae.train.metrics_log import MetricsLog, peak_memory
 from smae.train.objectives import Objective
-from smae.train.optim import adamw, resume_schedule, warmup_cosine
-from smae.train.peak_memory import footprint
-from smae.train.pending_metrics import Late
-from smae.train.progress import Clock, Progress
+from smae.train.optim import EMA, adamw, resume_schedule, warmup_cosine
 from smae.train.run_folder import Run
 
-LATE = 8
-"""Steps that the host may be ahead of a GPU before it reads a step's loss. On the CPU there is nothing to wait for."""
+MAX_PENDING = 8
+"""Steps whose metrics may be pending on a GPU. On the CPU there is nothing to wait for."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands: finished steps, the epoch under way, and its clips consumed by finished steps."""
+    """Progress of a run: finished steps, the current epoch, and its clips consumed so far."""
 
     step: int = 0
     epoch: int = 0
     consumed: int = 0
 
 
+class PendingMetrics:
+    """Step metrics being copied from the device asynchronously."""
+
+    def __init__(self, values: Tensor) -> None:
+        # From a GPU, a non-blocking copy goes to page-locked memory. The event marks its end, so
+        # reading waits for this step's work only, not for any that was queued after it.
+        self._values = values.detach().to("cpu", non_blocking=True)
+        self._copied = None
+        if values.is_cuda:
+            self._copied = torch.cuda.current_stream(values.device).record_event()
+
+    def read(self) -> list[float]:
+        """Wait for the copy and return the values."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        values: list[float] = self._values.tolist()
+        return values
+
+
 @dataclass(frozen=True)
-class Step:
-    """A step that was given to the device.
+class PendingStep:
+    """A step that was queued on the device.
 
     Attributes:
-        position: after it.
-        clips: that it took, of all ranks.
+        position: after the step.
+        clips: in the step, on all ranks.
         lr: its learning rate.
-        index: int64 [B], numbers of this rank's clips.
+        index: int64 [B], this rank's clips.
         names: ``loss`` and the objective's metrics.
-        numbers: the gradient's norm, then what ``names`` names.
+        metrics: the gradient norm, then the values of ``names``.
     """
 
     position: Position
@@ -65,7 +80,7 @@ class Step:
     lr: float
     index: Tensor
     names: tuple[str, ...]
-    numbers: Late
+    metrics: PendingMetrics
 
 
 class Loop:
@@ -73,16 +88,16 @@ class Loop:
 
     Args:
         objective: the method, on its device.
-        loader: gives the batches of an epoch, or this rank's parts of them.
+        loader: this rank's batches of an epoch.
         optim: optimiser settings.
-        train: portions, precision and safety.
+        train: batch, precision and checkpoint settings.
         seed: of all noise.
-        run: where log and checkpoints go; the first rank writes them.
-        identity: settings that a resumed run must share; they are kept in every checkpoint.
-        ranks: the processes that train together; gradients and losses are those of the whole batch on each.
+        run: folder for checkpoints.
+        identity: settings that a resumed run must share; kept in every checkpoint.
+        dist: the processes that train together; gradients and losses are those of the whole batch.
 
     Attributes:
-        late: steps between giving a step to the device and reading its loss; changes no number.
+        max_pending: steps between queueing a step and reading its metrics; changes no number.
     """
 
     def __init__(
@@ -95,98 +110,117 @@ class Loop:
         seed: int,
         run: Run,
         identity: dict[str, Any],
-        ranks: Ranks = ALONE,
+        dist: DistributedContext = SINGLE_PROCESS,
     ) -> None:
-        self.objective, self.loader, self.run, self.ranks = objective, loader, run, ranks
-        self.settings, self.seed, self.identity, self.clip = train, seed, identity, optim.clip
-        per_epoch = len(loader)
-        self.steps = train.epochs * per_epoch
+        self.objective, self.loader, self.run, self.dist = objective, loader, run, dist
+        self.settings, self.seed, self.identity = train, seed, identity
+        self.max_grad_norm = optim.clip or math.inf
+        steps_per_epoch = len(loader)
+        self.steps = train.epochs * steps_per_epoch
         if train.max_steps:
             self.steps = min(self.steps, train.max_steps)
-        self.epochs = math.ceil(self.steps / per_epoch)
+        self.epochs = math.ceil(self.steps / steps_per_epoch)
+        self.position = Position()
         self.optimizer = adamw(
             objective, lr=optim.lr, weight_decay=optim.weight_decay, betas=(optim.beta1, optim.beta2)
         )
         self.schedule = warmup_cosine(
             self.optimizer,
             steps=self.steps,
-            warmup=round(optim.warmup * per_epoch),
+            warmup=round(optim.warmup * steps_per_epoch),
             floor=min(1.0, optim.min_lr / optim.lr),
         )
-        self.position = Position()
         self.device = next(objective.parameters()).device
-        half = train.precision == "bf16" or (train.precision == "auto" and self.device.type == "cuda")
-        self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half)
-        self.late = LATE if self.device.type == "cuda" else 0
-        self.parallel = DistributedDataParallel(objective) if ranks.world > 1 else None
-        self.average = Average(objective, decay=train.ema) if train.ema else None
-        # The optimiser takes no step where found_inf is 1: how torch's GradScaler keeps it from spoiled gradients.
-        self.optimizer.found_inf = torch.zeros((), device=self.device)  # type: ignore[attr-defined]
+        on_gpu = self.device.type == "cuda"
+        self.max_pending = 0
+        if on_gpu:
+            self.max_pending = MAX_PENDING
+        use_bf16 = train.precision == "bf16" or (train.precision == "auto" and on_gpu)
+        self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=use_bf16)
+        self.ddp: DistributedDataParallel | None = None
+        if dist.world_size > 1:
+            self.ddp = DistributedDataParallel(objective)
+        self.ema: EMA | None = None
+        if train.ema:
+            self.ema = EMA(objective, decay=train.ema)
+        # torch's fused optimisers skip their step where found_inf is 1. GradScaler uses this for
+        # overflows in float16; here it skips non-finite steps without asking the host.
+        self.found_inf = torch.zeros((), device=self.device)
+        self.optimizer.found_inf = self.found_inf  # type: ignore[attr-defined]
         self.optimizer.grad_scale = None  # type: ignore[attr-defined]
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Continue exactly where a checkpoint stands; on another number of ranks, with the very same clips and noise.
+        """Continue exactly where a checkpoint was written, also on another number of ranks.
 
         Raises:
             DataError: it was written under other identity settings; each difference is listed.
         """
-        theirs = checkpoint.state.get("identity", {})
+        saved = checkpoint.state.get("identity", {})
         differences = [
-            f"{key}: {theirs.get(key)!r} there, {self.identity.get(key)!r} here"
-            for key in sorted({*theirs, *self.identity})
-            if theirs.get(key) != self.identity.get(key)
+            f"{key}: {saved.get(key)!r} there, {self.identity.get(key)!r} here"
+            for key in sorted({*saved, *self.identity})
+            if saved.get(key) != self.identity.get(key)
         ]
         if differences:
             raise DataError(
-                f"{checkpoint.path}: cannot resume under other settings:\n  " + "\n  ".join(differences)
+                "\n  ".join([f"{checkpoint.path}: cannot resume under other settings:", *differences])
                 + "\nresume with the settings of the run, or start another one with --out"
-            )  # fmt: skip
+            )
         position = Position(*(checkpoint.state[key] for key in ("step", "epoch", "consumed")))
-        most = Position(self.steps, self.epochs, len(self.loader.index))
-        if not all(0 <= value <= limit for value, limit in zip(astuple(position), astuple(most), strict=True)):
-            raise DataError(f"{checkpoint.path}: stands at {position}, beyond the run's end, {most}: it is damaged")
+        end = Position(self.steps, self.epochs, len(self.loader.index))
+        if not all(0 <= value <= limit for value, limit in zip(astuple(position), astuple(end), strict=True)):
+            raise DataError(f"{checkpoint.path}: {position} is beyond the run's end, {end}: it is damaged")
         load_weights(self.objective, checkpoint.model, where=str(checkpoint.path))
-        if self.average is not None:
-            load_weights(self.average.module, checkpoint.average, where=f"{checkpoint.path}, average")
-        unpack_optimizer(self.optimizer, checkpoint.optimizer, where=str(checkpoint.path))
+        if self.ema is not None:
+            load_weights(self.ema.module, checkpoint.average, where=f"{checkpoint.path}, average")
+        load_optimizer(self.optimizer, checkpoint.optimizer, where=str(checkpoint.path))
+        resume_schedule(self.schedule, position.step)
         self.position = position
-        resume_schedule(self.schedule, self.position.step)
 
-    def train(self, *, log: Log, report: Callable[[Progress], None]) -> None:
-        """Train to the end, or until a signal reaches any rank; either way the last step is in a checkpoint.
+    def train(self, log: MetricsLog) -> None:
+        """Train to the end or until a signal reaches any rank; both end with a checkpoint of the last step.
 
         Raises:
             Interrupted: stopped by a signal; resumable.
-            NonFiniteError: a loss or gradient is not finite; neither that step was taken nor any after it.
+            NonFiniteError: a loss or gradient is not finite; neither that step nor a later one was taken.
         """
         self.objective.train()
-        clock = Clock(self.position.step, steps=self.steps, epochs=self.epochs)
-        under_way: deque[Step] = deque()
+        pending: deque[PendingStep] = deque()
+        last_save = time.monotonic()
 
-        def read(*, leave: int) -> None:
-            while len(under_way) > leave:
-                self._read(under_way.popleft(), log=log, clock=clock, report=report)
+        with progress.task("pretrain", total=self.steps, unit="steps") as task:
+            reports = _ProgressReports(task, self.epochs)
 
-        for epoch in range(self.position.epoch, self.epochs):
-            skip = self.position.consumed if epoch == self.position.epoch else 0
-            self.position = Position(self.position.step, epoch, skip)
-            for batch in self._batches(epoch, skip):
-                under_way.append(self.step(batch))
-                read(leave=self.late)
-                signal = self.ranks.highest(interrupts.pending())
-                if signal and self.position.step < self.steps:
-                    read(leave=0)
+            def read_metrics(*, leave: int) -> None:
+                while len(pending) > leave:
+                    self._read(pending.popleft(), log, reports)
+
+            for epoch in range(self.position.epoch, self.epochs):
+                skip = 0
+                if epoch == self.position.epoch:
+                    skip = self.position.consumed
+                self.position = Position(self.position.step, epoch, skip)
+                for batch in self._batches(epoch, skip):
+                    pending.append(self.step(batch))
+                    read_metrics(leave=self.max_pending)
+                    # Every rank stops after the same step, whichever of them was signalled.
+                    signal = self.dist.all_reduce_max(interrupts.pending())
+                    if signal and self.position.step < self.steps:
+                        read_metrics(leave=0)
+                        self.save()
+                        raise Interrupted(
+                            f"stopped after step {self.position.step} of {self.steps}; --resume continues", signal
+                        )
+                self.position = Position(self.position.step, epoch + 1, 0)
+                finished = self.position.step == self.steps
+                if finished or time.monotonic() - last_save >= self.settings.save_seconds:
+                    # A checkpoint must not include steps whose loss has not been checked yet.
+                    read_metrics(leave=0)
                     self.save()
-                    raise Interrupted(
-                        f"stopped after step {self.position.step} of {self.steps}; --resume continues", signal
-                    )
-            self.position = Position(self.position.step, epoch + 1, 0)
-            if self.position.step == self.steps or clock.since_save() >= self.settings.save_seconds:
-                read(leave=0)
-                self.save()
-                clock.saved()
+                    last_save = time.monotonic()
 
     def _batches(self, epoch: int, skip: int) -> Iterator[Batch]:
+        """Yield an epoch's batches, up to the run's last step."""
         batches = self.loader.epoch(epoch, skip=skip)
         for _ in range(self.steps - self.position.step):
             batch = next(batches, None)
@@ -194,68 +228,82 @@ class Loop:
                 return
             yield batch
 
-    def step(self, batch: Batch) -> Step:
-        """Give one step to the device: gradients, the optimiser's step, and all that follows it; wait for nothing."""
+    def step(self, batch: Batch) -> PendingStep:
+        """Queue one step on the device: gradients, optimiser, EMA, schedule; the host waits for nothing."""
         sums = self._gradients(batch)
-        norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), self.clip or math.inf)
-        numbers = torch.stack([norm.double(), *sums.values()])
-        # Once a step is not finite, none is taken any more.
-        spoiled = self.optimizer.found_inf  # type: ignore[attr-defined]
-        spoiled.logical_or_((sums["loss"] + norm).isfinite().logical_not())
+        norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), self.max_grad_norm)
+        # It is never reset, so no step is taken after a non-finite one.
+        self.found_inf.logical_or_((sums["loss"] + norm).isfinite().logical_not())
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update(self.objective, first=self.position.step == 0)
+        if self.ema is not None:
+            self.ema.update(self.objective, first=self.position.step == 0)
+        metrics = PendingMetrics(torch.stack([norm.double(), *sums.values()]))
         clips = min(self.settings.batch, len(self.loader.index) - self.position.consumed)
         lr = self.optimizer.param_groups[0]["lr"]
         self.position = Position(self.position.step + 1, self.position.epoch, self.position.consumed + clips)
         self.schedule.step()
         self.objective.after_step(self.position.step / self.steps)
-        return Step(self.position, clips, lr, batch.index, tuple(sums), Late(numbers))
+        return PendingStep(self.position, clips, lr, batch.index, tuple(sums), metrics)
 
     def _gradients(self, batch: Batch) -> dict[str, Tensor]:
-        """Compute the gradients of the whole batch; return its loss and metrics, float64."""
-        # Dropout draws from torch's generator: seeding it by step makes a resumed run draw alike.
-        torch.manual_seed((((self.seed << 20) + self.position.step) * self.ranks.world + self.ranks.rank) % 2**64)
-        forward = self.parallel or self.objective
-        items = self.ranks.total(torch.full((), len(batch.x), dtype=torch.float64, device=self.device))
-        parts = list(portions(batch, self.settings.accumulate))
+        """Compute the gradients of the whole batch; return its loss and metrics, float64 scalars."""
+        # Dropout draws from torch's generator: seeding it by step makes a resumed run draw the same.
+        torch.manual_seed((((self.seed << 20) + self.position.step) * self.dist.world_size + self.dist.rank) % 2**64)
+        forward = self.ddp or self.objective
+        # Bodies in the step on all ranks: each micro-batch weighs in by its share of them.
+        items = torch.full((), len(batch.x), dtype=torch.float64, device=self.device)
+        items = self.dist.all_reduce_sum(items)
+        parts = list(micro_batches(batch, self.settings.accumulate))
         sums: dict[str, Tensor] = {}
-        for portion in parts:
-            share = len(portion.x) / items
-            # Gradients travel once a step, with the last portion's.
-            early = self.parallel is not None and portion is not parts[-1]
-            with self.parallel.no_sync() if self.parallel is not None and early else nullcontext():
+        for part in parts:
+            share = len(part.x) / items
+            # DDP reduces gradients once a step, in the backward pass of the last micro-batch.
+            sync = nullcontext()
+            if self.ddp is not None and part is not parts[-1]:
+                sync = self.ddp.no_sync()
+            with sync:
                 with self.autocast:
-                    output = forward(portion, portion.noise(self.seed))
-                # What travels is averaged over ranks, where a sum is wanted.
-                (output.loss * (share * self.ranks.world).to(output.loss.dtype)).backward()
+                    output = forward(part, part.noise(self.seed))
+                # DDP averages gradients over ranks, where the sum is needed.
+                (output.loss * (share * self.dist.world_size).to(output.loss.dtype)).backward()
             for name, value in {"loss": output.loss, **output.metrics}.items():
                 sums[name] = sums.get(name, 0.0) + value.detach().double().reshape(()) * share
-        shared = self.ranks.total(torch.stack(list(sums.values())))
-        return dict(zip(sums, shared.unbind(), strict=True))
+        reduced = self.dist.all_reduce_sum(torch.stack(list(sums.values())))
+        return dict(zip(sums, reduced.unbind(), strict=True))
 
-    def _read(self, step: Step, *, log: Log, clock: Clock, report: Callable[[Progress], None]) -> None:
-        """Wait for a step's numbers, log them and report them in turn."""
-        norm, *numbers = step.numbers.read()
-        metrics, at = dict(zip(step.names, numbers, strict=True)), step.position
+    def _read(self, step: PendingStep, log: MetricsLog, reports: _ProgressReports) -> None:
+        """Wait for a step's metrics, check, log and report them."""
+        position = step.position
+        norm, *values = step.metrics.read()
+        metrics = dict(zip(step.names, values, strict=True))
         loss = metrics.pop("loss")
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NonFiniteError(
-                f"step {at.step} (epoch {at.epoch}): loss {loss}, gradient norm {norm}: the "
+                f"step {position.step} (epoch {position.epoch}): loss {loss}, gradient norm {norm}: the "
                 "step was not taken. The last checkpoint is sound; try a lower optim.lr, or --set "
                 f"train.precision=float32. Clips: {', '.join(str(int(i)) for i in step.index[:8])}, ..."
             )
-        due = at.step == self.steps or at.step % self.settings.log_every == 0
-        memory = footprint(self.device) if due else None
-        log.step(at.step, epoch=at.epoch, loss=loss, lr=step.lr, clips=step.clips, metrics=metrics, memory=memory)
-        clock.count(step.clips, loss)
+        due = position.step == self.steps or position.step % self.settings.log_every == 0
+        memory = None
         if due:
-            report(clock.progress(at.step, epoch=at.epoch, lr=step.lr))
+            memory = peak_memory(self.device)
+        log.write(
+            position.step,
+            epoch=position.epoch,
+            loss=loss,
+            lr=step.lr,
+            clips=step.clips,
+            metrics=metrics,
+            memory=memory,
+        )
+        reports.add(step.clips, loss)
+        if due:
+            reports.report(position, lr=step.lr)
 
     def save(self) -> None:
-        """Write a checkpoint of the current position, on the first rank."""
-        if not self.ranks.first:
+        """Write a checkpoint of the current position, on rank 0."""
+        if not self.dist.is_main:
             return
         state = {
             "step": self.position.step,
@@ -264,7 +312,56 @@ class Loop:
             "steps": self.steps,
             "identity": self.identity,
         }
-        average = self.average.module if self.average is not None else None
+        average = None
+        if self.ema is not None:
+            average = self.ema.module
         save_checkpoint(
             self.run.checkpoints, model=self.objective, optimizer=self.optimizer, average=average, state=state
+        )
+
+
+class _ProgressReports:
+    """Mean loss and throughput since the last progress report."""
+
+    def __init__(self, task: progress.Task, epochs: int) -> None:
+        self._task, self._epochs = task, epochs
+        self._start, self._clips, self._losses = time.monotonic(), 0, list[float]()
+
+    def add(self, clips: int, loss: float) -> None:
+        self._clips += clips
+        self._losses.append(loss)
+
+    def report(self, position: Position, *, lr: float) -> None:
+        now = time.monotonic()
+        epoch = position.epoch + 1
+        loss = sum(self._losses) / len(self._losses)
+        speed = self._clips / max(1e-9, now - self._start)
+        self._task.update(
+            position.step,
+            note=f"epoch {epoch}/{self._epochs}  loss {loss:.4f}  lr {lr:.2e}  {speed:.0f} clips/s",
+            values={"epoch": epoch, "loss": loss, "lr": lr, "clips_per_second": speed},
+        )
+        self._start, self._clips, self._losses = now, 0, []
+
+
+def micro_batches(batch: Batch, count: int) -> Iterator[Batch]:
+    """Split a batch into at most ``count`` batches of whole clips, which share its memory.
+
+    Only the device knows where a clip's bodies start, so a ``count`` above 1 waits for a GPU once a
+    step.
+    """
+    size = math.ceil(batch.clips / count)
+    if size >= batch.clips:
+        yield batch
+        return
+    starts = list(range(0, batch.clips, size))
+    edges = torch.searchsorted(batch.clip, torch.tensor([*starts, batch.clips], device=batch.clip.device)).tolist()
+    for start, first, last in zip(starts, edges, edges[1:], strict=False):
+        yield Batch(
+            x=batch.x[first:last],
+            clip=batch.clip[first:last] - start,
+            body=batch.body[first:last],
+            index=batch.index[start : start + size],
+            label=batch.label[start : start + size],
+            epoch=batch.epoch,
         )

@@ -1,43 +1,56 @@
-"""The training log: one JSON line per step, and the same curves for TensorBoard and other writers of scalars."""
+"""Training curves: one JSON line per step, TensorBoard and Weights & Biases; peak memory."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
+
+import torch
 
 from smae.atomic_io import os_errors, write_atomic
+from smae.errors import ConfigError
 
-MACHINE = ("seconds", "host_bytes", "device_bytes")
-"""Entries of a line that tell of the machine: a repeated run differs in these alone."""
+logger = logging.getLogger(__name__)
+
+MACHINE_KEYS = ("seconds", "host_bytes", "device_bytes")
+"""Keys of a line that depend on the machine; a repeated run differs in these only."""
+WANDB_PROJECT = "smae"
 
 
-class Writer(Protocol):
-    """Takes the points of curves, as TensorBoard's writer does."""
+class ScalarWriter(Protocol):
+    """Takes the points of curves; TensorBoard's ``SummaryWriter`` is one."""
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
         """Add one point."""
         ...
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close."""
         ...
 
 
-class Log:
-    """Writes ``log.jsonl`` and, if wanted, TensorBoard events and what ``also`` writes. A context manager.
+class MetricsLog:
+    """Writes ``log.jsonl`` and, where wanted, TensorBoard events and Weights & Biases. A context manager.
 
-    Without a path nothing is written, and the last loss is known all the same.
+    A resumed run first drops the lines of steps that its checkpoint does not include, so each step
+    has one line.
 
-    A resumed run first cuts off the lines of steps that its checkpoint does not hold, so that each step stands there
-    once.
+    Args:
+        path: the JSON lines file; with None nothing is written, but ``last_loss`` is known.
+        tensorboard: folder for TensorBoard events.
+        wandb: makes the Weights & Biases writer.
+        from_step: steps finished before; their lines are kept.
 
     Attributes:
-        last_loss: of the last step written, NaN before the first.
+        last_loss: loss of the last step written, NaN before the first.
     """
 
     def __init__(
@@ -45,70 +58,73 @@ class Log:
         path: Path | None,
         *,
         tensorboard: Path | None = None,
-        also: Callable[[], Writer] | None = None,
+        wandb: Callable[[], ScalarWriter] | None = None,
         from_step: int = 0,
     ) -> None:
-        kept = _cut(path, from_step=from_step) if path is not None else []
+        self.last_loss = float("nan")
+        self._start = time.monotonic()
+        if path is not None:
+            lines = _truncate(path, last_step=from_step)
+            if lines:
+                self.last_loss = float(lines[-1]["loss"])
+                self._start -= lines[-1]["seconds"]
         self._path = path or Path(os.devnull)
-        self.last_loss = float(kept[-1]["loss"]) if kept else float("nan")
-        self._begun = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
+        self._writers: list[ScalarWriter] = []
         with os_errors(self._path.parent):
-            self._out = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  (closed in __exit__)
-            wanted = [_tensorboard(tensorboard, from_step) if tensorboard else None, also() if also else None]
-            self._writers: list[Writer] = [writer for writer in wanted if writer is not None]
+            self._file = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  (closed in __exit__)
+            if tensorboard is not None and has_tensorboard():
+                self._writers.append(_tensorboard_writer(tensorboard, from_step=from_step))
+            if wandb is not None:
+                self._writers.append(wandb())
 
-    def __enter__(self) -> Log:
+    def __enter__(self) -> MetricsLog:
         return self
 
     def __exit__(self, *exc: object) -> None:
         with os_errors(self._path.parent):
-            self._out.close()
+            self._file.close()
             for writer in self._writers:
                 writer.close()
 
-    def step(
-        self, step: int, *, epoch: int, loss: float, lr: float, clips: int, metrics: dict[str, float] | None = None,
+    def write(
+        self,
+        step: int,
+        *,
+        epoch: int,
+        loss: float,
+        lr: float,
+        clips: int,
+        metrics: dict[str, float] | None = None,
         memory: dict[str, int] | None = None,
-    ) -> None:  # fmt: skip
-        """Add one finished step, now and then with ``memory``, see ``footprint``.
+    ) -> None:
+        """Add one finished step, now and then with its ``peak_memory``.
 
         Raises:
             EnvironmentFault: no space, no permission, or a device error.
         """
         line = {"step": step, "epoch": epoch, "loss": loss, "lr": lr, "clips": clips, **(metrics or {})}
         self.last_loss = loss
-        line["seconds"] = round(time.monotonic() - self._begun, 3)
+        line["seconds"] = round(time.monotonic() - self._start, 3)
         line |= memory or {}
         with os_errors(self._path.parent):
-            self._out.write(json.dumps(line) + "\n")
+            self._file.write(json.dumps(line) + "\n")
             for writer in self._writers:
                 for name in ("loss", "lr", *(metrics or {})):
                     writer.add_scalar(name, line[name], step)
 
 
-def _cut(path: Path, *, from_step: int) -> list[dict[str, Any]]:
-    """Leave the lines up to ``from_step`` in the file and return them."""
-    kept = [line for line in read_log(path) if line["step"] <= from_step] if from_step else []
-    # In one piece: a crash here must not cost the lines that the checkpoint stands for.
-    write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-    return kept
+def _truncate(path: Path, *, last_step: int) -> list[dict[str, Any]]:
+    """Keep the lines up to ``last_step`` in the file and return them."""
+    lines = []
+    if last_step:
+        lines = [line for line in read_log(path) if line["step"] <= last_step]
+    # Atomically: a crash here must not lose lines of steps that the checkpoint includes.
+    write_atomic(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    return lines
 
 
-def _tensorboard(folder: Path, from_step: int) -> Any:
-    if not has_tensorboard():
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=from_step + 1 if from_step else None)
-
-
-def has_tensorboard() -> bool:
-    """Return whether TensorBoard is installed (``pip install 'smae[tensorboard]'``)."""
-    return find_spec("tensorboard") is not None
-
-
-def read_log(path: Path, *, note: Callable[[str], None] = lambda message: None) -> list[dict[str, Any]]:
-    """Return the log's lines; a last line cut short by a crash is passed over, and told through ``note``."""
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the log's lines, none if there is no file; a line cut short by a crash is skipped with a warning."""
     lines: list[dict[str, Any]] = []
     if not path.is_file():
         return lines
@@ -116,5 +132,96 @@ def read_log(path: Path, *, note: Callable[[str], None] = lambda message: None) 
         try:
             lines.append(json.loads(text))
         except ValueError:
-            note(f"{path}:{number}: not JSON, passed over")
+            logger.warning("%s:%d: not JSON, skipped", path, number)
     return lines
+
+
+def has_tensorboard() -> bool:
+    """Return whether TensorBoard is installed (``pip install 'smae[tensorboard]'``)."""
+    return find_spec("tensorboard") is not None
+
+
+def _tensorboard_writer(folder: Path, *, from_step: int) -> ScalarWriter:
+    from torch.utils.tensorboard import SummaryWriter
+
+    # Purging removes points of steps that were logged after the checkpoint.
+    purge_step = from_step + 1 if from_step else None
+    writer: ScalarWriter = SummaryWriter(str(folder), purge_step=purge_step)  # type: ignore[no-untyped-call]
+    return writer
+
+
+def check_wandb() -> None:
+    """Raise a ``ConfigError`` unless wandb is installed."""
+    if find_spec("wandb") is None:
+        raise ConfigError(
+            "train.wandb=true needs wandb, which is not installed: pip install 'smae[wandb]', or leave it out"
+        )
+
+
+class WandbWriter:
+    """Writes scalars for Weights & Biases, offline into the run's folder.
+
+    Nothing is uploaded unless the environment says WANDB_MODE=online; ``wandb sync`` uploads an
+    offline run later.
+
+    Args:
+        folder: the run's; a resumed run continues under the id kept in ``<folder>/wandb``.
+        config: the run's settings, shown beside its curves.
+    """
+
+    def __init__(self, folder: Path, *, config: dict[str, Any]) -> None:
+        check_wandb()
+        import wandb
+
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", WANDB_PROJECT),
+            name=folder.name,
+            id=_wandb_id(folder / "wandb"),
+            dir=str(folder),
+            config=config,
+            mode=os.environ.get("WANDB_MODE", "offline"),
+            resume="allow",
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        """Add one point of a curve."""
+        self._run.log({name: value}, step=step)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._run.finish()
+
+
+def _wandb_id(folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "smae-run-id"
+    if not path.is_file():
+        path.write_text(uuid4().hex, encoding="ascii")
+    return path.read_text(encoding="ascii").strip()
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Return this process's peak memory: ``host_bytes`` if known, ``device_bytes`` on a GPU; never synchronises."""
+    memory = {}
+    host = _peak_resident_bytes()
+    if host:
+        memory["host_bytes"] = host
+    if device.type == "cuda":
+        memory["device_bytes"] = torch.cuda.max_memory_allocated(device)
+    return memory
+
+
+def _peak_resident_bytes() -> int:
+    # Preferred to ru_maxrss, which starts with the memory of the process that forked this one.
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

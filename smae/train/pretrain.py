@@ -1,42 +1,52 @@
-"""Pre-training: from settings and a store to a run's folder, new or resumed."""
+"""Pre-training: from a store and settings to a run folder with a trained encoder."""
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from smae._version import __version__
 from smae.atomic_io import write_json
+from smae.config import Settings, merge, nested
 from smae.data.loader.loader import Loader
-from smae.data.store.store import Store
-from smae.train.build import compile_blocks, fast_bf16
-from smae.train.checkpoint import Checkpoint, latest, room_for
-from smae.train.config import RunConfig
-from smae.train.distributed import ALONE, Ranks
+from smae.data.store.store import Store, open_store
+from smae.errors import ConfigError, DataError
+from smae.interrupts import deferred
+from smae.locks import locked
+from smae.train.build import build_objective, compile_blocks, has_native_bf16, pick_device
+from smae.train.checkpoint import load_latest, max_file_bytes
+from smae.train.config import RunConfig, build_config, resolve
+from smae.train.distributed import DistributedContext, process_group
 from smae.train.loop import Loop
-from smae.train.metrics_log import Log, has_tensorboard
-from smae.train.objectives import Objective
-from smae.train.progress import Progress
-from smae.train.run_folder import VERSION, Run
-from smae.train.wandb_writer import WandbWriter, check_wandb
+from smae.train.metrics_log import MetricsLog, WandbWriter, check_wandb, has_tensorboard
+from smae.train.run_folder import RUNS, VERSION, Run, find_run, new_run
+
+logger = logging.getLogger(__name__)
 
 FREE_SETTINGS: Any = {
-    "linear": True, "knn": True, "finetune": True, "scratch": True, "selection": True,
-    "train": {"workers", "rows", "kernel", "save_seconds", "log_every", "wandb"}, "masking": {"kernel"},
-}  # fmt: skip
-"""What may differ when a run is resumed: it changes no weight, or, as another device does, by rounding alone."""
+    "linear": True,
+    "knn": True,
+    "finetune": True,
+    "scratch": True,
+    "selection": True,
+    "train": {"workers", "rows", "kernel", "save_seconds", "log_every", "wandb"},
+    "masking": {"kernel"},
+}
+"""Settings that may change when a run is resumed: they change no weight, or by rounding only."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How pre-training ended.
+class PretrainResult:
+    """A finished pre-training.
 
     Attributes:
         run: its folder.
@@ -49,134 +59,196 @@ class Outcome:
     loss: float
 
 
+def pretrain(
+    *,
+    data: Store | Path | str | None = None,
+    out: Path | str | None = None,
+    recipe: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    protocol: str | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    wandb: bool = False,
+) -> PretrainResult:
+    """Pre-train an encoder on the train part of a protocol; write ``runs/<name>``.
+
+    In several processes started by torchrun it trains one encoder with data parallelism.
+
+    Args:
+        data: a store; by default the one in the current folder.
+        out: the run's folder; ``runs/<objective>-<protocol>-NNN`` by default.
+        recipe: packaged name, ``.toml`` path, or ``auto``: ``base`` on a GPU, ``cpu`` without one.
+        settings: merged over the recipe, nested or dotted: ``{"optim.lr": 1e-3}`` is the same as
+            ``{"optim": {"lr": 1e-3}}``.
+        epochs: passes over the train clips, merged over these; lifts a recipe's limit on steps.
+        seed: of weights, order, crops and masks, merged likewise.
+        protocol: split whose train part is used, merged likewise.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
+        resume: continue the run at ``out``, or the newest one; without a run, start one.
+        wandb: write curves for Weights & Biases too, offline unless WANDB_MODE is set.
+
+    Raises:
+        ConfigError: a wrong setting, or a run is at ``out`` already and ``resume`` is false.
+        DataError: no usable store or split, or a resumed run had other settings.
+        LockedError: another process trains the same run.
+        Interrupted: stopped by a signal, after a checkpoint.
+        NonFiniteError: a loss or gradient is not finite; the last checkpoint is sound.
+        EnvironmentFault: the disk, memory or device fails.
+    """
+    target = pick_device(device)
+    overrides = _overrides(settings, epochs=epochs, seed=seed, protocol=protocol, wandb=wandb)
+    with deferred("--resume continues at the last checkpoint"), process_group() as dist:
+        previous = None
+        if resume:
+            previous = _find_previous(out)
+        dist.all_reduce_max(0)  # a barrier: every rank has looked before rank 0 writes
+
+        if previous is None:
+            recipe = _choose_recipe(recipe, target)
+            config = resolve(recipe, overrides)
+            store = open_store(data)
+        else:
+            saved = previous.describe()
+            recipe = _same_recipe(previous, recipe)
+            config = build_config(merge(saved["config"], overrides))
+            store = open_store(data or saved["store"].get("path"))
+            previous.check_layout(store)
+        split = store.split(config.protocol)
+        if config.train.wandb:
+            check_wandb()
+        objective = build_objective(config, store.layout)
+
+        # Only now, because wrong settings must not leave a folder behind.
+        run = previous or _create_run(out, f"{config.objective.name}-{config.protocol}", dist)
+        logger.info("run %s: %s, recipe %s, %s", run.path, config.objective.name, recipe, target.type)
+        with locked(run.lock) if dist.is_main else nullcontext():
+            objective = objective.to(target)
+            if config.train.compile is True or (config.train.compile == "auto" and target.type == "cuda"):
+                compile_blocks(objective)
+            loader = Loader(
+                store,
+                split.train,
+                augment=config.augment,
+                batch=config.train.batch,
+                seed=config.seed,
+                train=True,
+                device=target,
+                workers=config.train.workers,
+                mode=config.train.rows,
+                kernel=config.train.kernel,
+                rank=dist.rank,
+                world=dist.world_size,
+            )
+            loop = Loop(
+                objective,
+                loader,
+                optim=config.optim,
+                train=config.train,
+                seed=config.seed,
+                run=run,
+                identity=identity(config, store),
+                dist=dist,
+            )
+            if previous is not None:
+                _load_checkpoint(loop)
+            if dist.is_main:
+                _write_run_json(run, config, store, recipe=recipe, device=target, steps=loop.steps)
+            _log_start(config, store, loader, target, dist)
+            with _open_log(loop, config) as log, deterministic_kernels(target):
+                loop.train(log)
+            return PretrainResult(run, loop.position.step, log.last_loss)
+
+
+def _overrides(
+    settings: Mapping[str, Any] | None, *, epochs: int | None, seed: int | None, protocol: str | None, wandb: bool
+) -> Settings:
+    """Return the user's settings with the dedicated options merged over them."""
+    below: Settings = {}
+    options: Settings = {"seed": seed, "protocol": protocol}
+    if epochs is not None:
+        # A recipe's limit on steps must not cut these epochs short; one among the settings may.
+        below = {"train": {"max_steps": 0}}
+        options["train.epochs"] = epochs
+    if wandb:
+        options["train.wandb"] = True
+    options = {key: value for key, value in options.items() if value is not None}
+    return merge(below, nested(settings or {}), nested(options))
+
+
+def _find_previous(out: Path | str | None) -> Run | None:
+    try:
+        return find_run(out)
+    except DataError:
+        return None
+
+
+def _choose_recipe(recipe: str, device: torch.device) -> str:
+    if recipe == "base" and device.type == "cpu":
+        logger.info("the published size on a CPU: watch the time left; a sensible smaller recipe is --recipe cpu")
+    if recipe != "auto":
+        return recipe
+    if device.type == "cuda":
+        return "base"
+    logger.info(
+        "no GPU is used: taking the small recipe 'cpu', which two cores can finish "
+        "(the published size is --recipe base; other recipes: smae recipes)"
+    )
+    return "cpu"
+
+
+def _same_recipe(run: Run, recipe: str) -> str:
+    """Return a run's recipe; refuse to resume it with another."""
+    started = str(run.describe().get("recipe", ""))
+    if recipe not in ("auto", started):
+        raise ConfigError(f"{run.path} was started with --recipe {started} and keeps it: leave --recipe out")
+    return started
+
+
+def _create_run(out: Path | str | None, stem: str, dist: DistributedContext) -> Run:
+    if not dist.is_main:
+        return Run(Path(out or RUNS))  # never written
+    if out is None:
+        return new_run(RUNS, stem)
+    run = Run(Path(out))
+    if (run.path / "run.json").exists():
+        raise ConfigError(f"{run.path}: a run is there already: add --resume to continue it, or name another")
+    run.path.mkdir(parents=True, exist_ok=True)
+    return run
+
+
 def identity(config: RunConfig, store: Store) -> dict[str, Any]:
-    """Return what must be the same for a run to be resumed, as flat dotted settings."""
+    """Return what must be equal for a run to be resumed, as flat dotted settings."""
     flat: dict[str, Any] = {"store": store.fingerprint, "layout": store.layout.name}
 
-    def lay(prefix: str, values: dict[str, Any]) -> None:
+    def flatten(prefix: str, values: dict[str, Any]) -> None:
         for key, value in values.items():
             if isinstance(value, dict):
-                lay(f"{prefix}{key}.", value)
+                flatten(f"{prefix}{key}.", value)
             else:
                 flat[f"{prefix}{key}"] = value
 
-    lay("", config.model_dump(mode="json", exclude=FREE_SETTINGS))
+    flatten("", config.model_dump(mode="json", exclude=FREE_SETTINGS))
     return flat
 
 
-def pretrain(
-    objective: Objective,
-    config: RunConfig,
-    store: Store,
-    run: Run,
-    *,
-    device: torch.device,
-    recipe: str,
-    resume: bool,
-    say: Callable[[str], None],
-    report: Callable[[Progress], None],
-    ranks: Ranks = ALONE,
-) -> Outcome:
-    """Train an objective, built from ``config``, on the train part of its protocol; every rank calls this alike.
-
-    Raises:
-        DataError: the split does not fit the store, or a resumed run's identity differs.
-        Interrupted: by a signal, after a checkpoint.
-        NonFiniteError: before a step that would spoil the weights.
-    """
-    split = store.split(config.protocol)
-    objective = objective.to(device)
-    if config.train.compile is True or (config.train.compile == "auto" and device.type == "cuda"):
-        compile_blocks(objective)
-    if config.train.precision == "bf16" and not fast_bf16(device):
-        say("this processor has no bf16 arithmetic: train.precision=bf16 will be far slower than float32")
-    loader = Loader(
-        store,
-        split.train,
-        augment=config.augment,
-        batch=config.train.batch,
-        seed=config.seed,
-        train=True,
-        device=device,
-        workers=config.train.workers,
-        mode=config.train.rows,
-        kernel=config.train.kernel,
-        rank=ranks.rank,
-        world=ranks.world,
-    )
-    loop = Loop(
-        objective,
-        loader,
-        optim=config.optim,
-        train=config.train,
-        seed=config.seed,
-        run=run,
-        identity=identity(config, store),
-        ranks=ranks,
-    )
-    if resume:
-        checkpoint = _checkpoint(run, objective, say=say)
-        if checkpoint is not None:
-            loop.resume(checkpoint)
-            say(f"resumed after step {loop.position.step} of {loop.steps}")
-    if ranks.world > 1:
-        say(f"{ranks.world} processes: each step's {config.train.batch} clips are shared among them")
-    if ranks.first:
-        describe(run, config, store, recipe=recipe, device=device, steps=loop.steps)
-    say(f"{split.name}, {store.mode} mode: {len(split.train):,} clips to train on; {loader.residency}")
-    if not has_tensorboard():
-        say("TensorBoard is not installed: curves go to log.jsonl alone (pip install 'smae[tensorboard]')")
-    with log_of(run, ranks, config, step=loop.position.step) as log, repeatable(device):
-        loop.train(log=log, report=report)
-    return Outcome(run, loop.position.step, log.last_loss)
-
-
-def check_extras(config: RunConfig) -> None:
-    """Refuse settings that need a package which is not installed.
-
-    Raises:
-        ConfigError: ``train.wandb`` without wandb.
-    """
-    if config.train.wandb:
-        check_wandb()
-
-
-def log_of(run: Run, ranks: Ranks, config: RunConfig, *, step: int) -> Log:
-    """Return the run's log from ``step`` on; only the first rank writes it."""
-    if not ranks.first:
-        return Log(None, from_step=step)
-    wandb = partial(WandbWriter, run.path, config=config.model_dump(mode="json")) if config.train.wandb else None
-    return Log(run.log, tensorboard=run.path / "tensorboard", also=wandb, from_step=step)
-
-
-@contextmanager
-def repeatable(device: torch.device) -> Iterator[None]:
-    """On a GPU, choose kernels that give the same bits every time; on the CPU all of ours do."""
-    if device.type != "cuda":
-        yield
-        return
-    memory: Any = torch.utils.deterministic
-    before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
-    # cuBLAS promises the same bits with a workspace of its own per stream, which it reads when it is first used.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    memory.fill_uninitialized_memory = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        memory.fill_uninitialized_memory = before[1]
-
-
-def _checkpoint(run: Run, objective: Objective, *, say: Callable[[str], None]) -> Checkpoint | None:
+def _load_checkpoint(loop: Loop) -> None:
+    """Resume a loop from its run's newest sound checkpoint, if any was written."""
+    run = loop.run
     if not any(run.checkpoints.glob("step-*")):
-        say(f"{run.path}: no checkpoint was written yet: starting from the first step")
-        return None
-    return latest(run.checkpoints, note=say, at_most=room_for(objective))
+        logger.info("%s: no checkpoint was written yet: starting from the first step", run.path)
+        return
+    loop.resume(load_latest(run.checkpoints, max_bytes=max_file_bytes(loop.objective)))
+    logger.info("resumed after step %d of %d", loop.position.step, loop.steps)
 
 
-def describe(run: Run, config: RunConfig, store: Store, *, recipe: str, device: torch.device, steps: int) -> None:
-    """Write ``run.json``: settings, store, versions, how many steps there are to do, and which process does them."""
+def _write_run_json(
+    run: Run, config: RunConfig, store: Store, *, recipe: str, device: torch.device, steps: int
+) -> None:
+    path = store.path
+    if isinstance(path, Path):
+        path = str(path.absolute())
     write_json(
         run.path / "run.json",
         {
@@ -184,7 +256,7 @@ def describe(run: Run, config: RunConfig, store: Store, *, recipe: str, device: 
             "recipe": recipe,
             "config": config.model_dump(mode="json"),
             "store": {
-                "path": store.path if isinstance(store.path, str) else str(store.path.absolute()),
+                "path": path,
                 "fingerprint": store.fingerprint,
                 "dataset": store.dataset,
                 "mode": store.mode,
@@ -197,3 +269,44 @@ def describe(run: Run, config: RunConfig, store: Store, *, recipe: str, device: 
             "process": {"pid": os.getpid(), "host": platform.node()},
         },
     )
+
+
+def _log_start(config: RunConfig, store: Store, loader: Loader, device: torch.device, dist: DistributedContext) -> None:
+    if config.train.precision == "bf16" and not has_native_bf16(device):
+        logger.info("this processor has no bf16 arithmetic: train.precision=bf16 will be far slower than float32")
+    if dist.world_size > 1:
+        logger.info("%d processes share the %d clips of each step", dist.world_size, config.train.batch)
+    split = store.split(config.protocol)
+    logger.info(
+        "%s, %s mode: %s clips to train on; %s", split.name, store.mode, f"{len(split.train):,}", loader.residency
+    )
+    if not has_tensorboard():
+        logger.info("TensorBoard is not installed: curves go to log.jsonl only (pip install 'smae[tensorboard]')")
+
+
+def _open_log(loop: Loop, config: RunConfig) -> MetricsLog:
+    if not loop.dist.is_main:
+        return MetricsLog(None)
+    run, writer = loop.run, None
+    if config.train.wandb:
+        writer = partial(WandbWriter, run.path, config=config.model_dump(mode="json"))
+    return MetricsLog(run.log, tensorboard=run.path / "tensorboard", wandb=writer, from_step=loop.position.step)
+
+
+@contextmanager
+def deterministic_kernels(device: torch.device) -> Iterator[None]:
+    """On a GPU, choose kernels that repeat bit for bit; those for the CPU all do."""
+    if device.type != "cuda":
+        yield
+        return
+    memory: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    # cuBLAS is deterministic only with a workspace per stream; it reads this when it is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    memory.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        memory.fill_uninitialized_memory = before[1]

@@ -1,4 +1,4 @@
-"""A run's folder: what it is called, where its parts lie, how it is found again.
+"""A run's folder: its files, naming and lookup.
 
 ``runs/<name>/`` holds ``run.json`` (settings, store, versions), ``log.jsonl``, ``checkpoints/``, ``tensorboard/``,
 ``eval/``, ``heads/`` and ``report.html``; ``.lock`` while it is trained.
@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smae.atomic_io import read_json
-from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError
 from smae.registry import nearest
 
+if TYPE_CHECKING:
+    from smae.data.store.store import Store
+
 VERSION = 1
+RUNS = Path("runs")
+"""Folder for runs that are not named."""
 
 
 @dataclass(frozen=True)
@@ -26,27 +30,27 @@ class Run:
 
     @property
     def log(self) -> Path:
-        """JSON lines, one per step."""
+        """Training curves: JSON lines, one per step."""
         return self.path / "log.jsonl"
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of checkpoints, one folder a step."""
+        """Checkpoints, one folder a step."""
         return self.path / "checkpoints"
 
     @property
     def lock(self) -> Path:
-        """Held by the process that trains the run."""
+        """Lock held by the process that trains the run."""
         return self.path / ".lock"
 
     @property
     def results(self) -> Path:
-        """Folder of evaluation results."""
+        """Evaluation results."""
         return self.path / "eval"
 
     @property
     def heads(self) -> Path:
-        """Folder of classifiers that evaluation trained, one folder each."""
+        """Classifiers trained by evaluation, one folder each."""
         return self.path / "heads"
 
     def describe(self) -> dict[str, Any]:
@@ -67,16 +71,12 @@ class Run:
         return about
 
     def check_layout(self, store: Store) -> None:
-        """Refuse a store whose joints are laid out otherwise than those the run was trained on.
-
-        Raises:
-            DataError: another layout, or no readable run.
-        """
+        """Raise a ``DataError`` unless a store has the joint layout that the run was trained on."""
         trained = self.describe()["store"].get("layout")
         if trained != store.layout.name:
             raise DataError(
                 f"{self.path} was trained on layout {trained}, {store.path} holds {store.layout.name}: its weights "
-                "know the joints of that layout alone; give a store of the same layout with --data"
+                "fit the joints of that layout only; give a store of the same layout with --data"
             )
 
 
@@ -92,22 +92,35 @@ def new_run(root: Path, stem: str) -> Run:
     raise ConfigError(f"{root}: 9,999 runs called {stem} are there: name yours with --out")
 
 
-def find_run(path: Path | None, *, root: Path) -> Run:
-    """Return the run at ``path``, or the newest under ``root`` when no path is given.
+def find_run(path: Path | str | None = None, *, root: Path = RUNS) -> Run:
+    """Return the run at ``path``; without a path, the newest under ``root``.
 
     Raises:
         DataError: there is none.
     """
     if path is not None:
-        known = [entry.parent.name for entry in path.parent.glob("*/run.json")]
+        path = Path(path)
         if not (path / "run.json").is_file():
+            known = [entry.parent.name for entry in path.parent.glob("*/run.json")]
             raise DataError(f"{path}: no run there (no run.json){nearest(path.name, known)}")
         return Run(path)
-    found = [entry.parent for entry in root.glob("*/run.json")]
-    if not found:
+    runs = [entry.parent for entry in root.glob("*/run.json")]
+    if not runs:
         raise DataError(f"{root}: no run found: train one with `smae pretrain`, or name one with --checkpoint")
-    return Run(max(found, key=lambda folder: (_changed(folder), folder.name)))
+    return Run(max(runs, key=lambda folder: (_last_change(folder), folder.name)))
 
 
-def _changed(folder: Path) -> int:
+def find_checkpoint(path: Path | str | None = None) -> tuple[Run, Path | None]:
+    """Return a run and, if ``path`` is one of its checkpoints rather than the run, that checkpoint.
+
+    Raises:
+        DataError: there is no run.
+    """
+    if path is None or not Path(path).name.startswith("step-"):
+        return find_run(path), None
+    step = Path(path)
+    return find_run(step.parent.parent), step
+
+
+def _last_change(folder: Path) -> int:
     return max((entry.stat().st_mtime_ns for entry in [folder / "run.json", *folder.glob("checkpoints/*")]), default=0)

@@ -1,6 +1,6 @@
-"""Pictures of moving skeletons, from plain arrays: a page, a GIF, a strip of frames, a Rerun recording."""
+"""Drawings of moving skeletons: pages, GIFs, strips of frames, Rerun recordings, reports."""
 
 from smae.viz.scene import Panel, Scene
-from smae.viz.write import FORMATS, check_target, page_name, write_scene
+from smae.viz.view import FORMATS, write_scene
 
-__all__ = ["FORMATS", "Panel", "Scene", "check_target", "page_name", "write_scene"]
+__all__ = ["FORMATS", "Panel", "Scene", "write_scene"]

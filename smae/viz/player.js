@@ -1,26 +1,26 @@
-// One scene that plays and turns: canvases side by side, and the controls below them.
+// Player of one scene: canvases side by side, and the controls below them.
 
-const HIDDEN = 4, REBUILT = 5;
+const NOT_TRACKED = 0, MASKED = 4, RECONSTRUCTED = 5;
 
-// Places as numbers of every joint, where the page carries only those that are drawn, and those of two alike once.
+// Expand positions to all joints: the page carries only drawn ones, and those of equal panels once.
 function unpack(scene) {
   for (const panel of scene.panels) {
     panel.kind = Uint8Array.from(panel.kind, Number);
-    if (panel.same >= 0) {
-      panel.places = scene.panels[panel.same].places;
+    if (panel.sameAs >= 0) {
+      panel.positions = scene.panels[panel.sameAs].positions;
       continue;
     }
     const all = new Int32Array(3 * panel.kind.length);
     for (let i = 0, at = 0; i < panel.kind.length; i++) {
       if (panel.kind[i] === scene.absent) continue;
-      for (let c = 0; c < 3; c++) all[3 * i + c] = panel.places[at++];
+      for (let c = 0; c < 3; c++) all[3 * i + c] = panel.positions[at++];
     }
-    panel.places = all;
+    panel.positions = all;
   }
   return scene;
 }
 
-// On dark paper the bodies' colours are mixed with white.
+// In dark mode the bodies' colours are mixed with white.
 function lighter(colour) {
   const parts = [1, 3, 5].map((at) => Math.round(parseInt(colour.slice(at, at + 2), 16) * 0.55 + 255 * 0.45));
   return `rgb(${parts})`;
@@ -39,10 +39,10 @@ class Player {
     this.output = root.querySelector(".controls output");
     this.playButton = root.querySelector(".play");
     this.speed = root.querySelector(".speed");
-    // Among other things on a page, a wheel must scroll it and keys are not ours.
+    // On a page with other content the wheel scrolls the page, and keys are left alone.
     this.alone = root.dataset.alone === "yes";
-    this.still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    Object.assign(this, { yaw: scene.yaw, pitch: scene.pitch, zoom: 1, clock: 0, playing: false, last: 0, pointed: null, visible: true });
+    this.reducedMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    Object.assign(this, { yaw: scene.yaw, pitch: scene.pitch, zoom: 1, clock: 0, playing: false, last: 0, pointer: null, visible: true });
     scene.panels.forEach((panel, number) => {
       panel.canvas = root.querySelector(`canvas[data-panel="${number}"]`);
       panel.caption = root.querySelector(`small[data-frame="${number}"]`);
@@ -56,10 +56,10 @@ class Player {
     addEventListener("beforeprint", () => this.restyle());
     addEventListener("afterprint", () => this.restyle());
     new ResizeObserver(() => this.draw()).observe(root.querySelector(".panels"));
-    new IntersectionObserver((entries) => this.see(entries[entries.length - 1].isIntersecting)).observe(root);
-    this.clock = this.still || !this.alone ? Math.floor(scene.frames / 2) : 0;
+    new IntersectionObserver((entries) => this.setVisible(entries[entries.length - 1].isIntersecting)).observe(root);
+    this.clock = this.reducedMotion || !this.alone ? Math.floor(scene.frames / 2) : 0;
     this.restyle();
-    this.play(!this.still);
+    this.play(!this.reducedMotion);
   }
 
   frameNow() {
@@ -70,11 +70,11 @@ class Player {
     return Math.floor(this.frameNow() * panel.frames / this.scene.frames);
   }
 
-  // As the sensor sees it: x to its left, y up, z away. smae.viz.scene.Camera does the same.
+  // The sensor's view: x to its left, y up, z away. smae.viz.scene.Camera does the same.
   projector(panel, width, height) {
-    const [mx, my, mz] = panel.middle, { yaw, pitch } = this;
+    const [mx, my, mz] = panel.centre, { yaw, pitch } = this;
     const cy = Math.cos(yaw), sy = Math.sin(yaw), cp = Math.cos(pitch), sp = Math.sin(pitch);
-    const scale = 0.84 * this.zoom * Math.min(width / panel.wide, height / panel.high);
+    const scale = 0.84 * this.zoom * Math.min(width / panel.width, height / panel.height);
     return (px, py, pz) => {
       const x = px - mx, y = py - my, z = pz - mz, across = z * sy - x * cy, depth = z * cy + x * sy;
       const away = depth * cp - y * sp, factor = scale * 5000 / Math.max(5000 + away, 500);
@@ -115,19 +115,19 @@ class Player {
     if (panel.ghost >= 0) this.skeletons(pen, this.scene.panels[panel.ghost], project, thick, true);
     const spots = this.skeletons(pen, panel, project, thick, false);
     panel.caption.textContent = panel.frames === this.scene.frames ? "" : `frame ${this.frameOf(panel) + 1} / ${panel.frames}`;
-    if (this.pointed && this.pointed.panel === panel) this.label(pen, panel, spots, width);
+    if (this.pointer && this.pointer.panel === panel) this.label(pen, panel, spots, width);
   }
 
   grid(pen, panel, project) {
-    const [mx, , mz] = panel.middle, step = 500, reach = Math.ceil(panel.wide / 2 / step + 1) * step;
+    const [mx, , mz] = panel.centre, step = 500, reach = Math.ceil(panel.width / 2 / step + 1) * step;
     const x0 = Math.round(mx / step) * step, z0 = Math.round(mz / step) * step;
     pen.strokeStyle = this.ink.line;
     pen.lineWidth = 1;
     pen.beginPath();
     for (let d = -reach; d <= reach; d += step) {
       for (const [a, b] of [[[x0 + d, z0 - reach], [x0 + d, z0 + reach]], [[x0 - reach, z0 + d], [x0 + reach, z0 + d]]]) {
-        pen.moveTo(...project(a[0], panel.floor, a[1]).slice(0, 2));
-        pen.lineTo(...project(b[0], panel.floor, b[1]).slice(0, 2));
+        pen.moveTo(...project(a[0], panel.ground, a[1]).slice(0, 2));
+        pen.lineTo(...project(b[0], panel.ground, b[1]).slice(0, 2));
       }
     }
     pen.stroke();
@@ -136,28 +136,28 @@ class Player {
   skeletons(pen, panel, project, thick, faint) {
     const spots = [];
     panel.bodies.forEach((name, body) => {
-      const start = (body * panel.frames + this.frameOf(panel)) * this.joints, places = [];
+      const start = (body * panel.frames + this.frameOf(panel)) * this.joints, joints = [];
       for (let j = 0; j < this.joints; j++) {
         const i = start + j, kind = panel.kind[i];
-        if (kind === this.scene.absent) { places.push(null); continue; }
-        const [x, y, away] = project(panel.places[3 * i], panel.places[3 * i + 1], panel.places[3 * i + 2]);
-        places.push({ x, y, away, kind, joint: j, body, role: panel.roles[body], i });
+        if (kind === this.scene.absent) { joints.push(null); continue; }
+        const [x, y, away] = project(panel.positions[3 * i], panel.positions[3 * i + 1], panel.positions[3 * i + 2]);
+        joints.push({ x, y, away, kind, joint: j, body, role: panel.roles[body], i });
       }
-      this.bones(pen, places, this.ink.bodies[panel.roles[body]], thick, faint);
-      spots.push(...places.filter(Boolean));
+      this.bones(pen, joints, this.ink.bodies[panel.roles[body]], thick, faint);
+      spots.push(...joints.filter(Boolean));
     });
     if (!faint) spots.sort((a, b) => b.away - a.away).forEach((spot) => this.dot(pen, spot, thick));
     return spots;
   }
 
-  bones(pen, places, colour, thick, faint) {
+  bones(pen, joints, colour, thick, faint) {
     for (const [a, b] of this.scene.bones) {
-      const from = places[a], to = places[b];
+      const from = joints[a], to = joints[b];
       if (!from || !to) continue;
-      const kinds = [from.kind, to.kind], ghostly = faint || kinds.includes(HIDDEN);
-      pen.strokeStyle = ghostly ? this.ink.ghost : kinds.includes(REBUILT) ? this.scene.kindColours[REBUILT] : colour;
-      pen.lineWidth = ghostly ? thick * 0.6 : thick;
-      pen.setLineDash(kinds.includes(HIDDEN) && !faint ? [3, 4] : kinds.includes(0) ? [2, 5] : []);
+      const kinds = [from.kind, to.kind], ghost = faint || kinds.includes(MASKED);
+      pen.strokeStyle = ghost ? this.ink.ghost : kinds.includes(RECONSTRUCTED) ? this.scene.kindColours[RECONSTRUCTED] : colour;
+      pen.lineWidth = ghost ? thick * 0.6 : thick;
+      pen.setLineDash(kinds.includes(MASKED) && !faint ? [3, 4] : kinds.includes(NOT_TRACKED) ? [2, 5] : []);
       pen.beginPath();
       pen.moveTo(from.x, from.y);
       pen.lineTo(to.x, to.y);
@@ -170,7 +170,7 @@ class Player {
     const colour = this.scene.kindColours[spot.kind] || this.ink.bodies[spot.role];
     pen.beginPath();
     pen.arc(spot.x, spot.y, thick * 1.3, 0, 7);
-    const hollow = spot.kind === 0 || spot.kind === HIDDEN;
+    const hollow = spot.kind === NOT_TRACKED || spot.kind === MASKED;
     pen.fillStyle = hollow ? this.ink.card : colour;
     pen.fill();
     if (hollow) {
@@ -181,21 +181,21 @@ class Player {
   }
 
   label(pen, panel, spots, width) {
-    const { pointed, scene, ink } = this;
+    const { pointer, scene, ink } = this;
     let near = null;
     for (const spot of spots) {
-      const off = Math.hypot(spot.x - pointed.x, spot.y - pointed.y);
+      const off = Math.hypot(spot.x - pointer.x, spot.y - pointer.y);
       if (off < (near ? near.off : 24)) near = { ...spot, off };
     }
     if (!near) return;
     let what = scene.words[near.kind];
-    if (near.kind === REBUILT && panel.ghost >= 0) {
-      const truth = scene.panels[panel.ghost].places;
-      what += `, ${Math.round(Math.hypot(...[0, 1, 2].map((c) => truth[3 * near.i + c] - panel.places[3 * near.i + c])))} mm off`;
+    if (near.kind === RECONSTRUCTED && panel.ghost >= 0) {
+      const truth = scene.panels[panel.ghost].positions;
+      what += `, error ${Math.round(Math.hypot(...[0, 1, 2].map((c) => truth[3 * near.i + c] - panel.positions[3 * near.i + c])))} mm`;
     }
-    const place = [0, 1, 2].map((c) => (panel.places[3 * near.i + c] / 1000).toFixed(2)).join(", ");
-    const who = panel.bodies.length > 1 ? panel.bodies[near.body] + " · " : "";
-    const lines = [`${near.joint + 1} ${scene.joints[near.joint]}`, `${who}${what}`, `(${place}) m`];
+    const position = [0, 1, 2].map((c) => (panel.positions[3 * near.i + c] / 1000).toFixed(2)).join(", ");
+    const body = panel.bodies.length > 1 ? panel.bodies[near.body] + " · " : "";
+    const lines = [`${near.joint + 1} ${scene.joints[near.joint]}`, `${body}${what}`, `(${position}) m`];
     pen.font = "13px system-ui, sans-serif";
     const long = Math.max(...lines.map((line) => pen.measureText(line).width));
     const x = Math.max(6, Math.min(near.x + 12, width - long - 14)), y = Math.max(8, near.y - 62);
@@ -219,19 +219,19 @@ class Player {
     this.wake();
   }
 
-  see(visible) {
+  setVisible(visible) {
     this.visible = visible;
     this.last = 0;
     this.wake();
   }
 
   wake() {
-    if (this.asked || !this.playing || !this.visible) return;
-    this.asked = true;
+    if (this.requested || !this.playing || !this.visible) return;
+    this.requested = true;
     requestAnimationFrame((now) => {
-      this.asked = false;
+      this.requested = false;
       if (!this.playing || !this.visible) return;
-      // A slow or sleeping browser goes on where it was, whatever time has passed.
+      // After a pause of the browser, playback continues where it stopped.
       const passed = this.last && now - this.last < 400 ? now - this.last : 0;
       this.last = now;
       const before = this.frameNow();
@@ -266,29 +266,29 @@ class Player {
   }
 
   listen(panel) {
-    const { canvas } = panel, held = new Map();
-    const spread = () => { const [a, b] = [...held.values()]; return Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY); };
-    const at = (event) => { const box = canvas.getBoundingClientRect(); this.pointed = { panel, x: event.clientX - box.left, y: event.clientY - box.top }; };
+    const { canvas } = panel, pointers = new Map();
+    const spread = () => { const [a, b] = [...pointers.values()]; return Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY); };
+    const at = (event) => { const box = canvas.getBoundingClientRect(); this.pointer = { panel, x: event.clientX - box.left, y: event.clientY - box.top }; };
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);
-      held.set(event.pointerId, event);
+      pointers.set(event.pointerId, event);
       at(event);
       this.draw();
     });
     canvas.addEventListener("pointermove", (event) => {
-      const from = held.get(event.pointerId);
-      if (from && held.size === 1) {
+      const from = pointers.get(event.pointerId);
+      if (from && pointers.size === 1) {
         this.yaw -= (event.clientX - from.clientX) * 0.01;
         this.pitch = Math.max(-1.5, Math.min(1.5, this.pitch + (event.clientY - from.clientY) * 0.01));
       }
-      const before = held.size === 2 ? spread() : 0;
-      if (from) held.set(event.pointerId, event);
+      const before = pointers.size === 2 ? spread() : 0;
+      if (from) pointers.set(event.pointerId, event);
       if (before) this.magnify(spread() / before);
       at(event);
       this.draw();
     });
-    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => held.delete(event.pointerId));
-    canvas.addEventListener("pointerleave", () => { this.pointed = null; this.draw(); });
+    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => pointers.delete(event.pointerId));
+    canvas.addEventListener("pointerleave", () => { this.pointer = null; this.draw(); });
     canvas.addEventListener("wheel", (event) => {
       if (!this.alone && !event.ctrlKey) return;
       event.preventDefault();
@@ -298,6 +298,6 @@ class Player {
   }
 }
 
-// On paper everything is as on light paper, whatever the screen shows.
+// Printing uses the light colours, also where the screen is dark.
 addEventListener("beforeprint", () => { document.documentElement.dataset.print = "yes"; });
 addEventListener("afterprint", () => { delete document.documentElement.dataset.print; });

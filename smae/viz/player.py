@@ -1,4 +1,4 @@
-"""The page of a scene: one HTML file, complete in itself, in which skeletons play and turn."""
+"""An interactive 3D page of a scene, in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from smae.viz.pictures import BODIES, KINDS
-from smae.viz.scene import ABSENT, HIDDEN, KIND_WORDS, NOT_TRACKED, PITCH, RATE, ROLES, TRACKED, YAW, Scene
-
-SPEEDS = {0.25: "¼", 0.5: "½", 1: "1×", 2: "2×"}
-"""How fast a player can play, and what that is called."""
+from smae._version import __version__
+from smae.viz.pictures import BODIES, KINDS, Colour
+from smae.viz.scene import ABSENT, KIND_WORDS, MASKED, NOT_TRACKED, PITCH, RATE, ROLES, TRACKED, YAW, Scene
 
 
 def render_page(scene: Scene) -> str:
-    """Return the page as one HTML string; it loads nothing."""
+    """Return the page of a scene as one HTML string; it loads nothing."""
+    facts = [(escape(label), escape(value)) for label, value in scene.facts]
     parts = {
         "title": escape(scene.title),
         "style": page_file("player.css"),
@@ -27,53 +26,47 @@ def render_page(scene: Scene) -> str:
         "player": player(scene, alone=True),
         "count": "one" if len(scene.panels) == 1 else "several",
         "legend": legend(scene),
-        "facts": "".join(
-            f"<div><dt>{escape(label)}</dt><dd>{escape(value)}</dd></div>" for label, value in scene.facts
-        ),
+        "facts": "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in facts),
         "notes": "".join(f"<p>{escape(note)}</p>" for note in scene.notes),
         "data": as_json(page_data(scene)),
     }
-    return fill(page_file("player.html"), parts)
+    return fill_template(page_file("player.html"), parts)
 
 
 def page_file(name: str) -> str:
-    """Return a file that lies here: a template, style or script."""
+    """Return a template, style or script of this package."""
     return files("smae.viz").joinpath(name).read_text("utf-8")
 
 
-def fill(template: str, parts: Mapping[str, str]) -> str:
-    """Return a template with its places ``{{name}}`` filled, in one pass: text put in is never searched for more."""
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], template)
+def fill_template(template: str, parts: Mapping[str, str]) -> str:
+    """Return a template with each ``{{name}}`` replaced once: inserted text is not expanded."""
+    values = {**parts, "version": __version__}
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
 
 
 def player(scene: Scene, *, alone: bool = False, number: int = 0) -> str:
-    """Return the HTML of a scene's panels and controls; ``player.js`` makes them move.
+    """Return the HTML of a scene's panels and controls; ``number`` is its index in the page's data.
 
-    Args:
-        scene: what is played.
-        alone: the page shows nothing else: keys and the wheel are the player's.
-        number: of the scene among the page's data.
+    A player that is ``alone`` on its page takes keys and the mouse wheel.
     """
     panels = "".join(
-        f'<figure><figcaption>{escape(panel.title)}<small data-frame="{place}"></small></figcaption><canvas '
-        f'data-panel="{place}" role="img" aria-label="{escape(panel.title)}: moving skeleton"></canvas></figure>'
-        for place, panel in enumerate(scene.panels)
-    )
-    speeds = "".join(
-        f'<option value="{value}"{" selected" if value == 1 else ""}>{word}</option>' for value, word in SPEEDS.items()
+        f'<figure><figcaption>{escape(panel.title)}<small data-frame="{n}"></small></figcaption><canvas '
+        f'data-panel="{n}" role="img" aria-label="{escape(panel.title)}: animated skeleton"></canvas></figure>'
+        for n, panel in enumerate(scene.panels)
     )
     return (
         f'<div class="player" data-alone="{"yes" if alone else "no"}" data-scene="{number}">'
         f'<div class="panels">{panels}</div><div class="controls">'
         f'<input type="range" min="0" max="{scene.frames - 1}" value="0" aria-label="frame">'
         '<button type="button" class="play">Play</button>'
-        f'<select class="speed" aria-label="speed">{speeds}</select>'
-        '<button type="button" class="reset">Reset</button><output></output></div></div>'
+        '<select class="speed" aria-label="speed"><option value="0.25">¼</option><option value="0.5">½</option>'
+        '<option value="1" selected>1×</option><option value="2">2×</option></select>'
+        '<button type="button" class="reset">Reset view</button><output></output></div></div>'
     )
 
 
 def page_data(scene: Scene) -> dict[str, Any]:
-    """Return what the page's script needs; places are whole millimetres, only those of joints that are drawn."""
+    """Return the data of the page's script; positions of drawn joints in whole millimetres."""
     return {
         "rate": RATE,
         "frames": scene.frames,
@@ -86,58 +79,55 @@ def page_data(scene: Scene) -> dict[str, Any]:
         "kindColours": {kind: _hex(colour) for kind, colour in KINDS.items()},
         "joints": scene.layout.joints,
         "bones": scene.layout.bones,
-        "panels": [_panel(scene, number) for number in range(len(scene.panels))],
+        "panels": [_panel_data(scene, number) for number in range(len(scene.panels))],
     }
 
 
-def _panel(scene: Scene, number: int) -> dict[str, Any]:
+def _panel_data(scene: Scene, number: int) -> dict[str, Any]:
     panel, camera = scene.panels[number], scene.cameras[number]
-    same = _same(scene, number)
-    seen = panel.kind != ABSENT
-    places = np.rint(panel.joints[seen].astype(np.float64) * 1000).astype(np.int64) if same < 0 else np.empty(0)
+    drawn, same_as, positions = panel.kind != ABSENT, -1, list[int]()
+    # An earlier panel with the same positions carries them for both.
+    for earlier, other in enumerate(scene.panels[:number]):
+        if other.joints is panel.joints and np.array_equal(other.kind != ABSENT, drawn):
+            same_as = earlier
+            break
+    else:
+        millimetres = np.rint(panel.joints[drawn].astype(np.float64) * 1000)
+        positions = millimetres.astype(np.int64).ravel().tolist()
     return {
         "frames": panel.frames,
         "bodies": panel.bodies,
         "roles": panel.roles,
         "ghost": panel.ghost,
-        "middle": [round(float(value) * 1000) for value in camera.middle],
-        "wide": round(camera.wide * 1000),
-        "high": round(camera.high * 1000),
-        "floor": round(float(panel.box[0, 1]) * 1000),
+        "centre": [round(float(value) * 1000) for value in camera.centre],
+        "width": round(camera.width * 1000),
+        "height": round(camera.height * 1000),
+        "ground": round(float(panel.box[0, 1]) * 1000),
         "kind": "".join(map(str, panel.kind.ravel().tolist())),
-        "same": same,
-        "places": places.ravel().tolist(),
+        "sameAs": same_as,
+        "positions": positions,
     }
 
 
-def _same(scene: Scene, number: int) -> int:
-    """Return which earlier panel has the very same places, so that they travel once; -1 for none."""
-    panel = scene.panels[number]
-    for earlier, other in enumerate(scene.panels[:number]):
-        if other.joints is panel.joints and np.array_equal(other.kind == ABSENT, panel.kind == ABSENT):
-            return earlier
-    return -1
-
-
 def legend(*scenes: Scene) -> str:
-    """Return the HTML of a legend that names what is drawn in any of the scenes."""
-    roles = sorted({role for scene in scenes for role in scene.roles})
-    kinds = sorted({kind for scene in scenes for kind in scene.kinds}, reverse=True)
-    hollow = (NOT_TRACKED, HIDDEN)
-    keys = [(ROLES[role], _hex(BODIES[role]), f'body" data-role="{role}') for role in roles]
-    keys += [
-        (KIND_WORDS[kind], _hex(KINDS[kind]), "hollow" if kind in hollow else "") for kind in kinds if kind != TRACKED
+    """Return the HTML of a legend of the bodies and joints drawn in any of the scenes."""
+    keys = [
+        (ROLES[role], BODIES[role], f'body" data-role="{role}')
+        for role in sorted({role for scene in scenes for role in scene.roles})
     ]
-    return "".join(
-        f'<span class="key {look}" style="--of:{colour}">{escape(word)}</span>' for word, colour, look in keys
-    )
+    looks = {NOT_TRACKED: "hollow", MASKED: "hollow"}
+    keys += [
+        (KIND_WORDS[kind], KINDS[kind], looks.get(kind, ""))
+        for kind in sorted({kind for scene in scenes for kind in scene.kinds} - {TRACKED}, reverse=True)
+    ]
+    return "".join(f'<span class="key {look}" style="--of:{_hex(colour)}">{word}</span>' for word, colour, look in keys)
 
 
-def _hex(colour: tuple[int, int, int]) -> str:
+def _hex(colour: Colour) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def as_json(value: object) -> str:
-    """Return JSON that cannot end the script element it stands in."""
+    """Return JSON that cannot end the script element around it."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,8 +1,7 @@
-"""Scene: what is shown, whoever draws it: panels of skeletons that move together, and the camera on them."""
+"""Scenes: panels of skeletons that move together, and their cameras, for any way of drawing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -13,16 +12,16 @@ from numpy.typing import NDArray
 from smae.errors import DataError
 from smae.skeleton import Layout
 
-NOT_TRACKED, INFERRED, TRACKED, ABSENT, HIDDEN, REBUILT = range(6)
+NOT_TRACKED, INFERRED, TRACKED, ABSENT, MASKED, RECONSTRUCTED = range(6)
 """Kinds of joint. The first four are the tracking states of recordings and stores."""
 
-KIND_WORDS = ("not tracked", "inferred", "tracked", "absent", "hidden", "filled in")
+KIND_WORDS = ("not tracked", "inferred", "tracked", "absent", "masked", "reconstructed")
 ROLES = ("body 1", "body 2", "another body")
 RATE = 30
 """Frames per second of the Kinect v2."""
 
 YAW, PITCH = 0.35, 0.12
-"""The camera's first angles, radians: a little from one side, a little from above."""
+"""Initial camera angles in radians: a little from one side, a little from above."""
 
 _DISTANCE = 5.0
 _SMALLEST = 0.5
@@ -33,13 +32,13 @@ class Panel:
     """Skeletons of one panel.
 
     Attributes:
-        title: what stands above it.
+        title: shown above the panel.
         joints: float [M, T, V, 3], metres: x to the sensor's left, y up, z away from it.
         kind: uint8 [M, T, V], see ``KIND_WORDS``; joints that are ``ABSENT`` are not drawn.
-        bodies: M names; ``body 1``, ``body 2``, ... when left out.
-        roles: M numbers: 0 and 1 for the first and second actor, 2 for anybody else, whose colours they give; in order
-            when left out.
-        ghost: number of the panel that is drawn faintly behind this one; -1 for none.
+        bodies: M names; default ``body 1``, ``body 2``, ...
+        roles: M numbers, which give the colours: 0 and 1 for the first and second actor, 2 for
+            any other body; default in order.
+        ghost: index of the panel that is drawn faintly behind this one; -1 for none.
     """
 
     title: str
@@ -63,53 +62,53 @@ class Panel:
 
     @property
     def frames(self) -> int:
-        """T."""
+        """Number of frames T."""
         return int(self.joints.shape[1])
 
     @cached_property
     def box(self) -> NDArray[np.float64]:
-        """Float64 [2, 3]: the lowest and highest places of what is drawn, the odd one far off left aside; metres."""
-        seen = self.joints[self.kind != ABSENT].astype(np.float64)
-        if not len(seen):
+        """Float64 [2, 3]: the 0.5th and 99.5th percentile of drawn coordinates, metres."""
+        drawn = self.joints[self.kind != ABSENT].astype(np.float64)
+        if not len(drawn):
             return np.zeros((2, 3))
-        box: NDArray[np.float64] = np.percentile(seen, (0.5, 99.5), axis=0)
+        box: NDArray[np.float64] = np.percentile(drawn, (0.5, 99.5), axis=0)
         return box
 
 
 class Camera(NamedTuple):
-    """How a panel's places become places on paper; the page's script does the same.
+    """Projects a panel's positions to pixels; ``player.js`` does the same.
 
-    ``middle`` [3] is looked at, ``wide`` and ``high`` (metres) fill the picture.
+    It looks at ``centre`` [3]; ``width`` and ``height`` (metres) fill the picture.
     """
 
-    middle: NDArray[np.float64]
-    wide: float
-    high: float
+    centre: NDArray[np.float64]
+    width: float
+    height: float
 
-    def project(self, places: NDArray[np.float32], width: float, height: float) -> NDArray[np.float64]:
-        """Return places [..., 3] in metres as (x, y) [..., 2] in pixels of a picture, y down.
+    def project(self, positions: NDArray[np.float32], width: float, height: float) -> NDArray[np.float64]:
+        """Return positions [..., 3] in metres as (x, y) [..., 2] in pixels of a picture, y down.
 
-        As the sensor sees it, so a person who faces it has the left hand on the picture's right.
+        The view is the sensor's: a person who faces it has the left hand on the picture's right.
         """
-        x, y, z = np.moveaxis(places - self.middle, -1, 0)
+        x, y, z = np.moveaxis(positions - self.centre, -1, 0)
         across, depth = z * np.sin(YAW) - x * np.cos(YAW), z * np.cos(YAW) + x * np.sin(YAW)
         up, away = y * np.cos(PITCH) + depth * np.sin(PITCH), depth * np.cos(PITCH) - y * np.sin(PITCH)
-        zoom = 0.84 * min(width / self.wide, height / self.high) * _DISTANCE / np.maximum(_DISTANCE + away, 0.5)
+        zoom = 0.84 * min(width / self.width, height / self.height) * _DISTANCE / np.maximum(_DISTANCE + away, 0.5)
         return np.stack([width / 2 + across * zoom, height / 2 - up * zoom], axis=-1)
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What is shown.
+    """Panels that play in time with each other, and what is written around them.
 
     Attributes:
-        name: the clip; files are named after it.
-        title: what stands above everything.
-        panels: side by side, in time with each other: shorter ones are stretched to the longest.
+        name: the clip's; files are named after it.
+        title: shown above all panels.
+        panels: drawn side by side; shorter ones are stretched to the longest.
         layout: joints and bones of all panels.
         facts: (label, value) pairs for people.
-        notes: what one should know about the picture.
-        real_time: whether a frame lasts 1 / ``RATE`` seconds; false for clips that were resampled.
+        notes: remarks about the data shown.
+        real_time: whether a frame lasts 1 / ``RATE`` seconds; false for resampled clips.
     """
 
     name: str
@@ -130,35 +129,39 @@ class Scene:
 
     @property
     def frames(self) -> int:
-        """Of the longest panel."""
+        """Number of frames of the longest panel."""
         return max(panel.frames for panel in self.panels)
 
     @cached_property
     def kinds(self) -> tuple[int, ...]:
-        """Kinds of joint that are drawn somewhere, for the legend; ``ABSENT`` is never among them."""
+        """Kinds of joint that are drawn in some panel, ascending; never ``ABSENT``."""
         return tuple(sorted({int(k) for panel in self.panels for k in np.unique(panel.kind)} - {ABSENT}))
 
     @cached_property
     def roles(self) -> tuple[int, ...]:
-        """Roles of bodies that are drawn somewhere, for the legend."""
+        """Roles of bodies that are drawn in some panel, ascending."""
         return tuple(sorted({role for panel in self.panels for role in panel.roles}))
 
     @cached_property
     def cameras(self) -> tuple[Camera, ...]:
-        """One a panel: each looks at its own middle, or at that of what is drawn behind it; all on one scale."""
+        """One camera a panel, all on one scale; a panel with a ghost shares the ghost's centre."""
         size = np.max([panel.box[1] - panel.box[0] for panel in self.panels], axis=0)
-        wide, high = max(float(np.hypot(size[0], size[2])), _SMALLEST), max(float(size[1]), _SMALLEST)
-        boxes = [(self.panels[panel.ghost] if panel.ghost >= 0 else panel).box for panel in self.panels]
-        return tuple(Camera(box.mean(axis=0), wide, high) for box in boxes)
+        width, height = max(float(np.hypot(size[0], size[2])), _SMALLEST), max(float(size[1]), _SMALLEST)
+        boxes = [panel.box for panel in self.panels]
+        for number, panel in enumerate(self.panels):
+            if panel.ghost >= 0:
+                boxes[number] = self.panels[panel.ghost].box
+        return tuple(Camera(box.mean(axis=0), width, height) for box in boxes)
 
     def frame_of(self, panel: Panel, frame: int) -> int:
         """Return which of a panel's frames is shown at ``frame`` of the scene."""
         return frame * panel.frames // self.frames
 
-    def moment(self, frame: int) -> str:
-        """Return how people call a frame: its second, or its number where time was stretched."""
+    def time_label(self, frame: int) -> str:
+        """Return a frame's time in seconds, or its number where the clip was resampled."""
         return f"{frame / RATE:.1f} s" if self.real_time else f"frame {frame + 1}"
 
-    def spread(self, count: int) -> Iterator[int]:
-        """Yield up to ``count`` frames, evenly spread, first and last among them."""
-        yield from np.unique(np.linspace(0, self.frames - 1, min(count, self.frames)).round().astype(int)).tolist()
+    def sample_frames(self, count: int) -> list[int]:
+        """Return up to ``count`` evenly spaced frames, the first and last among them."""
+        frames = np.linspace(0, self.frames - 1, min(count, self.frames)).round().astype(int)
+        return [int(frame) for frame in np.unique(frames)]

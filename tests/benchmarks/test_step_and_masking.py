@@ -25,10 +25,12 @@ from smae.train.build import build_objective
 from smae.train.config import resolve
 
 CPU = torch.device("cpu")
-SMALL = (
-    *("augment.frames=12", "masking.name=random", "masking.keep=0.2"),
-    *("encoder.dim=16", "encoder.depth=2", "encoder.heads=2", "decoder.dim=16", "decoder.depth=2", "decoder.heads=2"),
-)
+SMALL = {
+    "augment.frames": 12,
+    "masking": {"name": "random", "keep": 0.2},
+    "encoder": {"dim": 16, "depth": 2, "heads": 2},
+    "decoder": {"dim": 16, "depth": 2, "heads": 2},
+}
 SIZE = {"frames": 12, "dim": 16, "heads": 2, "depth": 2, "decoder_depth": 2, "keep": 0.2}
 
 
@@ -42,8 +44,8 @@ def pairs(clips: int, *, frames: int) -> Batch:
 
 @pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_fast_step_equals_the_plain_one_in_float32_to_rounding(full: bool) -> None:
-    sets, size = (step_bench.BASE, {}) if full else (SMALL, SIZE)
-    fast = build_objective(resolve("base", sets=sets), NTU25)
+    settings, size = (step_bench.BASE, {}) if full else (SMALL, SIZE)
+    fast = build_objective(resolve("base", settings), NTU25)
     plain = NaiveMAE(**size)
     plain.load_state_dict(fast.state_dict())
     batch = pairs(2, frames=120 if full else 12)
@@ -62,7 +64,7 @@ def test_the_fast_step_equals_the_plain_one_in_float32_to_rounding(full: bool) -
 
 
 def test_bodies_that_are_not_there_are_encoded_and_counted_by_the_naive_step_alone() -> None:
-    bench = step_bench.Bench(clips=5, steps=1, device=CPU, sets=SMALL, size=SIZE)
+    bench = step_bench.Bench(clips=5, steps=1, device=CPU, settings=SMALL, size=SIZE)
     assert len(bench.batch.x) == 6
     assert bench.padded.shape == (5, 2, 12, 25, 3)
     assert int((bench.padded != 0).flatten(2).any(2).sum()) == 6
@@ -89,7 +91,7 @@ def test_the_naive_masks_are_smaes() -> None:
 
 
 def test_step_benchmark_runs(tmp_path: Path) -> None:
-    bench = step_bench.Bench(clips=5, steps=2, device=CPU, sets=SMALL, size=SIZE, plain_clips=2)
+    bench = step_bench.Bench(clips=5, steps=2, device=CPU, settings=SMALL, size=SIZE, plain_clips=2)
     report = step_bench.run(bench, rounds=1, picture=tmp_path / "roofline.svg")
     assert report.row(step_bench.PLAIN).items == 10
     assert report.row(step_bench.NAIVE).items == 4

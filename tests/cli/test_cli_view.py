@@ -1,4 +1,4 @@
-"""``smae view`` and the names of classes on the command line: files, what is said, exit codes."""
+"""``smae view`` and class names on the command line: files, messages, exit codes."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ def home(tmp_path_factory):
     return folder
 
 
-def test_without_a_name_the_first_clip_gets_a_page_of_its_name_and_replacing_is_said(smae, home):
-    code, result, said = smae("view")
+def test_by_default_the_first_clip_is_drawn_and_replacing_is_said(smae, home):
+    code, result, text = smae("view")
     assert (code, result) == (0, {"file": f"{NAMES[0]}.html"})
-    assert "the first of 2 clips" in said
-    assert "replaced" not in said
+    assert "the first of 2 clips" in text
+    assert "replaced" not in text
     assert NAMES[0] in (home / f"{NAMES[0]}.html").read_text()
-    _, _, said = smae("view", "ntu.zarr", "--index", 0)
-    assert f"{NAMES[0]}.html was there and is replaced" in said
+    _, _, text = smae("view", "ntu.zarr", "--index", 0)
+    assert f"{NAMES[0]}.html exists and is replaced" in text
 
 
 @pytest.mark.parametrize("target", ["a.gif", "new/a.png"])
-def test_pictures_are_written_where_asked(smae, home, target):
+def test_pictures_are_written_to_the_given_file(smae, home, target):
     code, result, _ = smae("view", "--clip", NAMES[1], "--raw", "ntu", "--to", target)
     assert (code, result) == (0, {"file": target})
     assert (home / target).stat().st_size > 1000
 
 
-def test_raw_files_and_folders_are_shown_too(smae):
+def test_raw_files_and_folders_are_drawn(smae):
     assert smae("view", f"ntu/{NAMES[1]}.skeleton")[:2] == (0, {"file": f"{NAMES[1]}.html"})
     assert smae("view", "ntu", "--clip", NAMES[1], "--to", "b.html")[0] == 0
 
 
-def test_a_bad_recording_is_told_as_prepare_tells_it(smae, home):
+def test_a_bad_recording_has_the_message_of_prepare(smae, home):
     line = json.loads((home / "ntu.zarr" / "quarantine.jsonl").read_text())
     for arguments in ([f"ntu/{NAMES[2]}.skeleton"], ["ntu", "--clip", NAMES[2]], ["ntu.zarr", "--clip", NAMES[2]]):
         code, result, _ = smae("view", *arguments)
@@ -67,13 +67,23 @@ def test_a_bad_recording_is_told_as_prepare_tells_it(smae, home):
         (["--clip", "S009C001P001R001A001"], "unknown clip"),
     ],
 )
-def test_wrong_usage_says_what_to_do(smae, arguments, words):
+def test_wrong_usage_is_refused_with_a_remedy(smae, arguments, words):
     code, result, _ = smae("view", *arguments)
     assert code == 2
     assert words in result["error"]["message"]
 
 
-def test_classes_are_listed_with_their_names(smae, home, capsys):
+@pytest.mark.parametrize("target", ["notes.html", "notes.png", "ntu.zarr/zarr.json", "ntu.zarr/new.html"])
+def test_foreign_files_and_inputs_are_not_replaced(smae, home, target):
+    path = home / target
+    if target.startswith("notes"):
+        path.write_text("mine")
+    before = path.read_bytes() if path.exists() else None
+    assert smae("view", "--index", 0, "--to", target)[0] == 2
+    assert (path.read_bytes() if path.exists() else None) == before
+
+
+def test_classes_are_listed_with_names(smae, home, capsys):
     code, result, _ = smae("info", "--classes")
     assert code == 0
     assert sum(one["clips"] for one in result["classes"]) == 2

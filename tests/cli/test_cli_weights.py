@@ -1,4 +1,4 @@
-"""Weights that travel, through the command line: export, embed, predict; ensembles and tables of several probes."""
+"""Commands on trained weights: export-encoder, embed, predict, ensemble; tables of several probes."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def recordings(home):
 
 
 def test_an_exported_encoder_needs_neither_run_nor_store(smae, home, tmp_path):
-    code, told, _ = smae("export-encoder", "joint", "--to", tmp_path / "encoder")
-    assert (code, told["files"]) == (0, ["README.md", "config.json", "model.safetensors"])
+    code, result, _ = smae("export-encoder", "joint", "--to", tmp_path / "encoder")
+    assert (code, result["files"]) == (0, ["README.md", "config.json", "model.safetensors"])
     encoder = package.load_encoder(tmp_path / "encoder", layout="ntu25", frames=12)
     with torch.no_grad():
         assert encoder(torch.zeros(2, 12, 25, 3)).shape == (2, 50, 16)
@@ -51,8 +51,8 @@ def test_an_exported_encoder_needs_neither_run_nor_store(smae, home, tmp_path):
                  "## Licence", "step 2 of 2"):  # fmt: skip
         assert part in card
     assert str(home) not in card + (tmp_path / "encoder" / "config.json").read_text(), "no path of this machine"
-    code, told, _ = smae("export-encoder", "joint", "--to", tmp_path / "encoder")
-    assert (code, "--overwrite" in told["error"]["message"]) == (2, True)
+    code, result, _ = smae("export-encoder", "joint", "--to", tmp_path / "encoder")
+    assert (code, "--overwrite" in result["error"]["message"]) == (2, True)
 
 
 @pytest.mark.parametrize("kind", ["npz", "zarr"])
@@ -60,8 +60,8 @@ def test_features_are_the_same_from_a_run_and_from_its_exported_encoder(smae, ho
     assert smae("export-encoder", "bone", "--to", tmp_path / "encoder")[0] == 0
     one, two = tmp_path / f"one.{kind}", tmp_path / f"two.{kind}"
     store = package.open_store(home / "ntu.zarr")
-    code, told, _ = smae("embed", "ntu.zarr", "--run", "bone", "--to", one, "--device", "cpu")
-    assert (code, told["clips"], told["width"]) == (0, len(store), 16)
+    code, result, _ = smae("embed", "ntu.zarr", "--run", "bone", "--to", one, "--device", "cpu")
+    assert (code, result["clips"], result["width"]) == (0, len(store), 16)
     assert smae("embed", "ntu.zarr", "--encoder", tmp_path / "encoder", "--to", two, "--device", "cpu")[0] == 0
     read = np.load if kind == "npz" else zarr.open_group
     first, second = read(one), read(two)
@@ -72,8 +72,73 @@ def test_features_are_the_same_from_a_run_and_from_its_exported_encoder(smae, ho
         names = np.char.decode(np.ascontiguousarray(names).view(f"S{names.shape[1]}")[:, 0], "ascii")
         assert first.attrs["classes"] == list(store.classes)
     assert names.tolist() == store.clips.name.tolist()
-    code, told, _ = smae("embed", "ntu.zarr", "--run", "bone", "--to", one)
-    assert (code, "--overwrite" in told["error"]["message"]) == (2, True)
+    code, result, _ = smae("embed", "ntu.zarr", "--run", "bone", "--to", one)
+    assert (code, "--overwrite" in result["error"]["message"]) == (2, True)
+
+
+def contents(folder):
+    """Return the bytes of all files of a folder, or of one file."""
+    paths = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path): path.read_bytes() for path in paths}
+
+
+def make_foreign(folder):
+    folder.mkdir()
+    (folder / "config.json").write_text('{"version": 1, "mine": true}')
+    (folder / "thesis.txt").write_text("years of work")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["mine", "joint", "bone", "ntu.zarr", "joint/encoder", "ntu", "file.txt"])
+def test_an_exported_encoder_replaces_nothing_but_one(smae, home, tmp_path, name):
+    to = home / name
+    if name == "mine":
+        to = make_foreign(tmp_path / "mine")
+    if name == "file.txt":
+        to = tmp_path / name
+        to.write_text("mine")
+    before, run_before = contents(to), contents(home / "joint")
+    code, result, _ = smae("export-encoder", "joint", "--to", to, "--overwrite")
+    assert code == 2
+    assert any(words in result["error"]["message"] for words in ("is not an exported encoder", "which is read"))
+    assert (contents(to), contents(home / "joint")) == (before, run_before)
+
+
+def test_an_exported_encoder_with_a_foreign_file_is_kept(smae, tmp_path):
+    to = tmp_path / "encoder"
+    assert smae("export-encoder", "joint", "--to", to)[0] == 0
+    assert smae("export-encoder", "bone", "--to", to, "--overwrite")[0] == 0
+    assert "`bone`" in (to / "README.md").read_text()
+    (to / "notes.txt").write_text("mine")
+    before = contents(to)
+    assert smae("export-encoder", "joint", "--to", to, "--overwrite")[0] == 2
+    assert contents(to) == before
+
+
+@pytest.mark.parametrize("name", ["ntu.zarr", "other.zarr", "ntu.zarr/x.npz", "mine.zarr", "mine.npz", "joint/x.npz"])
+def test_features_replace_nothing_but_features(smae, home, tmp_path, name):
+    to = home / name
+    if name == "other.zarr":
+        to = tmp_path / name
+        shutil.copytree(home / "ntu.zarr", to)
+    if name == "mine.zarr":
+        to = make_foreign(tmp_path / name)
+    if name == "mine.npz":
+        to = tmp_path / name
+        np.savez(to, features=np.zeros(3))
+    before, store_before = contents(to), contents(home / "ntu.zarr")
+    code, result, _ = smae("embed", "ntu.zarr", "--run", "joint", "--to", to, "--overwrite")
+    assert code == 2
+    assert any(words in result["error"]["message"] for words in ("is not a file of features", "which is read"))
+    assert (contents(to), contents(home / "ntu.zarr")) == (before, store_before)
+
+
+@pytest.mark.parametrize("kind", ["npz", "zarr"])
+def test_earlier_features_are_replaced_if_asked(smae, tmp_path, kind):
+    to = tmp_path / f"x.{kind}"
+    assert smae("embed", "ntu.zarr", "--run", "joint", "--to", to)[0] == 0
+    assert smae("embed", "ntu.zarr", "--run", "bone", "--to", to)[0] == 2
+    assert smae("embed", "ntu.zarr", "--run", "bone", "--to", to, "--overwrite")[0] == 0
 
 
 def test_features_go_to_files_of_known_kinds_and_come_from_one_encoder(smae, tmp_path):
@@ -82,26 +147,26 @@ def test_features_go_to_files_of_known_kinds_and_come_from_one_encoder(smae, tmp
 
 
 @pytest.mark.parametrize("mode", ["linear", "finetune"])
-def test_a_recording_is_taken_for_what_its_clip_in_the_store_was(smae, home, recordings, mode):
-    code, told, _ = smae("predict", *recordings, "--run", "joint", "--mode", mode, "--device", "cpu")
+def test_a_recording_is_classified_like_its_clip_in_the_store(smae, home, recordings, mode):
+    code, result, _ = smae("predict", *recordings, "--run", "joint", "--mode", mode, "--device", "cpu")
     assert code == 0
-    result = json.loads((home / "joint" / "eval" / f"ntu60-xsub-{mode}.json").read_text())
+    written = json.loads((home / "joint" / "eval" / f"ntu60-xsub-{mode}.json").read_text())
     store = package.open_store(home / "ntu.zarr")
     wanted = {str(store.clips.name[clip]): store.classes[kind]
-              for clip, kind in zip(result["test"], result["predicted"], strict=True)}  # fmt: skip
-    found = {Path(one["path"]).stem: one for one in told["found"]}
+              for clip, kind in zip(written["test"], written["predicted"], strict=True)}  # fmt: skip
+    found = {Path(one["path"]).stem: one for one in result["found"]}
     assert len(wanted) == 4
     assert {name: found[name]["label"] for name in wanted} == wanted
-    for one in told["found"]:
+    for one in result["found"]:
         assert sum(share for _, share in one["first"]) == pytest.approx(1)
         assert one["first"][0] == [one["label"], one["probability"]]
 
 
 def test_the_fine_tuned_head_comes_first(smae, recordings):
-    code, told, _ = smae("predict", recordings[0], "--run", "joint")
-    assert (code, Path(told["head"]).name) == (0, "ntu60-xsub-finetune")
-    assert smae("predict", recordings[0], "--head", told["head"])[1]["found"] == told["found"]
-    assert smae("predict", recordings[0], "--head", told["head"], "--mode", "linear")[0] == 2
+    code, result, _ = smae("predict", recordings[0], "--run", "joint")
+    assert (code, Path(result["head"]).name) == (0, "ntu60-xsub-finetune")
+    assert smae("predict", recordings[0], "--head", result["head"])[1]["found"] == result["found"]
+    assert smae("predict", recordings[0], "--head", result["head"], "--mode", "linear")[0] == 2
 
 
 def test_a_bad_recording_is_the_error_of_prepare_and_among_several_a_line(smae, recordings, tmp_path):
@@ -110,56 +175,56 @@ def test_a_bad_recording_is_the_error_of_prepare_and_among_several_a_line(smae, 
     bad = raw / recordings[0].name
     bad.write_bytes(recordings[0].read_bytes()[:-40])
     shutil.copy(recordings[1], raw)
-    code, told, _ = smae("predict", bad, "--run", "joint")
-    assert (code, told["error"]["kind"]) == (4, "BadRecording")
-    assert "truncated" in told["error"]["message"]
+    code, result, _ = smae("predict", bad, "--run", "joint")
+    assert (code, result["error"]["kind"]) == (4, "BadRecording")
+    assert "truncated" in result["error"]["message"]
     code, summary, _ = smae("prepare", "--raw", raw, "--out", tmp_path / "x.zarr", "--max-bad", "1")
     assert code == 3
-    code, told, _ = smae("predict", bad, recordings[1], "--run", "joint")
-    assert (code, len(told["found"])) == (3, 1)
+    code, result, _ = smae("predict", bad, recordings[1], "--run", "joint")
+    assert (code, len(result["found"])) == (3, 1)
     keys = ("code", "message", "line", "column", "excerpt", "size", "sha256")
-    assert [told["quarantined"][0][key] for key in keys] == [summary["quarantined"][0][key] for key in keys]
-    code, told, _ = smae("predict", bad, bad, "--run", "joint")
-    assert (code, told["found"], len(told["quarantined"])) == (4, [], 2)
+    assert [result["quarantined"][0][key] for key in keys] == [summary["quarantined"][0][key] for key in keys]
+    code, result, _ = smae("predict", bad, bad, "--run", "joint")
+    assert (code, result["found"], len(result["quarantined"])) == (4, [], 2)
     assert smae("predict", raw / "gone.skeleton", "--run", "joint")[0] == 2
 
 
 def test_without_a_head_it_is_told_how_to_make_one(smae, home, recordings, tmp_path):
     shutil.copytree(home / "joint", tmp_path / "bare", ignore=shutil.ignore_patterns("heads"))
-    code, told, _ = smae("predict", recordings[0], "--run", tmp_path / "bare")
+    code, result, _ = smae("predict", recordings[0], "--run", tmp_path / "bare")
     assert code == 4
-    assert f"smae eval --checkpoint {tmp_path / 'bare'} --mode linear" in told["error"]["message"]
+    assert f"smae eval --checkpoint {tmp_path / 'bare'} --mode linear" in result["error"]["message"]
     assert smae("export-encoder", "joint", "--to", tmp_path / "encoder")[0] == 0
-    code, told, _ = smae("predict", recordings[0], "--head", tmp_path / "encoder")
-    assert (code, "without a head" in told["error"]["message"]) == (4, True)
+    code, result, _ = smae("predict", recordings[0], "--head", tmp_path / "encoder")
+    assert (code, "without a head" in result["error"]["message"]) == (4, True)
 
 
-def test_streams_are_joined(smae):
-    code, told, _ = smae("ensemble", "joint", "bone", "--mode", "linear")
-    assert (code, [row["what"] for row in told["rows"]]) == (0, ["joint", "bone", "ensemble"])
-    code, told, _ = smae("ensemble", "joint", "bone", "--mode", "knn")
-    assert (code, "--mode knn" in told["error"]["message"]) == (4, True)
+def test_an_ensemble_of_streams(smae):
+    code, result, _ = smae("ensemble", "joint", "bone", "--mode", "linear")
+    assert (code, [row["what"] for row in result["rows"]]) == (0, ["joint", "bone", "ensemble"])
+    code, result, _ = smae("ensemble", "joint", "bone", "--mode", "knn")
+    assert (code, "--mode knn" in result["error"]["message"]) == (4, True)
 
 
 def test_seeds_and_selection_are_in_the_table_and_transfer_needs_another_store(smae):
-    code, told, _ = smae(
+    code, result, _ = smae(
         "eval", "--checkpoint", "bone", "--mode", "linear", "--seeds", "2", "--select", "best_test", *BRIEF
     )
     assert code == 0
-    own = [row for row in told["rows"] if row["what"] == "pre-trained encoder"]
+    own = [row for row in result["rows"] if row["what"] == "pre-trained encoder"]
     assert [(row["selection"], row["seeds"]) for row in own] == [("last", 2), ("best_test", 2)]
     assert all(row["interval"][0] <= row["top1"] <= row["interval"][1] for row in own)
-    code, told, _ = smae("eval", "--checkpoint", "bone", "--mode", "transfer", *BRIEF)
-    assert (code, "nothing is transferred" in told["error"]["message"]) == (2, True)
+    code, result, _ = smae("eval", "--checkpoint", "bone", "--mode", "transfer", *BRIEF)
+    assert (code, "nothing is transferred" in result["error"]["message"]) == (2, True)
 
 
 def test_transfer_is_to_other_classes_of_the_same_layout(smae, home):
     assert run(["synth", "other", "--actions", "3", "--subjects", "3", "--cameras", "1", "--seed", "5"]) == 0
     assert run(["prepare", "--raw", "other", "--out", "other.zarr", "--executor", "inline"]) == 0
-    code, told, _ = smae("eval", "--checkpoint", "joint", "--data", "other.zarr", "--mode", "transfer", *BRIEF)
-    assert (code, {row["mode"] for row in told["rows"]}) == (0, {"transfer"})
-    stated = json.loads((home / "joint" / "heads" / "ntu60-xsub-transfer" / "config.json").read_text())
-    assert stated["head"]["classes"] == ["A001", "A002", "A003"]
+    code, result, _ = smae("eval", "--checkpoint", "joint", "--data", "other.zarr", "--mode", "transfer", *BRIEF)
+    assert (code, {row["mode"] for row in result["rows"]}) == (0, {"transfer"})
+    config = json.loads((home / "joint" / "heads" / "ntu60-xsub-transfer" / "config.json").read_text())
+    assert config["head"]["classes"] == ["A001", "A002", "A003"]
 
 
 def test_people_get_tables(smae, home, recordings, capsys):

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from distributed import Client
+
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_SMAE = """
 import sys
@@ -63,7 +65,8 @@ class Cluster:
     def close(self) -> None:
         """End all processes."""
         for process in [*self.workers, self.scheduler]:
-            process.kill()  # politely, a worker whose scheduler has gone first takes its time
+            # A worker without its scheduler takes long to end by itself.
+            process.kill()
             process.wait()
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
@@ -85,6 +88,10 @@ def cluster(folder: Path, *, workers: int, **settings: str) -> Iterator[Cluster]
     try:
         for _ in range(workers):
             made.add_worker()
+        # On a busy machine, workers take longer to start than the executor waits for them.
+        if workers:
+            with Client(made.address, set_as_default=False) as client:
+                client.wait_for_workers(workers, timeout=60)
         yield made
     finally:
         made.close()

@@ -1,4 +1,4 @@
-"""What the tests of the Dask executor let its workers do; a module of its own, so that workers can import it."""
+"""Work functions for the tests of the Dask executor, in a module that its workers can import."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from smae import errors
 
 
 class Square:
-    """Squares numbers, and tells where: process, and how many of its kind were made there before."""
+    """Squares numbers; returns also its process and the number of earlier instances there."""
 
     made = 0
 
@@ -27,7 +27,7 @@ class Square:
 
 
 class Trace:
-    """Leaves a file for each task begun and one for each done."""
+    """Creates a file for each task begun and one for each task done."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

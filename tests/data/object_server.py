@@ -1,4 +1,4 @@
-"""An S3-compatible server of this machine for tests, and the environment that leads to it."""
+"""An S3-compatible server on this machine for tests, and the environment variables for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 BUCKET = "skeletons"
-KEY_ID, SECRET = "AKIATESTTESTTESTTEST", "a-secret-that-nobody-may-ever-see"
+KEY_ID, SECRET = "AKIATESTTESTTESTTEST", "a-secret-that-must-never-be-shown"
 
 
 @contextmanager

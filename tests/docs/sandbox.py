@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import smae
+from smae.config import parse_sets
 from smae_cli.main import run
 from tests.docs.blocks import PRINTS, Block, commands
 
@@ -61,7 +62,7 @@ def furnish(folder: Path) -> None:
     for called, path in zip(("first", "second"), raw, strict=False):
         shutil.copy(path, folder / "mine" / f"{called}.skeleton")
     smae.prepare(folder / "ntu", folder / "ntu.zarr", executor="inline", missing_list=False)
-    smae.pretrain(data=folder / "ntu.zarr", out=folder / RUN, recipe="demo", sets=BRIEF, device="cpu")
+    smae.pretrain(data=folder / "ntu.zarr", out=folder / RUN, recipe="demo", settings=parse_sets(BRIEF), device="cpu")
 
 
 def run_block(block: Block, printed: str = "") -> str:

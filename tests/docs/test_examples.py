@@ -17,7 +17,7 @@ from smae.skeleton import LAYOUTS, NTU25
 from smae.testing import check_masking
 from tests.docs.blocks import DOCS, blocks
 
-BRIEF = ("train.max_steps=1", "train.batch=4", "augment.frames=24", "linear.epochs=2", "linear.views=1")
+BRIEF = {"train.max_steps": 1, "train.batch": 4, "augment.frames": 24, "linear.epochs": 2, "linear.views": 1}
 
 
 def run_python(page: Path) -> dict[str, object]:
@@ -58,7 +58,7 @@ def test_the_masking_works_as_an_installed_plug_in(workplace: Path, monkeypatch:
 
     outcome = smae.pretrain(
         out="runs/window", recipe="demo", device="cpu",
-        sets=["masking.name=window", "masking.keep=0.3", *BRIEF],
+        settings={**BRIEF, "masking.name": "window", "masking.keep": 0.3},
     )  # fmt: skip
 
     assert outcome.run.describe()["config"]["masking"] == {"name": "window", "keep": 0.3}
@@ -84,7 +84,7 @@ def test_the_masking_shows_one_stretch_of_time() -> None:
 def test_the_objective_trains_and_the_probe_judges_it() -> None:
     run_python(DOCS / "plugins.md")
 
-    outcome = smae.pretrain(recipe="demo", sets=["objective.name=teacher-features", *BRIEF], device="cpu")
+    outcome = smae.pretrain(recipe="demo", settings={**BRIEF, "objective.name": "teacher-features"}, device="cpu")
     _, evaluation = smae.evaluate(checkpoint=outcome.run.path, modes=["centroid"], device="cpu")
 
     assert outcome.loss > 0
@@ -107,7 +107,9 @@ def test_the_source_keeps_the_contract_of_sources_and_its_store_can_be_trained_o
     summary = smae.prepare("lab", "spoiled.zarr", source="lab-csv", executor="inline")
     assert [(bad.path, bad.code) for bad in summary.quarantined] == [("wave_p02_01.csv", "csv")]
 
-    outcome = smae.pretrain(data="lab.zarr", protocol="xsub", recipe="demo", sets=BRIEF, device="cpu", out="lab-run")
+    outcome = smae.pretrain(
+        data="lab.zarr", protocol="xsub", recipe="demo", settings=BRIEF, device="cpu", out="lab-run"
+    )
     assert outcome.run.describe()["store"] | {"path": "", "fingerprint": ""} == {
         "path": "", "fingerprint": "", "dataset": "lab", "mode": "reference", "layout": "kinect20", "clips": 6,
     }  # fmt: skip
@@ -126,7 +128,7 @@ def test_a_layout_of_ones_own_goes_from_source_to_training() -> None:
     smae.prepare("lab", "upper.zarr", source="lab-csv", executor="inline")
     assert smae.open_store("upper.zarr").layout == space["UPPER"]
     outcome = smae.pretrain(
-        data="upper.zarr", protocol="xsub", recipe="demo", sets=BRIEF, device="cpu", out="upper-run"
+        data="upper.zarr", protocol="xsub", recipe="demo", settings=BRIEF, device="cpu", out="upper-run"
     )
     with pytest.raises(smae.errors.DataError, match=r"was trained on layout upper9, .*lab\.zarr holds kinect20"):
         smae.evaluate(checkpoint=outcome.run.path, data="lab.zarr", device="cpu")

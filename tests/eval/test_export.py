@@ -1,4 +1,4 @@
-"""Weights that travel: they come back as they were, and whatever differs is refused in words."""
+"""Exported folders: weights are restored exactly, and every difference is refused with a message."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from smae.errors import ConfigError, DataError, NonFiniteError
-from smae.eval.export import Head, Prepared, load_encoder, read_weights, write_weights
+from smae.errors import DataError, NonFiniteError
+from smae.eval.export import (
+    HeadConfig,
+    PreparationConfig,
+    is_encoder,
+    load_encoder,
+    read_weights,
+    write_weights,
+)
 from smae.eval.probes.finetune import Classifier
 from smae.eval.probes.linear import LinearClassifier
 from smae.skeleton import NTU25
@@ -32,12 +39,12 @@ def write(to, model=None, **more):
     )  # fmt: skip
 
 
-def restate(folder, **changes):
-    stated = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(stated | changes))
+def change_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
 
 
-def test_an_encoder_comes_back_ready_for_use(tmp_path):
+def test_an_encoder_is_loaded_ready_for_use(tmp_path):
     encoder = encoder_of()
     folder = write(tmp_path / "a", encoder, card="# card\n")
     again = load_encoder(folder, layout="ntu25", frames=12)
@@ -48,29 +55,29 @@ def test_an_encoder_comes_back_ready_for_use(tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "pool"), [("linear", "mean"), ("linear", "tokens"), ("finetune", "mean")])
-def test_a_head_comes_back_with_its_classes_and_clips_are_made_alike(tmp_path, kind, pool):
+def test_a_head_is_loaded_with_its_classes_and_preparation(tmp_path, kind, pool):
     batch = small_batch(NTU25, frames=12)
-    head = Head(kind=kind, classes=("A001", "A002", "A003"), hidden=8 if kind == "finetune" else 0, pool=pool)
+    head = HeadConfig(kind=kind, classes=("A001", "A002", "A003"), hidden=8 if kind == "finetune" else 0, pool=pool)
     model = (
         LinearClassifier(encoder_of(), classes=3, pool=pool)
         if kind == "linear"
         else Classifier(encoder_of(), classes=3, hidden=8, dropout=0.5)
     ).eval()
-    folder = write(tmp_path / "a", model, head=head, prepared=Prepared(mode="exact", frames=20))
+    folder = write(tmp_path / "a", model, head=head, prepared=PreparationConfig(mode="exact", frames=20))
     found = read_weights(folder)
     assert torch.equal(found.model(batch), model(batch))
-    assert (found.stated.head, found.stated.prepared.mode, found.stated.prepared.frames) == (head, "exact", 20)
-    assert found.stated.augment == CONFIG.augment
-    assert torch.equal(load_encoder(folder)(X), model.encoder(X)), "the encoder alone can be had of it too"
+    assert (found.config.head, found.config.prepared.mode, found.config.prepared.frames) == (head, "exact", 20)
+    assert found.config.augment == CONFIG.augment
+    assert torch.equal(load_encoder(folder)(X), model.encoder(X)), "the encoder alone can be loaded too"
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("options", "message"),
     [({"layout": "kinect20"}, "layout ntu25 there, kinect20 here"), ({"frames": 120}, "frames 12 there, 120 here")],
 )
-def test_a_caller_with_other_clips_is_told_what_differs(tmp_path, asked, told):
-    with pytest.raises(DataError, match=told):
-        load_encoder(write(tmp_path / "a"), **asked)
+def test_clips_of_another_kind_are_refused_with_the_difference(tmp_path, options, message):
+    with pytest.raises(DataError, match=message):
+        load_encoder(write(tmp_path / "a"), **options)
 
 
 @pytest.mark.parametrize("shape", [(3, 12, 20, 3), (3, 24, 25, 3), (12, 25, 3)])
@@ -89,7 +96,7 @@ def test_joints_in_another_order_are_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"version": 2}, "weights format 2, this smae reads 1"),
         ({"encoder": CONFIG.encoder.model_dump() | {"dim": 32}}, r"embed.weight: \(16, 12\) there, \(32, 12\) here"),
@@ -103,10 +110,10 @@ def test_joints_in_another_order_are_refused(tmp_path, monkeypatch):
         ({"surprise": 1}, "surprise: no such setting"),
     ],
 )
-def test_a_folder_that_states_something_else_is_refused(tmp_path, changes, told):
+def test_a_folder_with_another_config_is_refused(tmp_path, changes, message):
     folder = write(tmp_path / "a")
-    restate(folder, **changes)
-    with pytest.raises(DataError, match=told):
+    change_config(folder, **changes)
+    with pytest.raises(DataError, match=message):
         load_encoder(folder)
 
 
@@ -119,13 +126,24 @@ def test_a_folder_without_weights_is_refused(tmp_path):
         load_encoder(folder)
 
 
-def test_nothing_is_overwritten_unasked_and_nothing_non_finite_written(tmp_path):
-    folder = write(tmp_path / "a")
-    with pytest.raises(ConfigError, match="--overwrite"):
-        write(folder)
-    write(folder, overwrite=True)
-    spoiled = encoder_of()
-    spoiled.embed.bias.data[0] = torch.nan
+def test_weights_that_are_not_finite_are_not_written(tmp_path):
+    broken = encoder_of()
+    broken.embed.bias.data[0] = torch.nan
     with pytest.raises(NonFiniteError, match=r"embed\.bias"):
-        write(tmp_path / "b", spoiled)
+        write(tmp_path / "b", broken)
     assert not (tmp_path / "b").exists()
+
+
+def test_only_folders_of_an_encoder_alone_are_recognised(tmp_path):
+    folder = write(tmp_path / "a", card="# card\n")
+    assert is_encoder(folder)
+    change_config(folder, version=0)
+    assert is_encoder(folder), "another version of the format is one too"
+    head = HeadConfig(kind="linear", classes=("A", "B"))
+    assert not is_encoder(write(tmp_path / "head", LinearClassifier(encoder_of(), classes=2), head=head))
+    (folder / "notes.txt").write_text("mine")
+    assert not is_encoder(folder), "it holds a file of somebody"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"version": 1}')
+    assert not is_encoder(tmp_path / "other")
+    assert not is_encoder(tmp_path / "other" / "config.json")

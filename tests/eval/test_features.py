@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from smae.eval.features import RAW_FRAMES, Pooled, extract, mean_over_bodies, raw
+from smae import progress
+from smae.eval.features import RAW_FRAMES, Pooled, extract, mean_over_bodies, raw_coordinates
 from smae.skeleton import NTU25
 from smae.testing.samples import small_batch
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
-from tests.train.small import small_config, small_exam, small_loop
+from tests.train.small import small_config, small_context, small_loop
 
 BATCH = small_batch(NTU25, frames=24, clips=3)
 
@@ -23,25 +24,42 @@ def test_the_mean_is_over_each_clips_own_bodies():
         assert torch.allclose(mean[clip], items[BATCH.clip == clip].mean(0))
 
 
-def test_raw_coordinates_put_bodies_side_by_side_and_zeros_where_nobody_is():
-    both = raw(BATCH).reshape(3, 2, 25 * 3, RAW_FRAMES)
+def test_raw_coordinates_put_bodies_side_by_side_and_zeros_without_one():
+    both = raw_coordinates(BATCH).reshape(3, 2, 25 * 3, RAW_FRAMES)
     for item in range(4):
         found = both[BATCH.clip[item], BATCH.body[item]].T.reshape(RAW_FRAMES, 25, 3)
         assert torch.allclose(found, BATCH.x[item], atol=1e-6)
     assert not both[1:, 1].any()
 
 
+class Counts:
+    """A reporter that records what is counted."""
+
+    def __init__(self):
+        self.counts = []
+
+    def begin(self, task):
+        pass
+
+    def update(self, task):
+        self.counts.append((task.name, task.done, task.total, task.unit))
+
+    end = begin
+
+
 def test_features_come_in_store_order_whatever_the_loaders():
     store = FakeStore.random(clips=20, seed=0, frames=(16, 30))
-    exam = small_exam(store)
-    plain = extract(raw, exam.loader("train", batch=4))
-    told = []
-    mixed = extract(raw, exam.loader("train", augmented=True, batch=4), epoch=1, tell=lambda *now: told.append(now))
+    context = small_context(store)
+    plain = extract(raw_coordinates, context.loader("train", batch=4))
+    reporter = Counts()
+    loader = context.loader("train", augmented=True, batch=4)
+    with progress.reporting(reporter):
+        mixed = extract(raw_coordinates, loader, epoch=1, name="train")
     for found in (plain, mixed):
-        assert found.index.tolist() == exam.split.train.tolist()
-        assert found.label.tolist() == store.clips.label[exam.split.train].tolist()
+        assert found.index.tolist() == context.split.train.tolist()
+        assert found.label.tolist() == store.clips.label[context.split.train].tolist()
     assert not torch.equal(plain.x, mixed.x)
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert reporter.counts == [("train", done, 4, "batches") for done in range(1, 5)]
 
 
 def test_pooled_is_the_mean_of_all_tokens_in_evaluation_mode(tmp_path):

@@ -1,4 +1,4 @@
-"""Recordings of one's own: the clip that prepare would have made, in each mode, and the head that is taken."""
+"""Prediction: clips are prepared like those of the store, in each mode; which head is used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import smae
 from smae.data.loader.loader import Loader
 from smae.errors import ConfigError, DataError
-from smae.eval.export import Prepared
+from smae.eval.export import PreparationConfig
 from smae.eval.predict import ClipsInMemory, find_head, read_clip
 from smae.skeleton import KINECT20, NTU25
 from smae.train.run_folder import VERSION, Run
@@ -30,13 +30,13 @@ def test_batches_of_recordings_are_those_of_the_store_made_of_them(raw, tmp_path
     made = smae.prepare(raw, tmp_path / "x.zarr", mode=mode, executor="inline", missing_list=False, **options)
     store = smae.open_store(made.store)
     paths = {path.stem: path for path in raw.rglob("*.skeleton")}
-    prepared = Prepared(mode=mode, frames=frames)
+    prepared = PreparationConfig(mode=mode, frames=frames)
     clips = [read_clip(paths[name], prepared=prepared, layout=NTU25) for name in store.clips.name.tolist()]
     own = ClipsInMemory(clips, layout=NTU25, mode=mode)
     first, second = (
-        next(iter(Loader(where, np.arange(len(clips)), augment=small_config().augment, batch=64, seed=0, train=False,
+        next(iter(Loader(source, np.arange(len(clips)), augment=small_config().augment, batch=64, seed=0, train=False,
                          device=CPU, workers=0).epoch(0)))
-        for where in (store, own)
+        for source in (store, own)
     )  # fmt: skip
     assert len(clips) == len(store) > 2
     assert np.array_equal(first.x.numpy(), second.x.numpy())
@@ -46,9 +46,9 @@ def test_batches_of_recordings_are_those_of_the_store_made_of_them(raw, tmp_path
 def test_a_source_that_does_not_fit_is_refused(raw):
     path = next(raw.rglob("*.skeleton"))
     with pytest.raises(DataError, match="layout ntu25, the encoder was trained on kinect20"):
-        read_clip(path, prepared=Prepared(), layout=KINECT20)
-    with pytest.raises(ConfigError, match="holds many clips a file"):
-        read_clip(path, prepared=Prepared(source="ctrgcn-npz"), layout=NTU25)
+        read_clip(path, prepared=PreparationConfig(), layout=KINECT20)
+    with pytest.raises(ConfigError, match="holds many clips in a file"):
+        read_clip(path, prepared=PreparationConfig(source="ctrgcn-npz"), layout=NTU25)
 
 
 def a_run(folder, *heads, protocol="xsub"):
@@ -61,7 +61,7 @@ def a_run(folder, *heads, protocol="xsub"):
 
 
 @pytest.mark.parametrize(
-    ("asked", "taken"),
+    ("options", "name"),
     [
         ({}, "ntu60-xsub-finetune"),
         ({"mode": "linear"}, "ntu60-xsub-linear"),
@@ -69,12 +69,12 @@ def a_run(folder, *heads, protocol="xsub"):
         ({"protocol": "ntu60-xview", "mode": "linear"}, "ntu60-xview-linear"),
     ],
 )
-def test_the_runs_own_protocol_and_the_fine_tuned_head_come_first(tmp_path, asked, taken):
+def test_the_runs_own_protocol_and_the_fine_tuned_head_come_first(tmp_path, options, name):
     run = a_run(tmp_path / "run", "ntu60-xsub-linear", "ntu60-xview-linear", "ntu60-xsub-finetune")
-    assert find_head(run, **{"protocol": None, "mode": None} | asked).name == taken
+    assert find_head(run, **options).name == name
 
 
-def test_a_head_that_is_not_there_is_told_with_the_command_that_makes_it(tmp_path):
+def test_a_missing_head_is_an_error_with_the_command_that_makes_it(tmp_path):
     run = a_run(tmp_path / "run", "ntu60-xsub-linear")
     with pytest.raises(DataError, match=r"of finetune \(there: ntu60-xsub-linear\): make one with `smae eval"):
-        find_head(run, protocol=None, mode="finetune")
+        find_head(run, mode="finetune")

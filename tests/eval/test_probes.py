@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
+import signal
 
 import numpy as np
 import pytest
 import torch
 
-from smae.eval.baselines import probes
-from smae.eval.probes import score
+from smae import interrupts, progress
+from smae.errors import Interrupted
+from smae.eval.probes import probes, score
 from smae.eval.probes.finetune import Classifier, classify, mean_over_time, set_drop_path
-from smae.eval.probes.knn import knn_on, neighbour_votes
-from smae.eval.probes.linear import linear_on
+from smae.eval.probes.linear import knn_on, linear_on, neighbour_votes
 from smae.train.build import build_objective
 from tests.fakes import FakeStore
-from tests.train.small import small_config, small_exam
+from tests.train.small import small_config, small_context
 
 TOY = FakeStore.toy(clips=60, classes=4, seed=1)
 
@@ -69,35 +70,35 @@ def pure_noise(batch):
 
 @pytest.mark.parametrize("views", [0, 2, 20])
 def test_a_line_separates_what_can_be_separated(views):
-    found = linear_on(first_joint_class, small_exam(TOY, linear={"views": views}))
+    found = linear_on(first_joint_class, small_context(TOY, linear={"views": views}))
     assert found.top1 == 1
     assert found.label.tolist() == TOY.clips.label[TOY.split("all").test].tolist()
 
 
 def test_a_line_does_not_separate_noise():
     store = FakeStore.toy(clips=300, classes=4, seed=1, frames=8)
-    found = linear_on(pure_noise, small_exam(store, linear={"views": 0}))
+    found = linear_on(pure_noise, small_context(store, linear={"views": 0}))
     # 100 test clips, chance 0.25: standard deviation 0.043
     assert 0.05 < found.top1 < 0.45
 
 
-def test_neighbours_judge_separable_features_and_rank_nothing():
-    found = knn_on(first_joint_class, small_exam(TOY, knn={"k": 3}))
+def test_neighbours_recognise_separable_features_and_rank_nothing():
+    found = knn_on(first_joint_class, small_context(TOY, knn={"k": 3}))
     assert found.top1 == 1
     assert found.top5 is None
 
 
 def test_more_neighbours_than_clips_are_all_of_them():
-    assert knn_on(first_joint_class, small_exam(TOY, knn={"k": 10_000})).predicted.shape == (20,)
+    assert knn_on(first_joint_class, small_context(TOY, knn={"k": 10_000})).predicted.shape == (20,)
 
 
-def encoder_of(exam):
-    return build_objective(exam.config, exam.store.layout).encoder
+def encoder_of(context):
+    return build_objective(context.config, context.store.layout).encoder
 
 
 @pytest.mark.parametrize("name", ["linear", "knn", "finetune"])
 def test_probes_leave_the_encoder_as_it_is_and_repeat_themselves(name):
-    first, second = (small_exam(TOY, finetune={"epochs": 1}, linear={"epochs": 3}) for _ in range(2))
+    first, second = (small_context(TOY, finetune={"epochs": 1}, linear={"epochs": 3}) for _ in range(2))
     encoder = encoder_of(first)
     before = copy.deepcopy(encoder.state_dict())
     one, two = probes.get(name)(encoder, first), probes.get(name)(encoder, second)
@@ -107,18 +108,18 @@ def test_probes_leave_the_encoder_as_it_is_and_repeat_themselves(name):
 
 
 def test_fine_tuning_beats_chance():
-    exam = small_exam(TOY, augment={"rotate": 0})
-    found = probes.get("finetune")(encoder_of(exam), exam)
+    context = small_context(TOY, augment={"rotate": 0})
+    found = probes.get("finetune")(encoder_of(context), context)
     assert found.top1 > 0.6
 
 
 def test_scratch_follows_its_own_settings_and_transfer_those_of_fine_tuning():
     settings = {"epochs": 2, "batch": 16, "hidden": 8}
-    exam = small_exam(TOY, finetune={"epochs": 1, "hidden": 16}, scratch=settings)
-    encoder = encoder_of(exam)
-    alike = small_exam(TOY, finetune={**exam.config.scratch.model_dump()})
-    found = {name: probes.get(name)(encoder, exam) for name in ("finetune", "transfer", "scratch")}
-    assert exam.config.scratch.layer_decay == 1
+    context = small_context(TOY, finetune={"epochs": 1, "hidden": 16}, scratch=settings)
+    encoder = encoder_of(context)
+    alike = small_context(TOY, finetune={**context.config.scratch.model_dump()})
+    found = {name: probes.get(name)(encoder, context) for name in ("finetune", "transfer", "scratch")}
+    assert context.config.scratch.layer_decay == 1
     assert np.array_equal(found["scratch"].logits, probes.get("finetune")(encoder, alike).logits)
     assert np.array_equal(found["transfer"].logits, found["finetune"].logits)
     assert not np.array_equal(found["scratch"].logits, found["finetune"].logits)
@@ -127,7 +128,7 @@ def test_scratch_follows_its_own_settings_and_transfer_those_of_fine_tuning():
 def test_the_classifiers_layers_learn_by_their_depth():
     config = small_config(encoder={"depth": 2})
     encoder = build_objective(config, TOY.layout).encoder
-    scale = Classifier(encoder, classes=4, hidden=8, dropout=0).scale_of(0.5)
+    scale = Classifier(encoder, classes=4, hidden=8, dropout=0).lr_scale(0.5)
     assert scale["head.0.weight"] == 1
     assert scale["encoder.norm.weight"] == scale["encoder.blocks.1.mlp.0.weight"] == 0.5
     assert scale["encoder.blocks.0.mlp.0.weight"] == 0.25
@@ -157,7 +158,7 @@ def test_the_mean_over_time_is_of_the_tokens_that_are_there():
 )
 def test_training_on_a_share_of_the_tokens_is_repeatable_and_testing_sees_all(encoder):
     config = small_config(encoder=encoder)
-    clips = next(small_exam(TOY, encoder=encoder).loader("test", batch=8).epoch(0))
+    clips = next(small_context(TOY, encoder=encoder).loader("test", batch=8).epoch(0))
     model = Classifier(build_objective(config, TOY.layout).encoder, classes=4, hidden=8, dropout=0, keep=0.5)
     whole = Classifier(model.encoder, classes=4, hidden=8, dropout=0)
     torch.manual_seed(0)
@@ -170,44 +171,83 @@ def test_training_on_a_share_of_the_tokens_is_repeatable_and_testing_sees_all(en
 
 
 def test_fine_tuning_on_a_share_of_the_tokens_beats_chance():
-    exam = small_exam(TOY, augment={"rotate": 0}, finetune={"keep": 0.5, "epochs": 16})
-    assert probes.get("finetune")(encoder_of(exam), exam).top1 > 0.6
+    context = small_context(TOY, augment={"rotate": 0}, finetune={"keep": 0.5, "epochs": 16})
+    assert probes.get("finetune")(encoder_of(context), context).top1 > 0.6
 
 
 def test_several_views_are_ranked_by_their_mean_probability():
-    exam = small_exam(TOY)
-    model = Classifier(encoder_of(exam), classes=4, hidden=8, dropout=0)
-    one = classify(model, exam, batch=7, views=1)
-    three = classify(model, exam, batch=7, views=3)
-    loader = exam.loader("test", augmented=True, batch=len(three.label))
+    context = small_context(TOY)
+    model = Classifier(encoder_of(context), classes=4, hidden=8, dropout=0)
+    one = classify(model, context, batch=7, views=1)
+    three = classify(model, context, batch=7, views=3)
+    loader = context.loader("test", augmented=True, batch=len(three.label))
     with torch.no_grad():
         seen = [next(loader.epoch(view)) for view in range(3)]
         chance = torch.stack([model.eval()(clips).softmax(1) for clips in seen]).mean(0)
-    assert three.label.tolist() == seen[0].label.tolist() == classify(model, exam, batch=7).label.tolist()
+    assert three.label.tolist() == seen[0].label.tolist() == classify(model, context, batch=7).label.tolist()
     np.testing.assert_allclose(torch.from_numpy(three.logits).softmax(1), chance, rtol=1e-4, atol=1e-6)
     assert not np.array_equal(one.logits, three.logits)
-    assert np.array_equal(three.logits, classify(model, exam, batch=20, views=3).logits)
+    assert np.array_equal(three.logits, classify(model, context, batch=20, views=3).logits)
 
 
 def test_one_plain_view_stands_beside_several():
-    exam = small_exam(TOY, finetune={"epochs": 1, "test_views": 2})
-    found = probes.get("finetune")(encoder_of(exam), exam)
-    plain = small_exam(TOY, finetune={"epochs": 1})
+    context = small_context(TOY, finetune={"epochs": 1, "test_views": 2})
+    found = probes.get("finetune")(encoder_of(context), context)
+    plain = small_context(TOY, finetune={"epochs": 1})
     alone = probes.get("finetune")(encoder_of(plain), plain)
-    assert np.array_equal(found.beside["one view"].logits, alone.logits)
+    assert np.array_equal(found.alternatives["one view"].logits, alone.logits)
     assert not np.array_equal(found.logits, alone.logits)
-    assert not alone.beside
+    assert not alone.alternatives
 
 
-def test_a_line_is_judged_by_several_views_too():
-    exam = small_exam(TOY, linear={"test_views": 3})
-    encoder = encoder_of(exam)
-    found, alone = probes.get("linear")(encoder, exam), probes.get("linear")(encoder, small_exam(TOY))
-    loader = exam.loader("test", augmented=True, batch=7)
+def test_a_linear_probe_averages_several_views_too():
+    context = small_context(TOY, linear={"test_views": 3})
+    encoder = encoder_of(context)
+    found, alone = probes.get("linear")(encoder, context), probes.get("linear")(encoder, small_context(TOY))
+    loader = context.loader("test", augmented=True, batch=7)
     with torch.no_grad():
         chance = torch.stack([torch.cat([found.model(b).softmax(1) for b in loader.epoch(v)]) for v in range(3)]).mean(
             0
         )
     np.testing.assert_allclose(torch.from_numpy(found.logits).softmax(1), chance, rtol=1e-4, atol=1e-6)
-    assert np.array_equal(found.beside["one view"].logits, alone.logits)
+    assert np.array_equal(found.alternatives["one view"].logits, alone.logits)
     assert not np.array_equal(found.logits, alone.logits)
+
+
+class StopAt:
+    """A reporter that sends SIGTERM when a task begins."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def begin(self, task):
+        if task.name == self.name:
+            signal.raise_signal(signal.SIGTERM)
+
+    def update(self, task):
+        assert interrupts.pending() == 0, "work goes on after the signal"
+
+    def end(self, task):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("knn", "features, train"),
+        ("linear", "linear probe, features"),
+        ("linear", "features, train, view 2"),
+        ("linear", "linear probe"),
+        ("finetune", "fine-tuning"),
+        ("finetune", "test"),
+    ],
+)
+def test_an_interrupt_ends_every_stage(name, task):
+    context = small_context(TOY, finetune={"epochs": 1}, linear={"epochs": 3, "views": 2})
+    with (
+        interrupts.deferred("run it again"),
+        progress.reporting(StopAt(task)),
+        pytest.raises(Interrupted, match="run it again") as stopped,
+    ):
+        probes.get(name)(encoder_of(context), context)
+    assert stopped.value.exit_code == 143

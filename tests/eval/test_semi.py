@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smae.eval.baselines import SUPERVISED, evaluate, expand
-from smae.eval.probes.semi import SHARES, labelled, part_of
+from smae.eval.evaluate import evaluate_encoder, expand_modes
+from smae.eval.probes.finetune import LABEL_SHARES, labelled_subset, semi_context
+from smae.eval.results import SUPERVISED
 from smae.train.build import build_objective
 from tests.fakes import FakeStore
-from tests.train.small import small_exam
+from tests.train.small import small_context
 
 TRAIN = np.arange(1000, 4000, 3)
 LABEL = np.random.default_rng(0).choice(5, size=len(TRAIN), p=[0.5, 0.2, 0.2, 0.09, 0.01])
@@ -17,7 +18,7 @@ LABEL = np.random.default_rng(0).choice(5, size=len(TRAIN), p=[0.5, 0.2, 0.2, 0.
 
 @pytest.mark.parametrize("share", [0.01, 0.02, 0.05, 0.1, 1.0])
 def test_every_class_gives_its_share(share):
-    chosen = labelled(TRAIN, LABEL, share=share, seed=3)
+    chosen = labelled_subset(TRAIN, LABEL, share=share, seed=3)
     assert len(np.unique(chosen)) == len(chosen)
     assert np.array_equal(chosen, np.sort(chosen))
     picked = LABEL[np.searchsorted(TRAIN, chosen)]
@@ -26,35 +27,35 @@ def test_every_class_gives_its_share(share):
 
 
 def test_a_seed_decides_and_a_larger_share_holds_the_smaller():
-    small, large = (labelled(TRAIN, LABEL, share=share, seed=1) for share in (0.02, 0.1))
+    small, large = (labelled_subset(TRAIN, LABEL, share=share, seed=1) for share in (0.02, 0.1))
     assert set(small) <= set(large)
-    assert np.array_equal(small, labelled(TRAIN, LABEL, share=0.02, seed=1))
-    assert not np.array_equal(small, labelled(TRAIN, LABEL, share=0.02, seed=2))
+    assert np.array_equal(small, labelled_subset(TRAIN, LABEL, share=0.02, seed=1))
+    assert not np.array_equal(small, labelled_subset(TRAIN, LABEL, share=0.02, seed=2))
 
 
 def test_every_clip_is_labelled_equally_often():
     train, label = np.arange(40), np.arange(40) % 2
-    counts = sum(np.isin(train, labelled(train, label, share=0.25, seed=seed)) for seed in range(800))
+    counts = sum(np.isin(train, labelled_subset(train, label, share=0.25, seed=seed)) for seed in range(800))
     assert np.abs(counts / 800 - 0.25).max() < 5 * np.sqrt(0.25 * 0.75 / 800)
 
 
-def test_the_exam_learns_from_the_labelled_part_and_is_scored_on_the_same_test():
-    exam = small_exam(FakeStore.toy(clips=60, classes=4, seed=1))
-    part = part_of("semi-10", exam)
+def test_the_context_trains_on_the_labelled_part_and_is_scored_on_the_same_test():
+    context = small_context(FakeStore.toy(clips=60, classes=4, seed=1))
+    part = semi_context("semi-10", context)
     assert len(part.split.train) == 4
-    assert np.array_equal(part.split.test, exam.split.test)
-    assert part_of("finetune", exam) is exam
+    assert np.array_equal(part.split.test, context.split.test)
+    assert semi_context("finetune", context) is context
 
 
 def test_all_is_one_table_and_several_seeds_have_spread_and_interval():
     store = FakeStore.toy(clips=48, classes=4, seed=2)
     brief = {"epochs": 1, "layer_decay": 1.0}
     scratch = {**brief, "hidden": 8, "batch": 16}
-    exam = small_exam(store, finetune=brief, scratch=scratch, linear={"epochs": 1, "views": 0})
-    assert expand(["semi", "knn", "semi-5"]) == [*SHARES, "knn"]
-    assert expand(["all"]) == ["linear", "knn", "finetune", *SHARES, "scratch"]
-    encoder = build_objective(exam.config, store.layout).encoder
-    result = evaluate(encoder, exam, modes=["knn", "semi-5", "scratch"], seeds=2)
+    context = small_context(store, finetune=brief, scratch=scratch, linear={"epochs": 1, "views": 0})
+    assert expand_modes(["semi", "knn", "semi-5"]) == [*LABEL_SHARES, "knn"]
+    assert expand_modes(["all"]) == ["linear", "knn", "finetune", *LABEL_SHARES, "scratch"]
+    encoder = build_objective(context.config, store.layout).encoder
+    result = evaluate_encoder(encoder, context, modes=["knn", "semi-5", "scratch"], seeds=2)
     rows = {(row.mode, row.what): row for row in result.rows}
     assert (rows["scratch", SUPERVISED].seeds, len(result.rows)) == (2, 5 + 4 + 3)
     for row in result.rows:

@@ -1,4 +1,4 @@
-"""The state of runs: running, finished, interrupted, unreadable; told from their folders alone."""
+"""State of runs: running, finished, interrupted, unreadable; from their folders alone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from smae.atomic_io import write_json
-from smae.data.prepare.lock import locked
 from smae.eval.status import Score, run_states
+from smae.locks import locked
 from smae.train.run_folder import Run
 
 
@@ -26,33 +26,33 @@ def make_run(root: Path, name: str, *, steps: int = 3, logged: int = 3, saved: i
 
 
 @pytest.mark.parametrize(
-    ("logged", "saved", "state", "resumable"),
+    ("logged", "saved", "expected", "resumable"),
     [(3, 3, "finished", False), (2, 2, "interrupted", True), (2, None, "interrupted", False)],
 )
-def test_a_run_that_nobody_works_on(tmp_path, logged, saved, state, resumable):
+def test_a_run_without_a_process(tmp_path, logged, saved, expected, resumable):
     make_run(tmp_path, "one", logged=logged, saved=saved)
-    (told,) = run_states(tmp_path)
-    assert (told.state, told.step, told.steps, told.resumable) == (state, logged, 3, resumable)
-    assert told.loss == pytest.approx(1 / logged)
-    assert (told.pid, told.host) == (0, "")
+    (state,) = run_states(tmp_path)
+    assert (state.state, state.step, state.steps, state.resumable) == (expected, logged, 3, resumable)
+    assert state.loss == pytest.approx(1 / logged)
+    assert (state.pid, state.host) == (0, "")
 
 
 def test_a_run_whose_lock_is_held_is_running(tmp_path):
     run = make_run(tmp_path, "one", logged=2, saved=2)
     with locked(run.lock):
-        (told,) = run_states(tmp_path)
-        assert (told.state, told.pid, told.host, told.resumable) == ("running", 42, "here", False)
+        (state,) = run_states(tmp_path)
+        assert (state.state, state.pid, state.host, state.resumable) == ("running", 42, "here", False)
     run.lock.touch()  # as a killed process leaves it behind
     assert run_states(tmp_path)[0].state == "interrupted"
 
 
 def test_a_run_that_has_not_taken_a_step(tmp_path):
     make_run(tmp_path, "one", logged=0)
-    (told,) = run_states(tmp_path)
-    assert (told.state, told.step, told.loss, told.updated) == ("interrupted", 0, None, "")
+    (state,) = run_states(tmp_path)
+    assert (state.state, state.step, state.loss, state.updated) == ("interrupted", 0, None, "")
 
 
-def test_a_line_cut_short_by_a_crash_is_passed_over(tmp_path):
+def test_a_line_cut_short_by_a_crash_is_skipped(tmp_path):
     run = make_run(tmp_path, "one", logged=2)
     with open(run.log, "a") as log:
         log.write('{"step": 3, "lo')
@@ -64,7 +64,7 @@ def test_only_the_end_of_a_long_log_is_read(tmp_path):
     assert run_states(tmp_path)[0].state == "finished"
 
 
-def test_results_are_told_and_damaged_ones_passed_over(tmp_path):
+def test_results_are_listed_and_damaged_ones_skipped(tmp_path):
     run = make_run(tmp_path, "one")
     run.results.mkdir()
     rows = [{"what": "chance", "top1": 0.1}, {"what": "pre-trained encoder", "top1": 0.6}]
@@ -77,7 +77,7 @@ def test_a_damaged_run_is_listed_with_what_is_wrong(tmp_path):
     make_run(tmp_path, "one")
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "run.json").write_text("{")
-    states = {told.path.name: told for told in run_states(tmp_path)}
+    states = {state.path.name: state for state in run_states(tmp_path)}
     assert states["two"].state == "unreadable"
     assert "no readable run" in states["two"].problem
     assert states["one"].state == "interrupted"

@@ -28,10 +28,11 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("no GPU, and Triton was imported without its interpreter", allow_module_level=True)
 
-SMALL = (
-    *("augment.frames=20", "encoder.dim=16", "encoder.depth=1", "encoder.heads=2"),
-    *("decoder.dim=16", "decoder.depth=1", "decoder.heads=2"),
-)
+SMALL = {
+    "augment.frames": 20,
+    "encoder": {"dim": 16, "depth": 1, "heads": 2},
+    "decoder": {"dim": 16, "depth": 1, "heads": 2},
+}
 SETTINGS = [
     ("random", {}),
     ("random", {"keep": 0.5}),
@@ -123,9 +124,8 @@ def test_among_equals_the_lower_index_is_kept(keep, highest):
 def test_a_step_with_the_kernel_is_a_step_without(objective):
     batch, losses = small_batch(NTU25, frames=20, clips=2), []
     for kernel in ("torch", "triton"):
-        model = build_objective(
-            resolve("base", sets=[f"objective.name={objective}", f"masking.kernel={kernel}", *SMALL]), NTU25
-        ).to(DEVICE)
+        settings = {**SMALL, "objective.name": objective, "masking.kernel": kernel}
+        model = build_objective(resolve("base", settings), NTU25).to(DEVICE)
         moved = Batch(*(one.to(DEVICE) for one in astuple(batch)[:-1]), epoch=batch.epoch)
         losses.append(model(moved, moved.noise(0)).loss)
     assert torch.equal(*losses)

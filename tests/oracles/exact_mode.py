@@ -1,4 +1,4 @@
-"""Exact mode as plain loops: the reference's rules decide who is an actor, and every row stands at its true frame.
+"""Exact mode as plain loops: the reference's rules decide who is an actor, and every row is placed at its true frame.
 
 Written from docs/preparing.md; of the reference's oracle it shares the thresholds, which are the same by definition.
 """
@@ -11,7 +11,7 @@ from tests.oracles.reference_pipeline import denoise, variance
 
 
 def exact(frames, body, xyz, *, joint=1):
-    """Return float32 [M, T, V, 3], NaN where nobody was seen, and the true frame of the first; None for nobody."""
+    """Return float32 [M, T, V, 3], NaN in gaps, and the true frame of the first; None without a body."""
     bodies = {}
     for frame, name, joints in zip(frames.tolist(), body.tolist(), xyz, strict=True):
         one = bodies.setdefault(name, {"frames": [], "joints": []})
@@ -22,7 +22,7 @@ def exact(frames, body, xyz, *, joint=1):
         one["motion"] = variance(one["joints"])
     left = denoise(bodies) if len(bodies) > 1 else list(bodies.values())
 
-    # (actor, frame) -> joints; a row of zeros shows nobody, and takes nobody's place.
+    # (actor, frame) -> joints; a row of zeros shows no body and replaces none.
     seen = {}
     spans = [[left[0]["start"], left[0]["end"]], [0, 0]]
     for number, one in enumerate(left):

@@ -27,7 +27,7 @@ ALL_IDS = {
 
 
 class ReferenceStops(Exception):
-    """The reference ends with an error on this recording, and no rule says what stands for it."""
+    """The reference ends with an error on this recording, and no rule of ours replaces it."""
 
 
 def arrays(folder: Path, dataset: str, protocols: list[str]):
@@ -67,7 +67,7 @@ def reference(frames, body, xyz):
     """Return float32 [T, 75 or 150] for rows (0-based frame, id, [V, 3] float32), or raise ``ReferenceStops``."""
     bodies, length = gather(frames, body, xyz)
     if not bodies:
-        raise ReferenceStops("nobody")
+        raise ReferenceStops("no body")
     if len(bodies) == 1:
         rows = one_actor(next(iter(bodies.values())), length)
     else:
@@ -100,7 +100,7 @@ def denoise(bodies):
     """Step 2: the bodies left, largest motion first."""
     kept = {name: one for name, one in bodies.items() if len(one["joints"]) > 11}
     if not kept:
-        # The reference ends with an error here; the body that moves most stands for the recording.
+        # The reference ends with an error here; ours keeps the body that moves most.
         return sorted(bodies.values(), key=lambda one: -float(one["motion"]))[:1]
     if len(kept) == 1:
         return list(kept.values())

@@ -13,20 +13,20 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
-from smae.config import Part
+from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
 from smae.errors import ConfigError
 from smae.models.masking import Mask, mask_from_scores
 from smae.models.tokens import Grid, gather, patchify
 from smae.rng import Noise
 from smae.skeleton import Layout
-from smae.train.objectives import Objective, StepOutput, Workshop
+from smae.train.objectives import ModelBuilder, Objective, StepOutput
 
 
 class OneSide:
     """In each time patch the left or the right limbs are hidden; the other side and the torso stay visible."""
 
-    class Config(Part):
+    class Config(PluginConfig):
         """Which way the coin falls."""
 
         left: float = Field(0.5, ge=0, le=1, description="share of time patches in which the left side is hidden")
@@ -50,20 +50,20 @@ class OneSide:
 class Teacher(Objective):
     """Hidden tokens' features, as a moving average of the encoder gives them, are predicted from visible tokens."""
 
-    class Config(Part):
+    class Config(PluginConfig):
         """How slowly the teacher follows."""
 
         momentum: float = Field(0.99, ge=0, lt=1, description="share of the teacher that stays at each step")
 
-    def __init__(self, config: Config, workshop: Workshop) -> None:
+    def __init__(self, config: Config, builder: ModelBuilder) -> None:
         super().__init__()
         self.momentum = config.momentum
-        self.encoder = workshop.encoder()
+        self.encoder = builder.encoder()
         self.teacher = copy.deepcopy(self.encoder).requires_grad_(False)
         self.grid = self.encoder.grid
-        self.decoder = workshop.decoder(self.grid, width=self.encoder.dim)
+        self.decoder = builder.decoder(self.grid, width=self.encoder.dim)
         self.widen = nn.Linear(self.grid.values, self.encoder.dim)
-        self.masking = workshop.masking(self.grid)
+        self.masking = builder.masking(self.grid)
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Return the smooth L1 distance between predicted and felt features of hidden tokens."""

@@ -342,7 +342,7 @@ def trials(folder: str, names: list[str]) -> dict[str, dict[str, Any]]:
         ended, problem = try_case(CASES[name], place)
         lines = (
             [line.strip() for line in ended.out.splitlines() if NAME in line]
-            or ended.told
+            or ended.messages
             or [" ".join(line.split()) for line in ended.out.splitlines() if re.search(r"noted|excluded|ignored", line)]
         )
         printed = [line.replace(f"{place}/", "") for line in lines]

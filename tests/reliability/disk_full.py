@@ -1,6 +1,6 @@
-"""A program that prepares onto a small disk which is full in earnest, frees some space, and resumes.
+"""A program that prepares on a small disk that is really full, frees space, and resumes.
 
-The disk is a tmpfs that only this program sees: it has user and mount namespaces of its own, which need no rights.
+The disk is a tmpfs in user and mount namespaces of its own, which need no privileges.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ALONE = ["unshare", "--user", "--map-root-user", "--mount"]
 
 
 def in_namespace(*, module: str = __name__, **job: Any) -> dict[str, Any]:
-    """Run this program, or another like it, where it may mount; skip the test where nobody may."""
+    """Run this program, or another like it, where it may mount; skip the test where this is not allowed."""
     try:
         probe = subprocess.run([*ALONE, "mount", "-t", "tmpfs", "none", str(job["place"])], capture_output=True)
     except FileNotFoundError as error:
@@ -36,11 +36,11 @@ def in_namespace(*, module: str = __name__, **job: Any) -> dict[str, Any]:
 
 
 def trials(raw: str, place: str, count: int, options: list[str]) -> dict[str, Any]:
-    """Prepare ``count`` times with more and more room, never enough; then with enough.
+    """Prepare ``count`` times with increasing free space, never enough, and resume each time with enough.
 
     Args:
         raw: the raw folder.
-        place: an empty folder to mount the disk at.
+        place: an empty folder, the mount point of the disk.
         count: how many amounts of free space.
         options: of `prepare`.
     """
@@ -54,16 +54,16 @@ def trials(raw: str, place: str, count: int, options: list[str]) -> dict[str, An
     clear(out)
     problems = []
     for number in range(count):
-        room = needed * number // count // 4096 * 4096
+        space = needed * number // count // 4096 * 4096
         with open(ballast, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, before - room)
+            os.posix_fallocate(file.fileno(), 0, before - space)
         full = smae(*command)
-        told = len(full.told) == 1 and str(out) in full.told[0] and " bytes)" in full.told[0]
-        problem = "" if full.code == 5 and told and not out.exists() else str(full)
+        reported = len(full.messages) == 1 and str(out) in full.messages[0] and " bytes)" in full.messages[0]
+        problem = "" if full.code == 5 and reported and not out.exists() else str(full)
         ballast.unlink()
         resumed = smae(*command, "--resume")
         problem = problem or ("" if resumed.code == 0 else f"resumed: {resumed}") or problem_of(out, expected=expected)
-        problems.append(problem and f"with {room} bytes of room: {problem}")
+        problems.append(problem and f"with {space} bytes free: {problem}")
         clear(out)
     return {"problems": problems}
 

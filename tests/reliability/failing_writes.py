@@ -1,4 +1,4 @@
-"""A program that lets `prepare` die before, or be refused, each single thing that it does to the disk in turn."""
+"""A program that lets `prepare` crash before, or fail at, each single disk operation in turn."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.reliability.forked_cli import Ended, answer, smae, warm_up
 from tests.reliability.stores import clear, digest, problem_of
 
 GIVING_BACK = ("unlink", "remove", "rmdir", "truncate", "ftruncate")
-"""What a full disk does not refuse."""
+"""Operations that a full disk does not refuse."""
 
 
-class Spoiler:
-    """Lets one operation fail, by its number, and counts them across the fork.
+class FaultGuard:
+    """Lets one operation fail, by its number, and counts operations across the fork.
 
     Args:
         number: of the operation, from 0.
@@ -50,7 +50,7 @@ class Spoiler:
 def trials(
     raw: str, folder: str, kinds: list[str], replacing: bool, first: int, step: int, options: list[str]
 ) -> dict[str, Any]:
-    """Spoil each ``step``-th operation from ``first`` on, resume, and compare the bytes.
+    """Let each ``step``-th operation from ``first`` on fail, resume, and compare the bytes.
 
     Args:
         raw: the raw folder.
@@ -82,37 +82,39 @@ def trials(
         if replacing:
             shutil.copytree(copy, out)
         error, _, stays = kind.partition(" ")
-        spoiler = Spoiler(number, error=getattr(errno, error, None), lasting=stays == "lasting")
-        ended = smae(*command, first=lambda spoiler=spoiler: watch(out, spoiler))  # type: ignore[misc]
-        if spoiler.count > number:
-            told = _told(ended, out, expected, died=error == "die")
-            if replacing and not told:
-                told = _still_there(out, allowed=(older, expected))
+        guard = FaultGuard(number, error=getattr(errno, error, None), lasting=stays == "lasting")
+        ended = smae(*command, first=lambda guard=guard: watch(out, guard))  # type: ignore[misc]
+        if guard.count > number:
+            problem = _wrong_end(ended, out, expected, died=error == "die")
+            if replacing and not problem:
+                problem = _wrong_store(out, allowed=(older, expected))
             resumed = smae(*command, "--resume")
-            told = told or ("" if resumed.code == 0 else f"resumed: {resumed}") or problem_of(out, expected=expected)
-            problems.append(told and f"operation {number}, {kind}{', replacing' if replacing else ''}: {told}")
+            problem = (
+                problem or ("" if resumed.code == 0 else f"resumed: {resumed}") or problem_of(out, expected=expected)
+            )
+            problems.append(problem and f"operation {number}, {kind}{', replacing' if replacing else ''}: {problem}")
         else:
             missed += 1
-        operations = max(operations, spoiler.count)
+        operations = max(operations, guard.count)
         clear(out)
         number += step
     clear(copy)
     return {"digest": expected, "problems": problems, "operations": operations}
 
 
-def _told(ended: Ended, out: Path, expected: str, *, died: bool) -> str:
+def _wrong_end(ended: Ended, out: Path, expected: str, *, died: bool) -> str:
     """Return what is wrong with how the attempt ended."""
     if died:
         return "" if ended.code == 1 and not ended.err.count("Traceback") else str(ended)
     if ended.code == 0:
-        # What fails after all is done, such as removing the lock, spoils nothing.
+        # A failure after publishing, such as in removing the lock, does no harm.
         return "" if out.is_dir() and digest(out) == expected else f"silent success: {ended}"
-    # Some of what fails is done to the folder that the output lies in.
-    named = len(ended.told) == 1 and str(out.parent) in ended.told[0] and "Traceback" not in ended.err
+    # Some operations are on the folder that contains the output.
+    named = len(ended.messages) == 1 and str(out.parent) in ended.messages[0] and "Traceback" not in ended.err
     return "" if ended.code == 5 and named else str(ended)
 
 
-def _still_there(out: Path, *, allowed: tuple[str, str]) -> str:
+def _wrong_store(out: Path, *, allowed: tuple[str, str]) -> str:
     if not out.is_dir():
         return "the older store is gone"
     return "" if digest(out) in allowed else "the older store has changed"

@@ -1,7 +1,6 @@
-"""Stands before everything that a process does to the files of one place, at the operating system's door.
+"""Fault injection: calls a guard before each change that this process makes to files under one path.
 
-It knows nothing of smae: what is watched are the functions of ``os`` that change files, and ``open`` for writing, from
-wherever in the process they are called.
+It patches the functions of ``os`` that change files, and ``open`` for writing, so it is independent of smae's code.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ class HalfWritten(Exception):
     """Raised by a guard to have half of the bytes written and the process die at once, as in a power cut."""
 
 
-def watch(place: Path, guard: Guard) -> None:
-    """From now on, ask ``guard`` before each change to ``place``, to ``place*`` beside it, and their folder's names."""
-    prefix, folder = os.path.abspath(place), os.path.dirname(os.path.abspath(place))
+def watch(path: Path, guard: Guard) -> None:
+    """Call ``guard`` before each later change to ``path``, ``path*`` beside it, and names in its folder."""
+    prefix, folder = os.path.abspath(path), os.path.dirname(os.path.abspath(path))
 
-    def ask(call: str, path: str | None) -> None:
-        if path is not None and (path == folder or path.startswith(prefix)):
-            guard(call, path)
+    def ask(call: str, changed: str | None) -> None:
+        if changed is not None and (changed == folder or changed.startswith(prefix)):
+            guard(call, changed)
 
     for name in ON_HANDLES:
         setattr(os, name, _on_handle(getattr(os, name), name, ask))
@@ -47,7 +46,7 @@ def watch(place: Path, guard: Guard) -> None:
 Ask = Callable[[str, str | None], None]
 
 
-def _place(path: Any, folder: int | None = None) -> str | None:
+def _absolute(path: Any, folder: int | None = None) -> str | None:
     """Return the absolute path that a call means: a name, a name below an open folder, or an open handle."""
     if isinstance(path, int):
         try:
@@ -55,13 +54,13 @@ def _place(path: Any, folder: int | None = None) -> str | None:
         except OSError:
             return None
     name = os.fsdecode(path)
-    return os.path.abspath(name if folder is None else os.path.join(_place(folder) or "", name))
+    return os.path.abspath(name if folder is None else os.path.join(_absolute(folder) or "", name))
 
 
 def _on_handle(real: Callable[..., Any], name: str, ask: Ask) -> Callable[..., Any]:
     def call(handle: int, *rest: Any, **named: Any) -> Any:
         try:
-            ask(name, _place(handle))
+            ask(name, _absolute(handle))
         except HalfWritten:
             if name == "write":
                 real(handle, memoryview(rest[0])[: len(rest[0]) // 2])
@@ -73,7 +72,7 @@ def _on_handle(real: Callable[..., Any], name: str, ask: Ask) -> Callable[..., A
 
 def _on_path(real: Callable[..., Any], name: str, ask: Ask) -> Callable[..., Any]:
     def call(path: Any, *rest: Any, dir_fd: int | None = None, **named: Any) -> Any:
-        _or_die(ask, name, _place(path, dir_fd))
+        _or_die(ask, name, _absolute(path, dir_fd))
         return real(path, *rest, **named) if dir_fd is None else real(path, *rest, dir_fd=dir_fd, **named)
 
     return call
@@ -81,7 +80,7 @@ def _on_path(real: Callable[..., Any], name: str, ask: Ask) -> Callable[..., Any
 
 def _on_two_paths(real: Callable[..., Any], name: str, ask: Ask) -> Callable[..., Any]:
     def call(source: Any, target: Any, **named: Any) -> Any:
-        _or_die(ask, name, _place(target, named.get("dst_dir_fd")))
+        _or_die(ask, name, _absolute(target, named.get("dst_dir_fd")))
         return real(source, target, **named)
 
     return call
@@ -90,7 +89,7 @@ def _on_two_paths(real: Callable[..., Any], name: str, ask: Ask) -> Callable[...
 def _opening(real: Callable[..., int], ask: Ask) -> Callable[..., int]:
     def call(path: Any, flags: int, *rest: Any, dir_fd: int | None = None, **named: Any) -> int:
         if flags & _WRITING:
-            _or_die(ask, "open", _place(path, dir_fd))
+            _or_die(ask, "open", _absolute(path, dir_fd))
         return real(path, flags, *rest, dir_fd=dir_fd, **named)
 
     return call
@@ -110,7 +109,7 @@ def _open(real: Callable[..., Any], ask: Ask) -> Callable[..., Any]:
         if not set(mode) & set("wax+"):
             return real(file, mode, buffering, encoding, errors, newline, closefd, opener)
         if not isinstance(file, int):
-            _or_die(ask, "open", _place(file))
+            _or_die(ask, "open", _absolute(file))
         raw = _Watched(file, mode.replace("t", ""), closefd, opener)
         raw.ask = ask
         if buffering == 0:
@@ -122,20 +121,20 @@ def _open(real: Callable[..., Any], ask: Ask) -> Callable[..., Any]:
 
 
 class _Watched(io.FileIO):
-    """An open file whose every write to the system is asked for first."""
+    """An open file that asks the guard before every write."""
 
     ask: Ask
 
     def write(self, data: Any) -> int:
         try:
-            self.ask("write", _place(self.fileno()))
+            self.ask("write", _absolute(self.fileno()))
         except HalfWritten:
             super().write(memoryview(data)[: len(data) // 2])
             os._exit(1)
         return super().write(data)
 
     def truncate(self, size: int | None = None) -> int:
-        _or_die(self.ask, "truncate", _place(self.fileno()))
+        _or_die(self.ask, "truncate", _absolute(self.fileno()))
         return super().truncate(size)
 
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 AT_ONCE = 2
 """Programs that run at the same time."""
 HANGS = 60
-"""Seconds after which an attempt is taken to hang, and ends with exit code 1 and the places where its threads are."""
+"""Seconds after which an attempt counts as hanging: it prints its stacks and ends with exit code 1."""
 
 
 def in_programs(module: str, jobs: Sequence[dict[str, Any]]) -> list[Any]:
@@ -43,23 +43,23 @@ def in_programs(module: str, jobs: Sequence[dict[str, Any]]) -> list[Any]:
 
 
 def shares(count: int) -> list[list[int]]:
-    """Return the numbers from 0 to ``count`` - 1, dealt out to as many programs as run at once."""
+    """Return the numbers from 0 to ``count`` - 1, split between the programs that run at once."""
     return [part for part in (list(range(start, count, AT_ONCE)) for start in range(AT_ONCE)) if part]
 
 
 def answer(work: Callable[..., Any]) -> None:
-    """Be such a program: do ``work`` with the job as keyword arguments and print the result as JSON."""
+    """Main function of a program for ``in_programs``: call ``work`` with the job and print its result as JSON."""
     print(json.dumps(work(**json.loads(sys.argv[1]))))
 
 
 def small_tasks(samples: int = 3) -> None:
-    """Cut plans into tasks of a few samples: little corpora then have several, and several shards, as large ones do."""
+    """Cut plans into tasks of a few samples, so that small corpora have several tasks and shards."""
     assert isinstance(plan.TASK_SAMPLES, int)
     plan.TASK_SAMPLES = samples
 
 
 def warm_up() -> None:
-    """Import what attempts need and load its kernels, so that no attempt spends its time on it; make tasks small."""
+    """Import what attempts need and load the kernels, so that attempts are fast; make tasks small."""
     small_tasks()
     import rich.progress
     import rich.table  # noqa: F401
@@ -69,8 +69,7 @@ def warm_up() -> None:
     import smae_cli.main
     import smae_cli.prepare
     import smae_cli.verify  # noqa: F401
-    from smae.data.clean.cleaning import clean
-    from smae.data.clean.resampling import resample
+    from smae.data.clean.cleaning import clean, resample
     from smae.data.prepare import run as prepare  # noqa: F401
     from smae.data.raw.fast_parser import read_skeleton
     from smae.data.raw.source import SOURCES
@@ -83,11 +82,11 @@ def warm_up() -> None:
 
 
 SECONDS = 5.0
-"""From a signal that asks for a stop to the end of the process, and for refusing what is hostile, on a free machine."""
+"""Time to stop after a signal, and time to refuse a hostile file, on an idle machine."""
 
 
 def too_slow(seconds: float) -> str:
-    """Return ``seconds`` as text if they are more than ``SECONDS``; a busy machine is granted more."""
+    """Return ``seconds`` as text if they are more than ``SECONDS``; a busy machine gets more."""
     if seconds <= SECONDS:
         return ""
     wall, own = time.perf_counter(), time.process_time()
@@ -99,13 +98,13 @@ def too_slow(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of an attempt.
+    """The end of an attempt.
 
     Attributes:
         code: exit code; minus the signal's number where one killed it.
-        out, err: what it printed.
-        seconds: that it took.
-        peak: largest memory it held, bytes, the program's own included.
+        out, err: standard output and standard error.
+        seconds: duration.
+        peak: largest memory of the process, bytes.
     """
 
     code: int
@@ -115,13 +114,13 @@ class Ended:
     peak: int
 
     @property
-    def told(self) -> list[str]:
+    def messages(self) -> list[str]:
         """The lines on standard error that are neither progress nor blank."""
         lines = self.err.splitlines()
         return [line for line in lines if line.strip() and not line.startswith(("prepare: ", "export: "))]
 
     def __str__(self) -> str:
-        return f"exit {self.code}: {' | '.join([*self.told, *self.out.splitlines()])[:1500]!r}"
+        return f"exit {self.code}: {' | '.join([*self.messages, *self.out.splitlines()])[:1500]!r}"
 
 
 class Attempt:

@@ -282,7 +282,7 @@ def _codes(command: str, name: str) -> tuple[int, ...]:
 def _refusal(ended: Ended, place: Path, *, allowed: tuple[int, ...], lines: tuple[int, ...]) -> str:
     """Return what is wrong with how a command met something hostile."""
     checks = {
-        f"{ended}": ended.code in allowed and len(ended.told) in lines and "Traceback" not in ended.err,
+        f"{ended}": ended.code in allowed and len(ended.messages) in lines and "Traceback" not in ended.err,
         "it was executed": not hit_of(place).exists(),
         f"{ended.peak / 1e6:.0f} MB": ended.peak <= PEAK,
         (slow := too_slow(ended.seconds)): not slow,

@@ -189,7 +189,7 @@ def _refusal(ended: Ended, step: Path) -> str:
         return "it was executed"
     if ended.code != 4 or "Traceback" in ended.err:
         return str(ended)
-    if not any(line.startswith("smae: ") for line in ended.told):
+    if not any(line.startswith("smae: ") for line in ended.messages):
         return f"nothing is told: {ended}"
     if slow := too_slow(ended.seconds):
         return slow

@@ -32,7 +32,7 @@ def _race(number: int, out: Path, raw: str, options: list[str], expected: str) -
     dice = random.Random(number)
     command = ["prepare", "--raw", raw, "--out", str(out), *options]
     readers = [Reader(out) for _ in range(READERS)]
-    # Opened after the readers' fork: the racers start when nobody holds the writing end any more.
+    # Opened after the readers' fork: the racers start when the writing end is closed everywhere.
     begin, go = os.pipe()
     racers = [Attempt(command, first=_start(begin, go, dice)) for _ in range(2 + number % 3)]
     os.close(go)
@@ -40,10 +40,10 @@ def _race(number: int, out: Path, raw: str, options: list[str], expected: str) -
     ended = [racer.wait() for racer in racers]
     codes = sorted(racer.code for racer in ended)
     problems = [reader.stop() for reader in readers]
-    # Who comes when all is done meets the finished store: in the way (2).
+    # A late attempt finds the finished store and refuses to replace it (2).
     if codes.count(0) != 1 or not set(codes) <= {0, 2, 6}:
         problems.append(f"exit codes {codes}: " + "; ".join(map(str, ended)))
-    problems += [str(racer) for racer in ended if racer.code and len(racer.told) != 1]
+    problems += [str(racer) for racer in ended if racer.code and len(racer.messages) != 1]
     problems.append(problem_of(out, expected=expected))
     clear(out)
     shown = "; ".join(problem for problem in problems if problem)
@@ -63,7 +63,7 @@ def _start(begin: int, go: int, dice: random.Random) -> Callable[[], None]:
 
 
 class Reader:
-    """A child that opens ``out`` until it is told to stop: it may find nothing, or a whole store."""
+    """A child that opens ``out`` until it is stopped: it may find nothing, or a complete store."""
 
     def __init__(self, out: Path) -> None:
         self._result = os.memfd_create("reader")
@@ -80,8 +80,9 @@ class Reader:
             os._exit(0)
 
     def stop(self) -> str:
-        """Return what the reader saw that it should not have."""
-        with suppress(BrokenPipeError):  # it has seen something and ended
+        """Stop the reader; return what it saw that it should not have."""
+        # It may have seen a problem and ended.
+        with suppress(BrokenPipeError):
             os.write(self._stop, b"!")
         os.close(self._stop)
         os.waitpid(self._pid, 0)
@@ -91,6 +92,7 @@ class Reader:
 
 
 def _look(out: Path, ask: int) -> str:
+    from smae.data.store.store import open_store
     from smae.errors import DataError
 
     fingerprints: set[str] = set()
@@ -100,7 +102,7 @@ def _look(out: Path, ask: int) -> str:
         except BlockingIOError:
             last = False
         try:
-            store = smae.open_store(out)
+            store = open_store(out)
             store.rows(0, store.row_count)
             fingerprints.add(store.fingerprint)
         except DataError as error:

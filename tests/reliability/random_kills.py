@@ -61,7 +61,7 @@ def _disturb(command: list[str], out: Path, kind: int, dice: random.Random, dura
         sent = time.monotonic()
         attempt.send(kind)
         ended = attempt.wait()
-        # Before the work begins (nothing is told) and after its end, a process dies of the signal as any other does.
+        # Before the work begins (nothing is printed) and after its end, signals act as on any process.
         aside = not ended.err or not out.with_name(out.name + ".wip").exists()
         died = ended.code == -kind and (kind == signal.SIGKILL or aside)
         # Libraries may add a warning of what they were in the middle of.

@@ -18,7 +18,7 @@ from tests.reliability.stores import clear
 
 EPOCHS = 4
 KINDS = {"kill": ["SIGKILL", "SIGKILL", "SIGTERM"], "stop": ["SIGINT", "SIGTERM"]}
-"""Signals that a run is hit by; of those that are killed, some are asked to stop in between."""
+"""Signals sent to runs; of those that are killed, some are first asked to stop."""
 
 
 def trials(store: str, folder: str, seed: int, **rows: list[Any]) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _disturb(
     """Hit one to three attempts; return what went wrong, and how many were hit."""
     hit, goal = 0, dice.randint(1, 3)
     for _ in range(20):
-        # Whatever comes before, the last one that is hit is hit by a signal of the first kind.
+        # The last attempt always gets a signal of the first kind.
         kind = signal.Signals[kinds[0] if hit == goal - 1 else dice.choice(kinds)]
         ended, late = _hit(arguments, kind, dice.uniform(0, duration))
         if ended.code == 0:
@@ -117,7 +117,7 @@ def _wrong(ended: Ended, kind: signal.Signals, run: Path) -> str:
     """Return what is wrong with how an attempt ended that a signal hit."""
     if kind == signal.SIGKILL:
         return "" if ended.code == -kind else str(ended)
-    # Before the work begins (nothing is told) and after its end, a process dies of the signal as any other does.
+    # Before the work begins (nothing is printed) and after its end, signals act as on any process.
     if ended.code == -kind and (not ended.err or ended.out):
         return ""
     if ended.code != 128 + kind or "Traceback" in ended.err:
@@ -169,7 +169,7 @@ def _stop_eval(run: Path, numbers: list[int], seed: int) -> tuple[list[str], int
 
 def _results(folder: Path) -> dict[str, Any]:
     found = {path.name: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    return {name: {key: value for key, value in told.items() if key != "seconds"} for name, told in found.items()}
+    return {name: {key: value for key, value in result.items() if key != "seconds"} for name, result in found.items()}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A program that pre-trains onto a small disk which is full in earnest, frees the space, and resumes."""
+"""A program that pre-trains onto a small disk which is really full, frees the space, and resumes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ EPOCHS = 4
 
 
 def in_namespace(**job: Any) -> dict[str, Any]:
-    """Run this program where it may mount; skip the test where nobody may."""
+    """Run this program where it may mount; skip the test where this is not allowed."""
     return disk_full.in_namespace(module=__name__, **job)
 
 
 def trials(store: str, place: str, count: int) -> dict[str, Any]:
-    """Train ``count`` times with more and more room, never enough; then with enough.
+    """Train ``count`` times with increasing free space, never enough, and resume each time with enough.
 
     Args:
         store: what is trained on, elsewhere.
-        place: an empty folder to mount the disk at.
+        place: an empty folder, the mount point of the disk.
         count: how many amounts of free space.
     """
     # What is noted for the sake of these trials must not take part in them.
@@ -42,24 +42,24 @@ def trials(store: str, place: str, count: int) -> dict[str, Any]:
     clear(run)
     problems = []
     for number in range(count):
-        room = needed * (2 * number + 1) // (2 * count) // 4096 * 4096
+        space = needed * (2 * number + 1) // (2 * count) // 4096 * 4096
         with open(ballast, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, before - room)
+            os.posix_fallocate(file.fileno(), 0, before - space)
         full = smae(*arguments)
-        problem = _told(full, run) or _unsound(run)
+        problem = _wrong_end(full, run) or _unsound(run)
         ballast.unlink()
         resumed = smae(*arguments)
         problem = problem or ("" if resumed.code == 0 else f"resumed: {resumed}") or difference(run, expected, notes)
-        problems.append(problem and f"with {room} bytes of room: {problem}")
+        problems.append(problem and f"with {space} bytes free: {problem}")
         clear(run)
         for note in notes.iterdir():
             note.unlink()
     return {"problems": problems}
 
 
-def _told(full: Ended, run: Path) -> str:
+def _wrong_end(full: Ended, run: Path) -> str:
     """Return what is wrong with how a run ended for which there was no space."""
-    named = any("No space left" in line and str(run) in line for line in full.told)
+    named = any("No space left" in line and str(run) in line for line in full.messages)
     return "" if full.code == 5 and named and "Traceback" not in full.err else str(full)
 
 

@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from smae import api
-from smae.train.metrics_log import MACHINE
+import smae
+from smae.train.metrics_log import MACHINE_KEYS
 from tests.data.raw_folder import skeleton, write_folder
 from tests.reliability.forked_cli import warm_up
 
@@ -32,7 +32,7 @@ def write_store(folder: Path) -> Path:
         f"S001C{i % 3 + 1:03}P{i // 3 + 1:03}R001A{i % 2 + 1:03}.skeleton": skeleton(16, seed=i, bodies=1 + i % 2)
         for i in range(24)
     }
-    api.prepare(write_folder(folder / "raw", texts), folder / "data.zarr", executor="inline")
+    smae.prepare(write_folder(folder / "raw", texts), folder / "data.zarr", executor="inline")
     return folder / "data.zarr"
 
 
@@ -87,7 +87,7 @@ def outcome(run: Path, notes: Path | None = None) -> dict[str, Any]:
     steps = sorted((run / "checkpoints").glob("step-*"))
     came: dict[str, Any] = {f"{path.name}": path.read_bytes() for path in sorted(steps[-1].iterdir())} if steps else {}
     came["last step"] = steps[-1].name if steps else ""
-    came["log"] = [{k: v for k, v in line.items() if k not in MACHINE} for line in _lines(run / "log.jsonl")]
+    came["log"] = [{k: v for k, v in line.items() if k not in MACHINE_KEYS} for line in _lines(run / "log.jsonl")]
     noted = dict(map(tuple, _lines(notes / "steps.jsonl")))
     came["order of clips"] = [(step, ids) for step, (ids, _) in noted.items()]
     came["generators"] = [generator for _, generator in noted.values()]

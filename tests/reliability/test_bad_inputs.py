@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from smae import api
+import smae
 from tests.data.raw_folder import files, write_folder
 from tests.reliability import bad_inputs
 from tests.reliability.forked_cli import ROOT
@@ -58,7 +58,7 @@ def test_surroundings(scoreboard: Scoreboard, tmp_path: Path, name: str) -> None
     """Whoever listens, and wherever: the store is written."""
     with scoreboard(TITLE) as row:
         raw, out = write_folder(tmp_path / "raw", files(3)), tmp_path / "out.zarr"
-        api.prepare(raw, tmp_path / "expected.zarr", executor="inline")
+        smae.prepare(raw, tmp_path / "expected.zarr", executor="inline")
         line, settings = SURROUNDINGS[name]
         command = f"{sys.executable} -m smae_cli.main prepare --raw {raw} --out {out} --executor inline"
         environment = os.environ | {"PYTHONPATH": str(ROOT)} | settings

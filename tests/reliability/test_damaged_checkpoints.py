@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import logging.handlers
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from smae.errors import DataError
-from smae.train.checkpoint import latest, load_checkpoint
+from smae.train.checkpoint import load_checkpoint, load_latest, logger
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
 from tests.reliability.counts import counts
@@ -53,19 +55,24 @@ def damage(row: Row, steps: tuple[Path, Path], name: str, what: str, data: bytes
         row.trial(problem_with(older, newer, f"{name}, {what}: "))
 
 
-def problem_with(older: Path, newer: Path, told: str) -> str:
+def problem_with(older: Path, newer: Path, what: str) -> str:
     """Return what is wrong: nothing is found, another file is blamed, or there is no falling back."""
     try:
         load_checkpoint(newer)
-        return told + "nothing is found"
+        return what + "nothing is found"
     except DataError as error:
         if newer.name not in str(error):
-            return f"{told}it is not named: {error}"
-    said: list[str] = []
-    found = latest(newer.parent, note=said.append)
+            return f"{what}it is not named: {error}"
+    handler = logging.handlers.BufferingHandler(capacity=10)
+    logger.addHandler(handler)
+    try:
+        found = load_latest(newer.parent)
+    finally:
+        logger.removeHandler(handler)
     if found.path != older:
-        return f"{told}fell back to {found.path}"
-    return "" if len(said) == 1 and newer.name in said[0] else f"{told}said {said}"
+        return f"{what}fell back to {found.path}"
+    warnings = [record.getMessage() for record in handler.buffer]
+    return "" if len(warnings) == 1 and newer.name in warnings[0] else f"{what}warned {warnings}"
 
 
 @pytest.mark.parametrize("count", counts(short=40, full=400))

@@ -16,7 +16,6 @@ import pytest
 from numpy.typing import NDArray
 
 import smae
-from smae import api
 from smae.errors import DataError
 from tests.data.raw_folder import names as raw_names
 from tests.data.raw_folder import write_folder
@@ -37,7 +36,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # All chunks must differ, those of states too.
     texts = {f"{name}.skeleton": write_skeleton(walk(6, seed=number)) for number, name in enumerate(raw_names(12))}
     raw = write_folder(folder / "raw", texts | {"S001C001P001R001A007.skeleton": b"bad"})
-    api.prepare(raw, folder / "data.zarr", frames=600, executor="inline")
+    smae.prepare(raw, folder / "data.zarr", frames=600, executor="inline")
     return folder / "data.zarr"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from smae import api
+import smae
 from tests.data.raw_folder import files, write_folder
 from tests.reliability import hostile
 from tests.reliability.counts import counts
@@ -21,7 +21,7 @@ TITLE = "hostile artefacts: nothing executed, 512 MB, 5 s"
 def test_hostile(scoreboard: Scoreboard, tmp_path: Path, kind: str, step: int) -> None:
     with scoreboard(TITLE) as row:
         raw, sound = write_folder(tmp_path / "raw", files(6)), tmp_path / "sound.zarr"
-        api.prepare(raw, sound, frames=400, executor="inline")
+        smae.prepare(raw, sound, frames=400, executor="inline")
         names = list(hostile.STORES if kind == "stores" else hostile.RAW)[::step]
         jobs = []
         for start in range(AT_ONCE):

@@ -1,4 +1,4 @@
-"""One SHA-256 of a store, whatever the workers, the listing's order, the locale, the place or the packing."""
+"""One SHA-256 of a store for any number of workers, listing order, locale, location and packing of the files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from smae import api
+import smae
 from smae.data.prepare import plan
 from tests.data.raw_folder import files, write_folder, write_zip
 from tests.reliability.forked_cli import ROOT
@@ -32,7 +32,7 @@ def home() -> Iterator[Path]:
     with in_memory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "TASK_SAMPLES", TASK_SAMPLES)
         write_folder(folder / "raw", recordings())
-        api.prepare(folder / "raw", folder / "whole.zarr", executor="inline", **SETTINGS)
+        smae.prepare(folder / "raw", folder / "whole.zarr", executor="inline", **SETTINGS)
         yield folder
 
 
@@ -47,7 +47,7 @@ def recordings() -> dict[str, bytes]:
 def same(scoreboard: Scoreboard, home: Path, raw: Path, out: Path, what: str, **options: Any) -> None:
     """Prepare once more, in this process, and compare."""
     with scoreboard(TITLE) as row:
-        api.prepare(raw, out, **{"executor": "inline", **SETTINGS, **options})
+        smae.prepare(raw, out, **{"executor": "inline", **SETTINGS, **options})
         row.check(digest(out) == digest(home / "whole.zarr"), f"{what}: other bytes")
 
 
@@ -102,7 +102,7 @@ def _shuffling_scandir(real: Callable[..., Any], dice: random.Random) -> Callabl
     return Scan
 
 
-def test_place_and_packing(scoreboard: Scoreboard, home: Path, memory: Path) -> None:
+def test_location_and_packing(scoreboard: Scoreboard, home: Path, memory: Path) -> None:
     contents = recordings()
     backwards = dict(reversed(contents.items()))
     moved = write_folder(memory / "ëlse where" / "x.zarr.wip", backwards)
@@ -111,31 +111,31 @@ def test_place_and_packing(scoreboard: Scoreboard, home: Path, memory: Path) -> 
     link.symlink_to(home / "raw")
     for number, raw in enumerate((moved, link)):
         same(scoreboard, home, raw, memory / f"{number}.zarr", f"moved to {raw.name}")
-    # Where a recording lies is in the quarantine list, and nowhere else.
-    spoilt = "S002C001P001R001A001.skeleton"
+    # The location of a recording is in the quarantine list and nowhere else.
+    bad = "S002C001P001R001A001.skeleton"
     for number, raw in enumerate((deep, write_zip(memory / "all.zip", backwards))):
         with scoreboard(TITLE) as row:
             out = memory / f"packed-{number}.zarr"
-            api.prepare(raw, out, executor="inline", **SETTINGS)
+            smae.prepare(raw, out, executor="inline", **SETTINGS)
             row.check(_shards(out) == _shards(home / "whole.zarr"), f"{raw.name}: other bytes")
-    good = {name: data for name, data in contents.items() if name != spoilt}
+    good = {name: data for name, data in contents.items() if name != bad}
     plain, zipped = write_folder(memory / "plain", good), write_zip(memory / "zips" / "part.zip", good)
     with scoreboard(TITLE) as row:
         digests = set()
         for raw in (plain, zipped, zipped.parent):
-            api.prepare(raw, memory / "y.zarr", executor="inline", **SETTINGS)
+            smae.prepare(raw, memory / "y.zarr", executor="inline", **SETTINGS)
             digests.add(digest(memory / "y.zarr"))
             shutil.rmtree(memory / "y.zarr")
             row.check(len(digests) == 1, f"{raw.name}: other bytes")
 
 
 def _shards(store: Path) -> dict[str, bytes]:
-    """Return the files of a store but for those that hold, or tell of, the quarantine list."""
-    told = ("quarantine.jsonl", "manifest.json")
+    """Return the files of a store except the quarantine list and the manifest, which records it."""
+    excluded = ("quarantine.jsonl", "manifest.json")
     return {
         path.relative_to(store).as_posix(): path.read_bytes()
         for path in store.rglob("*")
-        if path.is_file() and path.name not in told
+        if path.is_file() and path.name not in excluded
     }
 
 

@@ -1,4 +1,4 @@
-"""`prepare` killed, stopped or failing at any moment: resumed, it writes the bytes of an undisturbed run."""
+"""`prepare` killed, stopped or failing at any moment: when resumed, it writes the same bytes as an undisturbed run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.reliability.scoreboard import Row, Scoreboard
 
 INLINE = ["--executor", "inline"]
 LONG = ["--frames", "2000"]
-"""With 12 recordings, in four tasks, 24,000 rows: some work that can be lost."""
+"""With 12 recordings in four tasks: 24,000 rows, enough work to interrupt."""
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_killed_while_two_workers_work(scoreboard: Scoreboard, raw: Path, memory
 
 
 ASKING = ["SIGINT", "SIGTERM", "SIGTERM", "SIGINT"]
-"""In this order both kinds reach both of the programs that trials are dealt to."""
+"""In this order both kinds reach both programs."""
 STOPPED = "SIGINT / SIGTERM prepare at random moments, then resume"
 
 
@@ -75,7 +75,7 @@ def test_asked_to_stop_while_two_workers_work(scoreboard: Scoreboard, raw: Path,
         disturb(row, memory, count, seed=4, raw=raw, signals=ASKING, options=options)
 
 
-def spoil(row: Row, folder: Path, jobs: list[dict[str, Any]]) -> None:
+def inject_faults(row: Row, folder: Path, jobs: list[dict[str, Any]]) -> None:
     """Make the trials of each job; all undisturbed stores must be the same."""
     raw = write_folder(folder / "raw", files(4))
     (folder / "out").mkdir()
@@ -89,23 +89,21 @@ def spoil(row: Row, folder: Path, jobs: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("step", counts(short=60, full=2))
-def test_dying_before_each_thing_it_does_to_the_disk(scoreboard: Scoreboard, memory: Path, step: int) -> None:
+def test_crashing_before_each_disk_operation(scoreboard: Scoreboard, memory: Path, step: int) -> None:
     with scoreboard("every crash point of prepare, then resume") as row:
         jobs = [{"first": first, "step": step} for first in (0, step // 2)]
-        spoil(row, memory, [{"kinds": ["die"], "replacing": True} | job for job in jobs])
+        inject_faults(row, memory, [{"kinds": ["die"], "replacing": True} | job for job in jobs])
 
 
 KINDS = [f"{error} {stays}" for error in ("ENOSPC", "EIO", "EACCES") for stays in ("once", "lasting")]
 
 
 @pytest.mark.parametrize(("step", "turns"), counts(short=(47, [0]), full=(1, [0, 2, 4])))
-def test_each_thing_it_does_to_the_disk_refused(
-    scoreboard: Scoreboard, memory: Path, step: int, turns: list[int]
-) -> None:
+def test_each_disk_operation_failing(scoreboard: Scoreboard, memory: Path, step: int, turns: list[int]) -> None:
     """In full, each operation meets three of the six kinds: every error, once or for good."""
     with scoreboard("the Nth write fails (ENOSPC, EIO, EACCES), once and for good") as row:
         job = {"first": 0, "step": step, "replacing": True}
-        spoil(row, memory, [job | {"kinds": KINDS[turn:] + KINDS[:turn]} for turn in turns])
+        inject_faults(row, memory, [job | {"kinds": KINDS[turn:] + KINDS[:turn]} for turn in turns])
 
 
 @pytest.mark.parametrize("count", counts(short=2, full=24))

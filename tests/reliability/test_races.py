@@ -1,4 +1,4 @@
-"""Several writers of one output, and readers meanwhile: one wins, the others say so, readers see nothing or all."""
+"""Several writers of one output, and readers: one writer wins, the others report it, readers see nothing or all."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from smae.errors import Interrupted, NonFiniteError
-from smae.train.checkpoint import latest, load_checkpoint
+from smae.train.checkpoint import load_checkpoint, load_latest
 from smae.train.objectives import StepOutput
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
@@ -79,62 +79,62 @@ def test_resumed_at_every_step_of_two_epochs(scoreboard: Scoreboard, tmp_path: P
                 run_through(first, stop_at=stop_at)
             hook.remove()
             second = small_loop(IN_MEMORY, run, config)
-            second.resume(latest(run.checkpoints))
+            second.resume(load_latest(run.checkpoints))
             seen += run_through(second)
             same = seen == whole and log_of(run) == log_of(Run(tmp_path / "whole"))
             row.check(same, f"stopped after step {stop_at}, {workers} workers: other clips or losses")
 
 
-SPOILS = list(itertools.product(("loss", "gradient", "input", "weight"), ("nan", "inf"), (0, 3)))
+INJECTIONS = list(itertools.product(("loss", "gradient", "input", "weight"), ("nan", "inf"), (0, 3)))
 
 
 @pytest.mark.parametrize("count", counts(short=8, full=30))
-def test_numbers_that_are_not_finite(scoreboard: Scoreboard, tmp_path: Path, count: int) -> None:
+def test_non_finite_values(scoreboard: Scoreboard, tmp_path: Path, count: int) -> None:
     with scoreboard("injected non-finite values: exit 7, no step taken, no checkpoint") as row:
         for number in range(count):
-            what, value, late = SPOILS[number * 5 % len(SPOILS)]
+            target, value, pending = INJECTIONS[number * 5 % len(INJECTIONS)]
             at = 1 + number * 7 % 13
-            row.trial(spoiled(tmp_path / str(number), what, float(value), at=at, late=late))
+            row.trial(inject(tmp_path / str(number), target, float(value), at=at, pending=pending))
 
 
-def spoiled(folder: Path, what: str, value: float, *, at: int, late: int) -> str:
-    """Return what is wrong after a value that is not finite got into step ``at``, whose loss is read ``late``."""
+def inject(folder: Path, target: str, value: float, *, at: int, pending: int) -> str:
+    """Inject a non-finite value into step ``at`` while up to ``pending`` steps are unread; return the problem."""
     config = small_config(train={"epochs": 2, "batch": 3, "save_seconds": 0})
     loop = small_loop(IN_MEMORY, Run(folder), config)
-    loop.late = late
+    loop.max_pending = pending
     weight = loop.objective.encoder.norm.weight
     taken: list[int] = []
 
-    def here() -> bool:
-        return loop.position.step == at - 1
+    def now(kind: str) -> bool:
+        return loop.position.step == at - 1 and kind == target
 
     def before(module: Any, args: Any) -> None:
-        if here() and what == "input":
+        if now("input"):
             args[0].x[0, 0, 0] = value
-        if here() and what == "weight":
+        if now("weight"):
             with torch.no_grad():
                 weight[0] = value
 
     def after(module: Any, args: Any, output: StepOutput) -> StepOutput:
-        return StepOutput(output.loss * value, output.metrics) if here() and what == "loss" else output
+        return StepOutput(output.loss * value, output.metrics) if now("loss") else output
 
     loop.objective.register_forward_pre_hook(before)
     loop.objective.register_forward_hook(after)
-    weight.register_hook(lambda gradient: gradient * value if here() and what == "gradient" else gradient)
+    weight.register_hook(lambda gradient: gradient * value if now("gradient") else gradient)
     loop.optimizer.register_step_post_hook(lambda *_: taken.append(int(loop.optimizer.state[weight]["step"])))
-    told = f"{what} {value} in step {at}, read {late} late: "
+    trial = f"{target} {value} in step {at}, {pending} steps pending: "
     try:
         run_through(loop)
-        return told + "nobody noticed"
+        return trial + "not noticed"
     except NonFiniteError as error:
         if error.exit_code != 7 or f"step {at} " not in str(error):
-            return f"{told}exit {error.exit_code}: {error}"
+            return f"{trial}exit {error.exit_code}: {error}"
     if max(taken, default=0) > at - 1:
-        return told + "the optimiser took the step"
+        return trial + "the optimiser took the step"
     for checkpoint in loop.run.checkpoints.glob("*"):
         if load_checkpoint(checkpoint).state["step"] >= at:
-            return told + f"{checkpoint.name} was written"
-    return "" if [line["step"] for line in log_of(loop.run)] == list(range(1, at)) else told + "its loss was logged"
+            return trial + f"{checkpoint.name} was written"
+    return "" if [line["step"] for line in log_of(loop.run)] == list(range(1, at)) else trial + "its loss was logged"
 
 
 @pytest.mark.parametrize("count", counts(short=1, full=24))

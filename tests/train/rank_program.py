@@ -14,8 +14,8 @@ from typing import Any
 from safetensors.torch import save
 
 from smae.errors import Interrupted
-from smae.train.checkpoint import latest
-from smae.train.distributed import Ranks, together
+from smae.train.checkpoint import load_latest
+from smae.train.distributed import DistributedContext, process_group
 from smae.train.loop import Loop
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
@@ -25,25 +25,25 @@ STORE = FakeStore.random(clips=21, seed=0, frames=(16, 30))
 SETTINGS = {"train": {"accumulate": 2, "ema": 0.5}}
 
 
-def train(folder: Path, ranks: Ranks, *, stop_at: int, resume: bool) -> Loop:
+def train(folder: Path, dist: DistributedContext, *, stop_at: int, resume: bool) -> Loop:
     """Run to the end, or until one rank, the last, is told to stop in a step; leave what was seen in the folder."""
-    loop = small_loop(STORE, Run(folder), small_config(**SETTINGS), ranks=ranks)
+    loop = small_loop(STORE, Run(folder), small_config(**SETTINGS), dist=dist)
     if resume:
-        loop.resume(latest(loop.run.checkpoints))
+        loop.resume(load_latest(loop.run.checkpoints))
     begun, seen = loop.position.step, list[Any]()
     loop.objective.register_forward_pre_hook(
         lambda module, args: seen.append((loop.position.step, args[0].index.tolist()))
     )
     try:
-        run_through(loop, stop_at=stop_at if ranks.rank == ranks.world - 1 else 0)
+        run_through(loop, stop_at=stop_at if dist.rank == dist.world_size - 1 else 0)
     except Interrupted as stopped:
         print(stopped)
     weights = sha256(save({name: value.contiguous() for name, value in loop.objective.state_dict().items()}))
     told = {"seen": seen, "weights": weights.hexdigest(), "step": loop.position.step}
-    (folder / f"from-{begun}-rank-{ranks.rank}.json").write_text(json.dumps(told))
+    (folder / f"from-{begun}-rank-{dist.rank}.json").write_text(json.dumps(told))
     return loop
 
 
 if __name__ == "__main__":
-    with together() as together_now:
-        train(Path(sys.argv[1]), together_now, stop_at=int(sys.argv[2]), resume=sys.argv[3] == "resume")
+    with process_group() as dist:
+        train(Path(sys.argv[1]), dist, stop_at=int(sys.argv[2]), resume=sys.argv[3] == "resume")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from smae import interrupts
+from smae import interrupts, progress
 from smae.config import merge
 from smae.data.loader.loader import Loader
-from smae.eval.probes import Exam
+from smae.eval.probes import ProbeContext
 from smae.train.build import build_objective
 from smae.train.config import RunConfig, build_config
-from smae.train.distributed import ALONE, Ranks
+from smae.train.distributed import SINGLE_PROCESS, DistributedContext
 from smae.train.loop import Loop
-from smae.train.metrics_log import MACHINE, Log, read_log
+from smae.train.metrics_log import MACHINE_KEYS, MetricsLog, read_log
 from smae.train.pretrain import identity
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
@@ -39,33 +40,50 @@ def small_config(**sections: Any) -> RunConfig:
     return build_config(merge(SETTINGS, sections))
 
 
-def small_loop(store: FakeStore, run: Run, config: RunConfig, *, ranks: Ranks = ALONE) -> Loop:
+def small_loop(store: FakeStore, run: Run, config: RunConfig, *, dist: DistributedContext = SINGLE_PROCESS) -> Loop:
     """Return a fresh loop over the store's train clips, as ``smae.train.pretrain`` makes it."""
     loader = Loader(
         store, store.split("all").train, augment=config.augment, batch=config.train.batch, seed=config.seed,
-        train=True, device=CPU, workers=config.train.workers, rank=ranks.rank, world=ranks.world,
+        train=True, device=CPU, workers=config.train.workers, rank=dist.rank, world=dist.world_size,
     )  # fmt: skip
     objective = build_objective(config, store.layout)
     run.path.mkdir(parents=True, exist_ok=True)
     return Loop(
         objective, loader, optim=config.optim, train=config.train, seed=config.seed, run=run,
-        identity=identity(config, store), ranks=ranks,
+        identity=identity(config, store), dist=dist,
     )  # fmt: skip
+
+
+class AtStep:
+    """A progress reporter that calls ``action`` when step ``step`` of pre-training is reported; 0: at every step."""
+
+    def __init__(self, step: int, action: Callable[[progress.Task], object]) -> None:
+        self.step, self.action = step, action
+
+    def begin(self, task: progress.Task) -> None:
+        pass
+
+    def update(self, task: progress.Task) -> None:
+        if task.name == "pretrain" and self.step in (0, task.done):
+            self.action(task)
+
+    def end(self, task: progress.Task) -> None:
+        pass
 
 
 def run_through(loop: Loop, *, stop_at: int = 0) -> list[int]:
     """Train to the end, or send a signal in step ``stop_at``; return the clip ids in the order seen."""
     seen: list[int] = []
     hook = loop.objective.register_forward_pre_hook(lambda module, args: seen.extend(args[0].index.tolist()))
-
-    def report(progress: Any) -> None:
-        if progress.step == stop_at:
-            signal.raise_signal(signal.SIGINT)
-
+    reporter = AtStep(stop_at or -1, lambda task: signal.raise_signal(signal.SIGINT))
+    path = loop.run.log if loop.dist.is_main else None
     try:
-        log = Log(loop.run.log if loop.ranks.first else None, from_step=loop.position.step)
-        with interrupts.deferred(), log:
-            loop.train(log=log, report=report)
+        with (
+            interrupts.deferred(),
+            progress.reporting(reporter),
+            MetricsLog(path, from_step=loop.position.step) as log,
+        ):
+            loop.train(log)
     finally:
         hook.remove()
     return seen
@@ -73,8 +91,8 @@ def run_through(loop: Loop, *, stop_at: int = 0) -> list[int]:
 
 def log_of(run: Run) -> list[dict[str, Any]]:
     """Return the log without what the clock decides."""
-    return [{key: value for key, value in line.items() if key not in MACHINE} for line in read_log(run.log)]
+    return [{key: value for key, value in line.items() if key not in MACHINE_KEYS} for line in read_log(run.log)]
 
 
-def small_exam(store: FakeStore, **sections: Any) -> Exam:
-    return Exam(store, store.split("all"), small_config(**sections), CPU)
+def small_context(store: FakeStore, **sections: Any) -> ProbeContext:
+    return ProbeContext(store, store.split("all"), small_config(**sections), CPU)

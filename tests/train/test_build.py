@@ -11,7 +11,7 @@ import torch
 from smae.models.transformer import Block
 from smae.skeleton import NTU25
 from smae.testing.samples import small_batch
-from smae.train.build import build_objective, compile_blocks, fast_bf16
+from smae.train.build import build_objective, compile_blocks, has_native_bf16
 from tests.train.small import CPU, small_config
 
 
@@ -36,4 +36,4 @@ def test_compiled_blocks_give_the_same_losses_and_gradients_to_rounding(decoder:
 
 
 def test_whether_bfloat16_is_fast_is_known_of_every_device() -> None:
-    assert fast_bf16(CPU) in (True, False)
+    assert has_native_bf16(CPU) in (True, False)

@@ -12,7 +12,7 @@ from smae.errors import EXIT_USAGE, ConfigError, Interrupted
 from smae.skeleton import NTU25
 from smae.testing.samples import small_batch
 from smae.train.build import build_objective
-from smae.train.checkpoint import latest
+from smae.train.checkpoint import load_latest
 from smae.train.config import FAMILIES, build_config
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
@@ -106,7 +106,7 @@ def test_a_teacher_and_running_statistics_resume_exactly(tmp_path, encoder):
     with pytest.raises(Interrupted):
         run_through(first, stop_at=2)
     second = small_loop(store, first.run, config)
-    second.resume(latest(first.run.checkpoints))
+    second.resume(load_latest(first.run.checkpoints))
     run_through(second)
     for name, value in whole.objective.state_dict().items():
         assert torch.equal(value, second.objective.state_dict()[name]), name

@@ -25,8 +25,9 @@ def two_threads() -> Iterator[None]:
 @pytest.mark.parametrize("decoder", ["cross", "self"])
 def test_gradients_repeat_to_the_last_bit_on_several_threads(two_threads: None, decoder: str) -> None:
     # Large enough for torch to share the work among threads, which it does not for toys.
-    items, sets = 64, ["encoder.depth=1", "decoder.depth=1", "objective.predict=1.0", f"decoder.name={decoder}"]
-    objective = build_objective(resolve("cpu", sets=sets), NTU25)
+    items = 64
+    settings = {"encoder.depth": 1, "decoder": {"depth": 1, "name": decoder}, "objective.predict": 1.0}
+    objective = build_objective(resolve("cpu", settings), NTU25)
     zeros = torch.zeros(items, dtype=torch.long)
     x = torch.randn(items, 60, 25, 3, generator=torch.Generator().manual_seed(0))
     batch = Batch(x=x, clip=torch.arange(items), body=zeros, index=torch.arange(items), label=zeros, epoch=0)

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import smae
-from smae.train.checkpoint import latest
-from smae.train.distributed import ALONE, Ranks, launched, together
+from smae.train.checkpoint import load_latest
+from smae.train.distributed import SINGLE_PROCESS, DistributedContext, process_group
 from smae.train.run_folder import Run
 from tests.train.rank_program import train
 from tests.train.small import log_of
@@ -51,7 +51,7 @@ def by_step(*seen: list[tuple[int, list[int]]]) -> dict[int, list[int]]:
 
 
 def assert_close(one: Run, other: Run) -> None:
-    mine, theirs = latest(one.checkpoints), latest(other.checkpoints)
+    mine, theirs = load_latest(one.checkpoints), load_latest(other.checkpoints)
     assert mine.state == theirs.state
     for part in ("model", "optimizer", "average"):
         first, second = getattr(mine, part), getattr(theirs, part)
@@ -59,9 +59,13 @@ def assert_close(one: Run, other: Run) -> None:
         assert first
         for name, tensor in first.items():
             # One bias for all keys changes nothing: its gradient is rounding alone, which Adam blows up.
-            part_of = slice(len(tensor) // 2, None) if name.endswith("key_value.bias") else ...
+            part = slice(len(tensor) // 2, None) if name.endswith("key_value.bias") else ...
             torch.testing.assert_close(
-                tensor[part_of], second[name][part_of], rtol=1e-3, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}"
+                tensor[part],
+                second[name][part],
+                rtol=1e-3,
+                atol=1e-5,
+                msg=lambda text, n=name: f"{n}: {text}",
             )
     for here, there in zip(log_of(one), log_of(other), strict=True):
         assert here == pytest.approx(there, rel=1e-4)
@@ -70,7 +74,7 @@ def assert_close(one: Run, other: Run) -> None:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
-    train(folder, ALONE, stop_at=0, resume=False)
+    train(folder, SINGLE_PROCESS, stop_at=0, resume=False)
     return folder
 
 
@@ -100,7 +104,7 @@ def test_two_ranks_end_with_the_weights_of_one_to_rounding_and_equal_ones_to_the
 def test_one_rank_told_to_stop_stops_all_and_one_process_goes_on_exactly_there(tmp_path: Path, alone: Path) -> None:
     torchrun(tmp_path, stop_at=6)
     assert [told(tmp_path, rank)["step"] for rank in (0, 1)] == [6, 6]
-    train(tmp_path, ALONE, stop_at=0, resume=True)
+    train(tmp_path, SINGLE_PROCESS, stop_at=0, resume=True)
     pieces = [told(tmp_path, 0)["seen"], told(tmp_path, 1)["seen"], told(tmp_path, 0, begun=6)["seen"]]
     assert by_step(*pieces) == by_step(told(alone, 0)["seen"])
     assert_close(Run(tmp_path), Run(alone))
@@ -108,7 +112,7 @@ def test_one_rank_told_to_stop_stops_all_and_one_process_goes_on_exactly_there(t
 
 @pytest.mark.slow
 def test_a_run_of_one_process_goes_on_with_two(tmp_path: Path, alone: Path) -> None:
-    train(tmp_path, ALONE, stop_at=5, resume=False)
+    train(tmp_path, SINGLE_PROCESS, stop_at=5, resume=False)
     torchrun(tmp_path, resume=True)
     pieces = [told(tmp_path, 0)["seen"], *(told(tmp_path, rank, begun=5)["seen"] for rank in (0, 1))]
     assert by_step(*pieces) == by_step(told(alone, 0)["seen"])
@@ -118,18 +122,18 @@ def test_a_run_of_one_process_goes_on_with_two(tmp_path: Path, alone: Path) -> N
 def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    with together() as ranks:
-        assert ranks == ALONE
-        assert ranks.first
-        assert ranks.highest(15) == 15
-        assert ranks.total(torch.ones(2)).tolist() == [1, 1]
+    with process_group() as dist:
+        assert dist == SINGLE_PROCESS
+        assert dist.is_main
+        assert dist.all_reduce_max(15) == 15
+        assert dist.all_reduce_sum(torch.ones(2)).tolist() == [1, 1]
 
 
 def test_torchrun_tells_who_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert launched() == Ranks(3, 4)
-    assert not launched().first
+    assert DistributedContext.from_environment() == DistributedContext(3, 4)
+    assert not DistributedContext.from_environment().is_main
 
 
 @pytest.mark.slow
@@ -145,5 +149,5 @@ def test_the_command_line_trains_one_run_and_speaks_once(tmp_path: Path) -> None
     assert printed.count("2 steps, loss") == 1
     (folder,) = (tmp_path / "runs").iterdir()
     assert [line["step"] for line in log_of(Run(folder))] == [1, 2]
-    assert latest(Run(folder).checkpoints).state["step"] == 2
+    assert load_latest(Run(folder).checkpoints).state["step"] == 2
     assert Run(folder).describe()["recipe"] == "demo"

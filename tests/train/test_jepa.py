@@ -13,7 +13,7 @@ from smae.models.encoders import encoders
 from smae.models.tokens import patchify
 from smae.skeleton import NTU25
 from smae.testing import check_objective
-from smae.testing.objectives import small_workshop
+from smae.testing.objectives import small_builder
 from smae.testing.samples import small_batch
 from smae.train.objectives import objectives
 from tests.oracles import models
@@ -21,15 +21,15 @@ from tests.oracles import models
 BATCH = small_batch(NTU25, frames=24, clips=2)
 
 
-def make(workshop=None, **settings):
+def make(builder=None, **settings):
     torch.manual_seed(0)
     cls = objectives.get("s-jepa")
-    return cls(cls.Config(**settings), workshop or small_workshop())
+    return cls(cls.Config(**settings), builder or small_builder())
 
 
-def stt_workshop():
+def stt_builder():
     config = encoders.get("sttformer").Config(name="sttformer", dim=16, heads=2, patch=6)
-    return replace(small_workshop(), encoder_config=config)
+    return replace(small_builder(), encoder_config=config)
 
 
 def naive(guess, wanted, *, normalise, beta):
@@ -94,8 +94,8 @@ def test_no_gradient_flows_into_the_teacher_and_training_leaves_it_in_evaluation
 
 
 def test_it_keeps_the_contract_with_both_encoders():
-    check_objective(objectives.get("s-jepa"), workshop=stt_workshop())
-    objective = make(stt_workshop()).train()
+    check_objective(objectives.get("s-jepa"), builder=stt_builder())
+    objective = make(stt_builder()).train()
     objective(BATCH, BATCH.noise(0))
     objective.after_step(0.5)
     for held, now in zip(objective.teacher.buffers(), objective.encoder.buffers(), strict=True):

@@ -10,20 +10,19 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from smae import interrupts
+from smae import interrupts, progress
 from smae.config import merge
 from smae.data.loader.batch import Batch
 from smae.errors import DataError, Interrupted, NonFiniteError
 from smae.skeleton import NTU25
 from smae.testing.samples import small_batch
-from smae.train.checkpoint import latest, load_checkpoint, pack_optimizer
-from smae.train.loop import Loop
-from smae.train.metrics_log import Log
-from smae.train.micro_batches import portions
+from smae.train.checkpoint import load_checkpoint, load_latest, pack_optimizer
+from smae.train.loop import Loop, micro_batches
+from smae.train.metrics_log import MetricsLog
 from smae.train.objectives import StepOutput
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
-from tests.train.small import log_of, run_through, small_config, small_loop
+from tests.train.small import AtStep, log_of, run_through, small_config, small_loop
 
 STORE = FakeStore.random(clips=21, seed=0, frames=(16, 30))
 """14 clips to train on: four steps an epoch with batch 4, the last one of two clips."""
@@ -76,7 +75,7 @@ def test_interrupted_and_resumed_is_bit_equal_to_undisturbed(tmp_path, undisturb
         run_through(first, stop_at=stop_at)
     assert caught.value.exit_code == 130
     second = small_loop(STORE, run, config)
-    second.resume(latest(run.checkpoints))
+    second.resume(load_latest(run.checkpoints))
     assert second.position.step == stop_at
     run_through(second)
     loop, _ = undisturbed
@@ -89,7 +88,7 @@ def test_the_order_of_clips_goes_on_where_it_stopped(tmp_path, undisturbed):
     for stop_at in (2, 3, 9, 0):
         loop = small_loop(STORE, run, small_config(**DROPPING))
         if seen:
-            loop.resume(latest(run.checkpoints))
+            loop.resume(load_latest(run.checkpoints))
         loop.objective.register_forward_pre_hook(lambda module, args: seen.extend(args[0].index.tolist()))
         with pytest.raises(Interrupted) if stop_at else nullcontext():
             run_through(loop, stop_at=stop_at)
@@ -99,10 +98,10 @@ def test_the_order_of_clips_goes_on_where_it_stopped(tmp_path, undisturbed):
 def test_killed_after_later_steps_were_logged_it_goes_back_to_the_checkpoint(tmp_path, undisturbed):
     run, config = Run(tmp_path), small_config(**DROPPING, train={"save_seconds": 0})
     run_through(small_loop(STORE, run, config))
-    newest = latest(run.checkpoints).path
+    newest = load_latest(run.checkpoints).path
     newest.joinpath("model.safetensors").write_bytes(b"")
     loop = small_loop(STORE, run, config)
-    loop.resume(latest(run.checkpoints))
+    loop.resume(load_latest(run.checkpoints))
     assert loop.position.step == 8
     run_through(loop)
     assert_equal_bits(state_of(loop), state_of(undisturbed[0]))
@@ -112,19 +111,36 @@ def test_killed_after_later_steps_were_logged_it_goes_back_to_the_checkpoint(tmp
 def test_resuming_a_finished_run_changes_nothing(tmp_path, undisturbed):
     loop, _ = undisturbed
     again = small_loop(STORE, Run(tmp_path), small_config(**DROPPING))
-    again.resume(latest(loop.run.checkpoints))
+    again.resume(load_latest(loop.run.checkpoints))
     assert run_through(again) == []
     assert_equal_bits(state_of(again), state_of(loop))
 
 
+def test_progress_names_epoch_loss_rate_and_speed(tmp_path):
+    loop = small_loop(STORE, Run(tmp_path), small_config(train={"log_every": 5}))
+    reports = []
+    reporter = AtStep(0, lambda task: reports.append((task.done, task.total, task.unit, task.note, dict(task.values))))
+    with progress.reporting(reporter), MetricsLog(loop.run.log) as log:
+        loop.train(log)
+    assert [report[:3] for report in reports] == [(5, 12, "steps"), (10, 12, "steps"), (12, 12, "steps")]
+    losses = [line["loss"] for line in log_of(loop.run)]
+    note, values = reports[0][3:]
+    assert values["epoch"] == 2
+    assert values["loss"] == pytest.approx(sum(losses[:5]) / 5)
+    assert note.startswith(f"epoch 2/3  loss {values['loss']:.4f}  lr {values['lr']:.2e}  ")
+    assert note.endswith(f"  {values['clips_per_second']:.0f} clips/s")
+
+
 def test_a_signal_ends_the_run_after_its_step(tmp_path):
     loop = small_loop(STORE, Run(tmp_path), small_config())
+    reporter = AtStep(0, lambda task: signal.raise_signal(signal.SIGTERM))
     with (
         interrupts.deferred(),
-        Log(loop.run.log, tensorboard=None) as log,
+        progress.reporting(reporter),
+        MetricsLog(loop.run.log) as log,
         pytest.raises(Interrupted) as caught,
     ):
-        loop.train(log=log, report=lambda progress: signal.raise_signal(signal.SIGTERM))
+        loop.train(log)
     assert caught.value.exit_code == 143
     assert load_checkpoint(loop.run.checkpoints / "step-00000001").state["consumed"] == 4
 
@@ -135,7 +151,7 @@ def test_steps_are_limited_by_epochs_and_max_steps(tmp_path, most, epochs):
     run_through(loop)
     assert loop.epochs == epochs
     assert len(log_of(loop.run)) == loop.steps == loop.position.step == min(12, most)
-    assert latest(loop.run.checkpoints).state["step"] == loop.steps
+    assert load_latest(loop.run.checkpoints).state["step"] == loop.steps
 
 
 def gradients(tmp_path, accumulate):
@@ -159,9 +175,9 @@ def test_accumulation_changes_the_memory_and_not_the_step(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 9])
-def test_portions_are_whole_clips_and_nothing_is_lost(count):
+def test_micro_batches_are_whole_clips_and_nothing_is_lost(count):
     batch = small_batch(NTU25, frames=4, clips=4)
-    cut = list(portions(batch, count))
+    cut = list(micro_batches(batch, count))
     assert len(cut) == {1: 1, 2: 2, 3: 2, 4: 4, 9: 4}[count]
     assert torch.equal(torch.cat([part.x for part in cut]), batch.x)
     assert torch.equal(torch.cat([part.index for part in cut]), batch.index)
@@ -184,18 +200,18 @@ def spoiled_at(loop, step, *, how):
         loop.objective.encoder.norm.weight.register_hook(spoil_gradient)
 
 
-@pytest.mark.parametrize("late", [0, 2])
+@pytest.mark.parametrize("pending", [0, 2])
 @pytest.mark.parametrize("how", ["loss", "gradient"])
-def test_neither_a_step_that_is_not_finite_nor_any_after_it_is_taken(tmp_path, how, late):
+def test_neither_a_step_that_is_not_finite_nor_any_after_it_is_taken(tmp_path, how, pending):
     loop = small_loop(STORE, Run(tmp_path), small_config(train={"save_seconds": 0}))
-    loop.late = late
+    loop.max_pending = pending
     spoiled_at(loop, 6, how=how)
     kept = []
     loop.optimizer.register_step_post_hook(lambda *_: kept.append(copy.deepcopy(state_of(loop))))
     with pytest.raises(NonFiniteError, match=r"step 6 \(epoch 1\): .* the step was not taken") as caught:
         run_through(loop)
     assert caught.value.exit_code == 7
-    assert len(kept) == 6 + late
+    assert len(kept) == 6 + pending
     assert_equal_bits(state_of(loop), kept[4])
     assert [line["step"] for line in log_of(loop.run)] == [1, 2, 3, 4, 5]
     assert [path.name for path in loop.run.checkpoints.iterdir()] == ["step-00000004"]
@@ -208,7 +224,7 @@ def test_other_settings_are_refused_one_by_one(tmp_path):
     other = small_loop(STORE, run, small_config(masking={"keep": 0.5}, train={"batch": 2}, seed=1))
     before = {name: tensor.clone() for name, tensor in other.objective.state_dict().items()}
     with pytest.raises(DataError) as caught:
-        other.resume(latest(run.checkpoints))
+        other.resume(load_latest(run.checkpoints))
     for part in ("masking.keep: 0.3 there, 0.5 here", "train.batch: 4 there, 2 here", "seed: 0 there, 1 here", "--out"):
         assert part in str(caught.value)
     assert str(caught.value).count(" there, ") == 3
@@ -221,7 +237,7 @@ def test_settings_that_change_no_weight_may_differ(tmp_path):
         run_through(small_loop(STORE, run, small_config()), stop_at=1)
     free = {"train": {"workers": 1, "save_seconds": 5, "log_every": 3}, "linear": {"epochs": 3}, "knn": {"k": 5}}
     loop = small_loop(STORE, run, small_config(**free))
-    loop.resume(latest(run.checkpoints))
+    loop.resume(load_latest(run.checkpoints))
     assert loop.position.step == 1
 
 
@@ -231,26 +247,26 @@ def test_another_store_is_refused(tmp_path):
         run_through(small_loop(STORE, run, small_config()), stop_at=1)
     other = FakeStore(STORE.joints, fingerprint="cd" * 32)
     with pytest.raises(DataError, match=r"store: 'abab.* there, 'cdcd"):
-        small_loop(other, run, small_config()).resume(latest(run.checkpoints))
+        small_loop(other, run, small_config()).resume(load_latest(run.checkpoints))
 
 
-@pytest.mark.parametrize("late", [1, 3, 50])
+@pytest.mark.parametrize("pending", [1, 3, 50])
 @pytest.mark.parametrize("stop_at", [0, 2, 8])
-def test_losses_read_late_change_nothing_that_is_logged_or_saved(tmp_path, undisturbed, late, stop_at):
+def test_pending_metrics_change_nothing_that_is_logged_or_saved(tmp_path, undisturbed, pending, stop_at):
     run, config = Run(tmp_path), small_config(**DROPPING)
     first = small_loop(STORE, run, config)
-    first.late = late
-    with pytest.raises(Interrupted) if stop_at and late < 50 else nullcontext():
+    first.max_pending = pending
+    with pytest.raises(Interrupted) if stop_at and pending < 50 else nullcontext():
         run_through(first, stop_at=stop_at)
     reached = first.position.step
     assert [line["step"] for line in log_of(run)] == list(range(1, reached + 1))
     second = small_loop(STORE, run, config)
-    second.late = late
-    second.resume(latest(run.checkpoints))
+    second.max_pending = pending
+    second.resume(load_latest(run.checkpoints))
     run_through(second)
     assert log_of(run) == log_of(undisturbed[0].run)
     assert_equal_bits(state_of(second), state_of(undisturbed[0]))
-    assert reached == (min(12, stop_at + late) if stop_at else 12)
+    assert reached == (min(12, stop_at + pending) if stop_at else 12)
 
 
 def test_a_moving_average_is_the_loop_of_its_definition_and_resumes_to_the_bit(tmp_path):
@@ -265,7 +281,7 @@ def test_a_moving_average_is_the_loop_of_its_definition_and_resumes_to_the_bit(t
 
     whole.optimizer.register_step_post_hook(follow)
     run_through(whole)
-    averaged = latest(whole.run.checkpoints).average
+    averaged = load_latest(whole.run.checkpoints).average
     assert averaged.keys() == expected.keys()
     for name, weight in expected.items():
         assert torch.allclose(averaged[name].double(), weight, atol=1e-6), name
@@ -275,10 +291,10 @@ def test_a_moving_average_is_the_loop_of_its_definition_and_resumes_to_the_bit(t
     with pytest.raises(Interrupted):
         run_through(small_loop(STORE, run, config), stop_at=5)
     second = small_loop(STORE, run, config)
-    second.resume(latest(run.checkpoints))
+    second.resume(load_latest(run.checkpoints))
     run_through(second)
     assert_equal_bits(state_of(second), state_of(whole))
-    assert_equal_bits([second.average.module.state_dict()], [whole.average.module.state_dict()])
+    assert_equal_bits([second.ema.module.state_dict()], [whole.ema.module.state_dict()])
 
 
 def test_a_moving_average_changes_nothing_else(tmp_path, undisturbed):
@@ -315,7 +331,7 @@ def test_steps_do_not_make_the_host_wait_for_the_gpu(tmp_path):
         steps = [loop.step(on_gpu) for _ in range(3)]
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert all(math.isfinite(number) for step in steps for number in step.numbers.read())
+    assert all(math.isfinite(number) for step in steps for number in step.metrics.read())
 
 
 def test_the_largest_seed_trains(tmp_path):

@@ -1,4 +1,4 @@
-"""Pre-training and judging of a whole run, on a store in memory: its folder, its resumption, its log, its devices."""
+"""Pre-training of a whole run on a store in memory: settings, folder, resumption, log and devices."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ import pytest
 import torch
 
 from smae.atomic_io import write_json
+from smae.config import as_toml
 from smae.errors import ConfigError, DataError, EnvironmentFault
-from smae.eval.evaluate import judge, load_objective, seen_in_training
+from smae.eval.evaluate import evaluate, seen_in_training
+from smae.eval.export import load_objective
 from smae.skeleton import KINECT20, NTU25
-from smae.train.build import build_objective, pick_device
-from smae.train.checkpoint import latest
-from smae.train.metrics_log import Log, read_log
+from smae.train.build import pick_device
+from smae.train.checkpoint import load_latest
+from smae.train.config import build_config
+from smae.train.loop import Loop
+from smae.train.metrics_log import MetricsLog, read_log
 from smae.train.pretrain import pretrain
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
@@ -26,70 +30,115 @@ from tests.train.small import CPU, small_config
 STORE = FakeStore.toy(clips=24, classes=4, seed=3, frames=16)
 
 
-def train(path, *, resume=False, config=None, said=None):
-    run = Run(path)
-    path.mkdir(parents=True, exist_ok=True)
-    config = config or small_config(train={"epochs": 2})
-    return pretrain(
-        build_objective(config, STORE.layout),
-        config,
-        STORE,
-        run,
-        device=CPU,
-        recipe="test",
-        resume=resume,
-        say=said.append if said is not None else lambda line: None,
-        report=lambda progress: None,
-    )
+def train(path, *, resume=False, data=STORE, **settings):
+    recipe = path.parent / "small.toml"
+    recipe.write_text(as_toml(small_config(train={"epochs": 2})))
+    return pretrain(data=data, out=path, recipe=str(recipe), settings=settings, resume=resume, device="cpu")
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    return train(tmp_path_factory.mktemp("run"))
+    return train(tmp_path_factory.mktemp("trained") / "run")
 
 
 def test_a_run_leaves_all_that_its_folder_promises(trained):
     run = trained.run
     about = run.describe()
     assert about["store"]["fingerprint"] == STORE.fingerprint
-    assert about["recipe"] == "test"
+    assert about["recipe"].endswith("small.toml")
     assert small_config(train={"epochs": 2}).model_dump(mode="json") == about["config"]
     assert trained.steps == len(read_log(run.log)) == 8
     assert trained.loss == read_log(run.log)[-1]["loss"]
     assert (run.checkpoints / "step-00000008").is_dir()
 
 
-def test_resuming_a_finished_run_trains_no_step(trained):
-    said: list[str] = []
-    again = train(trained.run.path, resume=True, said=said)
+def test_resuming_a_finished_run_trains_no_step(trained, caplog):
+    caplog.set_level("INFO", "smae")
+    again = train(trained.run.path, resume=True)
     assert (again.steps, again.loss) == (8, trained.loss)
-    assert "resumed after step 8 of 8" in said
+    assert "resumed after step 8 of 8" in caplog.messages
 
 
-def test_resuming_before_the_first_checkpoint_starts(tmp_path):
-    said: list[str] = []
-    assert train(tmp_path, resume=True, said=said).steps == 8
-    assert any("no checkpoint was written yet" in line for line in said)
+def test_resuming_before_the_first_checkpoint_starts(tmp_path, caplog):
+    caplog.set_level("INFO", "smae")
+    assert train(tmp_path / "run", resume=True).steps == 8
+    assert not any("no checkpoint was written yet" in line for line in caplog.messages)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert train(tmp_path / "run", resume=True).steps == 8
+    assert any("no checkpoint was written yet" in line for line in caplog.messages)
 
 
 def test_resuming_under_other_settings_is_refused(trained):
     with pytest.raises(DataError, match=r"encoder\.depth: 1 there, 2 here"):
-        train(trained.run.path, resume=True, config=small_config(train={"epochs": 2}, encoder={"depth": 2}))
+        train(trained.run.path, resume=True, encoder={"depth": 2})
 
 
-def test_the_judge_writes_results_and_pictures(trained):
-    said: list[str] = []
-    result = judge(
-        trained.run, STORE, step=None, protocol=None, modes=["knn"], sets=["knn.k=3", "augment.turn=1"], device="cpu",
-        say=said.append, tell=lambda *now: None,
-    )  # fmt: skip
+def test_a_resumed_run_keeps_its_recipe(trained):
+    with pytest.raises(ConfigError, match=r"was started with --recipe .*small\.toml and keeps it"):
+        pretrain(data=STORE, out=trained.run.path, recipe="demo", resume=True, device="cpu")
+
+
+def test_a_run_is_not_overwritten(trained):
+    with pytest.raises(ConfigError, match="a run is there already: add --resume"):
+        train(trained.run.path)
+
+
+def test_wrong_settings_leave_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = {"masking.name": "spatial-temporal", "masking.keep_frames": 1, "masking.keep_joints": 1}
+    with pytest.raises(ConfigError, match="hide nothing"):
+        pretrain(data=STORE, recipe="demo", settings=settings, device="cpu")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def config_of(tmp_path, monkeypatch):
+    """Return a function that calls ``pretrain``, which trains no step, and returns the run's settings."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Loop, "train", lambda loop, log: None)
+    store = FakeStore.toy(clips=12, classes=3, seed=0, frames=70)
+
+    def get(**arguments):
+        run = pretrain(data=store, protocol="all", device="cpu", **arguments).run
+        return build_config(run.describe()["config"])
+
+    return get
+
+
+def test_epochs_are_not_cut_short_by_the_recipe(config_of):
+    assert config_of().train.max_steps == 1200
+    train = config_of(epochs=7).train
+    assert (train.epochs, train.max_steps) == (7, 0)
+    train = config_of(epochs=7, settings={"train.max_steps": 3}).train
+    assert (train.epochs, train.max_steps) == (7, 3)
+
+
+def test_dedicated_options_win_over_settings(config_of):
+    config = config_of(seed=4, epochs=2, settings={"seed": 3, "train": {"epochs": 5, "batch": 4}})
+    assert (config.seed, config.train.epochs, config.train.batch) == (4, 2, 4)
+
+
+def test_without_a_gpu_the_small_recipe_is_used_with_a_note(config_of, caplog):
+    caplog.set_level("INFO", "smae")
+    assert config_of().encoder.dim == 128
+    assert "no GPU" in caplog.messages[0]
+    assert "--recipe base" in caplog.messages[0]
+    caplog.clear()
+    assert config_of(recipe="base").encoder.dim == 256
+    assert "--recipe cpu" in caplog.messages[0]
+
+
+def test_evaluation_writes_results_and_figures(trained, caplog):
+    caplog.set_level("INFO")
+    settings = {"knn": {"k": 3}, "augment": {"turn": 1}}
+    _, result = evaluate(checkpoint=trained.run.path, data=STORE, modes=["knn"], settings=settings, device="cpu")
     told = json.loads((trained.run.results / "all-knn.json").read_text())
     assert told["settings"] == {"k": 3, "pool": "mean"}
     assert (told["augment"]["turn"], told["augment"]["frames"]) == (1, 12)
     assert told["seen_in_training"] == 0
     assert told["predicted"] == result.scores["knn"].predicted.tolist()
     assert (trained.run.results / "all-knn.png").read_bytes().startswith(b"\x89PNG")
-    assert any("after step 8 of 8" in line for line in said)
+    assert any("after step 8 of 8" in line for line in caplog.messages)
 
 
 def test_clips_seen_in_training_are_counted(trained):
@@ -101,30 +150,31 @@ def test_clips_seen_in_training_are_counted(trained):
 
 
 def test_a_trained_objective_comes_back_with_its_weights(trained):
-    config, objective = load_objective(trained.run, STORE, say=lambda line: None)
-    _, older = load_objective(trained.run, STORE, step=trained.run.checkpoints / "step-00000008", say=lambda line: None)
+    config, objective = load_objective(trained.run, STORE)
+    _, older = load_objective(trained.run, STORE, step=trained.run.checkpoints / "step-00000008")
     assert config.encoder.dim == 16
     assert not objective.training
     assert torch.equal(objective.encoder.embed.weight, older.encoder.embed.weight)
     with pytest.raises(DataError, match="weights do not fit this model"):
-        load_objective(trained.run, STORE, sets=["encoder.dim=8"], say=lambda line: None)
+        load_objective(trained.run, STORE, settings={"encoder": {"dim": 8}})
 
 
-def test_the_moving_average_is_what_is_judged(tmp_path):
-    outcome, said = train(tmp_path, config=small_config(train={"epochs": 2, "ema": 0.9})), []
-    _, objective = load_objective(outcome.run, STORE, say=said.append)
-    found = latest(outcome.run.checkpoints)
+def test_the_moving_average_is_evaluated(tmp_path, caplog):
+    outcome = train(tmp_path / "run", train={"ema": 0.9})
+    caplog.set_level("INFO")
+    _, objective = load_objective(outcome.run, STORE)
+    found = load_latest(outcome.run.checkpoints)
     for name, weight in objective.state_dict().items():
         assert torch.equal(weight, found.average[name]), name
     assert not torch.equal(found.average["encoder.embed.weight"], found.model["encoder.embed.weight"])
-    assert any("moving average of its weights" in line for line in said)
+    assert any("moving average of its weights" in line for line in caplog.messages)
 
 
-def test_slow_bfloat16_is_told(tmp_path, monkeypatch):
-    said: list[str] = []
-    monkeypatch.setattr("smae.train.pretrain.fast_bf16", lambda device: False)
-    train(tmp_path, config=small_config(train={"max_steps": 1, "precision": "bf16"}), said=said)
-    assert any("no bf16 arithmetic" in line for line in said)
+def test_slow_bfloat16_is_noted(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "smae")
+    monkeypatch.setattr("smae.train.pretrain.has_native_bf16", lambda device: False)
+    train(tmp_path / "run", train={"max_steps": 1, "precision": "bf16"})
+    assert any("no bf16 arithmetic" in line for line in caplog.messages)
 
 
 @pytest.mark.parametrize(
@@ -145,13 +195,13 @@ def test_the_processor_is_always_there():
     assert pick_device("auto").type in ("cpu", "cuda")
 
 
-def test_a_log_cut_short_by_a_crash_is_read_up_to_there(tmp_path):
-    path, told = tmp_path / "log.jsonl", []
+def test_a_log_cut_short_by_a_crash_is_read_up_to_there(tmp_path, caplog):
+    path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1, "loss": 2.0, "seconds": 1}\n{"step": 2, "lo')
-    assert [line["step"] for line in read_log(path, note=told.append)] == [1]
-    assert told == [f"{path}:2: not JSON, passed over"]
-    with Log(path, tensorboard=None, from_step=1) as log:
-        log.step(2, epoch=0, loss=1.5, lr=0.1, clips=4, metrics={"spread": 0.5})
+    assert [line["step"] for line in read_log(path)] == [1]
+    assert caplog.messages == [f"{path}:2: not JSON, skipped"]
+    with MetricsLog(path, from_step=1) as log:
+        log.write(2, epoch=0, loss=1.5, lr=0.1, clips=4, metrics={"spread": 0.5})
         assert log.last_loss == 1.5
     lines = read_log(path)
     assert [line["step"] for line in lines] == [1, 2]
@@ -171,13 +221,10 @@ def other_layout():
 
 def test_a_store_of_another_layout_is_refused_with_what_differs(trained):
     with pytest.raises(DataError, match=r"was trained on layout ntu25, ucla\.zarr holds kinect20") as refused:
-        load_objective(trained.run, other_layout(), say=lambda line: None)
+        load_objective(trained.run, other_layout())
     assert refused.value.exit_code == 4
     with pytest.raises(DataError, match="was trained on layout ntu25"):
-        judge(
-            trained.run, other_layout(), step=None, protocol="all", modes=["knn"], sets=(), device="cpu",
-            say=lambda line: None, tell=lambda *now: None,
-        )  # fmt: skip
+        evaluate(checkpoint=trained.run.path, data=other_layout(), protocol="all", modes=["knn"], device="cpu")
 
 
 def test_a_checkpoint_of_another_layout_is_refused_even_where_its_shapes_would_fit(trained, tmp_path):
@@ -188,18 +235,18 @@ def test_a_checkpoint_of_another_layout_is_refused_even_where_its_shapes_would_f
     write_json(run.path / "run.json", about)
     alien = replace(NTU25, name="kinect20")
     with pytest.raises(DataError, match=r"step-00000008 was trained on layout ntu25, the run on kinect20"):
-        load_objective(run, FakeStore(STORE.joints, layout=alien), say=lambda line: None)
+        load_objective(run, FakeStore(STORE.joints, layout=alien))
 
 
-def test_the_mode_of_the_store_is_in_the_run_and_in_every_result(trained):
+def test_the_mode_of_the_store_is_in_the_run_and_in_every_result(trained, caplog):
     assert trained.run.describe()["store"]["mode"] == "reference"
-    said: list[str] = []
+    caplog.set_level("INFO")
     exact = FakeStore(STORE.joints, STORE.labels, mode="exact")
-    how = {"step": None, "protocol": None, "modes": ["knn"], "sets": (), "device": "cpu", "tell": lambda *now: None}
-    result = judge(trained.run, exact, say=said.append, **how)
+    how = {"checkpoint": trained.run.path, "modes": ["knn"], "device": "cpu"}
+    _, result = evaluate(data=exact, **how)
     told = json.loads((trained.run.results / "all-knn.json").read_text())
     assert (told["store_mode"], told["layout"], result.store_mode) == ("exact", "ntu25", "exact")
-    assert "careful: trained on a store in reference mode, judged on one in exact mode" in said
-    assert any(line.startswith("all, exact mode: ") for line in said)
-    assert judge(trained.run, STORE, say=said.append, **how).store_mode == "reference"
+    assert "careful: trained on a store in reference mode, evaluated on one in exact mode" in caplog.messages
+    assert any(line.startswith("all, exact mode: ") for line in caplog.messages)
+    assert evaluate(data=STORE, **how)[1].store_mode == "reference"
     assert json.loads((trained.run.results / "all-knn.json").read_text())["store_mode"] == "reference"

@@ -13,7 +13,7 @@ from smae.models.masking import maskings
 from smae.models.tokens import patchify
 from smae.skeleton import NTU25
 from smae.testing import check_objective
-from smae.testing.objectives import small_workshop
+from smae.testing.objectives import small_builder
 from smae.testing.samples import small_batch
 from smae.train.config import FAMILIES
 from smae.train.objectives import Objective, objectives
@@ -26,7 +26,7 @@ BUILT_IN = ("skeletonmae", "mae", "mamp")
 
 def make(name="skeletonmae", *, decoder="cross", masking=None, **settings):
     torch.manual_seed(0)
-    shop = small_workshop(masking=masking)
+    shop = small_builder(masking=masking)
     config = decoders.get(decoder).Config(name=decoder, dim=16, depth=1, heads=2)
     cls = objectives.get(name)
     return cls(cls.Config(**settings), replace(shop, decoder_config=config))

@@ -1,4 +1,4 @@
-"""Runs: their folders, files written in one piece, and the hint when a run is not there."""
+"""Run folders: naming, lookup, and the hint for an unknown run."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 
 import pytest
 
-from smae.atomic_io import read_json, write_json
+from smae.atomic_io import write_json
 from smae.errors import ConfigError, DataError
 from smae.train import run_folder as module
-from smae.train.run_folder import Run, find_run, new_run
+from smae.train.run_folder import Run, find_checkpoint, find_run, new_run
 
 WHOLE = {"version": 1, "config": {}, "store": {}, "versions": {}, "device": {}}
 
@@ -52,10 +52,17 @@ def test_a_run_that_is_not_there_gets_a_hint(tmp_path):
         find_run(None, root=tmp_path / "nothing")
 
 
-def test_a_run_knows_its_places(tmp_path):
+def test_a_checkpoint_or_its_run_can_be_named(tmp_path):
+    run = make(tmp_path, "first", time=1)
+    step = run / "checkpoints" / "step-00000007"
+    assert find_checkpoint(run) == (Run(run), None)
+    assert find_checkpoint(str(step)) == (Run(run), step)
+
+
+def test_files_of_a_run(tmp_path):
     run = Run(tmp_path)
-    places = [path.relative_to(tmp_path).as_posix() for path in (run.log, run.checkpoints, run.results)]
-    assert places == ["log.jsonl", "checkpoints", "eval"]
+    names = [path.relative_to(tmp_path).as_posix() for path in (run.log, run.checkpoints, run.results)]
+    assert names == ["log.jsonl", "checkpoints", "eval"]
 
 
 @pytest.mark.parametrize(
@@ -71,30 +78,3 @@ def test_a_run_of_another_form_is_refused(tmp_path, about, message):
     (tmp_path / "run.json").write_text(json.dumps(about))
     with pytest.raises(DataError, match=message):
         Run(tmp_path).describe()
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xff", b"[" * 20_000])
-def test_what_is_no_json_is_refused_by_name(tmp_path, content):
-    (tmp_path / "x.json").write_bytes(content)
-    with pytest.raises(DataError, match=r"x\.json: no readable thing .*: do this"):
-        read_json(tmp_path / "x.json", what="thing", remedy="do this")
-
-
-def test_a_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "x.json")
-    with pytest.raises(DataError, match="not a regular file"):
-        read_json(tmp_path / "x.json", what="thing", remedy="do this")
-
-
-def test_json_is_written_in_one_piece(tmp_path, monkeypatch):
-    write_json(tmp_path / "x.json", {"a": 1})
-    monkeypatch.setattr(module.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        write_json(tmp_path / "x.json", {"a": 2})
-    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
-
-
-def test_nan_never_gets_into_json(tmp_path):
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(tmp_path / "x.json", {"a": float("nan")})
-    assert not (tmp_path / "x.json").exists()

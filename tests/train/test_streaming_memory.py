@@ -20,25 +20,16 @@ CLIPS, FRAMES, TIMES = 150, 320, 100
 
 PROGRAM = """
 import sys
-from pathlib import Path
-import torch
-from smae.data.store.store import open_store
-from smae.train.build import build_objective
-from smae.train.config import resolve
-from smae.train.pretrain import pretrain
-from smae.train.run_folder import Run
+import smae
 
-config = resolve("base", sets=[
-    "protocol=xview", "augment.frames=12", f"train.rows={sys.argv[2]}", "train.epochs=1", "train.workers=2",
-    "encoder.dim=8", "encoder.depth=1", "encoder.heads=1", "decoder.dim=8", "decoder.depth=1", "decoder.heads=1",
-])
-store, run = open_store(sys.argv[1]), Run(Path(sys.argv[3]))
-run.path.mkdir()
-outcome = pretrain(
-    build_objective(config, store.layout), config, store, run, device=torch.device("cpu"), recipe="base",
-    resume=False, say=lambda line: None, report=lambda progress: None,
+small = {"dim": 8, "depth": 1, "heads": 1}
+train = {"rows": sys.argv[2], "epochs": 1, "workers": 2}
+result = smae.pretrain(
+    data=sys.argv[1], out=sys.argv[3], recipe="base", protocol="xview", device="cpu",
+    settings={"augment.frames": 12, "train": train, "encoder": small, "decoder": small},
 )
-assert outcome.steps == -(-len(store.split("xview").train) // config.train.batch)
+train = len(smae.open_store(sys.argv[1]).split("xview").train)
+assert result.steps == -(-train // result.run.describe()["config"]["train"]["batch"])
 # Not ru_maxrss, which begins with what the process held that started this one.
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(int(status["VmHWM"].split()[0]) * 1024)

@@ -11,9 +11,12 @@ import pytest
 
 from smae.errors import ConfigError
 from smae.train.config import resolve
-from smae.train.metrics_log import Log
-from smae.train.pretrain import check_extras
-from smae.train.wandb_writer import WandbWriter
+from smae.train.metrics_log import MetricsLog, WandbWriter
+from smae.train.pretrain import pretrain
+from tests.fakes import FakeStore
+from tests.train.small import SETTINGS
+
+STORE = FakeStore.toy(clips=12, classes=3, seed=0, frames=16)
 
 
 class FakeWandb(ModuleType):
@@ -45,23 +48,23 @@ def wandb(monkeypatch):
     return fake
 
 
-def test_it_is_off_unless_asked_for(monkeypatch):
+def test_it_is_off_unless_asked_for():
     assert not resolve("cpu").train.wandb
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    check_extras(resolve("cpu"))
 
 
-def test_wanted_and_not_installed_is_told_with_the_remedy(monkeypatch):
-    monkeypatch.setattr("smae.train.wandb_writer.find_spec", lambda name: None)
+def test_wanted_and_not_installed_is_refused_with_the_remedy(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("smae.train.metrics_log.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'smae\[wandb\]'"):
-        check_extras(resolve("cpu", sets=["train.wandb=true"]))
+        pretrain(data=STORE, settings=SETTINGS, wandb=True, device="cpu")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_curves_go_to_a_folder_offline(wandb, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    with Log(folder / "log.jsonl", also=lambda: WandbWriter(folder, config={"seed": 7})) as log:
-        log.step(1, epoch=0, loss=2.0, lr=1e-3, clips=8, metrics={"variance": 0.5})
+    with MetricsLog(folder / "log.jsonl", wandb=lambda: WandbWriter(folder, config={"seed": 7})) as log:
+        log.write(1, epoch=0, loss=2.0, lr=1e-3, clips=8, metrics={"variance": 0.5})
     (options,) = wandb.begun
     assert (options["mode"], options["dir"], options["name"]) == ("offline", str(folder), "run")
     assert options["config"] == {"seed": 7}
@@ -78,7 +81,7 @@ def test_a_resumed_run_goes_on_under_its_id_and_another_has_its_own(wandb, tmp_p
     assert {options["resume"] for options in wandb.begun} == {"allow"}
 
 
-def test_online_is_the_users_own_word(wandb, tmp_path, monkeypatch):
+def test_the_environment_may_say_online(wandb, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "online")
     WandbWriter(tmp_path, config={})
     assert wandb.begun[0]["mode"] == "online"

@@ -1,4 +1,4 @@
-"""Small scenes for tests of what draws them."""
+"""Small scenes for tests of drawing."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 
 from smae.skeleton import NTU25
 from smae.viz import Panel, Scene
-from smae.viz.scene import ABSENT, HIDDEN, REBUILT, TRACKED
+from smae.viz.scene import ABSENT, MASKED, RECONSTRUCTED, TRACKED
 
 
 def panel(title: str = "one", *, bodies: int = 1, frames: int = 4, kind: int = TRACKED, **more) -> Panel:
-    """Return a panel of people who are where the seed puts them; the last one is absent in the first frame."""
+    """Return a panel of random bodies; the last of several is absent in the first frame."""
     rng = np.random.default_rng(7)
     joints = rng.uniform(-1, 1, (bodies, frames, len(NTU25), 3)).astype(np.float32)
     kinds = np.full(joints.shape[:3], kind, np.uint8)
@@ -24,4 +24,4 @@ def scene(*panels: Panel, title: str = "S001C001P001R001A001 · A001 drink water
 
 
 def three_panels() -> Scene:
-    return scene(panel("original"), panel("masked", kind=HIDDEN), panel("filled in", kind=REBUILT, ghost=0))
+    return scene(panel("original"), panel("masked", kind=MASKED), panel("reconstructed", kind=RECONSTRUCTED, ghost=0))

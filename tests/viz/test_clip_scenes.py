@@ -1,4 +1,4 @@
-"""Scenes of recordings and clips: what is in their panels, and errors worded as preparing words them."""
+"""Scenes of recordings and clips: their panels, notes and errors."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from smae.data.prepare.plan import Settings
 from smae.data.prepare.run import prepare
+from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.recording import MISSING, Recording
 from smae.data.store.store import open_store
 from smae.errors import DataError, NoBody, UnknownNameError
@@ -34,7 +34,7 @@ def store(raw, tmp_path_factory):
     return open_store(out)
 
 
-def test_a_clip_is_shown_as_it_is_stored(store):
+def test_a_clip_is_shown_as_stored(store):
     index = store.index_of(NAMES[1])
     made = scene_of_clip(store, index)
     assert made.name == NAMES[1]
@@ -44,25 +44,25 @@ def test_a_clip_is_shown_as_it_is_stored(store):
     np.testing.assert_array_equal(panel.kind, store.clip_state(index))
 
 
-def test_with_its_raw_folder_the_sensors_bodies_stand_beside_it(store, raw):
+def test_raw_bodies_are_shown_beside_the_clip(store, raw):
     made = scene_of_clip(store, store.index_of(NAMES[1]), raw=raw)
     first, second = made.panels
     assert first.bodies[0].startswith("id ")
     assert sorted(first.roles) == [0, 1]
     assert made.notes == ()
     for body, role in enumerate(first.roles):
-        away = (first.joints[body] - second.joints[role]).reshape(-1, 3)
-        assert np.ptp(away, axis=0).max() < 1e-5, "cleaning moves an actor as a whole"
+        offset = (first.joints[body] - second.joints[role]).reshape(-1, 3)
+        assert np.ptp(offset, axis=0).max() < 1e-5, "cleaning moves an actor as a whole"
 
 
-def test_another_raw_file_than_the_stores_is_told(store, tmp_path):
+def test_another_raw_file_gives_a_note(store, tmp_path):
     other = raw_folder.write_folder(tmp_path / "raw", {f"{NAMES[0]}.skeleton": raw_folder.skeleton(20, seed=5)})
     made = scene_of_clip(store, store.index_of(NAMES[0]), raw=other)
     assert "NOT the one" in made.notes[0]
 
 
-def test_a_raw_file_is_shown_as_recorded_and_denoised(raw):
-    made = scene_of_raw(raw / f"{NAMES[0]}.skeleton", None, Settings())
+def test_a_raw_file_is_shown_raw_and_denoised(raw):
+    made = scene_of_raw(raw / f"{NAMES[0]}.skeleton", None, PrepareSettings())
     assert [panel.title for panel in made.panels] == ["raw", "denoised (reference mode)"]
     assert made.title.startswith(f"{NAMES[0]} · A")
 
@@ -70,10 +70,10 @@ def test_a_raw_file_is_shown_as_recorded_and_denoised(raw):
 def test_a_file_of_another_name_has_no_action(raw, tmp_path):
     path = tmp_path / "mine.skeleton"
     path.write_bytes((raw / f"{NAMES[0]}.skeleton").read_bytes())
-    assert scene_of_raw(path, None, Settings()).title == "mine"
+    assert scene_of_raw(path, None, PrepareSettings()).title == "mine"
 
 
-def test_a_body_that_cleaning_removed_is_told_apart(raw, monkeypatch):
+def test_a_removed_body_has_its_own_role(raw, monkeypatch):
     from smae.data.raw.ntu import NtuSource
 
     parse = NtuSource.parse
@@ -92,28 +92,28 @@ def test_a_body_that_cleaning_removed_is_told_apart(raw, monkeypatch):
         )
 
     monkeypatch.setattr(NtuSource, "parse", with_a_phantom)
-    first = scene_of_raw(raw / f"{NAMES[0]}.skeleton", None, Settings()).panels[0]
+    first = scene_of_raw(raw / f"{NAMES[0]}.skeleton", None, PrepareSettings()).panels[0]
     assert dict(zip(first.bodies, first.roles, strict=True))["id 1"] == 2
     assert (first.kind[first.bodies.index("id 1")] != MISSING).any(-1).sum() == 1
 
 
-def test_a_bad_file_is_told_as_the_quarantine_list_tells_it(raw, store):
+def test_a_bad_file_has_the_message_of_the_quarantine_list(raw, store):
     words = f"{NAMES[2]}.skeleton:1:1: truncated"
     with pytest.raises(DataError, match=words):
-        scene_of_raw(raw / f"{NAMES[2]}.skeleton", None, Settings())
+        scene_of_raw(raw / f"{NAMES[2]}.skeleton", None, PrepareSettings())
     with pytest.raises(DataError, match=words):
-        scene_of_raw(raw, NAMES[2], Settings())
+        scene_of_raw(raw, NAMES[2], PrepareSettings())
     with pytest.raises(DataError, match=f"{words}.*it was quarantined"):
         find_clip(store, NAMES[2])
 
 
-def test_a_clip_nobody_knows_is_unknown(store):
+def test_an_unknown_clip_is_refused(store):
     with pytest.raises(UnknownNameError, match="unknown clip"):
         find_clip(store, "S009C001P001R001A001")
 
 
-def test_a_recording_of_nobody_shows_nothing(tmp_path):
+def test_a_recording_without_bodies_is_refused(tmp_path):
     path = tmp_path / f"{NAMES[0]}.skeleton"
     path.write_bytes(b"2\n0\n0\n")
     with pytest.raises(NoBody, match="nothing to show"):
-        scene_of_raw(path, None, Settings())
+        scene_of_raw(path, None, PrepareSettings())

@@ -1,4 +1,4 @@
-"""What an objective shows of a clip: three panels that agree with each other and with what it hides."""
+"""Masked reconstruction of clips: panels that agree with each other and with the mask."""
 
 from __future__ import annotations
 
@@ -10,58 +10,58 @@ from smae.data.prepare.run import prepare
 from smae.data.store.store import open_store
 from smae.errors import DataError
 from smae.train.build import build_objective
-from smae.viz.reconstruction import rebuild, scene_of_preview
-from smae.viz.scene import ABSENT, HIDDEN, REBUILT, TRACKED
+from smae.viz.reconstruction import reconstruct, scene_of_reconstruction
+from smae.viz.scene import ABSENT, MASKED, RECONSTRUCTED, TRACKED
 from tests.data import raw_folder
 from tests.train.small import CPU, small_config
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("previews")
+    folder = tmp_path_factory.mktemp("reconstruction")
     raw = raw_folder.write_folder(folder / "ntu", raw_folder.files(2, frames=20, bodies=2))
     prepare(raw, folder / "ntu.zarr", executor="inline")
     return open_store(folder / "ntu.zarr")
 
 
-def test_the_panels_are_original_masked_and_filled_in(store):
+def test_panels_are_original_masked_and_reconstructed(store):
     config = small_config()
-    made = scene_of_preview(build_objective(config, store.layout), store, config, index=1)
-    original, masked, filled = made.panels
-    assert [panel.title for panel in made.panels] == ["original", "masked", "filled in"]
+    made = scene_of_reconstruction(build_objective(config, store.layout), store, config, index=1)
+    original, masked, reconstructed = made.panels
+    assert [panel.title for panel in made.panels] == ["original", "masked", "reconstructed"]
     assert made.name == store.clips.name[1]
     assert not made.real_time
-    hidden = masked.kind == HIDDEN
+    is_masked = masked.kind == MASKED
     assert set(np.unique(original.kind)) <= {TRACKED, ABSENT}
-    assert 0.5 < hidden.sum() / (original.kind == TRACKED).sum() < 0.9
-    np.testing.assert_array_equal(filled.kind == REBUILT, hidden)
-    np.testing.assert_array_equal(filled.joints[filled.kind == TRACKED], original.joints[filled.kind == TRACKED])
-    assert not np.array_equal(filled.joints[hidden], original.joints[hidden])
-    assert filled.ghost == 0
+    assert 0.5 < is_masked.sum() / (original.kind == TRACKED).sum() < 0.9
+    np.testing.assert_array_equal(reconstructed.kind == RECONSTRUCTED, is_masked)
+    np.testing.assert_array_equal(reconstructed.joints[~is_masked], original.joints[~is_masked])
+    assert not np.array_equal(reconstructed.joints[is_masked], original.joints[is_masked])
+    assert reconstructed.ghost == 0
 
 
-def test_an_objective_that_predicts_motion_has_nothing_to_show(store):
+def test_an_objective_that_predicts_motion_is_refused(store):
     config = small_config(objective={"name": "mamp"})
-    with pytest.raises(DataError, match="'mamp' on the joint stream rebuilds nothing"):
-        scene_of_preview(build_objective(config, store.layout), store, config, index=0)
+    with pytest.raises(DataError, match="'mamp' on the joint stream predicts no positions"):
+        scene_of_reconstruction(build_objective(config, store.layout), store, config, index=0)
 
 
 @pytest.mark.parametrize("stream", ["bone", "motion"])
-def test_streams_without_places_have_nothing_to_show(store, stream):
+def test_streams_without_positions_are_refused(store, stream):
     config = small_config(augment={"stream": stream})
-    with pytest.raises(DataError, match=f"on the {stream} stream rebuilds nothing"):
-        scene_of_preview(build_objective(config, store.layout), store, config, index=0)
+    with pytest.raises(DataError, match=f"on the {stream} stream predicts no positions"):
+        scene_of_reconstruction(build_objective(config, store.layout), store, config, index=0)
 
 
-def test_relative_joints_are_shown_where_they_are(store):
+def test_relative_joints_are_shown_at_their_positions(store):
     plain, config = small_config(), small_config(augment={"stream": "relative"})
     objective = build_objective(config, store.layout)
-    wanted = scene_of_preview(build_objective(plain, store.layout), store, plain, index=1).panels[0].joints
-    [made] = rebuild(objective, store, config, clips=np.array([1]))
+    wanted = scene_of_reconstruction(build_objective(plain, store.layout), store, plain, index=1).panels[0].joints
+    [made] = reconstruct(objective, store, config, clips=np.array([1]))
     np.testing.assert_allclose(made.original, wanted, atol=1e-6)
     loader = Loader(store, np.array([1]), augment=config.augment, batch=1, seed=0, train=False, device=CPU)
     batch = next(loader.epoch(0))
-    away = made.filled - objective.preview(batch, batch.noise(config.seed)).rebuilt.numpy()
+    offset = made.reconstructed - objective.preview(batch, batch.noise(config.seed)).rebuilt.numpy()
     centre = store.layout.centre
-    assert not away[..., centre, :].any()
-    np.testing.assert_allclose(np.delete(away, centre, -2), wanted[..., [centre] * 24, :], atol=1e-6)
+    assert not offset[..., centre, :].any()
+    np.testing.assert_allclose(np.delete(offset, centre, -2), wanted[..., [centre] * 24, :], atol=1e-6)

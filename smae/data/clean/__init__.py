@@ -1,1 +1,8 @@
-"""From a Recording to a Clip: which bodies are actors, where they stand, how many frames."""
+"""From a Recording to a Clip: choose actors, place their rows on a time axis, centre, resample."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Mode = Literal["reference", "exact"]
+MODES: tuple[Mode, ...] = get_args(Mode)

@@ -1,4 +1,4 @@
-"""Loops over bodies' rows that cleaning needs: motion, spread, the usual case, with the reference's rounding."""
+"""Kernels of cleaning: motion, spread, and centring of a single body, rounded as the reference rounds."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from numpy.typing import NDArray
 
 from smae.jit import njit
 
-SPREAD = 0.8
-"""A row is noisy when its x range is more than this part of its y range (reference pipeline, step 2)."""
+NOISE_SPREAD = 0.8
+"""A row is noisy when its x range is more than this part of its y range (threshold of the CTR-GCN scripts)."""
 
 
 @njit("float32(float32[:, :, ::1])")
 def motion(xyz: NDArray[np.float32]) -> np.float32:
-    """Return how much a body moves: the variances of x, y and z over all rows and joints, added up, in square metres.
+    """Return the sum of the variances of x, y and z over all rows and joints, in square metres.
 
-    The bits are those of ``np.sum(np.var(xyz.reshape(-1, 3), axis=0))``, which adds row after row in float32; NumPy's
-    own way is over ten times slower on an array three columns wide.
+    Bit for bit ``np.sum(np.var(xyz.reshape(-1, 3), axis=0))``, which adds row after row in float32;
+    NumPy is over ten times slower on an array with three columns.
 
     Args:
         xyz: float32 [R, V, 3], C-contiguous, without NaN, R > 0.
     """
     rows, joints, _ = xyz.shape
     count = np.float32(rows * joints)
-    # Three sums side by side: each is a chain of additions that cannot be reordered, but the chains can overlap.
+    # Each sum is a chain of additions that must not be reordered, but the three chains can overlap.
     x = y = z = np.float32(0)
     for r in range(rows):
         for v in range(joints):
@@ -43,10 +43,7 @@ def motion(xyz: NDArray[np.float32]) -> np.float32:
 
 @njit("int64(float32[:, :, ::1], boolean[::1])")
 def mark_noisy(xyz: NDArray[np.float32], noisy: NDArray[np.bool_]) -> int:
-    """Mark the rows that are too wide for their height to be a person (x range > 0.8 y range) and return their number.
-
-    The ranges are float32; the product and the comparison are float64, as they were in NumPy before version 2, under
-    which all published arrays were made.
+    """Mark the rows with x range > 0.8 y range, too wide for a person, and return their number.
 
     Args:
         xyz: float32 [R, V, 3], C-contiguous, without NaN.
@@ -60,26 +57,28 @@ def mark_noisy(xyz: NDArray[np.float32], noisy: NDArray[np.bool_]) -> int:
             x, y = xyz[r, v, 0], xyz[r, v, 1]
             left, right = min(left, x), max(right, x)
             low, high = min(low, y), max(high, y)
-        noisy[r] = np.float64(right - left) > SPREAD * np.float64(high - low)
+        # Product and comparison in float64, as in NumPy 1, with which all published arrays were made.
+        noisy[r] = np.float64(right - left) > NOISE_SPREAD * np.float64(high - low)
         number += noisy[r]
     return number
 
 
 @njit("int64(int32[::1], uint64[::1], float32[:, :, ::1], int64, float32[:, :, ::1])", allocates=False)
-def centre_one(
+def centre_single_body(
     frame: NDArray[np.int32], body: NDArray[np.uint64], xyz: NDArray[np.float32], centre: int, out: NDArray[np.float32]
 ) -> int:
-    """Clean the usual recording in one pass: one body, at most once in a frame, no NaN.
+    """Clean a recording of a single body without NaN in one pass.
 
-    Writes the rows as seen from the centre joint of the first row that is not all zeros, and returns that row; returns
-    -1, with ``out`` half written, where the recording is not the usual one.
+    Writes the rows relative to the centre joint of the first row that is not all zeros, and returns
+    the index of that row. Returns -1, with ``out`` half written, where the recording has several
+    bodies, a body twice in a frame, a NaN, or only zeros.
 
     Args:
         frame: int32 [R].
         body: uint64 [R].
         xyz: float32 [R, V, 3].
-        centre: the joint whose place becomes the origin.
-        out: float32 [R, V, 3], written.
+        centre: the joint that becomes the origin.
+        out: float32 [R, V, 3], written; may be ``xyz`` itself.
     """
     rows, joints, _ = xyz.shape
     first = -1
@@ -100,5 +99,8 @@ def centre_one(
             out[r, v, 0] = xyz[r, v, 0] - x
             out[r, v, 1] = xyz[r, v, 1] - y
             out[r, v, 2] = xyz[r, v, 2] - z
+            # NaN is the only value that differs from itself.
             whole &= out[r, v, 0] == out[r, v, 0] and out[r, v, 1] == out[r, v, 1] and out[r, v, 2] == out[r, v, 2]
-    return first if whole else -1
+    if not whole:
+        return -1
+    return first

@@ -1,1 +1,1 @@
-"""From a raw folder to a published store: plan, workers, one shard a task, resumable at every moment."""
+"""From raw recordings to a published store: a plan, tasks of one shard each, workers, resumable at any moment."""

@@ -1,6 +1,6 @@
-"""Runs a function over tasks, in this process or in a pool, and hands the results back.
+"""Executors: apply a function to tasks, in this process or in a pool of processes.
 
-Never by fork: Numba and several readers hang or crash in a forked child.
+Pools never fork: Numba and several readers hang or crash in a forked child.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from smae import interrupts
+from smae.data.prepare.settings import EXECUTORS
 from smae.errors import ConfigError, EnvironmentFault, UnknownNameError
 from smae.registry import nearest
 
@@ -30,23 +31,26 @@ Result = TypeVar("Result")
 
 
 class Executor(Protocol):
-    """Somewhere to compute."""
+    """Applies a function to tasks."""
 
     def run(self, make: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]) -> Generator[Result, None, None]:
         """Yield ``make()(task)`` for each task, in any order.
 
-        At most a few results wait at any time, however many tasks there are. Closing the iterator stops the work.
+        Only a few tasks are in flight at any time. Closing the iterator stops the work.
 
         Args:
-            make: called once wherever work is done, to set up what the function keeps between tasks; it and all tasks
-                and results must be picklable.
-            tasks: taken only as they are needed.
+            make: called once per worker, to set up what the function keeps between tasks; ``make``, tasks and results
+                must be picklable.
+            tasks: consumed only as needed.
+
+        Raises:
+            Interrupted: a signal arrived.
         """
         ...
 
 
 class InlineExecutor:
-    """Computes in this process, one task after another."""
+    """Works in this process."""
 
     def run(self, make: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]) -> Generator[Result, None, None]:
         """See ``Executor.run``."""
@@ -60,30 +64,30 @@ class InlineExecutor:
 
 
 class ProcessExecutor:
-    """Computes in ``workers`` processes of this machine."""
+    """Works in ``workers`` processes of this machine."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
 
     def run(self, make: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]) -> Generator[Result, None, None]:
-        """See ``Executor.run``.
+        """See ``Executor.run``; results come in the order of the tasks.
 
         Raises:
-            EnvironmentFault: a worker was killed, usually for want of memory.
+            EnvironmentFault: a worker was killed, usually by lack of memory.
         """
         pool = ProcessPoolExecutor(self.workers, mp_context=_context(), initializer=_start, initargs=(make,))
         waiting: deque[Future[Any]] = deque()
         try:
             for task in tasks:
                 waiting.append(pool.submit(_work, task))
-                # One more than the workers can hold keeps them busy while a result is being written.
+                # One more than the workers hold: they stay busy while the caller handles a result.
                 if len(waiting) > 2 * self.workers:
                     yield _result(waiting.popleft())
             while waiting:
                 yield _result(waiting.popleft())
         except (BrokenProcessPool, EOFError, ConnectionError) as error:
             raise EnvironmentFault(
-                "a worker process died, most often for want of memory: use fewer --workers and run again with --resume"
+                "a worker process died, most often by lack of memory: use fewer --workers and run again with --resume"
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -95,19 +99,20 @@ def make_executor(
     """Return the executor called ``name``.
 
     Args:
-        name: ``processes``, ``inline`` or ``dask``.
-        workers: processes; None for one a usable core.
-        tasks: how many tasks there will be; one worker, or one task, needs no pool.
+        name: one of ``EXECUTORS``.
+        workers: number of processes; None for one per usable core.
+        tasks: number of tasks; one worker, or one task, needs no pool.
         scheduler: address of the Dask scheduler, for ``dask``.
         shared: paths that all machines must see, for ``dask``.
 
     Raises:
-        UnknownNameError: none of the three.
-        ConfigError: fewer than one worker, or no fit scheduler and workers at that address.
+        UnknownNameError: no such executor.
+        ConfigError: fewer than one worker, or no usable scheduler and workers at that address.
     """
-    known = ("processes", "inline", "dask")
-    if name not in known:
-        raise UnknownNameError(f"unknown executor '{name}': expected one of {', '.join(known)}{nearest(name, known)}")
+    if name not in EXECUTORS:
+        raise UnknownNameError(
+            f"unknown executor '{name}': expected one of {', '.join(EXECUTORS)}{nearest(name, EXECUTORS)}"
+        )
     if workers is not None and workers < 1:
         raise ConfigError(f"--workers {workers}: expected at least 1")
     if name == "dask":
@@ -115,11 +120,13 @@ def make_executor(
     if scheduler is not None:
         raise ConfigError(f"--scheduler {scheduler}: only for --executor dask")
     count = min(workers or usable_cores(), tasks)
-    return ProcessExecutor(count) if name == "processes" and count > 1 else InlineExecutor()
+    if name == "processes" and count > 1:
+        return ProcessExecutor(count)
+    return InlineExecutor()
 
 
 def warm_up(name: str, *, workers: int | None) -> None:
-    """Begin to load what workers need, in the background, while the plan is being made."""
+    """Start to load kernels for the workers, in the background, while the plan is made."""
     if name == "processes" and sys.platform == "linux" and (workers or usable_cores()) > 1:
         _context()
         ensure_running()
@@ -131,15 +138,17 @@ def _dask(scheduler: str | None, *, workers: int | None, shared: Sequence[Path])
     if workers is not None:
         raise ConfigError(f"--workers {workers}: with --executor dask, the workers are those of the scheduler")
     try:
-        from smae.data.prepare.dask_executor import DaskExecutor
+        from smae.data.prepare.dask import DaskExecutor
     except ImportError as error:
         raise ConfigError(f"--executor dask needs Dask ({error}): pip install 'smae[dask]'") from error
     return DaskExecutor(scheduler, shared=shared)
 
 
 def usable_cores() -> int:
-    """Return the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _context() -> Any:
@@ -157,25 +166,24 @@ _current: Callable[[Any], Any] | None = None
 
 
 def _start(make: Callable[[], Callable[[Any], Any]]) -> None:
-    """Set a worker process up: Ctrl-C is the parent's business, and without a parent there is nothing to do."""
+    """Set up a worker process: it ignores Ctrl-C, which the parent handles, and exits when the parent dies."""
     global _current
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None, "a worker has a parent"
-    # Nothing in the work makes cycles, so looking for them among thousands of outcomes finds none.
+    # The work creates no reference cycles, so collecting them among thousands of outcomes finds none.
     gc.freeze()
     gc.set_threshold(100_000)
-    threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
+    threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
     _current = make()
 
 
-def _leave_with(sentinel: int) -> None:
+def _exit_with(sentinel: int) -> None:
     wait([sentinel])
     os._exit(1)
 
 
 def _result(future: Future[Any]) -> Any:
-    """Wait for a result, looking for an interrupt now and then."""
     while not wait_for([future], timeout=0.1).done:
         interrupts.check()
     return future.result()

@@ -1,7 +1,8 @@
-"""What became of one recording, told step by step: its raw bytes, its bodies and their fates, its place in a store."""
+"""``smae.explain``: one recording step by step: its bytes, its bodies and what became of them, its clip in a store."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -9,33 +10,41 @@ from typing import cast
 import numpy as np
 from blake3 import blake3
 
-from smae.data.clean.cleaning import Mode, clean
-from smae.data.clean.resampling import resample
-from smae.data.prepare.one_sample import find_sample, settings_of
-from smae.data.prepare.plan import Settings
+from smae import interrupts, progress
+from smae.data.clean import Mode
+from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.recording import MISSING, Clip, Recording
-from smae.data.raw.source import SOURCES
+from smae.data.raw.source import SOURCES, Sample, Source
 from smae.data.store.codecs import FLOAT32
 from smae.data.store.file_store import locate
 from smae.data.store.store import Store, open_store
-from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, BadRecording, ConfigError, NoBody
+from smae.errors import (
+    EXIT_DATA,
+    EXIT_DONE,
+    EXIT_QUARANTINED,
+    BadRecording,
+    ConfigError,
+    NoBody,
+    UnknownNameError,
+)
+from smae.registry import nearest
 
-_STATES = ("not tracked", "inferred", "tracked")
-_SHOWN = 8
+_STATES = ("not tracked", "inferred", "tracked", "absent")
+_MAX_LISTED = 8
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """The story of one recording.
+    """What became of one recording.
 
     Attributes:
-        name: the sample.
-        verdict: ``clip``, ``no body``, ``bad`` (it would be quarantined) or ``stored`` (only the store was asked).
-        raw: what its bytes are and hold, line by line; empty where only a store was asked.
-        steps: what cleaning does with it, line by line.
-        stored: what a store knows of it, line by line.
-        notes: what reading and cleaning counted.
-        differs: the raw recording is not the one that the store was made of, or gives another clip.
+        name: of the sample.
+        verdict: ``clip``, ``no body``, ``bad`` (it would be quarantined) or ``stored`` (only the store was read).
+        raw: lines about its bytes and content; empty where only a store was read.
+        steps: lines about cleaning.
+        stored: lines about its clip in the store.
+        notes: counts of oddities in reading and cleaning.
+        differs: whether the store was made of another file, or holds another clip.
     """
 
     name: str
@@ -48,76 +57,122 @@ class Explanation:
 
     @property
     def exit_code(self) -> int:
-        """0; 3 where the recording is bad; 4 where it is not what the store was made of."""
+        """0; 3 if the recording is bad; 4 if the store differs from it."""
         if self.differs:
             return EXIT_DATA
         return EXIT_QUARANTINED if self.verdict == "bad" else EXIT_DONE
 
 
 def explain(
-    where: Path | str, name: str | None = None, *, raw: Path | None = None, mode: str | None = None, source: str = "ntu"
+    path: Path | str,
+    name: str | None = None,
+    *,
+    raw: Path | str | None = None,
+    mode: Mode | None = None,
+    source: str = PrepareSettings.source,
 ) -> Explanation:
-    """Tell what becomes of one recording.
+    """Explain what becomes of one recording.
 
     Args:
-        where: one raw file; or a folder or zip of raw files; or a store, which can be a URL.
-        name: the sample, such as ``S001C002P003R002A013``; not needed for one raw file.
-        raw: with a store: where its raw files lie, to tell the whole story and compare.
-        mode: ``reference`` or ``exact``; the store's own, or ``reference``, when left out.
+        path: one raw file; or a folder or zip of raw files; or a store, also by URL.
+        name: of the sample, for example ``S001C002P003R002A013``; not needed for one raw file.
+        raw: with a store: its raw folder or zip, to explain the cleaning and compare.
+        mode: cleaning mode; by default the store's, or ``reference``.
         source: registered source of the raw files.
 
     Raises:
-        ConfigError: nothing at ``where``, or no name given.
+        ConfigError: nothing at ``path``, or no name given.
         UnknownNameError: no such sample.
         DataError: a damaged store or archive.
     """
-    where = locate(where)
-    if isinstance(where, Path) and not where.exists():
-        raise ConfigError(f"nothing at {where}: give a recording, a folder or zip of recordings, or a store")
-    is_store = isinstance(where, str) or (where / "zarr.json").is_file()
-    if name is None and (isinstance(where, str) or where.is_dir() or where.suffix.lower() == ".zip"):
-        raise ConfigError(f"{where} holds many recordings: say which, for example S001C002P003R002A013")
-    if raw is not None and not is_store:
-        raise ConfigError(f"--raw goes with a store, and {where} is none: leave --raw out")
-    if isinstance(where, Path) and not is_store:
-        settings = Settings(source=source, mode=mode or "reference")
-        return _from_raw(where, name, settings)[0]
-    store = open_store(where)
-    assert name is not None
+    path = locate(path)
+    if isinstance(path, Path) and not path.exists():
+        raise ConfigError(f"nothing at {path}: give a recording, a folder or zip of recordings, or a store")
+    if name is None and (isinstance(path, str) or path.is_dir() or path.suffix.lower() == ".zip"):
+        raise ConfigError(f"{path} holds many recordings: name one, for example S001C002P003R002A013")
+    with progress.task("explain"):
+        if isinstance(path, Path) and not (path / "zarr.json").is_file():
+            if raw is not None:
+                raise ConfigError(f"--raw goes with a store, and {path} is not one: leave --raw out")
+            return _explain_raw(path, name, PrepareSettings(source, mode or PrepareSettings.mode))[0]
+        assert name is not None, "a store has many recordings"
+        return _explain_stored(open_store(path), name, raw=raw, mode=mode)
+
+
+def _explain_stored(store: Store, name: str, *, raw: Path | str | None, mode: Mode | None) -> Explanation:
+    settings = settings_of(store, mode)
     if name not in store.clips.name and raw is not None:
-        told, _, _ = _from_raw(raw, name, settings_of(store, mode))
-        return replace(told, stored=(f"{where} holds no clip of this name",))
+        explanation, _, _ = _explain_raw(Path(raw), name, settings)
+        return replace(explanation, stored=(f"{store.path} holds no clip of this name",))
     index = store.index_of(name)
-    lines = _about_clip(store, index)
+    lines = _describe_clip(store, index)
     if raw is None:
-        hint = "add --raw and where the raw files lie, to be told which bodies they show and which rules removed them"
+        hint = "for its bodies, and the rules that removed some, add --raw and the folder or zip of its raw file"
         return Explanation(name, "stored", stored=(*lines, hint))
-    told, clip, digest = _from_raw(raw, name, settings_of(store, mode))
-    comparison, same = _compare(store, index, clip, digest, own_mode=mode in (None, store.mode))
-    return replace(told, stored=lines + comparison, differs=not same)
+    explanation, clip, digest = _explain_raw(Path(raw), name, settings)
+    comparison, same = _compare(store, index, clip, digest, own_mode=settings.mode == store.mode)
+    return replace(explanation, stored=(*lines, comparison), differs=not same)
 
 
-def _from_raw(raw: Path, name: str | None, settings: Settings) -> tuple[Explanation, Clip | None, str]:
-    """Return the story of a raw recording, its clip if it gives one, and its BLAKE3."""
+def settings_of(store: Store, mode: Mode | None = None) -> PrepareSettings:
+    """Return the settings that a store was prepared with, as far as it records them, or with another ``mode``."""
+    origin = store.attributes.origin
+    settings = PrepareSettings(**{key: origin[key] for key in PrepareSettings.__annotations__ if key in origin})
+    return replace(settings, mode=mode or cast("Mode", store.mode))
+
+
+def find_sample(source: Source, raw: Path, name: str | None) -> tuple[Sample, list[str]]:
+    """Return the sample called ``name`` under ``raw``, and where second copies are; without a name, the file itself.
+
+    Raises:
+        ConfigError: no name, and ``raw`` holds many samples.
+        BadRecording: it is there, but cannot be read.
+        UnknownNameError: no such sample.
+    """
+    if name is None:
+        if source.cleaned is not None:
+            raise ConfigError(f"{raw} holds many clips: name one, for example train-000000")
+        return Sample(raw.name.partition(".")[0], raw.name, "", raw.stat().st_size), []
+    inventory = source.discover(raw)
+    copies = [sample for sample in inventory.samples if sample.name == name]
+    if copies:
+        return copies[0], [sample.where for sample in copies[1:]]
+    for refused in inventory.refused:
+        if name in refused.path:
+            raise BadRecording(refused.code, f"{ascii(refused.path)[1:-1]} is not read: {refused.message}")
+    close = nearest(name, [sample.name for sample in inventory.samples])
+    raise UnknownNameError(
+        f"no recording '{name}' in {raw}: expected one of {len(inventory.samples)} names, "
+        f"from {inventory.looked_for or 'this source'}{close}"
+    )
+
+
+def _explain_raw(raw: Path, name: str | None, settings: PrepareSettings) -> tuple[Explanation, Clip | None, str]:
+    """Return the explanation of a raw recording, its clip if it gives one, and its BLAKE3."""
+    # Imported late: this module is also used for stored clips, which need no compiled kernels.
+    from smae.data.clean.cleaning import clean, resample
+
     source = SOURCES.get(settings.source)()
-    steps: tuple[str, ...]
     sample, copies = find_sample(source, raw, name)
-    lines = [f"a second copy lies at {where}" for where in copies]
+    interrupts.check()
+    lines = [f"a second copy is at {where}" for where in copies]
     if sample.name in source.missing():
         lines.append("on the official list of missing skeletons: prepare leaves it out, unless --no-missing-list")
-    reader = source.reader(raw)
     digest = ""
+    steps: tuple[str, ...]
     try:
-        data = bytes(reader.read(sample))
+        with closing(source.reader(raw)) as reader:
+            data = bytes(reader.read(sample))
         digest = blake3(data).hexdigest()
         lines = [f"file: {sample.where}, {len(data):,} bytes, BLAKE3 {digest}", *lines]
-        lines += [_line_ends(data)] if source.cleaned is None else []
+        if source.cleaned is None:
+            lines.append(_describe_line_ends(data))
         parsed = source.parse(data, strict=settings.strict, max_range=settings.max_range)
         if isinstance(parsed, Clip):
             clip, steps = parsed, ("not cleaned: this kind of data was cleaned before",)
         else:
-            lines += _about_recording(parsed)
-            clip = clean(parsed, mode=cast(Mode, settings.mode), layout=source.layout, story=True)
+            lines += _describe_recording(parsed)
+            clip = clean(parsed, mode=settings.mode, layout=source.layout, story=True)
             steps = (f"in {settings.mode} mode", *clip.story)
     except BadRecording as error:
         excerpt = f" ({error.excerpt})" if error.excerpt else ""
@@ -125,8 +180,6 @@ def _from_raw(raw: Path, name: str | None, settings: Settings) -> tuple[Explanat
         return Explanation(sample.name, "bad", tuple(lines), steps), None, digest
     except NoBody as error:
         return Explanation(sample.name, "no body", tuple(lines), (f"excluded, no body: {error}",)), None, digest
-    finally:
-        reader.close()
     notes = {**parsed.notes, **clip.notes}
     if settings.frames is not None:
         clip = replace(clip, joints=resample(clip.joints, settings.frames))
@@ -134,78 +187,86 @@ def _from_raw(raw: Path, name: str | None, settings: Settings) -> tuple[Explanat
     return Explanation(sample.name, "clip", tuple(lines), steps, notes=notes), clip, digest
 
 
-def _line_ends(data: bytes) -> str:
+def _describe_line_ends(data: bytes) -> str:
     crlf = data.count(b"\r\n")
     kinds = {"CRLF": crlf, "LF": data.count(b"\n") - crlf, "CR": data.count(b"\r") - crlf}
-    found = [f"{count:,} {kind}" for kind, count in kinds.items() if count]
-    told = ("mixed, " if len(found) > 1 else "") + (", ".join(found) or "none")
-    mark = "; begins with a byte order mark" if data.startswith(b"\xef\xbb\xbf") else ""
-    tail = "" if data.endswith((b"\r", b"\n")) else "; the last line is not ended"
-    return f"line ends: {told}{tail}{mark}"
+    counts = [f"{count:,} {kind}" for kind, count in kinds.items() if count]
+    words = ", ".join(counts) or "none"
+    if len(counts) > 1:
+        words = f"mixed, {words}"
+    if not data.endswith((b"\r", b"\n")):
+        words += "; the last line has no end"
+    if data.startswith(b"\xef\xbb\xbf"):
+        words += "; begins with a byte order mark"
+    return f"line ends: {words}"
 
 
-def _about_recording(recording: Recording) -> list[str]:
-    empty = np.setdiff1d(np.arange(recording.frames), recording.frame)
-    at_once = np.bincount(recording.frame, minlength=recording.frames).max(initial=0)
-    shares = np.bincount(recording.state.reshape(-1), minlength=3)[:3] / max(recording.state.size, 1)
-    lines = [f"read: {recording.frames} frames, {len(recording.frame)} rows (body-frames), at most {at_once} at once"]
+def _describe_recording(recording: Recording) -> list[str]:
+    rows = np.bincount(recording.frame, minlength=recording.frames)
+    empty = np.flatnonzero(rows == 0)
+    lines = [
+        f"read: {recording.frames} frames, {len(recording.frame)} rows (body-frames), "
+        f"at most {rows.max(initial=0)} at once"
+    ]
     if len(empty):
-        lines.append(f"frames without anybody: {_runs(empty.tolist())}")
-    lines.append("joints: " + ", ".join(f"{share:.1%} {word}" for word, share in zip(_STATES, shares, strict=True)))
+        lines.append(f"frames without anybody: {_ranges(empty.tolist())}")
+    # No reader gives a body that is absent.
+    lines.append(_describe_states(recording.state, _STATES[:MISSING]))
     if recording.notes:
-        lines.append("tolerated: " + ", ".join(f"{slug} {number}" for slug, number in recording.notes.items()))
+        lines.append("tolerated: " + ", ".join(f"{slug} {count}" for slug, count in recording.notes.items()))
     return lines
 
 
-def _runs(numbers: list[int]) -> str:
+def _describe_states(state: np.ndarray, names: tuple[str, ...]) -> str:
+    shares = np.bincount(state.reshape(-1), minlength=len(names))[: len(names)] / max(state.size, 1)
+    return "joints: " + ", ".join(f"{share:.1%} {name}" for share, name in zip(shares, names, strict=True))
+
+
+def _ranges(numbers: list[int]) -> str:
     """Return ascending numbers as ``0-3, 7, 9-12``, long lists cut short."""
-    runs: list[list[int]] = []
+    ranges: list[list[int]] = []
     for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
         else:
-            runs.append([number, number])
-    told = [f"{first}" if first == last else f"{first}-{last}" for first, last in runs[:_SHOWN]]
-    return ", ".join(told) + (f" and {len(runs) - _SHOWN} more stretches" if len(runs) > _SHOWN else "")
+            ranges.append([number, number])
+    words = [f"{first}" if first == last else f"{first}-{last}" for first, last in ranges[:_MAX_LISTED]]
+    if len(ranges) > _MAX_LISTED:
+        words[-1] += f" and {len(ranges) - _MAX_LISTED} more ranges"
+    return ", ".join(words)
 
 
-def _about_clip(store: Store, index: int) -> tuple[str, ...]:
+def _describe_clip(store: Store, index: int) -> tuple[str, ...]:
     clips = store.clips
-    state = store.clip_state(index)
-    counts = np.bincount(state.reshape(-1), minlength=MISSING + 1) / state.size
     numbers = {key: int(getattr(clips, key)[index]) for key in ("subject", "camera", "setup", "replication")}
     roles = []
     for protocol in store.protocols():
         split = store.split(protocol)
-        if index in split.train or index in split.test:
-            roles.append(f"{protocol} {'train' if index in split.train else 'test'}")
-    first = int(clips.offset[index])
-    label = int(clips.label[index])
+        roles += [f"{protocol} {role}" for role in ("train", "test") if index in getattr(split, role)]
+    first, label = int(clips.offset[index]), int(clips.label[index])
     return (
         f"store: {store.path} ({store.dataset}, {store.mode} mode, {store.layout.name})",
         f"clip {index} of {len(store)}: class {store.classes[label]} (label {label})"
         + "".join(f", {key} {number}" for key, number in numbers.items() if number >= 0),
         f"bodies {clips.bodies[index]}, frames {clips.frames[index]}, rows {first} to {first + clips.rows[index] - 1}",
-        "joints: " + ", ".join(f"{share:.1%} {word}" for word, share in zip((*_STATES, "absent"), counts, strict=True)),
+        _describe_states(store.clip_state(index), _STATES),
         f"splits: {', '.join(roles) or 'none'}",
-        f"made of a file of BLAKE3 {clips.source[index].tobytes().hex()}",
+        f"made of a file with BLAKE3 {clips.source[index].tobytes().hex()}",
     )
 
 
-def _compare(
-    store: Store, index: int, clip: Clip | None, digest: str, *, own_mode: bool
-) -> tuple[tuple[str, ...], bool]:
-    """Return how a raw recording compares with the stored clip, and whether they agree."""
+def _compare(store: Store, index: int, clip: Clip | None, digest: str, *, own_mode: bool) -> tuple[str, bool]:
+    """Compare a raw recording with the stored clip; return a line and whether they agree."""
     if digest != store.clips.source[index].tobytes().hex():
-        return ("the raw file is NOT the one this clip was made of: their BLAKE3 differ",), False
+        return "the raw file is NOT the one this clip was made of: their BLAKE3 differ", False
+    origin = "the raw file is the one this clip was made of"
     if not own_mode:
-        return ("the raw file is the one this clip was made of; told here in another mode than the store's",), True
+        return f"{origin}; explained here in another mode than the store's", True
     codec = store.codec
-    same = False
     if clip is not None:
-        kept = np.empty_like(clip.joints)
-        codec.decode(codec.encode(clip.joints)[0], kept)
-        same = np.array_equal(kept, store.clip(index), equal_nan=True)
-    rounded = "" if codec is FLOAT32 else f" (rounded as {codec.name} rounds)"
-    verdict = f"equals, bit for bit, what the file gives now{rounded}" if same else "is NOT what the file gives now"
-    return (f"the raw file is the one this clip was made of; the clip {verdict}",), same
+        decoded = np.empty_like(clip.joints)
+        codec.decode(codec.encode(clip.joints)[0], decoded)
+        if np.array_equal(decoded, store.clip(index), equal_nan=True):
+            rounded = "" if codec is FLOAT32 else f" (rounded as {codec.name} rounds)"
+            return f"{origin}; the clip equals, bit for bit, what the file gives now{rounded}", True
+    return f"{origin}; the clip is NOT what the file gives now", False

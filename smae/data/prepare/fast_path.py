@@ -1,7 +1,8 @@
-"""The usual recording, from text to rows in one kernel: one person, the usual spelling, cleaned in reference mode.
+"""Fast path of ``prepare``: the most frequent kind of `.skeleton` file, from text to cleaned rows in one kernel.
 
-Nine of ten recordings are such, and for them the way through a Recording and a Clip costs more than the parsing itself.
-What this does not take, the general way does; where both do, they give the same rows (see the tests).
+Nine of ten recordings show one body, are spelled the usual way and have no NaN. For them, creating a Recording and a
+Clip costs more than parsing. Files that the kernel does not take go the general way; where both apply, they give the
+same rows (tests/data/prepare/test_fast_path.py).
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.clean.kernels import centre_one
-from smae.data.prepare.plan import Settings
+from smae.data.clean.kernels import centre_single_body
+from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.fast_parser import lay_out
 from smae.data.raw.ntu import NtuSource
 from smae.data.raw.parser_kernels import fill, outline, scan
@@ -21,23 +22,24 @@ from smae.skeleton import Layout
 
 _NONE = np.int64(0)
 MAX_ROWS = 4096
-"""Rows of the longest recording that goes the short way: over two minutes."""
+"""Longest recording that it takes, in rows: over two minutes."""
 
 
-def usual_way(source: Source, settings: Settings, layout: Layout) -> Usual | None:
-    """Return the short way where the settings ask for nothing that it does not do; else None."""
-    same = settings.mode == "reference" and settings.frames is None and settings.codec == "float32"
-    if not same or not isinstance(source, NtuSource):
+def fast_path(source: Source, settings: PrepareSettings, layout: Layout) -> FastPath | None:
+    """Return the fast path if source and settings allow it, else None."""
+    if not isinstance(source, NtuSource):
         return None
-    return Usual(max_range=settings.max_range, centre=layout.centre)
+    if settings.mode != "reference" or settings.frames is not None or settings.codec != "float32":
+        return None
+    return FastPath(max_range=settings.max_range, centre=layout.centre)
 
 
-class Usual:
-    """Reads and cleans recordings of the usual kind into rows that are given.
+class FastPath:
+    """Parses and cleans recordings into rows of given arrays.
 
     Args:
-        max_range: metres; a coordinate beyond is not usual.
-        centre: the joint whose place becomes the origin.
+        max_range: metres; files with larger coordinates are not taken.
+        centre: the joint that becomes the origin.
     """
 
     def __init__(self, *, max_range: float, centre: int) -> None:
@@ -47,11 +49,11 @@ class Usual:
     def __call__(
         self, data: bytes | memoryview, joints: NDArray[np.float32], state: NDArray[np.uint8]
     ) -> tuple[int, int]:
-        """Write a recording's rows and return their number and that of its frames; 0 rows where it is not usual.
+        """Write a recording's rows; return the numbers of rows and frames, 0 rows where it is not taken.
 
         Args:
             data: a whole `.skeleton` file.
-            joints: float32 [R, V, 3], the first rows of which are written.
+            joints: float32 [R, V, 3], whose first rows are written.
             state: uint8 [R, V], likewise.
         """
         laid = lay_out(data)
@@ -59,7 +61,7 @@ class Usual:
             return 0, 0
         text, ends, spaces = laid
         arrays = (*self._scratch, joints, state)
-        rows, frames = _usual(text, len(data), ends, spaces, self._limit, self._centre, *arrays)
+        rows, frames = _parse_and_centre(text, len(data), ends, spaces, self._limit, self._centre, *arrays)
         return int(rows), int(frames)
 
 
@@ -67,7 +69,7 @@ class Usual:
     "UniTuple(int64, 2)(uint8[::1], uint64, int32[::1], int32[::1], float64, int64, int32[::1], uint64[::1],"
     " float32[:, :, ::1], uint8[:, ::1])"
 )
-def _usual(
+def _parse_and_centre(
     text: NDArray[np.uint8],
     size: int,
     ends: NDArray[np.int32],
@@ -83,9 +85,12 @@ def _usual(
     if lines < 1:
         return _NONE, _NONE
     frames, rows, _ = outline(text, ends, lines)
+    # More rows than frames: several bodies.
     if frames < 1 or rows < 1 or rows > frames or rows > len(joints) or rows > len(frame):
         return _NONE, _NONE
     frame, body, joints, state = frame[:rows], body[:rows], joints[:rows], state[:rows]
     if not fill(text, ends, spaces, limit, frames, frame, body, joints, state):
         return _NONE, _NONE
-    return (rows, frames) if centre_one(frame, body, joints, centre, joints) >= 0 else (_NONE, _NONE)
+    if centre_single_body(frame, body, joints, centre, joints) < 0:
+        return _NONE, _NONE
+    return rows, frames

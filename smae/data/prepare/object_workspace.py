@@ -1,7 +1,7 @@
-"""Unfinished work on a store in an object store: shards where they stay, all else below ``<out>.wip/``, manifest last.
+"""Unfinished work on a store in an object store: shards at their final keys, all else below ``<out>.wip/``.
 
-Objects cannot be renamed together, so what makes a store of them is its manifest: nobody opens one without. An old
-store loses its manifest before anything else of it is touched.
+Objects cannot be renamed together, so a store counts as complete when its manifest is there, which is written last.
+An old store loses its manifest before anything else of it is changed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from smae.data.prepare.plan import Plan
-from smae.data.prepare.workspace import PLAN, Workplace
+from smae.data.prepare.workspace import PLAN, Workspace
 from smae.data.store.file_store import open_file_store
 from smae.data.store.manifest import MANIFEST
-from smae.errors import LockedError, SmaeError
+from smae.errors import ConfigError, LockedError, SmaeError
 
 if TYPE_CHECKING:
     from smae.data.store.object_store import ObjectFileStore
@@ -29,14 +29,14 @@ _LOCK_BYTES = 4096
 _REMOVERS = {"s3": "aws s3 rm", "gs": "gcloud storage rm"}
 
 
-class ObjectWork(Workplace):
-    """See ``Workplace``.
+class ObjectWorkspace(Workspace):
+    """Unfinished work on a store in an object store.
 
     Args:
         out: URL at which the store will appear.
 
     Raises:
-        ConfigError: a URL that names no object store, or obstore is not installed.
+        ConfigError: not the URL of an object store, or obstore is not installed.
     """
 
     def __init__(self, out: str) -> None:
@@ -46,32 +46,42 @@ class ObjectWork(Workplace):
 
     @property
     def unfinished(self) -> bool:
-        """See ``Workplace``."""
+        """See ``Workspace``."""
         return not self.published and PLAN in self.files.sizes()
 
     @property
     def occupied(self) -> bool:
-        """See ``Workplace``."""
+        """See ``Workspace``."""
         return not self.unfinished and bool(self.root.sizes())
 
     @property
     def published(self) -> bool:
-        """See ``Workplace``."""
+        """See ``Workspace``."""
         return MANIFEST in self.root.sizes()
 
     @property
     def shared(self) -> tuple[Path, ...]:
-        """See ``Workplace``."""
+        """See ``Workspace``."""
         return ()
+
+    def check(self, raw: Path, *, overwrite: bool) -> None:
+        """See ``Workspace``; words as in ``smae.atomic_io.check_output``, which takes paths only."""
+        if not self.occupied:
+            return
+        if not self.published:
+            raise ConfigError(
+                f"{self.out} is there already and is not a store, so it is not replaced: name another output"
+            )
+        if not overwrite:
+            raise ConfigError(f"{self.out} is there already: add --overwrite to replace it, or name another output")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """See ``Workplace``; the lock is an object that only one can create, and it outlives a killed process."""
-        mine = json.dumps({"host": socket.gethostname(), "process": os.getpid(), "id": uuid.uuid4().hex}).encode(
-            "ascii"
-        )
+        """See ``Workspace``; the lock is an object that only one process can create. It outlives a killed process."""
+        owner = {"host": socket.gethostname(), "process": os.getpid(), "id": uuid.uuid4().hex}
+        mine = json.dumps(owner).encode("ascii")
         if not self._files.create(LOCK, mine):
-            raise LockedError(self._whose())
+            raise LockedError(self._locked_message())
         try:
             yield
         finally:
@@ -79,23 +89,24 @@ class ObjectWork(Workplace):
                 if self.files.read(LOCK, limit=_LOCK_BYTES) == mine:
                     self.files.remove(LOCK)
 
-    def put_back(self) -> None:
-        """See ``Workplace``; nothing to do: what counts is the manifest."""
+    def restore(self) -> None:
+        """See ``Workspace``; nothing to do, since only the manifest counts."""
 
     def start(self, plan: Plan) -> None:
-        """See ``Workplace``; from here on an old store is no more."""
+        """See ``Workspace``; removes an old store."""
         self._clear(keep=(LOCK, PLAN))
-        self.files.write(PLAN, plan.encode())  # before the store is touched, so that half a beginning can be resumed
+        # Written before the store is changed, so that an interrupted start can be resumed.
+        self.files.write(PLAN, plan.encode())
         self.root.remove(MANIFEST)
         for key in self.root.sizes():
             self.root.remove(key)
 
     def publish(self) -> None:
-        """See ``Workplace``; the manifest has done it, what remains is to tidy up."""
+        """See ``Workspace``; the manifest is there already, so this only removes the rest."""
         self.remove()
 
     def remove(self) -> None:
-        """See ``Workplace``."""
+        """See ``Workspace``."""
         self._clear(keep=(LOCK,))
 
     def _clear(self, *, keep: tuple[str, ...]) -> None:
@@ -103,16 +114,17 @@ class ObjectWork(Workplace):
             if key not in keep:
                 self.files.remove(key)
 
-    def _whose(self) -> str:
+    def _locked_message(self) -> str:
         where = f"{self.files.name}/{LOCK}"
         try:
             owner = json.loads(self.files.read(LOCK, limit=_LOCK_BYTES))
-            whose = f"process {int(owner['process'])} on {ascii(str(owner['host']))[1:-1][:80]}"
+            process = f"process {int(owner['process'])} on {ascii(str(owner['host']))[1:-1][:80]}"
         except (SmaeError, ValueError, KeyError, TypeError):
-            whose = "another process"
-        remover = _REMOVERS.get(self.out.partition(":")[0])
-        how = f" (`{remover} {where}`)" if remover else ""
+            process = "another process"
+        how = ""
+        if remover := _REMOVERS.get(self.out.partition(":")[0]):
+            how = f" (`{remover} {where}`)"
         return (
-            f"{where}: {whose} is writing the same output; wait for it, or choose another --out. If that process is "
+            f"{where}: {process} is writing the same output; wait for it, or choose another --out. If that process is "
             f"dead, remove this object{how} and run the same command with --resume"
         )

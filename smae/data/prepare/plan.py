@@ -1,66 +1,46 @@
-"""The plan of one preparation: which samples, in which order, under which settings; fixed before any work is done.
+"""The plan of a preparation: which samples, in which order, under which settings; complete before any work begins.
 
-Two plans are equal exactly when they lead to the same store, so a plan says nothing of place, time or machine.
+Two plans are equal exactly when they give the same store, so a plan contains no paths, times or machine names.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from smae import interrupts
 from smae._version import __version__
+from smae.data.clean import Mode
+from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.labels import told_names
-from smae.data.raw.source import SOURCES, Inventory, Refused, Sample, Source
+from smae.data.raw.source import SOURCES, Inventory, Refused, Sample, SampleReader, Source
 from smae.data.store.clip_table import ClipFacts
 from smae.data.store.manifest import STORE_VERSION
 from smae.errors import BadRecording, ConfigError, DataError
 from smae.skeleton import Layout
 
 TASK_BYTES = 88 * 2**20
-"""Raw bytes of a task: as NTU's text, some 40,000 to 60,000 rows, which fit one shard."""
+"""Raw bytes in a task: as NTU text, 40,000 to 60,000 rows, which fit one shard."""
 TASK_SAMPLES = 4096
-_SHOWN = 10
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the bytes of a store, besides the samples.
-
-    Attributes:
-        source: registered source of the raw data.
-        mode: ``reference`` or ``exact``.
-        frames: resample every clip to so many frames; None keeps them.
-        strict: refuse what is merely tolerated (NaN), and stop at the first bad file.
-        strict_names: count badly named ``.skeleton`` files as bad.
-        max_range: metres; coordinates beyond are refused.
-        missing_list: leave out the samples that published results leave out.
-        codec: how joints are kept: ``float32`` or ``int16``.
-    """
-
-    source: str = "ntu"
-    mode: str = "reference"
-    frames: int | None = None
-    strict: bool = False
-    strict_names: bool = False
-    max_range: float = 20.0
-    missing_list: bool = True
-    codec: str = "float32"
+_MAX_LISTED = 10
 
 
 @dataclass(frozen=True)
 class Task:
-    """Samples whose clips share a shard; what one worker does in one go.
+    """The unit of work: consecutive samples of the plan, whose clips share a shard.
 
     Attributes:
         number: 0-based, in store order.
-        samples: neighbours in the plan.
+        samples: in store order.
     """
 
     number: int
@@ -68,30 +48,30 @@ class Task:
 
     @property
     def size(self) -> int:
-        """Unpacked bytes that will be read."""
+        """Unpacked bytes to read."""
         return sum(sample.size for sample in self.samples)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done.
+    """Samples and settings of a preparation.
 
     Attributes:
-        settings: see ``Settings``.
+        settings: see ``PrepareSettings``.
         layout: joint layout of the samples.
         dataset: name of the data set.
         classes: sorted action ids of all samples; label = index.
-        samples: what will be read, in store order.
-        facts: what is known of each of them.
-        splits: those that the data bring: for each, the names that train (1) and test (2).
-        refused: found, but not read.
-        excluded: how many samples are left out by rule, by reason.
-        duplicates: second copies of samples, with the same bytes.
-        ignored: files that are no samples.
-        names: of classes in words, by id, where the data or the user told them.
+        samples: to be read, in store order.
+        facts: subject, camera, action and so on of each sample.
+        splits: splits that come with the data: name -> sample name -> 1 (train) or 2 (test).
+        refused: files found but not read.
+        excluded: number of samples left out by rule, by reason.
+        duplicates: number of second copies of samples, with the same bytes.
+        ignored: number of files that are not samples.
+        names: class names by action id, where data or user provide them.
     """
 
-    settings: Settings
+    settings: PrepareSettings
     layout: Layout
     dataset: str
     classes: tuple[str, ...]
@@ -106,16 +86,11 @@ class Plan:
 
     @property
     def found(self) -> int:
-        """Files found, second copies and files that are no samples included."""
+        """Number of files found, second copies and files that are not samples included."""
         return len(self.samples) + len(self.refused) + sum(self.excluded.values()) + self.duplicates + self.ignored
 
-    @property
-    def total_bytes(self) -> int:
-        """Unpacked bytes that will be read."""
-        return sum(sample.size for sample in self.samples)
-
     def tasks(self) -> list[Task]:
-        """Return the samples cut into tasks of about 90 MB, in order: the same plan, the same tasks."""
+        """Return the samples in tasks of about 90 MB, in order: equal plans have equal tasks."""
         cut: list[list[Sample]] = []
         size = 0
         for sample in self.samples:
@@ -126,9 +101,9 @@ class Plan:
             size += sample.size
         return [Task(number, tuple(samples)) for number, samples in enumerate(cut)]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the plan as JSON values, software versions included: other versions could write other bytes."""
-        return {
+    def encode(self) -> bytes:
+        """Return the content of ``plan.json``, software versions included: other versions could write other bytes."""
+        content = {
             "settings": asdict(self.settings),
             "versions": {"smae": __version__, "store": str(STORE_VERSION)}
             | {name: version(name) for name in ("blake3", "numpy", "numba", "numcodecs", "zarr")},
@@ -143,59 +118,61 @@ class Plan:
             "ignored": self.ignored,
             "names": dict(self.names),
         }
-
-    def encode(self) -> bytes:
-        """Return the plan as the bytes of ``plan.json``."""
-        return json.dumps(self.to_json(), sort_keys=True).encode("ascii")
+        return json.dumps(content, sort_keys=True).encode("ascii")
 
     def origin(self) -> dict[str, Any]:
-        """Return what the store keeps of the plan: the settings, the digest of the samples, names of classes if any."""
-        named = {"names": dict(self.names)} if self.names else {}
-        return asdict(self.settings) | {"inputs": self.digest} | named
+        """Return the part that the store records: settings, digest of the samples, class names if any."""
+        origin = asdict(self.settings) | {"inputs": self.digest}
+        if self.names:
+            origin["names"] = dict(self.names)
+        return origin
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256, hex, of the samples' sizes, of what is known of them, and of their splits."""
+        """SHA-256, hex, of the samples' sizes, facts and splits."""
         lines = [f"{sample.size} {fact}" for sample, fact in zip(self.samples, self.facts, strict=True)]
         lines += [f"{name} {sorted(roles.items())}" for name, roles in sorted(self.splits.items())]
         return hashlib.sha256("\n".join(lines).encode("ascii", "backslashreplace")).hexdigest()
 
 
-def make_plan(raw: Path, settings: Settings, *, names: Path | None = None) -> Plan:
-    """Look at everything under ``raw`` and decide what to do with it.
+def make_plan(raw: Path, settings: PrepareSettings, *, names: Path | None = None) -> Plan:
+    """List everything under ``raw`` and plan what to do with it.
 
-    Reads nothing but the names of classes, and samples that occur twice, to see whether their bytes are the same.
+    Reads only the class names, and samples that occur twice, to compare their bytes.
 
     Args:
         raw: folder or zip of recordings.
-        settings: what decides the store's bytes besides them.
-        names: file of class names; ``classes.txt`` in ``raw``, if it is there, when left out.
+        settings: see ``PrepareSettings``.
+        names: file of class names; by default ``classes.txt`` in ``raw`` if there is one.
 
     Raises:
-        ConfigError: ``raw`` is missing or cannot be listed, its data were cleaned in another mode, or the names of
-            classes cannot be read.
+        ConfigError: ``raw`` is missing or cannot be listed, its data were cleaned in another mode, or the class names
+            cannot be read.
         UnknownNameError: no such source.
         DataError: no sample at all, a damaged archive, or one name with two different contents.
+        Interrupted: a signal arrived.
     """
     source = SOURCES.get(settings.source)()
     if source.cleaned == "reference" and settings.mode != "reference":
         raise ConfigError(f"data of source '{settings.source}' were cleaned before: leave --mode {settings.mode} out")
     inventory = source.discover(raw, strict_names=settings.strict_names)
-    if not inventory.samples:
-        raise DataError(
-            f"no recordings in {raw}: looked for {inventory.looked_for}, found {inventory.ignored} other files "
-            f"and {len(inventory.refused)} that cannot be read{_first_refused(inventory)}"
-        )
-    samples, copies = _without_copies(raw, source, inventory.samples)
-    left_out = source.missing() if settings.missing_list else frozenset()
+    interrupts.check()
+    _check_samples_found(raw, inventory)
+    samples = _without_copies(raw, source, inventory.samples)
+    left_out: frozenset[str] = frozenset()
+    if settings.missing_list:
+        left_out = source.missing()
     kept = tuple(sample for sample in samples if sample.name not in left_out)
     if not kept:
         raise DataError(f"all {len(samples)} recordings in {raw} are on the list of missing skeletons: nothing is left")
     facts = [source.facts(sample.name) for sample in kept]
-    excluded = len(samples) - len(kept)
+    interrupts.check()
+    excluded: dict[str, int] = {}
+    if len(kept) < len(samples):
+        excluded["missing-list"] = len(samples) - len(kept)
     classes = tuple(sorted({fact.action for fact in facts}))
     return Plan(
-        settings=replace(settings, mode=source.cleaned or settings.mode),
+        settings=replace(settings, mode=cast("Mode", source.cleaned or settings.mode)),
         layout=source.layout,
         dataset=source.dataset(facts),
         classes=classes,
@@ -203,23 +180,18 @@ def make_plan(raw: Path, settings: Settings, *, names: Path | None = None) -> Pl
         facts=tuple(facts),
         splits=source.splits(),
         refused=inventory.refused,
-        excluded={"missing-list": excluded} if excluded else {},
-        duplicates=copies,
+        excluded=excluded,
+        duplicates=len(inventory.samples) - len(samples),
         ignored=inventory.ignored,
         names=told_names(raw, classes, given=names),
     )
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Return what differs between two plans as JSON values, one line each, long lists cut short."""
+    """Return the differences between two decoded plans, one line each, long lists cut short."""
     lines: list[str] = []
     for section in ("settings", "versions"):
-        before, after = old.get(section, {}), new[section]
-        lines += [
-            f"{section}: {key} was {before.get(key)!r}, now {after.get(key)!r}"
-            for key in sorted({*before, *after})
-            if before.get(key) != after.get(key)
-        ]
+        lines += changed_values(old.get(section, {}), new[section], prefix=f"{section}: ")
     before, after = old.get("samples", {}), new["samples"]
     changes = [f"gone: {name}" for name in sorted(set(before) - set(after))]
     changes += [f"new: {name}" for name in sorted(set(after) - set(before))]
@@ -228,46 +200,59 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         for name in sorted(set(before) & set(after))
         if before[name] != after[name]
     ]
-    lines += changes[:_SHOWN] + ([f"and {len(changes) - _SHOWN} more samples"] if len(changes) > _SHOWN else [])
+    lines += changes[:_MAX_LISTED]
+    if len(changes) > _MAX_LISTED:
+        lines.append(f"and {len(changes) - _MAX_LISTED} more samples")
     for key in ("inputs", "tasks", "refused", "excluded", "duplicates", "ignored", "names"):
         if old.get(key) != new[key]:
             lines.append(f"{key}: was {_brief(old.get(key))}, now {_brief(new[key])}")
     return lines
 
 
-def _without_copies(raw: Path, source: Source, samples: tuple[Sample, ...]) -> tuple[list[Sample], int]:
-    """Keep the first of each name; all copies must have the same bytes."""
+def changed_values(old: Mapping[str, Any], new: Mapping[str, Any], *, prefix: str = "") -> list[str]:
+    """Return a line for each key whose value differs."""
+    keys = sorted({*old, *new})
+    return [f"{prefix}{key} was {old.get(key)!r}, now {new.get(key)!r}" for key in keys if old.get(key) != new.get(key)]
+
+
+def _check_samples_found(raw: Path, inventory: Inventory) -> None:
+    if inventory.samples:
+        return
+    refused = f"{len(inventory.refused)} that cannot be read"
+    if inventory.refused:
+        refused += f" (for example {inventory.refused[0]})"
+    raise DataError(
+        f"no recordings in {raw}: looked for {inventory.looked_for}, found {inventory.ignored} other files "
+        f"and {refused}"
+    )
+
+
+def _without_copies(raw: Path, source: Source, samples: Sequence[Sample]) -> list[Sample]:
+    """Keep the first sample of each name; all copies must have the same bytes."""
     kept: list[Sample] = []
-    reader = source.reader(raw)
-    try:
-        for name, group in groupby(samples, key=lambda sample: sample.name):
+    with closing(source.reader(raw)) as reader:
+        for name, group in groupby(samples, key=attrgetter("name")):
+            interrupts.check()
             copies = list(group)
             if len(copies) > 1:
-                _check_copies(name, copies, [_digest(reader.read, sample) for sample in copies])
+                _check_copies(name, copies, reader)
             kept.append(copies[0])
-    finally:
-        reader.close()
-    return kept, len(samples) - len(kept)
+    return kept
 
 
-def _digest(read: Any, sample: Sample) -> str:
-    try:
-        return hashlib.sha256(read(sample)).hexdigest()
-    except BadRecording as error:
-        raise DataError(f"{sample.where}: a second copy of a sample, and it {error.message}; remove one") from error
-
-
-def _check_copies(name: str, copies: list[Sample], digests: list[str]) -> None:
-    if len(set(digests)) > 1:
-        listed = "; ".join(
-            f"{copy.where} (SHA-256 {digest[:12]})" for copy, digest in zip(copies, digests, strict=True)
-        )
+def _check_copies(name: str, copies: list[Sample], reader: SampleReader) -> None:
+    digests = {}
+    for copy in copies:
+        try:
+            digests[copy.where] = hashlib.sha256(reader.read(copy)).hexdigest()
+        except BadRecording as error:
+            raise DataError(f"{copy.where}: a second copy of a sample, and it {error.message}; remove one") from error
+    if len(set(digests.values())) > 1:
+        listed = "; ".join(f"{where} (SHA-256 {digest[:12]})" for where, digest in digests.items())
         raise DataError(f"sample {name} occurs with different contents: {listed}; remove the wrong one")
 
 
-def _first_refused(inventory: Inventory) -> str:
-    return f" (such as {inventory.refused[0]})" if inventory.refused else ""
-
-
 def _brief(value: Any) -> str:
-    return f"a list of {len(value)}" if isinstance(value, list) else str(value)[:200]
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return str(value)[:200]

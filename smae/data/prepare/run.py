@@ -1,120 +1,133 @@
-"""Turns raw recordings into a store: plan, tasks, one shard a task, publish; resumable at every moment."""
+"""``smae.prepare``: raw recordings to a store by way of a plan, tasks of one shard each, and a journal."""
 
 from __future__ import annotations
 
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
-from smae import interrupts
+import numpy as np
+
+from smae import interrupts, progress
+from smae.data.clean import MODES, Mode
 from smae.data.prepare.executors import make_executor, warm_up
-from smae.data.prepare.folder_workspace import FolderWork
-from smae.data.prepare.job import Job
-from smae.data.prepare.object_workspace import ObjectWork
-from smae.data.prepare.plan import Plan, Settings, make_plan
-from smae.data.prepare.summary import PrepareSummary, Progress, decode_refused
-from smae.data.prepare.workspace import Workplace
+from smae.data.prepare.object_workspace import ObjectWorkspace
+from smae.data.prepare.plan import Plan, changed_values, make_plan
+from smae.data.prepare.settings import EXECUTOR, MAX_BAD, PrepareSettings
+from smae.data.prepare.summary import PrepareSummary, Tally, decode_quarantine
+from smae.data.prepare.worker import TaskResult, Worker
+from smae.data.prepare.workspace import FolderWorkspace, Workspace
+from smae.data.store.clip_table import build_table
 from smae.data.store.codecs import joint_codec
 from smae.data.store.file_store import locate
-from smae.data.store.format import MODES
 from smae.data.store.manifest import QUARANTINE, read_checked
+from smae.data.store.shards import offsets
 from smae.data.store.store import Store, open_store
+from smae.data.store.writer import Header, finish_store
 from smae.errors import ConfigError, DataError, EnvironmentFault
 
-__all__ = ["PrepareSummary", "Progress", "prepare"]
+ALWAYS_TOLERATED = 3
+"""Bad files that a run survives however few files there are; 1 % of 50 files would be none."""
 
 
 def prepare(
-    raw: Path,
+    raw: Path | str,
     out: Path | str,
     *,
-    source: str = "ntu",
-    mode: str = "reference",
-    frames: int | None = None,
+    source: str = PrepareSettings.source,
+    mode: Mode = PrepareSettings.mode,
+    frames: int | None = PrepareSettings.frames,
+    codec: str = PrepareSettings.codec,
     workers: int | None = None,
-    executor: str = "processes",
+    executor: str = EXECUTOR,
     scheduler: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    strict: bool = False,
-    strict_names: bool = False,
-    max_bad: float = 0.01,
-    max_range: float = 20.0,
-    missing_list: bool = True,
-    codec: str = "float32",
+    strict: bool = PrepareSettings.strict,
+    strict_names: bool = PrepareSettings.strict_names,
+    max_bad: float = MAX_BAD,
+    max_range: float = PrepareSettings.max_range,
+    missing_list: bool = PrepareSettings.missing_list,
     classes: Path | str | None = None,
-    progress: Callable[[Progress], None] | None = None,
 ) -> PrepareSummary:
-    """Read every recording under ``raw`` and write the store ``out``.
+    """Turn raw recordings into a store.
 
-    The store's bytes depend on the recordings, the settings and the software only: not on workers, restarts, listing
-    order, or where the recordings lie.
+    The bytes of the store depend on recordings, settings and software only: not on workers,
+    restarts, listing order, or where the recordings are.
 
     Args:
         raw: folder with recordings and zips of recordings in it, at any depth, or one zip.
-        out: the store's folder, or its URL in an object store; appears when it is complete. Its neighbour
-            ``<out>.wip`` holds unfinished work.
-        source: registered source that knows the raw data.
-        mode: ``reference``, the pipeline that published numbers rest on, or ``exact``.
-        frames: resample every clip to so many frames.
-        workers: processes; one a usable core when left out. Changes no byte.
-        executor: ``processes``, ``inline`` or ``dask``.
-        scheduler: address of a Dask scheduler, for ``dask``, whose workers see ``raw`` and ``out`` under these paths.
-        resume: go on with unfinished work; with none there, simply start.
-        overwrite: replace a store, or throw unfinished work away; in a folder, the old store stays until the new one
-            is complete.
-        strict: refuse what is merely tolerated, and stop at the first bad file.
-        strict_names: ``.skeleton`` files with other names than NTU's are bad, not ignored.
+        out: the store's folder, or its URL in an object store. It appears when it is complete; until
+            then ``<out>.wip`` beside it holds unfinished work.
+        source: registered source of the raw data.
+        mode: cleaning mode: ``reference``, the pipeline behind published numbers, or ``exact``.
+        frames: resample every clip to this many frames.
+        codec: how joints are stored: ``float32``, or ``int16`` in steps of 2^-12 m, less than half the size.
+        workers: processes; by default one per usable core. Changes no byte.
+        executor: ``processes``, ``inline`` (this process) or ``dask``.
+        scheduler: address of a Dask scheduler, for ``dask``; its workers see ``raw`` and ``out`` under the same paths.
+        resume: continue unfinished work; start if there is none.
+        overwrite: replace a store, or discard unfinished work. In a folder, the old store stays until the new one is
+            complete.
+        strict: refuse oddities that are otherwise tolerated, and stop at the first bad file.
+        strict_names: count ``.skeleton`` files without an NTU name as bad instead of ignoring them.
         max_bad: largest share of bad files with which a store is published; 3 bad files always pass, unless it is 0.
-        max_range: metres; a coordinate beyond makes a file bad.
+        max_range: metres; a file with larger coordinates is bad.
         missing_list: leave out the samples that published results leave out.
-        codec: how joints are kept: ``float32``, or ``int16`` steps of 2^-12 m, which take less than half the room.
-        classes: text file that names the classes, one a line or ``number,name``; ``classes.txt`` in ``raw``, if it is
-            there, when left out.
-        progress: told after each task.
+        classes: text file with class names, one per line or ``number,name``; by default ``classes.txt`` in ``raw`` if
+            there is one.
 
     Raises:
-        ConfigError: a setting is wrong, ``raw`` is missing, or ``out`` is in the way; nothing was started.
-        DataError: nothing to prepare, too many bad files, or unfinished work of other inputs or settings.
+        ConfigError: a setting is wrong, ``raw`` is missing, or ``out`` must not be replaced; nothing was started.
+        DataError: nothing to prepare, too many bad files, or unfinished work with other inputs or settings.
         EnvironmentFault: disk, memory or permission; run the same command with ``resume``.
         LockedError: another process writes the same output.
         Interrupted: Ctrl-C or SIGTERM; run the same command with ``resume``.
     """
-    settings = Settings(source, mode, frames, strict, strict_names, float(max_range), missing_list, codec)
+    raw, out = Path(raw), locate(out)
+    settings = PrepareSettings(source, mode, frames, strict, strict_names, float(max_range), missing_list, codec)
     _check_settings(settings, workers=workers, max_bad=max_bad)
-    out = locate(out)
     _check_raw(raw)
+    workspace: Workspace
     if isinstance(out, Path):
-        out = Path(os.path.abspath(out))
-        _check_apart(raw, out)
-    # A wrong name or number, or a cluster that cannot do it, fails before any work.
+        workspace = FolderWorkspace(Path(os.path.abspath(out)))
+        # Before the lock, which would be created beside the output: perhaps among the recordings.
+        workspace.check(raw, overwrite=resume or overwrite)
+    else:
+        workspace = ObjectWorkspace(out)
+    # A wrong name or number, or a cluster that cannot do the work, fails before anything is begun.
     make_executor(executor, workers=workers, tasks=1, scheduler=scheduler, shared=(raw,))
     began = time.monotonic()
-    work = FolderWork(out) if isinstance(out, Path) else ObjectWork(out)
-    kept = work.files.name.rpartition("/")[2]
+    name = workspace.files.name.rpartition("/")[2]
     try:
-        with interrupts.deferred(f"{kept} keeps what is done: run the same command with --resume"), work.lock():
-            going_on = _check_output(work, resume=resume, overwrite=overwrite)
+        with interrupts.deferred(f"{name} keeps finished work: run the same command with --resume"), workspace.lock():
+            workspace.restore()
+            resuming = resume and workspace.unfinished
+            _check_output(raw, workspace, resume=resume, overwrite=overwrite)
             warm_up(executor, workers=workers)
             plan = make_plan(raw, settings, names=Path(classes) if classes is not None else None)
-            if resume and work.occupied:
-                # Also where a run was killed between publishing and clearing up.
-                done = _already_done(open_store(out), plan, began, replace=overwrite or going_on)
-                if done is not None:
-                    work.remove()
-                    return done
-            finished = work.resume(plan) if going_on else []
-            if not going_on:
-                work.start(plan)
-            job = Job(raw=raw, plan=plan, work=work, finished=finished, began=began, progress=progress)
+            if resume and workspace.occupied:
+                # Complete already, or killed between publishing and cleaning up.
+                store = open_store(workspace.out)
+                if _is_current(store, plan, replace=overwrite or resuming):
+                    workspace.remove()
+                    return _summary_of(store, began)
+            finished: list[TaskResult] = []
+            if resuming:
+                finished = workspace.resume(plan)
+            else:
+                workspace.start(plan)
+            job = _Job(raw, plan, workspace, finished, began)
             return job.run(executor=executor, workers=workers, scheduler=scheduler, max_bad=max_bad)
     except MemoryError as error:
         raise EnvironmentFault("out of memory: use fewer --workers, and run again with --resume") from error
 
 
-def _check_settings(settings: Settings, *, workers: int | None, max_bad: float) -> None:
+def _check_settings(settings: PrepareSettings, *, workers: int | None, max_bad: float) -> None:
     checks = {
         f"mode '{settings.mode}': expected one of {', '.join(MODES)}": settings.mode in MODES,
         f"--frames {settings.frames}: expected at least 1": settings.frames is None or settings.frames >= 1,
@@ -123,8 +136,8 @@ def _check_settings(settings: Settings, *, workers: int | None, max_bad: float) 
         f"--max-range {settings.max_range:g}: expected metres above 0": 0 < settings.max_range < math.inf,
     }
     joint_codec(settings.codec)
-    for message, fine in checks.items():
-        if not fine:
+    for message, valid in checks.items():
+        if not valid:
             raise ConfigError(message)
 
 
@@ -135,44 +148,28 @@ def _check_raw(raw: Path) -> None:
         raise ConfigError(f"the input folder {raw} is empty")
 
 
-def _check_apart(raw: Path, out: Path) -> None:
-    try:
-        source, target = raw.resolve(), out.resolve()
-    except (OSError, RuntimeError) as error:
-        raise ConfigError(f"{out}: a link that leads in circles: choose another --out") from error
-    if target == source or source in target.parents:
-        raise ConfigError(f"the output {out} lies inside the input {raw}: choose another --out")
-    if target in source.parents:
-        raise ConfigError(f"the input {raw} lies inside the output {out}: choose another --out")
-
-
-def _check_output(work: Workplace, *, resume: bool, overwrite: bool) -> bool:
-    """Return whether there is work to go on with; refuse where something is in the way."""
-    work.put_back()
-    going_on = resume and work.unfinished
-    if work.occupied:
-        if not resume and not overwrite:
-            raise ConfigError(f"{work.out} is there already: add --overwrite to replace it, or choose another --out")
-        if not work.published:
-            raise ConfigError(f"{work.out} is not a store, so it is not replaced: remove it, or choose another --out")
-    if work.unfinished and not resume and not overwrite:
+def _check_output(raw: Path, workspace: Workspace, *, resume: bool, overwrite: bool) -> None:
+    workspace.check(raw, overwrite=resume or overwrite)
+    if workspace.unfinished and not resume and not overwrite:
         raise ConfigError(
-            f"{work.files.name} holds unfinished work: add --resume to go on, or --overwrite to begin again"
+            f"{workspace.files.name} holds unfinished work: add --resume to continue it, or --overwrite to begin again"
         )
-    return going_on
 
 
-def _already_done(store: Store, plan: Plan, began: float, *, replace: bool) -> PrepareSummary | None:
-    """Return the summary of a finished store if it is what the plan asks for; None where it is to be replaced."""
-    now, then = plan.origin(), store.attributes.origin
-    changed = [f"{key} was {then.get(key)!r}, now {value!r}" for key, value in now.items() if then.get(key) != value]
-    if changed and replace:
-        return None
-    if changed:
+def _is_current(store: Store, plan: Plan, *, replace: bool) -> bool:
+    """Whether a complete store is what the plan asks for; False where it is to be replaced."""
+    asked = plan.origin()
+    recorded = {key: store.attributes.origin.get(key) for key in asked}
+    changed = changed_values(recorded, asked)
+    if changed and not replace:
         raise DataError(
             f"{store.path} is complete, but of other inputs or settings: {'; '.join(changed)}; "
             "add --overwrite to replace it"
         )
+    return not changed
+
+
+def _summary_of(store: Store, began: float) -> PrepareSummary:
     quarantine = read_checked(store.root, store.files[QUARANTINE])
     return PrepareSummary(
         store=store.path,
@@ -182,5 +179,131 @@ def _already_done(store: Store, plan: Plan, began: float, *, replace: bool) -> P
         rows=int(store.clips.rows.sum()),
         seconds=time.monotonic() - began,
         codec=store.codec.name,
-        **{**store.attributes.counts, "quarantined": decode_refused(quarantine)},
+        **{**store.attributes.counts, "quarantined": decode_quarantine(quarantine)},
     )
+
+
+class _Job:
+    """The unfinished tasks of a plan, and the store that they complete.
+
+    Args:
+        raw: the raw folder or zip.
+        plan: the plan.
+        workspace: the unfinished store.
+        finished: results of earlier runs.
+        began: ``time.monotonic()`` at the start of this run.
+    """
+
+    def __init__(
+        self, raw: Path, plan: Plan, workspace: Workspace, finished: Iterable[TaskResult], began: float
+    ) -> None:
+        # Absolute, because workers may have another current folder.
+        self.raw = Path(os.path.abspath(raw))
+        self.plan, self.workspace, self.began = plan, workspace, began
+        self.tally = Tally(plan)
+        for result in finished:
+            self.tally.add(result)
+        self._earlier, self._earlier_bytes = self.tally.samples, self.tally.read
+
+    def run(self, *, executor: str, workers: int | None, scheduler: str | None, max_bad: float) -> PrepareSummary:
+        """Do the unfinished tasks and publish the store."""
+        done = {result.task for result in self.tally.results}
+        tasks = [task for task in self.plan.tasks() if task.number not in done]
+        shared = (self.raw, *self.workspace.shared)
+        pool = make_executor(executor, workers=workers, tasks=max(len(tasks), 1), scheduler=scheduler, shared=shared)
+        settings, layout = self.plan.settings, self.plan.layout
+        make_worker = partial(Worker, self.raw, self.workspace.root, settings, layout, durable=executor == "dask")
+        with (
+            progress.task("prepare", total=len(self.plan.samples), unit="files") as task,
+            closing(pool.run(make_worker, tasks)) as results,
+        ):
+            for result in results:
+                self._record(result)
+                task.update(self.tally.samples, note=self._note())
+                interrupts.check()
+        self._check_quarantine(max_bad)
+        fingerprint = self._finish()
+        self.workspace.publish()
+        return self._summary(fingerprint)
+
+    def _record(self, result: TaskResult) -> None:
+        self.workspace.record(result)
+        self.tally.add(result)
+        if self.plan.settings.strict and self.tally.bad:
+            raise DataError(f"{self.tally.bad[0]} (--strict stops at the first bad file)")
+
+    def _note(self) -> str:
+        seconds = max(1e-9, time.monotonic() - self.began)
+        samples, megabytes = self.tally.samples - self._earlier, self._bytes_read / 1e6
+        note = f"{samples / seconds:,.0f} files/s  {megabytes / seconds:,.0f} MB/s"
+        if self.tally.bad:
+            note += f"  {len(self.tally.bad)} bad"
+        return note
+
+    @property
+    def _bytes_read(self) -> int:
+        return self.tally.read - self._earlier_bytes
+
+    def _check_quarantine(self, max_bad: float) -> None:
+        bad, samples = len(self.tally.bad), len(self.plan.samples) + len(self.plan.refused)
+        allowed = 0
+        if max_bad > 0:
+            allowed = max(math.floor(max_bad * samples), ALWAYS_TOLERATED)
+        if bad <= allowed and self.tally.clips:
+            return
+        listed = self.workspace.write_quarantine(self.tally.quarantine())
+        first = "".join(f"\n  {refused}" for refused in self.tally.bad[:5])
+        if bad > allowed:
+            raise DataError(
+                f"{bad} of {samples} recordings are bad, more than --max-bad {max_bad:g} allows ({allowed}): nothing "
+                f"is published. All of them are listed in {listed}; the first:{first}\nrepair or remove "
+                "them and begin again with --overwrite, or allow more with --max-bad and --resume"
+            )
+        raise DataError(
+            f"none of {samples} recordings can be used ({bad} bad, listed in {listed}; the others are empty): "
+            f"nothing is published{first}"
+        )
+
+    def _finish(self) -> str:
+        """Write everything except the shards, the manifest last; return the fingerprint."""
+        clips, shards, plan = self.tally.clips, self.tally.shards, self.plan
+        facts = {fact.name: fact for fact in plan.facts}
+        table = build_table(
+            [facts[clip.name] for clip in clips],
+            offset=offsets(shards, [clip.rows for clip in clips]),
+            frames=[clip.frames for clip in clips],
+            bodies=[clip.bodies for clip in clips],
+            source=[bytes.fromhex(clip.source) for clip in clips],
+            classes=plan.classes,
+        )
+        header = Header(
+            layout=plan.layout,
+            mode=plan.settings.mode,
+            dataset=plan.dataset,
+            classes=plan.classes,
+            codec=plan.settings.codec,
+            frames=plan.settings.frames,
+            origin=plan.origin(),
+            counts=self.tally.counts(),
+        )
+        splits = {
+            name: np.array([roles.get(clip.name, 0) for clip in clips], np.uint8) for name, roles in plan.splits.items()
+        }
+        quarantine = self.tally.quarantine()
+        return finish_store(self.workspace.root, header, table, shards=shards, splits=splits, quarantine=quarantine)
+
+    def _summary(self, fingerprint: str) -> PrepareSummary:
+        counts, clips = self.tally.counts(), self.tally.clips
+        counts["quarantined"] = tuple(self.tally.bad)
+        return PrepareSummary(
+            store=self.workspace.out,
+            fingerprint=fingerprint,
+            dataset=self.plan.dataset,
+            frames=sum(clip.frames for clip in clips),
+            rows=sum(clip.rows for clip in clips),
+            seconds=time.monotonic() - self.began,
+            bytes_read=self._bytes_read,
+            codec=self.plan.settings.codec,
+            largest_error=max(shard.error for shard in self.tally.shards),
+            **counts,
+        )

@@ -1,4 +1,4 @@
-"""What a preparation did: counts that add up, the quarantine list, progress, and the exit code."""
+"""What a preparation did: counts that add up, the quarantine list, and the exit code."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from smae.data.prepare.outcome import Outcome
 from smae.data.prepare.plan import Plan
-from smae.data.prepare.worker import TaskResult
+from smae.data.prepare.worker import SampleOutcome, TaskResult
 from smae.data.raw.source import Refused
 from smae.data.store.manifest import QUARANTINE
 from smae.data.store.shards import Shard
@@ -19,51 +18,25 @@ from smae.errors import EXIT_DONE, EXIT_QUARANTINED, DataError
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a preparation is.
-
-    Attributes:
-        done: samples finished.
-        total: samples planned.
-        bytes: read so far in this run.
-        seconds: since this run began.
-        quarantined: bad files so far.
-        earlier: of those done, samples that an interrupted run had finished.
-    """
-
-    done: int
-    total: int
-    bytes: int
-    seconds: float
-    quarantined: int
-    earlier: int = 0
-
-    @property
-    def files_per_second(self) -> float:
-        """Samples finished by this run, a second."""
-        return (self.done - self.earlier) / max(1e-9, self.seconds)
-
-
-@dataclass(frozen=True)
 class PrepareSummary:
-    """What a preparation did; ``ok`` + all ``excluded`` + ``quarantined`` + ``ignored`` = ``found``.
+    """The result of a preparation; ``ok`` + all ``excluded`` + ``quarantined`` + ``ignored`` = ``found``.
 
     Attributes:
-        store: the store.
+        store: path or URL of the store.
         fingerprint: SHA-256, hex, of its manifest.
         dataset: name of the data set.
-        found: files found, and members of zips.
-        ok: samples that became clips.
-        noted: clips with something accepted but worth counting, by kind; ``duplicate`` counts second copies.
-        excluded: samples left out by rule, by reason (``missing-list``, ``no-body``).
+        found: number of files found, members of zips included.
+        ok: number of samples that became clips.
+        noted: number of clips with an accepted oddity, by kind; ``duplicate`` counts second copies.
+        excluded: number of samples left out by rule (``missing-list``, ``no-body``).
         quarantined: bad files.
-        ignored: files that are no samples, and second copies.
-        frames: frames of all clips together.
-        rows: body-frames of all clips together.
-        seconds: this run took.
+        ignored: number of files that are not samples, and of second copies.
+        frames: frames of all clips.
+        rows: body-frames of all clips.
+        seconds: duration of this run.
         bytes_read: raw bytes read in this run, unpacked.
-        codec: how joints are kept.
-        largest_error: of a coordinate, metres, that the codec made.
+        codec: how joints are stored.
+        largest_error: largest error of a coordinate made by the codec, metres.
     """
 
     store: Path | str
@@ -84,20 +57,22 @@ class PrepareSummary:
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 where files are in quarantine."""
-        return EXIT_QUARANTINED if self.quarantined else EXIT_DONE
+        """0, or 3 if there are quarantined files."""
+        if self.quarantined:
+            return EXIT_QUARANTINED
+        return EXIT_DONE
 
 
 @dataclass
 class Tally:
-    """Counts the outcomes of a plan as its tasks are done.
+    """Outcomes of a plan, counted as its tasks finish.
 
     Attributes:
-        plan: what is being done.
-        results: so far, in any order.
-        samples: finished so far.
-        read: bytes read so far.
-        bad: quarantined so far, those that were refused unread first.
+        plan: the plan.
+        results: of finished tasks, in any order.
+        samples: number of finished samples.
+        read: bytes read.
+        bad: quarantined files; first those that the plan already refused.
     """
 
     plan: Plan
@@ -110,7 +85,7 @@ class Tally:
         self.bad = list(self.plan.refused)
 
     def add(self, result: TaskResult) -> None:
-        """Take the result of a task."""
+        """Count the result of a task."""
         self.results.append(result)
         self.samples += len(result.outcomes)
         self.read += result.size
@@ -122,12 +97,12 @@ class Tally:
         return sorted(self.results, key=attrgetter("task"))
 
     @property
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[SampleOutcome]:
         """The outcomes in store order."""
         return [outcome for result in self.ordered for outcome in result.outcomes]
 
     @property
-    def clips(self) -> list[Outcome]:
+    def clips(self) -> list[SampleOutcome]:
         """The outcomes that are clips, in store order."""
         return [outcome for outcome in self.outcomes if outcome.rows]
 
@@ -137,7 +112,7 @@ class Tally:
         return [shard for result in self.ordered for shard in result.shards]
 
     def counts(self) -> dict[str, Any]:
-        """Return the counts that the store keeps."""
+        """Return the counts that the store records."""
         outcomes, clips = self.outcomes, self.clips
         noted = Counter(note for outcome in clips for note, count in (outcome.notes or {}).items() if count)
         if self.plan.duplicates:
@@ -154,20 +129,16 @@ class Tally:
         }
 
     def quarantine(self) -> bytes:
-        """Return the lines of ``quarantine.jsonl``, sorted by path."""
-        return b"".join(encode_refused(refused) for refused in sorted(self.bad, key=lambda bad: (bad.path, bad.code)))
+        """Return the content of ``quarantine.jsonl``, sorted by path."""
+        bad = sorted(self.bad, key=attrgetter("path", "code"))
+        return b"".join(json.dumps(asdict(refused), sort_keys=True).encode("ascii") + b"\n" for refused in bad)
 
 
-def encode_refused(refused: Refused) -> bytes:
-    """Return one line of ``quarantine.jsonl``."""
-    return json.dumps(asdict(refused), sort_keys=True).encode("ascii") + b"\n"
-
-
-def decode_refused(lines: bytes) -> tuple[Refused, ...]:
-    """Return what ``quarantine.jsonl`` holds.
+def decode_quarantine(lines: bytes) -> tuple[Refused, ...]:
+    """Parse the content of ``quarantine.jsonl``.
 
     Raises:
-        DataError: lines that are no records of bad files.
+        DataError: a line that is not a record of a bad file.
     """
     try:
         return tuple(Refused(**json.loads(line)) for line in lines.splitlines())

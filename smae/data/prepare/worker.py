@@ -1,17 +1,18 @@
-"""One task in, one shard and one outcome a sample out: what prepare's workers compute."""
+"""The work of one task: read, clean, resample and store its samples; one shard and one outcome per sample."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from blake3 import blake3
 
-from smae.data.prepare.outcome import Outcome
-from smae.data.prepare.plan import Settings, Task
+from smae import interrupts
+from smae.data.prepare.plan import Task
+from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.recording import MISSING, Clip
 from smae.data.raw.source import SOURCES, Refused, Sample
 from smae.data.store.file_store import FileStore
@@ -19,131 +20,174 @@ from smae.data.store.shards import Shard, ShardWriter
 from smae.errors import BadRecording, NoBody
 from smae.skeleton import Layout
 
-if TYPE_CHECKING:
-    from smae.data.clean.cleaning import Mode
+
+class SampleOutcome(NamedTuple):
+    """What became of one sample; a tuple, since there are a hundred thousand of them.
+
+    Attributes:
+        name: of the sample.
+        source: BLAKE3 of its bytes, hex; empty where it could not be read.
+        frames: T of its clip, 0 without one.
+        bodies: M of its clip, 0 without one.
+        notes: counts of oddities that were accepted, or None.
+        excluded: rule by which it is left out (``no-body``), or empty.
+        refused: why it is quarantined, or None.
+    """
+
+    name: str
+    source: str = ""
+    frames: int = 0
+    bodies: int = 0
+    notes: dict[str, int] | None = None
+    excluded: str = ""
+    refused: Refused | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows of its clip in the store."""
+        return self.frames * self.bodies
+
+    @classmethod
+    def from_json(cls, values: list[Any]) -> SampleOutcome:
+        """Return the outcome from its values, ``refused`` as a dictionary."""
+        outcome = cls(*values)
+        if values[-1]:
+            return outcome._replace(refused=Refused(**values[-1]))
+        return outcome._replace(refused=None)
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What came of a task.
+    """The result of a task.
 
     Attributes:
         task: its number.
-        shards: what was written of its clips, in order; usually one, none where there is no clip.
-        outcomes: one a sample, in order.
+        shards: shards written, in order; usually one, none where there is no clip.
+        outcomes: one per sample, in order.
         size: bytes read.
     """
 
     task: int
     shards: tuple[Shard, ...]
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[SampleOutcome, ...]
     size: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return the result as JSON values, but for the dataclasses in the outcomes."""
+        """Return the result as JSON values, except for the dataclasses in ``outcomes``."""
         return {"shards": [shard.to_json() for shard in self.shards], "outcomes": self.outcomes, "size": self.size}
 
     @classmethod
     def from_json(cls, task: int, values: dict[str, Any]) -> TaskResult:
-        """Return what ``to_json`` gave."""
+        """Invert ``to_json``."""
         return cls(
             task=task,
             shards=tuple(Shard.from_json(shard) for shard in values["shards"]),
-            outcomes=tuple(Outcome.from_json(outcome) for outcome in values["outcomes"]),
+            outcomes=tuple(SampleOutcome.from_json(outcome) for outcome in values["outcomes"]),
             size=values["size"],
         )
 
 
-class Transform:
-    """Reads, cleans, resamples and stores the samples of tasks.
+class Worker:
+    """Does tasks, one after another.
 
     Args:
         raw: the raw folder or zip.
-        root: files of the store being written.
-        settings: what to do.
+        root: where the store is being written.
+        settings: see ``PrepareSettings``.
         layout: joint layout of the samples.
-        safe: wait until each shard survives a power cut: on another machine, whoever notes that it is done cannot.
+        durable: flush each shard to the disk; needed where the journal is kept on another machine, which cannot do it.
     """
 
-    def __init__(self, raw: Path, root: FileStore, settings: Settings, layout: Layout, *, safe: bool = False) -> None:
+    def __init__(
+        self, raw: Path, root: FileStore, settings: PrepareSettings, layout: Layout, *, durable: bool = False
+    ) -> None:
         # Imported where the work is done: a process that only hands out tasks needs no compiled kernels.
         from smae.data.clean.cleaning import clean
-        from smae.data.prepare.fast_path import usual_way
+        from smae.data.prepare.fast_path import fast_path
 
         self._settings, self._layout, self._clean = settings, layout, clean
         self._source = SOURCES.get(settings.source)()
         self._reader = self._source.reader(raw)
-        self._writer = ShardWriter(root, layout=layout, codec=settings.codec, durable=safe)
-        self._usual = usual_way(self._source, settings, layout)
+        self._writer = ShardWriter(root, layout=layout, codec=settings.codec, durable=durable)
+        self._fast_path = fast_path(self._source, settings, layout)
 
     def __call__(self, task: Task) -> TaskResult:
         """Write the task's shard and return the outcomes; a bad sample is an outcome, never an error.
 
         Raises:
             EnvironmentFault: the disk refused.
+            Interrupted: a signal arrived, and the task is done in the main process.
         """
         self._writer.begin(task.number)
-        outcomes = tuple(self._sample(sample) for sample in task.samples)
+        outcomes = tuple(self._do_sample(sample) for sample in task.samples)
         return TaskResult(task.number, self._writer.end(), outcomes, task.size)
 
     def close(self) -> None:
-        """Close the archives that are open."""
+        """Close open archives."""
         self._reader.close()
 
-    def _sample(self, sample: Sample) -> Outcome:
+    def _do_sample(self, sample: Sample) -> SampleOutcome:
+        # An unfinished task is not in the journal, so a resumed run does it again.
+        interrupts.check()
         data: bytes | memoryview | None = None
         try:
             data = self._reader.read(sample)
-            if self._usual is not None:
-                rows, frames = self._usual(data, *self._writer.free_rows())
+            if self._fast_path is not None:
+                rows, frames = self._fast_path(data, *self._writer.free_rows())
                 if rows:
                     self._writer.commit(rows)
-                    notes = {"empty-frames": frames - rows} if frames > rows else None
-                    return Outcome(sample.name, _blake3(data), frames=rows, bodies=1, notes=notes)
-            clip, notes = self._clip(data)
+                    notes = None
+                    if frames > rows:
+                        notes = {"empty-frames": frames - rows}
+                    return SampleOutcome(sample.name, _blake3(data), frames=rows, bodies=1, notes=notes)
+            clip, notes = self._make_clip(data)
             if problem := self._writer.rejection(clip):
                 raise BadRecording(*problem)
         except BadRecording as error:
-            return Outcome(sample.name, source=_blake3(data), refused=_refused(sample, data, error))
+            return SampleOutcome(sample.name, source=_blake3(data), refused=_refused(sample, data, error))
         except NoBody:
-            return Outcome(sample.name, source=_blake3(data), excluded="no-body")
+            return SampleOutcome(sample.name, source=_blake3(data), excluded="no-body")
         self._writer.append(clip)
         bodies, frames = clip.joints.shape[:2]
-        return Outcome(sample.name, source=_blake3(data), frames=frames, bodies=bodies, notes=notes)
+        return SampleOutcome(sample.name, source=_blake3(data), frames=frames, bodies=bodies, notes=notes)
 
-    def _clip(self, data: bytes | memoryview) -> tuple[Clip, dict[str, int] | None]:
+    def _make_clip(self, data: bytes | memoryview) -> tuple[Clip, dict[str, int] | None]:
         settings = self._settings
         # Each source parses what its own reader gives.
         parsed = self._source.parse(cast("bytes", data), strict=settings.strict, max_range=settings.max_range)
-        if isinstance(parsed, Clip):
-            clip = parsed
-        else:
-            clip = self._clean(parsed, mode=cast("Mode", settings.mode), layout=self._layout)
+        clip = parsed
+        if not isinstance(clip, Clip):
+            clip = self._clean(clip, mode=settings.mode, layout=self._layout)
         if settings.frames is not None:
             clip = _resampled(clip, settings.frames)
-        return clip, {**parsed.notes, **clip.notes} if parsed.notes or clip.notes else None
+        return clip, {**parsed.notes, **clip.notes} or None
 
 
 def _blake3(data: bytes | memoryview | None) -> str:
-    return "" if data is None else blake3(data).hexdigest()
+    if data is None:
+        return ""
+    return blake3(data).hexdigest()
 
 
 def _resampled(clip: Clip, frames: int) -> Clip:
-    from smae.data.clean.resampling import resample, resample_state
+    from smae.data.clean.cleaning import resample, resample_state
 
     joints, state = resample(clip.joints, frames), resample_state(clip.state, frames)
-    # A frame between a seen and an unseen one is unknown, though the nearer of the two may have been seen.
+    # A frame between a seen and an unseen one is unknown, even where the nearer of the two was seen.
     state[np.isnan(joints).any(-1)] = MISSING
     return Clip(joints=joints, state=state, notes=clip.notes)
 
 
 def _refused(sample: Sample, data: bytes | memoryview | None, error: BadRecording) -> Refused:
+    sha256 = ""
+    if data is not None:
+        sha256 = hashlib.sha256(data).hexdigest()
     return Refused(
         path=sample.where,
         code=error.code,
         message=error.message,
         size=sample.size,
-        sha256="" if data is None else hashlib.sha256(data).hexdigest(),
+        sha256=sha256,
         line=error.line,
         column=error.column,
         excerpt=error.excerpt,

@@ -1,35 +1,41 @@
-"""What an unfinished preparation keeps: the plan, what is done of it, and the store so far.
+"""Unfinished work on a store: the plan, a journal of finished tasks, and the store so far; here in a folder.
 
-Everything can be lost at any moment but for what ``done/`` names, where a task is named only when its shard is safe.
-Where all this lies, and how the finished store gets to its place, is said by ``folder_work.py`` and ``object_work.py``.
+``<out>.wip`` holds ``plan.json``, ``done/*.json`` and ``store/``. A crash may lose anything except the tasks in
+``done/``, and a task is noted there only when its shards are flushed. ``store/`` becomes the output in one step.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from blake3 import blake3
 
+from smae import interrupts
+from smae.atomic_io import check_output, exchange, fsync_folder, os_errors
 from smae.data.prepare.plan import Plan, differences
 from smae.data.prepare.worker import TaskResult
-from smae.data.store.file_store import FileStore
-from smae.data.store.manifest import FileRecord, read_json
+from smae.data.store.file_store import FileStore, LocalFileStore
+from smae.data.store.manifest import MANIFEST, FileRecord, read_json
 from smae.errors import DataError
+from smae.locks import is_locked, locked
 
-PLAN, QUARANTINE_SHOWN = "plan.json", "quarantine.jsonl"
+PLAN, QUARANTINE_UNPUBLISHED = "plan.json", "quarantine.jsonl"
 
 
-class Workplace(ABC):
+class Workspace(ABC):
     """The unfinished work on one output.
 
     Attributes:
-        out: where the store will appear.
-        files: where plan and journal are; named like the output, with ``.wip`` behind.
-        place: where the store is being written.
+        out: path or URL at which the store will appear.
+        files: where plan and journal are: the output's name followed by ``.wip``.
+        root: where the store is being written.
     """
 
     out: Path | str
@@ -39,12 +45,12 @@ class Workplace(ABC):
     @property
     @abstractmethod
     def unfinished(self) -> bool:
-        """Whether there is work that ``resume`` can go on with."""
+        """Whether there is work to resume."""
 
     @property
     @abstractmethod
     def occupied(self) -> bool:
-        """Whether something is at the output that is no unfinished work."""
+        """Whether something other than unfinished work is at the output."""
 
     @property
     @abstractmethod
@@ -54,42 +60,51 @@ class Workplace(ABC):
     @property
     @abstractmethod
     def shared(self) -> tuple[Path, ...]:
-        """Paths that every machine at work must see."""
+        """Paths that every worker must see."""
+
+    @abstractmethod
+    def check(self, raw: Path, *, overwrite: bool) -> None:
+        """Refuse an output that must not be replaced; see ``smae.atomic_io.check_output``.
+
+        Raises:
+            ConfigError: the output overlaps with ``raw``, is not a store, or is one and ``overwrite`` is false.
+        """
 
     @abstractmethod
     def lock(self) -> AbstractContextManager[None]:
-        """Keep all others from this output during the block.
+        """Lock the output during the block.
 
         Raises:
-            LockedError: another process is at work on it.
+            LockedError: another process holds the lock.
             EnvironmentFault: the disk or the object store refused.
         """
 
     @abstractmethod
-    def put_back(self) -> None:
-        """Undo a publication that was cut off half-way."""
+    def restore(self) -> None:
+        """Undo a publication that was interrupted half-way."""
 
     @abstractmethod
     def start(self, plan: Plan) -> None:
-        """Throw away what is there and begin."""
+        """Remove earlier work and write the plan."""
 
     @abstractmethod
     def publish(self) -> None:
-        """Make the finished store appear, and leave nothing else behind.
+        """Make the finished store appear and remove everything else.
 
         Raises:
-            EnvironmentFault: the disk or the object store refused; the same command with ``resume`` puts it right.
+            EnvironmentFault: the disk or the object store refused; the same command with ``resume`` repairs it.
         """
 
     @abstractmethod
     def remove(self) -> None:
-        """Remove plan and journal, and whatever else is no store."""
+        """Remove plan, journal and everything else that is not a published store."""
 
     def resume(self, plan: Plan) -> list[TaskResult]:
-        """Return the tasks that are done, and remove everything else from the store so far.
+        """Return the results of finished tasks; remove all other files from the store so far.
 
         Raises:
-            DataError: the work was planned otherwise; the message lists each difference.
+            DataError: the work has another plan; the message lists the differences.
+            Interrupted: a signal arrived.
         """
         changed = differences(read_json(self.files, PLAN), json.loads(plan.encode()))
         if changed:
@@ -99,17 +114,17 @@ class Workplace(ABC):
                 + "\nuse the same ones, or begin again with --overwrite"
             )
         present = self.files.sizes()
-        todo = (task.number for task in plan.tasks() if _done(task.number) in present)
-        done = [result for number in todo if (result := self._read(number)) is not None]
+        in_journal = (task.number for task in plan.tasks() if _done(task.number) in present)
+        done = [result for number in in_journal if (result := self._read(number)) is not None]
         kept = {record.path for result in done for shard in result.shards for record in shard.files.values()}
         for key in self.root.sizes():
             if key not in kept:
                 self.root.remove(key)
-        self.files.remove(QUARANTINE_SHOWN)
+        self.files.remove(QUARANTINE_UNPUBLISHED)
         return done
 
     def record(self, result: TaskResult) -> None:
-        """Write down that a task is done, once its shards are safe.
+        """Add a finished task to the journal, once its shards are flushed.
 
         Raises:
             EnvironmentFault: the disk refused.
@@ -118,21 +133,25 @@ class Workplace(ABC):
             shard.fsync(self.root)
         self.files.write(_done(result.task), json.dumps(result.to_json(), default=asdict).encode("ascii"))
 
-    def show_quarantine(self, lines: bytes) -> str:
-        """Write the list of bad files where no store is published, and return where it is."""
-        self.files.write(QUARANTINE_SHOWN, lines)
-        return f"{self.files.name}/{QUARANTINE_SHOWN}"
+    def write_quarantine(self, lines: bytes) -> str:
+        """Write the list of bad files of a store that is not published; return where it is."""
+        self.files.write(QUARANTINE_UNPUBLISHED, lines)
+        return f"{self.files.name}/{QUARANTINE_UNPUBLISHED}"
 
     def _read(self, task: int) -> TaskResult | None:
-        """Return a task's result if it is written down and its shards are as they were."""
+        """Return a task's result if its journal entry and its shards are intact."""
+        interrupts.check()
         try:
             result = TaskResult.from_json(task, read_json(self.files, _done(task)))
         except (DataError, ValueError, KeyError, TypeError):
-            return None  # damaged: the task is done again
+            # A damaged entry: the task is done again.
+            return None
         records = [record for shard in result.shards for record in shard.files.values()]
-        return result if all(map(self._sound, records)) else None
+        if all(map(self._is_intact, records)):
+            return result
+        return None
 
-    def _sound(self, record: FileRecord) -> bool:
+    def _is_intact(self, record: FileRecord) -> bool:
         try:
             return blake3(self.root.read(record.path, limit=record.size)).hexdigest() == record.blake3
         except DataError:
@@ -141,3 +160,133 @@ class Workplace(ABC):
 
 def _done(task: int) -> str:
     return f"done/{task:06}.json"
+
+
+class FolderWorkspace(Workspace):
+    """Unfinished work on a local store.
+
+    Args:
+        out: absolute path at which the store will appear.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out: Path = out
+        self._folder = out.with_name(out.name + ".wip")
+        self._store, self._old = self._folder / "store", self._folder / "old"
+        self._lock = out.with_name(out.name + ".lock")
+        self.files, self.root = LocalFileStore(self._folder), LocalFileStore(self._store)
+
+    @property
+    def unfinished(self) -> bool:
+        """See ``Workspace``."""
+        return (self._folder / PLAN).exists() and self._store.exists()
+
+    @property
+    def occupied(self) -> bool:
+        """See ``Workspace``. An empty folder does not count; a broken link does."""
+        return os.path.lexists(self.out) and not (self.out.is_dir() and not any(self.out.iterdir()))
+
+    @property
+    def published(self) -> bool:
+        """See ``Workspace``."""
+        return (self.out / MANIFEST).is_file()
+
+    @property
+    def running(self) -> bool:
+        """Whether a process holds the lock."""
+        return is_locked(self._lock)
+
+    @property
+    def shared(self) -> tuple[Path, ...]:
+        """See ``Workspace``."""
+        return (self._folder,)
+
+    def check(self, raw: Path, *, overwrite: bool) -> None:
+        """See ``Workspace``."""
+        check_output(
+            self.out,
+            kind="a store",
+            is_kind=lambda path: self.published or not self.occupied,
+            overwrite=overwrite or not self.occupied,
+            inputs=[raw],
+        )
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """See ``Workspace``; the lock ends with its process."""
+        with os_errors(self.out.parent):
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self._lock):
+            yield
+
+    def restore(self) -> None:
+        """Undo a replacement that was interrupted after moving the old store away and before moving the new one in."""
+        if self._old.exists() and not self.out.exists():
+            with os_errors(self.out):
+                os.rename(self._old, self.out)
+            fsync_folder(self.out.parent)
+
+    def start(self, plan: Plan) -> None:
+        """See ``Workspace``. The plan is written last, so an incomplete start does not count as work."""
+        self.remove()
+        with os_errors(self._store):
+            self._store.mkdir(parents=True)
+        self.files.write(PLAN, plan.encode())
+        fsync_folder(self._folder.parent)
+
+    def publish(self) -> None:
+        """See ``Workspace``. An older store stays where the disk refuses."""
+        with os_errors(self.out):
+            if not self.occupied:
+                os.rename(self._store, self.out)
+            elif not exchange(self._store, self.out):
+                os.rename(self.out, self._old)
+                try:
+                    os.rename(self._store, self.out)
+                except OSError:
+                    os.rename(self._old, self.out)
+                    raise
+        fsync_folder(self.out.parent)
+        self.remove()
+
+    def remove(self) -> None:
+        """See ``Workspace``."""
+        if self._folder.exists():
+            with os_errors(self._folder):
+                shutil.rmtree(self._folder)
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A preparation that has not finished.
+
+    Attributes:
+        out: the store that it would become.
+        state: ``running``; ``interrupted``, to be resumed; or ``unreadable``.
+        done: number of samples whose shards are flushed.
+        total: number of samples in the plan.
+    """
+
+    out: Path
+    state: str
+    done: int = 0
+    total: int = 0
+
+
+def find_unfinished(folder: Path) -> list[Unfinished]:
+    """Return the unfinished preparations of stores in ``folder``, by name."""
+    return [_describe(wip.with_suffix("")) for wip in sorted(folder.glob("*.wip")) if wip.is_dir()]
+
+
+def _describe(out: Path) -> Unfinished:
+    workspace = FolderWorkspace(out)
+    state = "running" if workspace.running else ""
+    sizes: list[int] = []
+    try:
+        if workspace.unfinished:
+            sizes = [int(size) for size in read_json(workspace.files, PLAN)["tasks"]]
+        keys = workspace.files.sizes()
+    except (DataError, OSError, ValueError, KeyError, TypeError):
+        return Unfinished(out, state or "unreadable")
+    done = sum(size for number, size in enumerate(sizes) if _done(number) in keys)
+    return Unfinished(out, state or "interrupted", done, sum(sizes))

@@ -185,7 +185,7 @@ def open_store(path: Store | Path | str | None = None) -> Store:
         DataError: no store there, or an incomplete or damaged one; the message names the file.
         EnvironmentFault: an object store does not answer or denies access.
     """
-    if isinstance(path, Store):
+    if not isinstance(path, Path | str | None):
         return path
     path = find_store(path)
     root = open_file_store(path)

@@ -1,7 +1,12 @@
-"""How an encoder is judged: each probe learns from the train part of a split and is scored once on its test part."""
+"""Probes: they train on the train part of a split and are scored once on its test part.
+
+A probe plug-in is a function ``probe(encoder, context) -> Scores``. ``select`` decides which epoch
+of a trained classifier counts.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -14,40 +19,43 @@ from torch import Tensor, nn
 from smae.data.loader.loader import Loader
 from smae.data.store.splits import Split
 from smae.data.store.store import Store
-from smae.eval.features import Describe, Features, extract
+from smae.errors import DataError
+from smae.eval.features import FeatureExtractor, Features, extract
+from smae.eval.results import BEST_TEST, BEST_VAL
 from smae.models.encoders import Encoder
 from smae.registry import Registry
+from smae.rng import Noise
 from smae.train.config import RunConfig
 
 ENCODE_BATCH = 64
-"""Clips encoded at a time."""
-
-Tell = Callable[[str, int, int], None]
-"""Progress for people: what is being done, how far, of how much."""
+"""Clips in a batch of feature extraction."""
 
 
 @dataclass(frozen=True)
-class Exam:
-    """What a probe is given, and all it may use: it never chooses anything by looking at test.
+class ProbeContext:
+    """Data and settings of a probe.
 
     Attributes:
-        store: the data.
-        split: train and test clips.
-        config: the run's settings, those of the probes among them.
+        store: the clips.
+        split: numbers of the train and test clips.
+        config: settings of the run, those of the probes included.
         device: where to compute.
-        tell: progress.
-        kept: features already computed, by describer and part; see ``plain``.
+        cache: features computed so far, by extractor and name of the part; see ``features``.
     """
 
     store: Store
     split: Split
     config: RunConfig
     device: torch.device
-    tell: Tell = field(default=lambda what, done, total: None)
-    kept: dict[tuple[Describe, str], Features] = field(default_factory=dict, repr=False)
+    cache: dict[tuple[FeatureExtractor, str], Features] = field(default_factory=dict, repr=False)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes in the store, K."""
+        return len(self.store.classes)
 
     def loader(self, part: str, *, augmented: bool = False, batch: int) -> Loader:
-        """Return a loader of the ``"train"`` or ``"test"`` part, varied or plain; only train's, varied, is shuffled."""
+        """Return a loader of the ``"train"`` or ``"test"`` part; only augmented train is shuffled."""
         return Loader(
             self.store,
             getattr(self.split, part),
@@ -60,47 +68,36 @@ class Exam:
             workers=self.config.train.workers,
         )
 
-    def plain(self, describe: Describe, part: str) -> Features:
-        """Return the features of a part, not augmented; computed once, since several probes ask for the same."""
-        return self._features(describe, part, view=None)
-
-    def views(self, describe: Describe, part: str, *, count: int) -> list[Features]:
-        """Return the features of a part in so many augmented views; computed once."""
-        return [self._features(describe, part, view=view) for view in range(count)]
-
-    def _features(self, describe: Describe, part: str, *, view: int | None) -> Features:
-        name = part if view is None else f"{part}, view {view + 1}"
-        if (describe, name) not in self.kept:
+    def features(self, extractor: FeatureExtractor, part: str, *, view: int | None = None) -> Features:
+        """Return the features of a part, without augmentation or of one augmented view; cached."""
+        name = part
+        if view is not None:
+            name = f"{part}, view {view + 1}"
+        if (extractor, name) not in self.cache:
             loader = self.loader(part, augmented=view is not None, batch=ENCODE_BATCH)
-            self.kept[describe, name] = extract(
-                describe, loader, epoch=view or 0, tell=lambda done, of: self.tell(f"{name} features", done, of)
-            )
-        return self.kept[describe, name]
+            self.cache[extractor, name] = extract(extractor, loader, epoch=view or 0, name=f"features, {name}")
+        return self.cache[extractor, name]
 
-    def on(self, *, train: NDArray[np.int64], test: NDArray[np.int64] | None = None) -> Exam:
-        """Return the exam that learns from other clips, and with ``test`` is scored on others too."""
-        test = self.split.test if test is None else test
-        return replace(self, split=Split(self.split.name, train=train, test=test), kept={})
-
-    @property
-    def classes(self) -> int:
-        """Number of classes in the store, K."""
-        return len(self.store.classes)
+    def with_clips(self, *, train: NDArray[np.int64], test: NDArray[np.int64] | None = None) -> ProbeContext:
+        """Return the context with other train clips and, if given, other test clips."""
+        if test is None:
+            test = self.split.test
+        return replace(self, split=Split(self.split.name, train=train, test=test), cache={})
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What came out of a probe.
+    """Result of a probe.
 
     Attributes:
-        predicted: int64 [n], class of each test clip.
-        label: int64 [n], its true class.
-        top1: share of test clips whose class came first, in [0, 1].
-        top5: share whose class was among the first five; None where the probe ranks nothing.
-        logits: float32 [n, K], what the classes were ranked by; None where the probe ranks nothing.
-        model: the trained classifier, from a ``Batch`` to logits; None where there is none.
-        beside: scores of other epochs than the last, by how the epoch was chosen, see ``selection``; and of the last by
-            one view, where it was tested by several.
+        predicted: int64 [n], predicted class of each test clip.
+        label: int64 [n], true class.
+        top1: accuracy in [0, 1].
+        top5: top-5 accuracy; None if the probe does not rank classes.
+        logits: float32 [n, K]; None if the probe does not rank classes.
+        model: the trained classifier, from a ``Batch`` to logits; None if there is none.
+        alternatives: scores of other epochs, by selection, and of the last one with one plain view
+            where ``top1`` is of several augmented ones.
     """
 
     predicted: NDArray[np.int64]
@@ -109,20 +106,20 @@ class Scores:
     top5: float | None
     logits: NDArray[np.float32] | None = field(default=None, repr=False)
     model: nn.Module | None = field(default=None, repr=False)
-    beside: dict[str, Scores] = field(default_factory=dict)
+    alternatives: dict[str, Scores] = field(default_factory=dict)
 
     @property
-    def right(self) -> NDArray[np.bool_]:
-        """Bool [n], whether each test clip's class came first."""
-        right: NDArray[np.bool_] = self.predicted == self.label
-        return right
+    def correct(self) -> NDArray[np.bool_]:
+        """Bool [n], whether the predicted class is the true one."""
+        correct: NDArray[np.bool_] = self.predicted == self.label
+        return correct
 
 
 class Probe(Protocol):
-    """What a probe plug-in is."""
+    """Interface of a probe plug-in."""
 
-    def __call__(self, encoder: Encoder, exam: Exam) -> Scores:
-        """Judge an encoder and leave it as it is: a probe that trains it further trains a copy."""
+    def __call__(self, encoder: Encoder, context: ProbeContext) -> Scores:
+        """Evaluate an encoder without changing it: a probe that trains it trains a copy."""
         ...
 
 
@@ -130,38 +127,105 @@ probes: Registry[Probe] = Registry(
     "probe",
     {
         "linear": "smae.eval.probes.linear:linear",
-        "knn": "smae.eval.probes.knn:knn",
+        "knn": "smae.eval.probes.linear:knn",
         "finetune": "smae.eval.probes.finetune:finetune",
         "scratch": "smae.eval.probes.finetune:scratch",
         "transfer": "smae.eval.probes.finetune:transfer",
-        "semi-1": "smae.eval.probes.semi:semi_1",
-        "semi-2": "smae.eval.probes.semi:semi_2",
-        "semi-5": "smae.eval.probes.semi:semi_5",
-        "semi-10": "smae.eval.probes.semi:semi_10",
+        "semi-1": "smae.eval.probes.finetune:semi_1",
+        "semi-2": "smae.eval.probes.finetune:semi_2",
+        "semi-5": "smae.eval.probes.finetune:semi_5",
+        "semi-10": "smae.eval.probes.finetune:semi_10",
     },
 )
 
 
-ONE_VIEW = "one view"
-"""The last epoch again, each test clip seen once and plain, where several views were averaged."""
-
-
-def together(views: list[Tensor]) -> Tensor:
-    """Return logits [n, K] of those of several views: the logarithm of the mean probability, but for a constant."""
+def average_views(views: list[Tensor]) -> Tensor:
+    """Return logits [n, K] of several views: the log of the mean probability, up to a constant."""
     if len(views) == 1:
         return views[0]
     return torch.stack(views).float().log_softmax(-1).logsumexp(0)
 
 
 def score(logits: Tensor, label: Tensor) -> Scores:
-    """Return the scores of logits [n, K] against labels [n], by torchmetrics."""
+    """Return the scores of logits [n, K] for labels [n], by torchmetrics."""
     from torchmetrics.functional.classification import multiclass_accuracy
 
     logits, label = logits.detach().float().cpu(), label.cpu()
     classes = logits.shape[1]
-    accuracy = [
-        float(multiclass_accuracy(logits, label, num_classes=classes, top_k=k, average="micro"))
-        for k in (1, min(5, classes))
-    ]
-    top5 = accuracy[1] if classes > 5 else None
-    return Scores(logits.argmax(1).numpy(), label.numpy(), accuracy[0], top5, logits.numpy())
+
+    def accuracy(k: int) -> float:
+        return float(multiclass_accuracy(logits, label, num_classes=classes, top_k=k, average="micro"))
+
+    top5 = None
+    if classes > 5:
+        top5 = accuracy(5)
+    return Scores(logits.argmax(1).numpy(), label.numpy(), accuracy(1), top5, logits.numpy())
+
+
+OnEpoch = Callable[[nn.Module], None]
+Fit = Callable[[ProbeContext, OnEpoch], nn.Module]
+"""Trains a classifier on the train part; calls ``OnEpoch`` with it after each epoch."""
+Evaluate = Callable[[nn.Module, ProbeContext], Scores]
+"""Scores a classifier on the test part."""
+
+
+def select(fit: Fit, evaluate: Evaluate, context: ProbeContext) -> Scores:
+    """Train a classifier; return the scores of its last epoch and those ``selection.also`` asks for.
+
+    ``last`` trains on the whole train part. ``best_val`` trains again without some train subjects,
+    keeps the epoch that is best on them, and is scored on test once. ``best_test`` is the highest
+    test accuracy of any epoch of the first training: it is biased, but often published.
+    """
+    also, tests = context.config.selection.also, list[Scores]()
+
+    def score_epoch(model: nn.Module) -> None:
+        if BEST_TEST in also:
+            tests.append(evaluate(model, context))
+
+    model = fit(context, score_epoch)
+    alternatives = {}
+    if BEST_VAL in also:
+        alternatives[BEST_VAL] = _best_val(fit, evaluate, context)
+    if BEST_TEST in also:
+        alternatives[BEST_TEST] = max(tests, key=lambda scores: scores.top1)
+    return replace(evaluate(model, context), model=model, alternatives=alternatives)
+
+
+def _best_val(fit: Fit, evaluate: Evaluate, context: ProbeContext) -> Scores:
+    inner, best, weights = validation_context(context), -1.0, {}
+
+    def keep_best(model: nn.Module) -> None:
+        nonlocal best, weights
+        top1 = evaluate(model, inner).top1
+        # Of equal epochs, the first one.
+        if top1 > best:
+            best, weights = top1, copy.deepcopy(model.state_dict())
+
+    model = fit(inner, keep_best)
+    model.load_state_dict(weights)
+    return evaluate(model, context)
+
+
+def validation_context(context: ProbeContext) -> ProbeContext:
+    """Return a context that trains on some train subjects and tests on the others.
+
+    ``selection.val_subjects`` of the train subjects, at least one, are held out at random by seed.
+
+    Raises:
+        DataError: fewer than two train subjects, or clips of unknown subjects.
+    """
+    train = context.split.train
+    subject = np.asarray(context.store.clips.subject)[train]
+    known = np.unique(subject[subject >= 0])
+    if len(known) < 2 or (subject < 0).any():
+        raise DataError(
+            "best_val holds out some train subjects, and the train part of "
+            f"{context.split.name} has {len(known)} known subjects: it needs two or more and no "
+            "clip of an unknown subject; leave best_val out"
+        )
+    share = context.config.selection.val_subjects
+    count = min(len(known) - 1, max(1, round(share * len(known))))
+    noise = Noise(context.config.seed, 0, known.astype(np.int64))
+    rank = noise.uniform("val-subjects", 1)[:, 0].argsort(kind="stable")
+    held_out = np.isin(subject, known[rank[:count]])
+    return context.with_clips(train=train[~held_out], test=train[held_out])

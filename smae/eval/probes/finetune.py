@@ -1,35 +1,42 @@
-"""Fine-tuning: the whole encoder and a head are trained on the labels (MAMP's recipe)."""
+"""Probes that train the whole encoder and a head on labels: all of them, or a part (MAMP's recipe)."""
 
 from __future__ import annotations
 
 import copy
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from smae import interrupts, progress
 from smae.data.loader.batch import Batch
 from smae.eval.features import mean_over_bodies
-from smae.eval.probes import ONE_VIEW, Exam, Scores, score, together
-from smae.eval.probes.selection import Watch, select
+from smae.eval.probes import OnEpoch, Probe, ProbeContext, Scores, average_views, score, select
+from smae.eval.results import ONE_VIEW
 from smae.models.encoders import Encoder
 from smae.models.mask import kept_count, mask_from_scores
 from smae.models.transformer import DropPath
+from smae.rng import Noise
 from smae.train.config import Finetune
 from smae.train.optim import adamw, warmup_cosine
 
+LABEL_SHARES = {f"semi-{percent}": percent / 100 for percent in (1, 2, 5, 10)}
+"""Semi-supervised probes, and the share of train labels that each uses."""
+
 
 class Classifier(nn.Module):
-    """Encoder, then dropout, mean over time, joints side by side, mean over bodies, FC, BatchNorm, ReLU, FC.
+    """Encoder, dropout, mean over time, joints concatenated, mean over bodies, two-layer head.
 
-    With ``keep`` below 1 it is trained on a random share of each body's tokens, others every time it is called; what
-    is left of a joint's tokens is averaged, and a joint with none counts as zeros.
+    With ``keep`` below 1, training uses a random share of the tokens of each body; the mean over
+    time is of the tokens that are there, and a joint without any counts as zeros.
     """
 
     def __init__(self, encoder: Encoder, *, classes: int, hidden: int, dropout: float, keep: float = 1.0) -> None:
         super().__init__()
         self.encoder, self.dropout = encoder, nn.Dropout(dropout)
-        self.seen = kept_count(keep, encoder.grid.tokens, setting="keep")
+        self.visible = kept_count(keep, encoder.grid.tokens, setting="keep")
         width = encoder.grid.joints * encoder.dim
         self.head = nn.Sequential(
             nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, classes)
@@ -38,96 +45,145 @@ class Classifier(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Return logits [B, K]."""
         grid = self.encoder.grid
-        if self.training and self.seen < grid.tokens:
-            mask = mask_from_scores(torch.rand(len(batch.x), grid.tokens, device=batch.x.device), self.seen)
-            items = mean_over_time(self.dropout(self.encoder(batch.x, mask)), mask.keep, joints=grid.joints)
+        if self.training and self.visible < grid.tokens:
+            scores = torch.rand(len(batch.x), grid.tokens, device=batch.x.device)
+            mask = mask_from_scores(scores, self.visible)
+            tokens = self.dropout(self.encoder(batch.x, mask))
+            items = mean_over_time(tokens, mask.keep, joints=grid.joints)
         else:
-            items = self.dropout(self.encoder(batch.x)).reshape(-1, grid.times, grid.joints, self.encoder.dim).mean(1)
+            tokens = self.dropout(self.encoder(batch.x))
+            items = tokens.reshape(-1, grid.times, grid.joints, self.encoder.dim).mean(1)
         return self.head(mean_over_bodies(items.flatten(1).float(), batch))  # type: ignore[no-any-return]
 
-    def scale_of(self, decay: float) -> dict[str, float]:
-        """Return each parameter's share of the learning rate: decay^(layers above it) (BEiT's layer-wise decay)."""
-        depth = self.encoder.depth
-        return {
-            name: decay ** (depth + 1 - self.encoder.layer_of(name.removeprefix("encoder.")))
-            if name.startswith("encoder.")
-            else 1.0
-            for name, _ in self.named_parameters()
-        }
+    def lr_scale(self, decay: float) -> dict[str, float]:
+        """Return the factor of each parameter's learning rate: layer-wise decay, as in BEiT."""
+        scale = dict.fromkeys((name for name, _ in self.named_parameters()), 1.0)
+        for name in scale:
+            if name.startswith("encoder."):
+                layer = self.encoder.layer_of(name.removeprefix("encoder."))
+                scale[name] = decay ** (self.encoder.depth + 1 - layer)
+        return scale
 
 
 def mean_over_time(tokens: Tensor, keep: Tensor, *, joints: int) -> Tensor:
-    """Return [N, V, D]: each joint's mean over those of its tokens that are there; zeros where none is.
+    """Return [N, V, D]: the mean over the visible tokens of each joint, zeros without any.
 
     Args:
         tokens: [N, K, D].
-        keep: int64 [N, K], which tokens of the clip they are: token number = time * joints + joint.
+        keep: int64 [N, K], numbers of the visible tokens: time * joints + joint.
         joints: V.
     """
     joint = keep % joints
     total = tokens.new_zeros(len(tokens), joints, tokens.shape[2])
     total.scatter_add_(1, joint[..., None].expand_as(tokens), tokens)
-    count = tokens.new_zeros(len(tokens), joints).scatter_add_(1, joint, torch.ones_like(joint, dtype=tokens.dtype))
+    ones = torch.ones_like(joint, dtype=tokens.dtype)
+    count = tokens.new_zeros(len(tokens), joints).scatter_add_(1, joint, ones)
     return total / count.clamp(min=1)[..., None]
 
 
-def finetune(encoder: Encoder, exam: Exam) -> Scores:
-    """Train a copy of the encoder, and a head, on the train labels."""
-    return finetune_on(encoder, exam, exam.config.finetune)
+def finetune(encoder: Encoder, context: ProbeContext) -> Scores:
+    """Fine-tune a copy of the encoder, and a head, on the train labels."""
+    return _finetune(encoder, context, context.config.finetune)
 
 
-def transfer(encoder: Encoder, exam: Exam) -> Scores:
-    """Fine-tune on another store than the one that was pre-trained on: the same recipe, other classes."""
-    return finetune(encoder, exam)
+def transfer(encoder: Encoder, context: ProbeContext) -> Scores:
+    """Fine-tune on another store than the one of pre-training: same recipe, other classes."""
+    return finetune(encoder, context)
 
 
-def scratch(encoder: Encoder, exam: Exam) -> Scores:
-    """Train the encoder and a head from the start: for an encoder that was not pre-trained, the comparison."""
-    return finetune_on(encoder, exam, exam.config.scratch)
+def scratch(encoder: Encoder, context: ProbeContext) -> Scores:
+    """Supervised training; the encoder is expected to be randomly initialised."""
+    return _finetune(encoder, context, context.config.scratch)
 
 
-def finetune_on(encoder: Encoder, exam: Exam, settings: Finetune) -> Scores:
-    """Return the scores of a copy of the encoder, trained with a head by these settings.
+def labelled_subset(
+    train: NDArray[np.int64], label: NDArray[np.int64], *, share: float, seed: int
+) -> NDArray[np.int64]:
+    """Return the share of the clips of each class, rounded, at least one clip.
 
-    Tested by several views, the last epoch's scores by one plain view stand beside them: what other papers print.
+    Args:
+        train: int64 [n], clip numbers.
+        label: int64 [n], their classes.
+        share: in (0, 1].
+        seed: decides which clips; the subset of a larger share contains that of a smaller one.
     """
+    order = Noise(seed, 0, train).uniform("labelled", 1)[:, 0].argsort(kind="stable")
+    chosen = []
+    for kind in np.unique(label):
+        members = order[label[order] == kind]
+        chosen.append(train[members[: max(1, round(share * len(members)))]])
+    return np.sort(np.concatenate(chosen))
 
-    def judge(model: nn.Module, judged: Exam) -> Scores:
-        return classify(model, judged, batch=settings.batch, views=settings.test_views)
 
-    scores = select(lambda learnt, watch: _fit(copy.deepcopy(encoder), learnt, settings, watch), judge, exam)
+def semi_context(mode: str, context: ProbeContext) -> ProbeContext:
+    """Return the context of a mode: semi-supervised ones train on a labelled subset."""
+    if mode not in LABEL_SHARES:
+        return context
+    train = context.split.train
+    label = np.asarray(context.store.clips.label)[train].astype(np.int64)
+    share, seed = LABEL_SHARES[mode], context.config.seed
+    return context.with_clips(train=labelled_subset(train, label, share=share, seed=seed))
+
+
+def _semi(mode: str) -> Probe:
+    def probe(encoder: Encoder, context: ProbeContext) -> Scores:
+        return finetune(encoder, semi_context(mode, context))
+
+    return probe
+
+
+semi_1, semi_2, semi_5, semi_10 = map(_semi, LABEL_SHARES)
+
+
+def _finetune(encoder: Encoder, context: ProbeContext, settings: Finetune) -> Scores:
+    def fit(fold: ProbeContext, on_epoch: OnEpoch) -> Classifier:
+        return _fit(copy.deepcopy(encoder), fold, settings, on_epoch)
+
+    def evaluate(model: nn.Module, fold: ProbeContext) -> Scores:
+        return classify(model, fold, batch=settings.batch, views=settings.test_views)
+
+    scores = select(fit, evaluate, context)
+    # Published figures are of one plain view.
     if settings.test_views and scores.model is not None:
-        scores.beside[ONE_VIEW] = classify(scores.model, exam, batch=settings.batch)
+        scores.alternatives[ONE_VIEW] = classify(scores.model, context, batch=settings.batch)
     return scores
 
 
-def _fit(encoder: Encoder, exam: Exam, settings: Finetune, watch: Watch) -> Classifier:
-    torch.manual_seed(exam.config.seed)
+def _fit(encoder: Encoder, context: ProbeContext, settings: Finetune, on_epoch: OnEpoch) -> Classifier:
+    torch.manual_seed(context.config.seed)
     model = Classifier(
-        encoder, classes=exam.classes, hidden=settings.hidden, dropout=settings.dropout, keep=settings.keep
-    ).to(exam.device)
+        encoder,
+        classes=context.num_classes,
+        hidden=settings.hidden,
+        dropout=settings.dropout,
+        keep=settings.keep,
+    ).to(context.device)
     set_drop_path(encoder, settings.drop_path)
-    loader = exam.loader("train", augmented=True, batch=settings.batch)
-    share = model.scale_of(settings.layer_decay)
-    optimizer = adamw(model, lr=settings.lr, weight_decay=settings.weight_decay, scale=share.__getitem__)
+    loader = context.loader("train", augmented=True, batch=settings.batch)
+    scale = model.lr_scale(settings.layer_decay).__getitem__
+    optimizer = adamw(model, lr=settings.lr, weight_decay=settings.weight_decay, scale=scale)
     schedule = warmup_cosine(
         optimizer,
         steps=settings.epochs * len(loader),
         warmup=round(settings.warmup * len(loader)),
         floor=min(1.0, settings.min_lr / settings.lr),
     )
-    for epoch in range(settings.epochs):
-        model.train()
-        for batch in loader.epoch(epoch):
-            if batch.clips < 2:
-                continue  # the head's BatchNorm has no variance of one clip
-            loss = cross_entropy(model(batch), batch.label, label_smoothing=settings.label_smoothing)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-        watch(model)
-        exam.tell("fine-tuning", epoch + 1, settings.epochs)
+    with progress.task("fine-tuning", total=settings.epochs, unit="epochs") as task:
+        for epoch in range(settings.epochs):
+            model.train()
+            for batch in loader.epoch(epoch):
+                interrupts.check()
+                # BatchNorm in the head has no variance of one clip.
+                if batch.clips < 2:
+                    continue
+                smoothing = settings.label_smoothing
+                loss = cross_entropy(model(batch), batch.label, label_smoothing=smoothing)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+            on_epoch(model)
+            task.advance()
     return model
 
 
@@ -139,13 +195,14 @@ def set_drop_path(encoder: nn.Module, rate: float) -> None:
 
 
 @torch.no_grad()
-def classify(model: nn.Module, exam: Exam, *, batch: int, views: int = 0) -> Scores:
-    """Return a classifier's scores on the test part: of plain clips, or of as many augmented ``views`` of each."""
+def classify(model: nn.Module, context: ProbeContext, *, batch: int, views: int = 0) -> Scores:
+    """Return the scores of a classifier on the test part, with one plain or several augmented views."""
     model.eval()
-    loader = exam.loader("test", augmented=views > 0, batch=batch)
+    loader = context.loader("test", augmented=views > 0, batch=batch)
     passes = []
     for view in range(max(1, views)):
-        pairs = [(model(clips).cpu(), clips.label.cpu()) for clips in loader.epoch(view)]
-        logits, label = (torch.cat(several) for several in zip(*pairs, strict=True))
+        batches = progress.track(loader.epoch(view), "test", total=len(loader), unit="batches")
+        pairs = [(model(clips).cpu(), clips.label.cpu()) for clips in batches]
+        logits, label = (torch.cat(parts) for parts in zip(*pairs, strict=True))
         passes.append(logits)
-    return score(together(passes), label)
+    return score(average_views(passes), label)

@@ -1,4 +1,4 @@
-"""The linear probe: frozen features -> BatchNorm without affine -> one linear map."""
+"""Probes of frozen features: a linear classifier (MAMP's recipe), and nearest neighbours."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 
+from smae import interrupts, progress
 from smae.data.loader.batch import Batch
-from smae.eval.features import Describe, Features, Pool, Pooled, extract
-from smae.eval.probes import ENCODE_BATCH, ONE_VIEW, Exam, Scores, score, together
-from smae.eval.probes.selection import Watch, select
+from smae.eval.features import FeatureExtractor, Features, Pool, Pooled, extract
+from smae.eval.probes import ENCODE_BATCH, OnEpoch, ProbeContext, Scores, average_views, score, select
+from smae.eval.results import ONE_VIEW
 from smae.models.encoders import Encoder
+
+_QUERY_BATCH = 1024
 
 
 class LinearClassifier(nn.Module):
-    """An encoder's pooled features, then BatchNorm without affine and one linear map."""
+    """Pooled features of an encoder, then the linear head."""
 
     def __init__(self, encoder: Encoder, *, classes: int, pool: Pool = "mean") -> None:
         super().__init__()
@@ -29,77 +32,124 @@ class LinearClassifier(nn.Module):
 
 
 def linear_head(width: int, *, classes: int) -> nn.Sequential:
-    """Return an untrained head over features of ``width``."""
+    """Return an untrained head: BatchNorm without affine parameters, then one linear layer."""
     layer = nn.Linear(width, classes)
     nn.init.normal_(layer.weight, std=0.01)
     nn.init.zeros_(layer.bias)
     return nn.Sequential(nn.BatchNorm1d(width, affine=False, eps=1e-6), layer)
 
 
-def linear(encoder: Encoder, exam: Exam) -> Scores:
-    """Judge frozen pooled features by a linear map (recipe of MAMP: SGD, cosine to 0)."""
-    pool = exam.config.linear.pool
-    scores = linear_on(Pooled(encoder, pool), exam)
+def linear(encoder: Encoder, context: ProbeContext) -> Scores:
+    """Evaluate frozen pooled features by a linear classifier (SGD, cosine to 0)."""
+    pool = context.config.linear.pool
+    scores = linear_on(Pooled(encoder, pool), context)
     assert scores.model is not None, "select keeps the head"
-    whole = LinearClassifier(encoder, classes=exam.classes, pool=pool)
-    whole.head.load_state_dict(scores.model.state_dict())
-    return replace(scores, model=whole.eval())
+    model = LinearClassifier(encoder, classes=context.num_classes, pool=pool)
+    model.head.load_state_dict(scores.model.state_dict())
+    return replace(scores, model=model.eval())
 
 
-def linear_on(describe: Describe, exam: Exam) -> Scores:
-    """Judge any describer by a linear map; epoch e learns from augmented view e mod views."""
-    views = exam.config.linear.test_views
+def linear_on(extractor: FeatureExtractor, context: ProbeContext) -> Scores:
+    """Evaluate any features by a linear classifier; ``Scores.model`` is the head alone."""
+    views = context.config.linear.test_views
 
-    def judge(head: nn.Module, judged: Exam) -> Scores:
-        seen = judged.views(describe, "test", count=views) or [judged.plain(describe, "test")]
-        return _scores(head, seen, judged)
+    def evaluate(head: nn.Module, fold: ProbeContext) -> Scores:
+        if not views:
+            return _score(head, [fold.features(extractor, "test")], fold)
+        seen = [fold.features(extractor, "test", view=view) for view in range(views)]
+        return _score(head, seen, fold)
 
-    scores = select(lambda learnt, watch: _fit(describe, learnt, watch), judge, exam)
+    scores = select(lambda fold, on_epoch: _fit(extractor, fold, on_epoch), evaluate, context)
     if views and scores.model is not None:
-        scores.beside[ONE_VIEW] = _scores(scores.model, [exam.plain(describe, "test")], exam)
+        plain = [context.features(extractor, "test")]
+        scores.alternatives[ONE_VIEW] = _score(scores.model, plain, context)
     return scores
 
 
 @torch.no_grad()
-def _scores(head: nn.Module, seen: list[Features], exam: Exam) -> Scores:
+def _score(head: nn.Module, views: list[Features], context: ProbeContext) -> Scores:
     head.eval()
-    return score(together([head(features.x.to(exam.device)) for features in seen]), seen[0].label)
+    logits = [head(features.x.to(context.device)) for features in views]
+    return score(average_views(logits), views[0].label)
 
 
-def _fit(describe: Describe, exam: Exam, watch: Watch) -> nn.Sequential:
-    settings, seed = exam.config.linear, exam.config.seed
+def _fit(extractor: FeatureExtractor, context: ProbeContext, on_epoch: OnEpoch) -> nn.Sequential:
+    """Train a head; epoch e uses augmented view e mod ``linear.views``."""
+    settings, seed = context.config.linear, context.config.seed
     views = min(settings.views, settings.epochs)
-    passes = exam.loader("train", augmented=True, batch=ENCODE_BATCH)
-    kept: dict[int, tuple[Tensor, Tensor]] = {}
+    loader = context.loader("train", augmented=True, batch=ENCODE_BATCH)
+
+    def train_features(view: int) -> tuple[Tensor, Tensor]:
+        if not views:
+            features = context.features(extractor, "train")
+        else:
+            name = f"features, train, view {view + 1}"
+            features = extract(extractor, loader, epoch=view, name=name)
+        return features.x.to(context.device), features.label.to(context.device)
+
+    # Views that serve several epochs are kept. Where each serves one, memory holds a single one.
+    kept: list[tuple[Tensor, Tensor]] = []
+    if views < settings.epochs:
+        count = range(max(1, views))
+        kept = [train_features(view) for view in progress.track(count, "linear probe, features", unit="views")]
     generator = torch.Generator().manual_seed(seed)
     head: nn.Sequential | None = None
-    for epoch in range(settings.epochs):
-        view = epoch % max(1, views)
-        if view not in kept:
-            features = extract(describe, passes, epoch=view) if views else exam.plain(describe, "train")
-            kept[view] = (features.x.to(exam.device), features.label.to(exam.device))
-        x, label = kept[view]
-        if head is None:
-            torch.manual_seed(seed)
-            head = linear_head(x.shape[1], classes=exam.classes).to(exam.device)
-            optimizer = torch.optim.SGD(head.parameters(), lr=settings.lr, momentum=settings.momentum)
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs)
-        head.train()
-        for rows in torch.split(torch.randperm(len(x), generator=generator), settings.batch):
-            if len(rows) < 2:
-                continue  # BatchNorm has no variance of one row; the next epoch draws other leftovers
-            loss = cross_entropy(head(x[rows]), label[rows])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        schedule.step()
-        if views == settings.epochs:
-            del kept[view]  # each view serves one epoch: nothing is gained by keeping it
-        watch(head)
-        # The first epochs are slow where views are described in them and kept: no measure of those that follow.
-        if epoch < views < settings.epochs:
-            exam.tell("linear probe, views", epoch + 1, views)
-        else:
-            exam.tell("linear probe", epoch + 1, settings.epochs)
+    with progress.task("linear probe", total=settings.epochs, unit="epochs") as task:
+        for epoch in range(settings.epochs):
+            x, label = kept[epoch % len(kept)] if kept else train_features(epoch)
+            if head is None:
+                torch.manual_seed(seed)
+                head = linear_head(x.shape[1], classes=context.num_classes).to(context.device)
+                optimizer = torch.optim.SGD(head.parameters(), lr=settings.lr, momentum=settings.momentum)
+                schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs)
+            head.train()
+            order = torch.randperm(len(x), generator=generator)
+            for rows in torch.split(order, settings.batch):
+                interrupts.check()
+                # BatchNorm has no variance of one row; the next epoch leaves out another.
+                if len(rows) < 2:
+                    continue
+                loss = cross_entropy(head(x[rows]), label[rows])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+            schedule.step()
+            on_epoch(head)
+            task.advance()
     assert head is not None, "settings.epochs is at least 1"
     return head
+
+
+def knn(encoder: Encoder, context: ProbeContext) -> Scores:
+    """Evaluate frozen pooled features by their nearest neighbours in the train part."""
+    return knn_on(Pooled(encoder, context.config.knn.pool), context)
+
+
+def knn_on(extractor: FeatureExtractor, context: ProbeContext) -> Scores:
+    """Evaluate any features: L2-normalised, cosine similarity, the k nearest neighbours vote."""
+    gallery, query = context.features(extractor, "train"), context.features(extractor, "test")
+    k = min(context.config.knn.k, len(gallery.x))
+    votes = neighbour_votes(query.x, gallery.x, gallery.label, k=k, classes=context.num_classes)
+    # Classes without a vote are not ranked, so there is no top 5.
+    return replace(score(votes, query.label), top5=None, logits=None)
+
+
+def neighbour_votes(query: Tensor, gallery: Tensor, label: Tensor, *, k: int, classes: int) -> Tensor:
+    """Return votes [n, K] of the k most similar gallery rows; nearer ones win ties.
+
+    Args:
+        query: [n, D].
+        gallery: [m, D].
+        label: int64 [m], classes of the gallery.
+        k: number of neighbours, at most m.
+        classes: K.
+    """
+    gallery = normalize(gallery, dim=1)
+    votes = []
+    for rows in torch.split(normalize(query, dim=1), _QUERY_BATCH):
+        interrupts.check()
+        similarity, nearest = (rows @ gallery.T).topk(k, dim=1)
+        # All similarities together add less than one vote: they break ties and never outvote.
+        weight = 1 + (similarity.clamp(-1, 1) + 1) * (0.4 / k)
+        votes.append(torch.zeros(len(rows), classes).scatter_add_(1, label[nearest], weight))
+    return torch.cat(votes)

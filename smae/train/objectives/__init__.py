@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from smae.config import Part
+from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
 from smae.models.decoders import decoders
 from smae.models.encoders import Encoder, encoders
@@ -68,14 +68,14 @@ class Objective(nn.Module):
 
 
 @dataclass(frozen=True)
-class Workshop:
+class ModelBuilder:
     """What an objective builds its parts from, as the run's settings name them."""
 
     layout: Layout
     frames: int
-    encoder_config: Part
-    decoder_config: Part
-    masking_config: Part
+    encoder_config: PluginConfig
+    decoder_config: PluginConfig
+    masking_config: PluginConfig
 
     def encoder(self) -> Encoder:
         """Return a new encoder."""
@@ -91,9 +91,9 @@ class Workshop:
 
 
 class ObjectiveClass(Protocol):
-    """What an objective plug-in is: an ``Objective`` class with a ``Config`` (a ``Part``)."""
+    """What an objective plug-in is: an ``Objective`` class with a ``Config`` (a ``PluginConfig``)."""
 
-    def __call__(self, config: Any, workshop: Workshop) -> Objective:
+    def __call__(self, config: Any, builder: ModelBuilder) -> Objective:
         """Build the objective."""
         ...
 

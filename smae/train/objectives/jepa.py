@@ -11,12 +11,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import layer_norm, smooth_l1_loss
 
-from smae.config import Part
+from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
 from smae.models.masking import mask_of
 from smae.models.tokens import gather
 from smae.rng import Noise
-from smae.train.objectives import Objective, StepOutput, Workshop
+from smae.train.objectives import ModelBuilder, Objective, StepOutput
 
 
 class SkeletonJEPA(Objective):
@@ -30,22 +30,22 @@ class SkeletonJEPA(Objective):
 
     preview_note = "Features are predicted, not joints: there is nothing to show."
 
-    class Config(Part):
+    class Config(PluginConfig):
         """How slowly the teacher follows, and on which scale its features are wanted."""
 
         momentum: float = Field(0.996, ge=0, lt=1, description="share of the teacher that stays at the first step")
         normalise: Literal["token", "none"] = Field("token", description="token: each target by its mean and variance")
         beta: float = Field(1.0, gt=0, description="distance below which the loss is quadratic")
 
-    def __init__(self, config: Config, workshop: Workshop) -> None:
+    def __init__(self, config: Config, builder: ModelBuilder) -> None:
         super().__init__()
         self.config = config
-        self.encoder = workshop.encoder()
+        self.encoder = builder.encoder()
         self.teacher = copy.deepcopy(self.encoder).requires_grad_(False)
         self.grid = self.encoder.grid
         # The decoder's token holds as many numbers as a grid says: here a feature's, not a patch's.
-        self.decoder = workshop.decoder(replace(self.grid, patch=self.encoder.dim, channels=1), width=self.encoder.dim)
-        self.masking = workshop.masking(self.grid)
+        self.decoder = builder.decoder(replace(self.grid, patch=self.encoder.dim, channels=1), width=self.encoder.dim)
+        self.masking = builder.masking(self.grid)
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Return the distance between predicted and taught features of a batch's hidden tokens."""

@@ -8,14 +8,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from smae.config import Part
+from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
 from smae.errors import ConfigError
 from smae.models.decoders import CrossDecoder, thin
 from smae.models.masking import Mask, mask_of
 from smae.models.tokens import gather, unpatchify
 from smae.rng import Noise
-from smae.train.objectives import Objective, Preview, StepOutput, Workshop
+from smae.train.objectives import ModelBuilder, Objective, Preview, StepOutput
 from smae.train.objectives.targets import Target, make_target, motion
 
 
@@ -26,7 +26,7 @@ class SkeletonMAE(Objective):
     section 3). Absent bodies are not in the batch, so they are neither encoded nor counted.
     """
 
-    class Config(Part):
+    class Config(PluginConfig):
         """What is predicted, and on which scale."""
 
         target: Literal["coordinates", "motion"] = Field(
@@ -38,19 +38,19 @@ class SkeletonMAE(Objective):
         floor: float = Field(1e-3, gt=0, description="metres: spread below which normalising stops to magnify")
         predict: float = Field(1.0, gt=0, le=1, description="share of hidden tokens predicted a step (cross decoder)")
 
-    def __init__(self, config: Config, workshop: Workshop) -> None:
+    def __init__(self, config: Config, builder: ModelBuilder) -> None:
         super().__init__()
         self.config = config
-        self.encoder = workshop.encoder()
+        self.encoder = builder.encoder()
         self.grid = self.encoder.grid
-        self.decoder = workshop.decoder(self.grid, width=self.encoder.dim)
-        self.masking = workshop.masking(self.grid)
+        self.decoder = builder.decoder(self.grid, width=self.encoder.dim)
+        self.masking = builder.masking(self.grid)
         if config.normalise != "none":
             self.preview_note = (
                 f"The target is normalised by {config.normalise}: the decoder predicts shape and movement, while mean "
                 "and scale are taken from the true clip to put its guess back in place."
             )
-        if config.normalise in ("clip", "movement") and workshop.frames < 2:
+        if config.normalise in ("clip", "movement") and builder.frames < 2:
             raise ConfigError(
                 f"objective.normalise={config.normalise} takes the spread over time, and augment.frames=1 leaves none: "
                 "choose token, body or none, or more frames"
@@ -107,10 +107,10 @@ class MAMP(SkeletonMAE):
 
         target: Literal["coordinates", "motion"] = Field("motion", description="motion: that is what MAMP is")
 
-    def __init__(self, config: Config, workshop: Workshop) -> None:
+    def __init__(self, config: Config, builder: ModelBuilder) -> None:
         if config.target != "motion":
             raise ConfigError(
                 f"objective.target={config.target}: mamp is the prediction of motion; for coordinates choose "
                 "objective.name=skeletonmae, with the same masking"
             )
-        super().__init__(config, workshop)
+        super().__init__(config, builder)

@@ -1,4 +1,4 @@
-"""The page of a run, and the page that sets several runs side by side: one HTML file each, which loads nothing.
+"""The page of a run, and the page that compares several runs: one self-contained HTML file each.
 
-``gather`` and ``compare`` put a page together; each other file makes one part of it, from plain data to HTML.
+``run_report`` and ``compare`` assemble a page from the parts that the other modules make.
 """

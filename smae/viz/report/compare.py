@@ -1,167 +1,211 @@
-"""Several runs side by side: curves over each other, results that were judged alike, and the settings that differ."""
+"""The page that compares runs: curves, results under the same settings, settings that differ."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from smae.errors import ConfigError
-from smae.eval.interval import bootstrap_difference
-from smae.eval.results import RANDOM, Result, Row, read_results
+from smae.eval.results import RANDOM, Result, Row, bootstrap_difference, read_results
 from smae.train.run_folder import Run
-from smae.viz.report.curves import draw_curves, read_curves
-from smae.viz.report.markup import Section, missing, note, table
-from smae.viz.report.page import render
-from smae.viz.report.results import picture, points
-from smae.viz.report.run_report import write_page
-from smae.viz.report.settings import draw_differences
+from smae.viz.report.figures import draw_curves, read_curves
+from smae.viz.report.page import PageSection, missing, note, percent, render, table
+from smae.viz.report.results import draw_accuracies, row_numbers
 
-MOST = 8
-"""Runs on a page: so many lines can be told apart by colour."""
+logger = logging.getLogger(__name__)
+
+MAX_RUNS = 8
+"""Runs on one page: as many as there are colours for lines."""
+
+Key = tuple[str, str, tuple[str, bytes]]
+"""Protocol, mode, and the evaluated data: results of one key can be compared."""
 
 
-def write_comparison(runs: Sequence[Run], *, out: Path, say: Callable[[str], None]) -> Path:
-    """Write a page that compares runs to ``out`` and return it; no store is opened and no weight loaded.
+def comparison_page(runs: Sequence[Run]) -> str:
+    """Return the page that compares runs; it opens no store and loads no weights.
 
     Raises:
-        ConfigError: one run twice, or more than ``MOST``.
+        ConfigError: a run that is named twice, or more than ``MAX_RUNS``.
         DataError: a run or result that cannot be read.
     """
-    if len(runs) > MOST:
-        raise ConfigError(f"{len(runs)} runs: a page compares {MOST} at most: name fewer")
+    if len(runs) > MAX_RUNS:
+        raise ConfigError(f"{len(runs)} runs: expected {MAX_RUNS} at most: name fewer")
     if len({run.path.resolve() for run in runs}) < len(runs):
         raise ConfigError("one run is named twice: name each once")
-    short = [run.path.name for run in runs]
-    names = short if len(set(short)) == len(short) else [str(run.path) for run in runs]
+    names = [run.path.name for run in runs]
+    if len(set(names)) < len(names):
+        names = [str(run.path) for run in runs]
     about = [run.describe() for run in runs]
-    results = [read_results(run, mode=str(one["store"].get("mode", ""))) for run, one in zip(runs, about, strict=True)]
-    warnings = warn(names, about, results)
+    modes = [str(one["store"].get("mode", "")) for one in about]
+    results = [read_results(run, mode=mode) for run, mode in zip(runs, modes, strict=True)]
+    warnings = differing_data(names, about, results)
     for words in warnings:
-        say(f"careful: {words}")
+        logger.warning(f"warning: {words}")
     scales = _loss_scales(about)
-    apart = "" if len(scales) == 1 else note(
-        "Losses of different objectives, targets or streams are on different scales: each has a chart of its own."
-    )  # fmt: skip
-    curves = [(name, read_curves(run, say=say)) for name, run in zip(names, runs, strict=True)]
     listed = "".join(f'<li class="s{slot}">{escape(name)}</li>' for slot, name in enumerate(names))
-    key = f'<ul class="runs">{listed}</ul>'
-    sections = [
-        Section("results", "Results", draw_alike(names, results, runs)),
-        Section("training", "Training", key + apart + draw_curves(curves, losses=scales)),
-        Section("differences", "What differs in the settings", draw_differences(list(zip(names, about, strict=True)))),
-    ]
-    told = "".join(f'<p class="warning">{escape(words)}</p>' for words in warnings)
-    write_page(render(f"{len(runs)} runs compared", head=key + told, sections=sections), out)
-    return out
-
-
-def warn(names: Sequence[str], about: Sequence[Mapping[str, Any]], results: Sequence[Sequence[Result]]) -> list[str]:
-    """Return what one should know before one compares these runs."""
-    found = []
-    stores = _groups(names, [f"{one['store'].get('fingerprint', '')[:12]}" for one in about])
-    if len(stores) > 1:
-        found.append(f"the runs were trained on different stores ({_listed(stores)}): what differs may be the data")
-    protocols = _groups(names, [str(one["config"].get("protocol", "")) for one in about])
-    if len(protocols) > 1:
-        found.append(f"the runs were trained under different protocols ({_listed(protocols)})")
-    kinds: dict[tuple[str, str], set[tuple[str, bytes]]] = {}
-    for result in (result for several in results for result in several):
-        kinds.setdefault((result.protocol, result.mode), set()).add(_exam(result))
-    apart = [f"{protocol} · {mode}" for (protocol, mode), exams in kinds.items() if len(exams) > 1]
-    if apart:
-        found.append(
-            f"judged on different stores or test clips: {', '.join(apart)}; those results stand in tables of their own "
-            "and are not compared"
+    key = training = f'<ul class="runs">{listed}</ul>'
+    if len(scales) > 1:
+        training += note(
+            "Losses of different objectives, targets or streams have different scales: each has its own chart."
         )
-    return found
+    curves = [(name, read_curves(run)) for name, run in zip(names, runs, strict=True)]
+    training += draw_curves(curves, losses=scales)
+    sections = [
+        PageSection("results", "Results", draw_comparable(names, results, runs)),
+        PageSection("training", "Training", training),
+        PageSection("differences", "Settings that differ", draw_differences(names, about)),
+    ]
+    head = key + "".join(f'<p class="warning">{escape(words)}</p>' for words in warnings)
+    return render(f"{len(runs)} runs compared", head=head, sections=sections)
 
 
-def draw_alike(names: Sequence[str], results: Sequence[Sequence[Result]], runs: Sequence[Run]) -> str:
-    """Return results in groups that were judged alike: same protocol, probe, store and test clips."""
-    groups: dict[tuple[str, str, tuple[str, bytes]], list[tuple[int, Result]]] = {}
+def differing_data(
+    names: Sequence[str], about: Sequence[Mapping[str, Any]], results: Sequence[Sequence[Result]]
+) -> list[str]:
+    """Return warnings about runs that were trained or evaluated on different data."""
+    warnings = []
+    stores = _differing(names, [f"{one['store'].get('fingerprint', '')[:12]}" for one in about])
+    if stores:
+        warnings.append(f"the runs were trained on different stores ({stores})")
+    protocols = _differing(names, [str(one["config"].get("protocol", "")) for one in about])
+    if protocols:
+        warnings.append(f"the runs were trained under different protocols ({protocols})")
+    keys = {_key(result) for several in results for result in several}
+    modes = Counter((protocol, mode) for protocol, mode, _ in keys)
+    order = dict.fromkeys((one.protocol, one.mode) for several in results for one in several)
+    different = [f"{protocol} · {mode}" for protocol, mode in order if modes[protocol, mode] > 1]
+    if different:
+        warnings.append(
+            f"evaluated on different stores or test clips: {', '.join(different)}; those results are not compared"
+        )
+    return warnings
+
+
+def draw_comparable(names: Sequence[str], results: Sequence[Sequence[Result]], runs: Sequence[Run]) -> str:
+    """Return results in groups of the same protocol, probe, store and test clips."""
+    groups: dict[Key, list[tuple[int, Result]]] = defaultdict(list)
     for slot, several in enumerate(results):
         for result in several:
-            groups.setdefault((result.protocol, result.mode, _exam(result)), []).append((slot, result))
-    lacking = [
-        missing(f"{name} was not judged yet.", f"smae eval --checkpoint {run.path}")
+            groups[_key(result)].append((slot, result))
+    lacking = "".join(
+        missing(f"{name} has not been evaluated yet.", f"smae eval --checkpoint {run.path}")
         for name, run, several in zip(names, runs, results, strict=True)
         if not several
-    ]
-    if not groups:
-        return "".join(lacking)
-    several_stores = len({key[2][0] for key in groups}) > 1
-    shown, tables = [], ""
-    for (protocol, mode, (store, _)), found in groups.items():
-        where = f" · store {store[:8]}" if several_stores else ""
-        title = f"{protocol} · {mode}{where}"
-        rows = [replace(result.lead, what=names[slot], slot=slot) for slot, result in found]
-        shown.append((title, [*rows, *_baselines(names, found)]))
-        tables += f"<h3>{escape(title)}</h3>{_numbers(names, found)}"
-    told = note(
-        "Difference: share of the same test clips that are recognised, minus that of the table's first run, by the "
-        "first seed of both; in brackets 95 % of a bootstrap that draws the same clips for both."
     )
-    return picture(shown) + tables + told + "".join(lacking)
+    if not groups:
+        return lacking
+    several_stores = len({store for _, _, (store, _) in groups}) > 1
+    charts, tables = [], ""
+    for (protocol, mode, (store, _)), group in groups.items():
+        title = f"{protocol} · {mode}"
+        if several_stores:
+            title += f" · store {store[:8]}"
+        rows = [replace(result.lead, what=names[slot], slot=slot) for slot, result in group]
+        charts.append((title, [*rows, *_baselines(names, group)]))
+        tables += f"<h3>{escape(title)}</h3>{_numbers(names, group)}"
+    explained = note(
+        "Difference: accuracy on the same test clips minus that of the table's first run, with the "
+        "first seed of both; in brackets its 95 % paired bootstrap interval."
+    )
+    return draw_accuracies(charts) + tables + explained + lacking
 
 
-def _baselines(names: Sequence[str], found: Sequence[tuple[int, Result]]) -> list[Row]:
-    """Return the baselines of a group that know no weights of ours, once; under a run's name where runs differ in them.
+def _baselines(names: Sequence[str], group: Sequence[tuple[int, Result]]) -> list[Row]:
+    """Return the baselines of a group once, with a run's name where runs differ in them.
 
-    They differ where runs were judged with other seeds, settings of the probe or cuts of the clips.
+    They differ where seeds, probe settings or clip lengths do. The random encoder is in the table.
     """
     rows: dict[Row, str] = {}
-    for slot, result in found:
+    for slot, result in group:
         for row in result.rows:
             if row is not result.lead and row.what != RANDOM:
                 rows.setdefault(row, names[slot])
-    several = Counter(row.what for row in rows)
-    return [
-        replace(row, what=f"{row.what} ({name})" if several[row.what] > 1 else row.what) for row, name in rows.items()
-    ]
+    count = Counter(row.what for row in rows)
+    labels = [row.what + f" ({name})" * (count[row.what] > 1) for row, name in rows.items()]
+    return [replace(row, what=label) for row, label in zip(rows, labels, strict=True)]
 
 
-def _numbers(names: Sequence[str], found: Sequence[tuple[int, Result]]) -> str:
-    """Return a row a run: score, interval, its random encoder, and the difference from the first with its interval."""
-    first, rows = found[0][1], []
-    for slot, result in found:
-        row = result.lead
-        untrained = next((other.top1 for other in result.rows if other.what == RANDOM), None)
-        spread = f" ± {100 * row.std:.1f}" if row.std is not None else ""
-        between = f"{100 * row.interval[0]:.1f} to {100 * row.interval[1]:.1f}" if row.interval else "–"
-        gain = "–" if result is first else _gain(first, result)
-        rows.append((names[slot], f"{points(row.top1)}{spread}", between, points(untrained), gain, row.note))
-    return table(("in per cent", "top-1", "95 %", "random encoder", "difference", ""), rows, kind="alike")
+def _numbers(names: Sequence[str], group: Sequence[tuple[int, Result]]) -> str:
+    """Return accuracy, random encoder and difference from the first run, a row a run."""
+    first, rows = group[0][1], []
+    for slot, result in group:
+        top1, interval, _ = row_numbers(result.lead)
+        random = next((row.top1 for row in result.rows if row.what == RANDOM), None)
+        difference = "–"
+        if result is not first:
+            difference = _difference(first, result)
+        rows.append((names[slot], top1, interval, percent(random, ""), difference, result.lead.note))
+    head = ("in per cent", "top-1", "95 %", "random encoder", "difference", "")
+    return table(head, rows, kind="comparison")
 
 
-def _gain(first: Result, second: Result) -> str:
+def _difference(first: Result, second: Result) -> str:
     one, two = first.predicted == first.label, second.predicted == second.label
     low, high = bootstrap_difference(one, two)
     return f"{100 * (two.mean() - one.mean()):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
-def _exam(result: Result) -> tuple[str, bytes]:
-    """Return what must be the same for two results to be compared: the store, the test clips and their classes."""
-    return result.store, np.stack([result.test, result.label]).tobytes()
+def _key(result: Result) -> Key:
+    return result.protocol, result.mode, (result.store, np.stack([result.test, result.label]).tobytes())
 
 
 def _loss_scales(about: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    """Return numbers of runs in groups whose losses are on one scale."""
-    told = [repr((one["config"].get("objective"), one["config"].get("augment", {}).get("stream"))) for one in about]
-    return [[number for number, words in enumerate(told) if words == kind] for kind in dict.fromkeys(told)]
+    """Return groups of run numbers whose losses are on one scale."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for number, one in enumerate(about):
+        config = one["config"]
+        groups[repr((config.get("objective"), config.get("augment", {}).get("stream")))].append(number)
+    return list(groups.values())
 
 
-def _groups(names: Sequence[str], values: Sequence[str]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
+def _differing(names: Sequence[str], values: Sequence[str]) -> str:
+    """Return which runs have which value; empty where all have the same."""
+    groups: dict[str, list[str]] = defaultdict(list)
     for name, value in zip(names, values, strict=True):
-        groups.setdefault(value, []).append(name)
-    return groups
+        groups[value].append(name)
+    if len(groups) == 1:
+        return ""
+    return "; ".join(f"{value}: {', '.join(group)}" for value, group in groups.items())
 
 
-def _listed(groups: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{value}: {', '.join(names)}" for value, names in groups.items())
+def flatten(settings: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:
+    """Return settings with dotted names, as text."""
+    flat: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, prefix=f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = setting_text(value)
+    return flat
+
+
+def setting_text(value: Any) -> str:
+    """Return a setting's value for people."""
+    if value is None or value is True or value is False:
+        return {True: "yes", False: "no", None: "–"}[value]
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(setting_text, value)) or "–"
+    return str(value)
+
+
+def draw_differences(names: Sequence[str], about: Sequence[Mapping[str, Any]]) -> str:
+    """Return the settings in which runs differ, a column a run; ``-`` where a run lacks one."""
+    parts = ("recipe", "versions", "store")
+    flat = [flatten({**one["config"], **{part: one.get(part, "") for part in parts}}) for one in about]
+    rows = []
+    for key in dict.fromkeys(key for one in flat for key in one):
+        values = [one.get(key, "-") for one in flat]
+        if key != "store.path" and len(set(values)) > 1:
+            # Fingerprints are cut.
+            rows.append((key, *(value if len(value) <= 40 else f"{value[:16]}…" for value in values)))
+    if not rows:
+        return note("The runs have the same settings, store and versions.")
+    return table(("setting", *names), rows, kind="differences")

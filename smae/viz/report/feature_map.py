@@ -1,15 +1,23 @@
-"""Where test clips lie for the encoder: their features as a map in two dimensions, coloured by class or by subject."""
+"""Features of test clips as a two-dimensional map by t-SNE, coloured by class or by subject.
+
+The t-SNE is exact and deterministic: equal points give an equal map.
+
+Source: van der Maaten and Hinton, "Visualizing Data using t-SNE", JMLR 9, 2008 (equations 1, 4, 5);
+initialisation with principal components after Kobak and Berens, Nature Communications 10, 2019;
+learning rate after Belkina et al., ibid.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from html import escape
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from smae import progress
 from smae.data.loader.loader import Loader
 from smae.data.raw.class_counts import class_names
 from smae.data.store.store import Store
@@ -18,155 +26,204 @@ from smae.eval.probes import ENCODE_BATCH
 from smae.models.encoders import Encoder
 from smae.rng import Noise
 from smae.train.config import RunConfig
-from smae.viz.report.markup import missing
-from smae.viz.report.tsne import PERPLEXITY, tsne
+from smae.viz.report.figures import Floats
+from smae.viz.report.page import missing, note
 
-MOST = 1000
-"""Clips on the map at most, drawn from the test part; the same ones every time."""
+MAX_CLIPS = 1000
+"""Maximum clips on the map, a fixed random choice of the test part."""
 
-FEWEST = 8
+MIN_CLIPS = 8
 NEIGHBOURS = 10
 
+PERPLEXITY = 30.0
+EXAGGERATION, EXAGGERATED, STEPS = 12.0, 150, 500
+"""Factor of early exaggeration, number of first steps with it, and number of all steps."""
+
 _SIZE, _EDGE = 560, 14
+_COMPONENTS = 50
+_ROWS = 32
+_TINY = 1e-12
 
 
-@dataclass(frozen=True, eq=False)
-class FeatureMap:
-    """Places of clips on the map, and what is known of each.
-
-    Attributes:
-        places: float64 [n, 2].
-        clip: int64 [n], numbers in the store.
-        label, subject: int64 [n]; subjects are -1 where the data set has none.
-        same_class, same_subject: of each clip's nearest neighbours by cosine, the mean share that has its class, or its
-            subject; ``by_chance`` are the same of neighbours drawn at random.
-        of: test clips in all.
-    """
-
-    places: NDArray[np.float64]
-    clip: NDArray[np.int64]
-    label: NDArray[np.int64]
-    subject: NDArray[np.int64]
-    same_class: float
-    same_subject: float
-    by_chance: tuple[float, float]
-    of: int
-
-
-def map_features(
-    encoder: Encoder, store: Store, config: RunConfig, *, device: torch.device, tell: Callable[[int, int], None]
-) -> FeatureMap | None:
-    """Return the map of a run's test clips; None of fewer than ``FEWEST``."""
+def feature_map(encoder: Encoder, store: Store, config: RunConfig, *, device: torch.device) -> str:
+    """Return the map of a run's test clips as SVG, with legends and shares of neighbours."""
     test = store.split(config.protocol).test
-    chosen = choose(test, MOST)
-    if len(chosen) < FEWEST:
-        return None
-    loader = Loader(
-        store, chosen, augment=config.augment, batch=ENCODE_BATCH, seed=config.seed, train=False, device=device,
-        workers=0,
-    )  # fmt: skip
-    features = extract(
-        Pooled(encoder.to(device)),
-        loader,
-        tell=lambda done, of: tell(min(done * ENCODE_BATCH, len(chosen)), len(chosen)),
+    clips = choose(test, MAX_CLIPS)
+    if len(clips) < MIN_CLIPS:
+        return missing(f"The test part has fewer than {MIN_CLIPS} clips: too few for a map.")
+    features = _features(encoder, store, config, clips, device=device)
+    label = store.clips.label[clips].astype(np.int64)
+    subject = store.clips.subject[clips].astype(np.int64)
+    similarity = features @ features.T
+    np.fill_diagonal(similarity, -np.inf)
+    count = min(NEIGHBOURS, len(clips) - 1)
+    near = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+    words = f"{len(clips):,} of {len(test):,}" if len(clips) < len(test) else f"All {len(test):,}"
+    words += (
+        " test clips. Features as from smae embed, reduced by deterministic t-SNE (perplexity "
+        f"{PERPLEXITY:g}). Nearby points have similar features; distances between far groups and "
+        f"the sizes of groups have no meaning. Of a clip's {count} nearest neighbours by cosine "
+        f"similarity, {_shares(label, near)} have its class"
     )
-    label, subject = features.label.numpy(), store.clips.subject[chosen].astype(np.int64)
-    x = features.x.double().numpy()
-    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    near = _nearest(unit, min(NEIGHBOURS, len(x) - 1))
-    return FeatureMap(
-        places=tsne(unit),
-        clip=chosen,
-        label=label,
-        subject=subject,
-        same_class=float((label[near] == label[:, None]).mean()),
-        same_subject=float((subject[near] == subject[:, None]).mean()),
-        by_chance=(_by_chance(label), _by_chance(subject)),
-        of=len(test),
-    )
+    if subject.max() >= 0:
+        words += f", {_shares(subject, near)} its subject"
+    chart = _chart(tsne(features), clips, label, subject, store)
+    hint = note("Hover over a dot for its clip, over a name to highlight its dots.")
+    return f'<div class="map by-class">{chart}{hint}{note(words + ".")}</div>'
 
 
-def choose(clips: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Return at most so many of ``clips``, ascending: drawn, but the same ones every time."""
-    if len(clips) <= most:
-        return clips
-    luck = Noise(0, 0, clips).uniform("map", 1)[:, 0]
-    return np.sort(clips[np.argsort(luck, kind="stable")[:most]])
+def _features(
+    encoder: Encoder, store: Store, config: RunConfig, clips: NDArray[np.int64], *, device: torch.device
+) -> Floats:
+    """Return the features [n, D] of clips, each of length 1."""
+    batch, augment = ENCODE_BATCH, config.augment
+    loader = Loader(store, clips, augment=augment, batch=batch, seed=config.seed, train=False, device=device, workers=0)
+    x = extract(Pooled(encoder.to(device)), loader).x.double().numpy()
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), _TINY))
 
 
-def _nearest(unit: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    alike = unit @ unit.T
-    np.fill_diagonal(alike, -np.inf)
-    return np.argsort(-alike, axis=1, kind="stable")[:, :count]
-
-
-def _by_chance(values: NDArray[np.int64]) -> float:
-    """Return how often another value, drawn at random, is the same."""
+def _shares(values: NDArray[np.int64], near: NDArray[np.int64]) -> str:
+    """Return how many neighbours share a clip's value, on average and by chance."""
     counts = np.unique(values, return_counts=True)[1].astype(np.float64)
-    return float((counts * (counts - 1)).sum() / (len(values) * (len(values) - 1)))
+    chance = float((counts * (counts - 1)).sum() / (len(values) * (len(values) - 1)))
+    return f"{100 * (values[near] == values[:, None]).mean():.0f} % (chance {100 * chance:.0f} %)"
 
 
-def draw_map(found: FeatureMap | None, store: Store) -> str:
-    """Return the map as SVG with its legends, or why there is none."""
-    if found is None:
-        return missing(f"The test part has fewer than {FEWEST} clips: too few for a map.")
-    low, high = found.places.min(0), found.places.max(0)
+def choose(clips: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return at most ``count`` of ``clips``, ascending: random, but always the same ones."""
+    if len(clips) <= count:
+        return clips
+    draw = Noise(0, 0, clips).uniform("map", 1)[:, 0]
+    return np.sort(clips[np.argsort(draw, kind="stable")[:count]])
+
+
+def tsne(x: Floats, *, perplexity: float = PERPLEXITY, steps: int = STEPS) -> Floats:
+    """Return positions [n, 2] of points [n, D], n at least 4.
+
+    Args:
+        x: points.
+        perplexity: effective number of neighbours; reduced to a third of the other points.
+        steps: of gradient descent.
+
+    Raises:
+        Interrupted: a signal arrived.
+    """
+    x = _principal(x, _COMPONENTS)
+    p = affinities(x, min(perplexity, (len(x) - 1) / 3)).astype(np.float32)
+    first = np.pad(x, ((0, 0), (0, max(0, 2 - x.shape[1]))))[:, :2]
+    y = (1e-4 * first / max(first[:, 0].std(), _TINY)).astype(np.float32)
+    exaggerated = p * np.float32(EXAGGERATION)
+    rate = max(len(x) / EXAGGERATION / 4, 50.0)
+    velocity, gain = np.zeros_like(y), np.ones_like(y)
+    for step in progress.track(range(steps), "t-SNE", unit="steps"):
+        target, momentum = p, 0.8
+        if step < EXAGGERATED:
+            target, momentum = exaggerated, 0.5
+        slope = gradient(target, y)
+        gain = np.maximum(np.where((slope > 0) == (velocity > 0), gain * 0.8, gain + 0.2), 0.01)
+        velocity = momentum * velocity - np.float32(rate) * gain * slope
+        y = y + velocity
+        y -= y.mean(0)
+    return np.asarray(y, np.float64)
+
+
+def gradient(p: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+    """Return the gradient [n, 2] of the KL divergence from p [n, n] at positions y (equation 5)."""
+    # The sum of similarities counts each point's own as 1, which does not belong to it.
+    attract, repel, total = np.empty_like(y), np.empty_like(y), -float(len(y))
+    # A few rows at a time stay in the cache. Matrix products are avoided: at this size their
+    # threads wait for each other longer than they compute.
+    for start in range(0, len(y), _ROWS):
+        rows = slice(start, start + _ROWS)
+        offset = [y[rows, c, None] - y[:, c] for c in (0, 1)]
+        similarity = np.square(offset[0])
+        similarity += np.square(offset[1])
+        similarity += 1
+        np.reciprocal(similarity, out=similarity)
+        total += float(similarity.sum())
+        weighted = p[rows] * similarity
+        similarity *= similarity
+        for c in (0, 1):
+            attract[rows, c] = np.einsum("ij,ij->i", weighted, offset[c])
+            repel[rows, c] = np.einsum("ij,ij->i", similarity, offset[c])
+    return np.asarray(4 * (attract - repel / total), y.dtype)
+
+
+def affinities(x: Floats, perplexity: float) -> Floats:
+    """Return symmetric affinities [n, n] that sum to 1, of the given perplexity (equation 1)."""
+    squares = _squared_distances(x)
+    np.fill_diagonal(squares, np.inf)
+    squares -= squares.min(1, keepdims=True)
+    low, high = np.zeros(len(x)), np.full(len(x), np.inf)
+    precision = 1 / np.maximum(np.median(np.where(np.isfinite(squares), squares, 0), axis=1), _TINY)
+    # Bisection of each point's precision.
+    for _ in range(50):
+        share = np.exp(-squares * precision[:, None])
+        share /= share.sum(1, keepdims=True)
+        wide = -(share * np.log(np.maximum(share, _TINY))).sum(1) > np.log(perplexity)
+        low, high = np.where(wide, precision, low), np.where(wide, high, precision)
+        precision = np.where(np.isfinite(high), (low + high) / 2, 2 * precision)
+    return np.asarray(np.maximum((share + share.T) / (2 * len(x)), _TINY * (1 - np.eye(len(x)))))
+
+
+def _squared_distances(x: NDArray[Any]) -> NDArray[Any]:
+    size = (x * x).sum(1)
+    squares: NDArray[Any] = x @ (-2 * x.T)
+    squares += size
+    squares += size[:, None]
+    np.maximum(squares, 0, out=squares)
+    return squares
+
+
+def _principal(x: Floats, count: int) -> Floats:
+    """Return principal components, with the sign that makes their largest weight positive."""
+    u, s, v = np.linalg.svd(x - x.mean(0), full_matrices=False)
+    sign = np.sign(v[np.arange(len(v)), np.abs(v).argmax(1)])
+    components: Floats = (u * s * sign)[:, :count]
+    return components
+
+
+def _chart(
+    positions: Floats, clips: NDArray[np.int64], label: NDArray[np.int64], subject: NDArray[np.int64], store: Store
+) -> str:
+    low, high = positions.min(0), positions.max(0)
     scale = (_SIZE - 2 * _EDGE) / max(float((high - low).max()), 1e-12)
-    xy = (found.places - (low + high) / 2) * scale + _SIZE / 2
-    names, known = class_names(store), bool((found.subject >= 0).any())
-    points = ""
-    for label in np.unique(found.label).tolist():
-        members = "".join(
-            f'<circle cx="{xy[n, 0]:.1f}" cy="{xy[n, 1]:.1f}" r="4" style="--s:{_hue(int(found.subject[n]))}" '
-            f'data-s="{found.subject[n]}"><title>{escape(_told(store, names, found, n))}</title></circle>'
-            for n in np.flatnonzero(found.label == label).tolist()
+    xy = (positions - (low + high) / 2) * scale + _SIZE / 2
+    names, points, colouring = class_names(store), "", ""
+    classes, subjects = np.unique(label).tolist(), np.unique(subject).tolist()
+    for number in classes:
+        circles = ""
+        for n in np.flatnonzero(label == number).tolist():
+            title = f"{store.clips.name[clips[n]]} · {names[number]}"
+            if subject[n] >= 0:
+                title += f" · subject {subject[n]}"
+            circles += (
+                f'<circle cx="{xy[n, 0]:.1f}" cy="{xy[n, 1]:.1f}" r="4" style="--s:{_hue(subject[n])}" '
+                f'data-s="{subject[n]}"><title>{escape(title)}</title></circle>'
+            )
+        points += f'<g style="--c:{_hue(number)}" data-c="{number}">{circles}</g>'
+    keys = _keys({number: names[number] for number in classes}, "c")
+    if max(subjects) >= 0:
+        buttons = "".join(
+            f'<button type="button" data-by="{name}" aria-pressed="{pressed}">by {name}</button>'
+            for name, pressed in (("class", "true"), ("subject", "false"))
         )
-        points += f'<g style="--c:{_hue(label)}" data-c="{label}">{members}</g>'
-    classes = [(label, names[label]) for label in np.unique(found.label).tolist()]
-    subjects = [(subject, f"subject {subject}") for subject in np.unique(found.subject).tolist()] if known else []
-    colouring = (
-        '<div class="buttons" role="group" aria-label="colours"><button type="button" data-by="class" '
-        'aria-pressed="true">by class</button><button type="button" data-by="subject" aria-pressed="false">by subject'
-        "</button></div>"
-        if known
-        else ""
-    )
+        colouring = f'<div class="buttons" role="group" aria-label="colours">{buttons}</div>'
+        keys += _keys({number: f"subject {number}" for number in subjects}, "s")
     return (
-        f'<div class="map by-class">{colouring}<div class="beside"><svg viewBox="0 0 {_SIZE} {_SIZE}" role="img" '
-        f'aria-label="map of the features of {len(xy)} test clips">{points}</svg>'
-        f'<div class="keys">{_keys(classes, "c")}{_keys(subjects, "s")}</div></div>'
-        f'<p class="note point" aria-live="polite">Point at a dot for its clip, at a name to see its dots alone.</p>'
-        f"{_words(found, known)}</div>"
+        f'{colouring}<div class="beside"><svg viewBox="0 0 {_SIZE} {_SIZE}" role="img" aria-label="t-SNE of the '
+        f'features of {len(xy)} test clips">{points}</svg><div class="keys">{keys}</div></div>'
     )
 
 
-def _told(store: Store, names: Sequence[str], found: FeatureMap, number: int) -> str:
-    who = f" · subject {found.subject[number]}" if found.subject[number] >= 0 else ""
-    return f"{store.clips.name[found.clip[number]]} · {names[int(found.label[number])]}{who}"
-
-
-def _keys(named: Sequence[tuple[int, str]], letter: str) -> str:
+def _keys(names: Mapping[int, str], letter: str) -> str:
     keys = "".join(
-        f'<button type="button" data-{letter}="{value}" style="--{letter}:{_hue(value)}">{escape(name)}</button>'
-        for value, name in named
+        f'<button type="button" data-{letter}="{number}" style="--{letter}:{_hue(number)}">{escape(name)}</button>'
+        for number, name in names.items()
     )
-    return f'<div class="of-{letter}">{keys}</div>' if keys else ""
+    return f'<div class="of-{letter}">{keys}</div>'
 
 
-def _hue(value: int) -> int:
-    """Return a hue, degrees; neighbours in number are far apart in colour."""
-    return round(value * 137.508) % 360
-
-
-def _words(found: FeatureMap, known: bool) -> str:
-    count = f"{len(found.clip):,} of {found.of:,}" if len(found.clip) < found.of else f"All {found.of:,}"
-    neighbours = min(NEIGHBOURS, len(found.clip) - 1)
-    subject = (
-        f", {100 * found.same_subject:.0f} % its subject (by chance {100 * found.by_chance[1]:.0f} %)" if known else ""
-    )
-    return (
-        f'<p class="note">{count} test clips; features as smae embed gives them, by t-SNE (perplexity '
-        f"{PERPLEXITY:g}, nothing random). Near means alike; far distances and sizes of groups mean nothing. Of a "
-        f"clip's {neighbours} nearest neighbours by cosine, {100 * found.same_class:.0f} % have its class (by chance "
-        f"{100 * found.by_chance[0]:.0f} %){subject}.</p>"
-    )
+def _hue(number: int) -> int:
+    """Return a hue in degrees; consecutive numbers are far apart in colour."""
+    return round(int(number) * 137.508) % 360

@@ -1,4 +1,4 @@
-// What the page of a run does when it is touched: players, choices, and what charts tell under the pointer.
+// Interaction on the page of a run: players, tabs, and values shown under the pointer.
 
 const scenes = JSON.parse(document.getElementById("data").textContent);
 for (const root of document.querySelectorAll(".player")) new Player(root, scenes[Number(root.dataset.scene)]);
@@ -16,24 +16,24 @@ function press(buttons, chosen) {
   for (const button of buttons) button.setAttribute("aria-pressed", String(button === chosen));
 }
 
-// Where the pointer is, in the units of an SVG's viewBox.
-function inside(svg, event) {
+// Position of the pointer in the units of an SVG's viewBox.
+function positionIn(svg, event) {
   const box = svg.getBoundingClientRect(), style = getComputedStyle(svg), edge = (side) => parseFloat(style["padding" + side]) || 0;
   const wide = box.width - edge("Left") - edge("Right"), high = box.height - edge("Top") - edge("Bottom"), view = svg.viewBox.baseVal;
   return [(event.clientX - box.left - edge("Left")) * view.width / wide, (event.clientY - box.top - edge("Top")) * view.height / high];
 }
 
-const reading = document.createElement("div");
-reading.className = "reading";
-reading.hidden = true;
-document.body.append(reading);
+const tooltip = document.createElement("div");
+tooltip.className = "tooltip";
+tooltip.hidden = true;
+document.body.append(tooltip);
 
-function tell(event, text) {
-  reading.textContent = text;
-  reading.hidden = false;
-  const wide = reading.offsetWidth, most = scrollX + document.documentElement.clientWidth - wide - 8;
-  reading.style.left = `${Math.max(scrollX + 4, Math.min(event.pageX + 14, most))}px`;
-  reading.style.top = `${Math.max(scrollY + 4, event.pageY - reading.offsetHeight - 12)}px`;
+function showTooltip(event, text) {
+  tooltip.textContent = text;
+  tooltip.hidden = false;
+  const wide = tooltip.offsetWidth, limit = scrollX + document.documentElement.clientWidth - wide - 8;
+  tooltip.style.left = `${Math.max(scrollX + 4, Math.min(event.pageX + 14, limit))}px`;
+  tooltip.style.top = `${Math.max(scrollY + 4, event.pageY - tooltip.offsetHeight - 12)}px`;
 }
 
 for (const chart of document.querySelectorAll("svg.chart")) {
@@ -44,70 +44,70 @@ for (const chart of document.querySelectorAll("svg.chart")) {
     return { name: line.dataset.name, values: JSON.parse(line.dataset.points), at };
   });
   const move = (event) => {
-    const [x] = inside(chart, event), told = [];
-    let place = null;
+    const [x] = positionIn(chart, event), texts = [];
+    let cursorX = null;
     for (const line of lines) {
       const near = line.at.reduce((best, at, number) => Math.abs(at - x) < Math.abs(line.at[best] - x) ? number : best, 0);
       const [step, value] = line.values[near];
-      if (place === null || Math.abs(line.at[near] - x) < Math.abs(place - x)) place = line.at[near];
-      told.push(`${line.name}: ${value}  (${chart.dataset.of} ${Math.round(step).toLocaleString("en")})`);
+      if (cursorX === null || Math.abs(line.at[near] - x) < Math.abs(cursorX - x)) cursorX = line.at[near];
+      texts.push(`${line.name}: ${value}  (${chart.dataset.of} ${Math.round(step).toLocaleString("en")})`);
     }
-    cursor.setAttribute("x1", place);
-    cursor.setAttribute("x2", place);
+    cursor.setAttribute("x1", cursorX);
+    cursor.setAttribute("x2", cursorX);
     cursor.removeAttribute("hidden");
-    tell(event, told.join("\n"));
+    showTooltip(event, texts.join("\n"));
   };
   chart.addEventListener("pointermove", move);
   chart.addEventListener("pointerdown", move);
-  chart.addEventListener("pointerleave", () => { cursor.setAttribute("hidden", ""); reading.hidden = true; });
+  chart.addEventListener("pointerleave", () => { cursor.setAttribute("hidden", ""); tooltip.hidden = true; });
 }
 
 for (const svg of document.querySelectorAll("svg[data-matrix]")) {
   const { left, top, cell, names, cells } = JSON.parse(svg.dataset.matrix), count = names.length;
-  const held = new Map(cells.map(([row, column, number]) => [row * count + column, number]));
+  const counts = new Map(cells.map(([row, column, number]) => [row * count + column, number]));
   const total = names.map((name, row) => cells.reduce((sum, one) => sum + (one[0] === row ? one[2] : 0), 0));
   const cursor = svg.querySelector(".cursor");
   const move = (event) => {
-    const [x, y] = inside(svg, event), column = Math.floor((x - left) / cell), row = Math.floor((y - top) / cell);
+    const [x, y] = positionIn(svg, event), column = Math.floor((x - left) / cell), row = Math.floor((y - top) / cell);
     if (column < 0 || row < 0 || column >= count || row >= count) return leave();
-    const number = held.get(row * count + column) || 0;
-    const what = row === column ? `${names[row]}\nrecognised` : `${names[row]}\ntaken for ${names[column]}`;
+    const number = counts.get(row * count + column) || 0;
+    const what = row === column ? `${names[row]}\ncorrect` : `${names[row]}\npredicted as ${names[column]}`;
     cursor.setAttribute("x", left + cell * column - 0.5);
     cursor.setAttribute("y", top + cell * row - 0.5);
     cursor.removeAttribute("hidden");
-    tell(event, `${what}: ${number} of ${total[row]}${total[row] ? ` (${Math.round(100 * number / total[row])} %)` : ""}`);
+    showTooltip(event, `${what}: ${number} of ${total[row]}${total[row] ? ` (${Math.round(100 * number / total[row])} %)` : ""}`);
   };
-  const leave = () => { cursor.setAttribute("hidden", ""); reading.hidden = true; };
+  const leave = () => { cursor.setAttribute("hidden", ""); tooltip.hidden = true; };
   svg.addEventListener("pointermove", move);
   svg.addEventListener("pointerdown", move);
   svg.addEventListener("pointerleave", leave);
 }
 
 for (const map of document.querySelectorAll(".map")) {
-  const ways = [...map.querySelectorAll("button[data-by]")], keys = [...map.querySelectorAll(".keys button")];
+  const colourings = [...map.querySelectorAll("button[data-by]")], keys = [...map.querySelectorAll(".keys button")];
   const dots = [...map.querySelectorAll("circle")];
   const belongs = (dot, key) => key.dataset.c !== undefined ? dot.parentNode.dataset.c === key.dataset.c : dot.dataset.s === key.dataset.s;
-  let held = null;
-  const light = (key) => dots.forEach((dot) => dot.classList.toggle("dim", Boolean(key) && !belongs(dot, key)));
-  for (const way of ways) {
-    way.addEventListener("click", () => {
-      press(ways, way);
-      map.classList.toggle("by-class", way.dataset.by === "class");
-      map.classList.toggle("by-subject", way.dataset.by === "subject");
-      held = null;
+  let chosen = null;
+  const highlight = (key) => dots.forEach((dot) => dot.classList.toggle("dim", Boolean(key) && !belongs(dot, key)));
+  for (const button of colourings) {
+    button.addEventListener("click", () => {
+      press(colourings, button);
+      map.classList.toggle("by-class", button.dataset.by === "class");
+      map.classList.toggle("by-subject", button.dataset.by === "subject");
+      chosen = null;
       press(keys, null);
-      light(null);
+      highlight(null);
     });
   }
   for (const key of keys) {
-    key.addEventListener("pointerenter", () => light(key));
-    key.addEventListener("pointerleave", () => light(held));
-    key.addEventListener("click", () => { held = held === key ? null : key; press(keys, held); light(held); });
+    key.addEventListener("pointerenter", () => highlight(key));
+    key.addEventListener("pointerleave", () => highlight(chosen));
+    key.addEventListener("click", () => { chosen = chosen === key ? null : key; press(keys, chosen); highlight(chosen); });
   }
   for (const dot of dots) {
     const words = dot.querySelector("title").textContent;
-    for (const name of ["pointermove", "pointerdown"]) dot.addEventListener(name, (event) => tell(event, words));
-    dot.addEventListener("pointerleave", () => { reading.hidden = true; });
+    for (const name of ["pointermove", "pointerdown"]) dot.addEventListener(name, (event) => showTooltip(event, words));
+    dot.addEventListener("pointerleave", () => { tooltip.hidden = true; });
     dot.querySelector("title").remove();
     dot.setAttribute("aria-label", words);
   }

@@ -1,40 +1,97 @@
-"""The page that holds the parts: one HTML file, complete in itself, that is allowed to load nothing."""
+"""HTML that the parts of a report share: sections, tables, tabs, bars, and the page around them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
+from typing import NamedTuple
 
-from smae.viz import Scene
-from smae.viz.player import as_json, fill, page_data, page_file
-from smae.viz.report.markup import Section
+from smae.viz.player import as_json, fill_template, page_data, page_file
+from smae.viz.scene import Scene
 
 
-def render(title: str, *, head: str, sections: Sequence[Section], scenes: Sequence[Scene] = ()) -> str:
-    """Return the page as one HTML string.
+class PageSection(NamedTuple):
+    """A section of the page: its anchor, its title, its HTML."""
 
-    Args:
-        title: of the page.
-        head: HTML below it.
-        sections: parts, in order; the page begins with links to them.
-        scenes: what its players play, in order.
+    name: str
+    title: str
+    body: str
+
+
+def render(title: str, *, head: str, sections: Sequence[PageSection], scenes: Sequence[Scene] = ()) -> str:
+    """Return a page as one HTML string, with ``head`` below its title and the data of its players.
+
+    Its content security policy lets it load nothing.
     """
-    links = "".join(f'<a href="#{part.name}">{escape(part.title)}</a>' for part in sections)
-    bodies = "".join(
-        f'<section id="{part.name}"><h2>{escape(part.title)}</h2>{part.body}</section>' for part in sections
-    )
     parts = {
         "title": escape(title),
         "head": head,
-        "links": links,
-        "sections": bodies,
+        "links": "".join(f'<a href="#{part.name}">{escape(part.title)}</a>' for part in sections),
+        "sections": "".join(
+            f'<section id="{name}"><h2>{escape(title)}</h2>{body}</section>' for name, title, body in sections
+        ),
         "style": page_file("player.css") + _file("page.css"),
         "script": page_file("player.js") + _file("page.js"),
         "data": as_json([page_data(scene) for scene in scenes]),
     }
-    return fill(_file("page.html"), parts)
+    return fill_template(_file("page.html"), parts)
 
 
 def _file(name: str) -> str:
     return files("smae.viz.report").joinpath(name).read_text("utf-8")
+
+
+def percent(share: float | None, unit: str = " %") -> str:
+    """Return a share in per cent with one decimal; a dash for None."""
+    return "–" if share is None else f"{100 * share:.1f}{unit}"
+
+
+def missing(words: str, command: str = "") -> str:
+    """Return a paragraph that says what is missing, and the command that adds it."""
+    if command:
+        return f'<p class="missing">{escape(words)} <code>{escape(command)}</code></p>'
+    return f'<p class="missing">{escape(words)}</p>'
+
+
+def note(words: str) -> str:
+    """Return a paragraph in small print; nothing for an empty text."""
+    return f'<p class="note">{escape(words)}</p>' if words else ""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "") -> str:
+    """Return a table of plain text that scrolls by itself where it is too wide."""
+    cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    head_and_body = f"<thead><tr>{cells}</tr></thead><tbody>{body}</tbody>"
+    return f'<div class="scroll"><table class="{kind}">{head_and_body}</table></div>'
+
+
+def facts(title: str, rows: Iterable[tuple[str, str]]) -> str:
+    """Return a card of (label, value) pairs."""
+    pairs = "".join(f"<dt>{escape(label)}</dt><dd>{escape(value)}</dd>" for label, value in rows)
+    return f'<div class="card"><h3>{escape(title)}</h3><dl>{pairs}</dl></div>'
+
+
+def tabs(panels: Sequence[tuple[str, str]], *, label: str) -> str:
+    """Return panels (name, HTML) of which buttons show one, by default the first."""
+    if len(panels) == 1:
+        return panels[0][1]
+    buttons = bodies = ""
+    for number, (name, body) in enumerate(panels):
+        pressed = "false" if number else "true"
+        buttons += f'<button type="button" aria-pressed="{pressed}">{escape(name)}</button>'
+        bodies += f'<div data-choice="{number}"{" hidden" if number else ""}>{body}</div>'
+    group = f'<div class="buttons" role="group" aria-label="{escape(label)}">{buttons}</div>'
+    return f'<div class="choices">{group}{bodies}</div>'
+
+
+def bars(rows: Iterable[tuple[str, float, str]], *, full: float) -> str:
+    """Return bars of (name, value, text); a bar of the value ``full`` fills its width."""
+    lines = "".join(
+        f'<li><span class="what">{escape(name)}</span><span class="bar"><i style="width:{100 * value / full:.1f}%"></i>'
+        f'</span><span class="value">{escape(words)}</span></li>'
+        for name, value, words in rows
+    )
+    return f'<ul class="bars">{lines}</ul>'

@@ -124,7 +124,7 @@ def test_third_body_at_the_same_time_is_dropped() -> None:
     assert clip.joints[1, :, 0, 0].mean() == pytest.approx(-1.0, abs=0.05)
 
 
-def test_everybody_merged_leaves_a_second_actor_of_zeros() -> None:
+def test_merging_all_bodies_leaves_a_second_actor_of_zeros() -> None:
     recording = stand((range(15), 1.0), (range(15, 30), 1.0), frames=30)
     clip = clean(recording)
     assert clip.joints.shape[0] == 2
@@ -250,7 +250,7 @@ def test_modes_agree_where_nothing_is_wrong() -> None:
 
 
 @pytest.mark.parametrize("mode", ["reference", "exact"])
-def test_nobody(mode: str) -> None:
+def test_recordings_without_bodies(mode: str) -> None:
     zeros = stand((range(20), 1.0), (range(20), 2.0), frames=20)
     zeros.xyz[:] = 0
     with pytest.raises(NoBody, match="zero"):
@@ -292,7 +292,7 @@ def test_input_is_left_as_it_was() -> None:
         assert recording.xyz.tobytes() + recording.state.tobytes() == before, kind
 
 
-def test_story_tells_what_became_of_each_body() -> None:
+def test_the_story_has_a_line_for_each_body() -> None:
     recording = stand((range(30), 2.0), (range(30), 1.0), (range(8), 1.0), (range(12, 28), 0.5), frames=33)
     story = clean(recording, story=True).story
     assert story[0] == "33 frames, 3 of them without anybody; bodies: 4"

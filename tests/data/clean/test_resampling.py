@@ -1,4 +1,4 @@
-"""Resampling: equal to torch's interpolation, exact where nothing changes, honest about gaps."""
+"""Resampling: equal to torch's interpolation, exact where nothing changes, NaN around gaps."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from smae.data.clean.resampling import resample, resample_state
+from smae.data.clean.cleaning import resample, resample_state
 from smae.errors import ConfigError, DataError
 
 LENGTHS = [(1, 1), (1, 7), (2, 5), (75, 120), (120, 75), (300, 1), (64, 64), (97, 24)]
 
 
 def plain(joints: np.ndarray, frames: int) -> np.ndarray:
-    """The plain twin: one new frame at a time."""
+    """Resample one new frame at a time."""
     length = joints.shape[1]
     out = np.empty((joints.shape[0], frames, *joints.shape[2:]))
     for new in range(frames):
@@ -28,7 +28,7 @@ def plain(joints: np.ndarray, frames: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("length", "frames"), LENGTHS)
-def test_equals_the_plain_twin_and_torch(length: int, frames: int) -> None:
+def test_equals_a_plain_loop_and_torch(length: int, frames: int) -> None:
     joints = np.random.default_rng(length).normal(size=(2, length, 25, 3)).astype(np.float32)
     got = resample(joints, frames)
     assert got.shape == (2, frames, 25, 3)
@@ -46,7 +46,7 @@ def test_same_length_changes_no_bit() -> None:
     assert resample(joints, 31).tobytes() == joints.tobytes()
 
 
-def test_gap_spreads_only_to_frames_that_lean_on_it() -> None:
+def test_gaps_spread_only_to_frames_that_depend_on_them() -> None:
     joints = np.zeros((1, 4, 1, 3), np.float32)
     joints[0, 3] = math.nan
     assert np.isnan(resample(joints, 8)[0, :, 0, 0]).tolist() == [False] * 5 + [True] * 3

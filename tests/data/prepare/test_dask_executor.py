@@ -15,15 +15,17 @@ import pytest
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'smae[dask]'")
 
 from smae import errors
-from smae.data.prepare import dask_executor, plan
-from smae.data.prepare.dask_executor import DaskExecutor
+from smae.data.prepare import dask, plan
+from smae.data.prepare.dask import DaskExecutor
 from smae.data.prepare.executors import make_executor
 from smae.data.prepare.run import prepare
 from smae.data.store.verify import verify
 from smae.errors import ConfigError, EnvironmentFault, Interrupted
+from smae.progress import Task
 from tests.data import raw_folder
 from tests.data.dask_cluster import WITHOUT_SMAE, Cluster, cluster
 from tests.data.dask_tasks import Square, Trace, deadly, raising
+from tests.data.progress_hook import on_update
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +80,9 @@ def test_what_a_task_raises_arrives_as_its_own_kind(two: Cluster, kind: str) -> 
 
 
 def test_nothing_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dask_executor, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(dask, "ANSWER_SECONDS", 0.5)
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))  # bound, but not listening
         address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError, match=rf"--scheduler {address}: no Dask scheduler answers .*`dask scheduler`"):
             DaskExecutor(address)
@@ -107,7 +109,7 @@ def test_options_that_do_not_go_together() -> None:
 
 
 def test_without_dask_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "smae.data.prepare.dask_executor")
+    monkeypatch.delitem(sys.modules, "smae.data.prepare.dask")
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ConfigError, match=r"pip install 'smae\[dask\]'"):
         make_executor("dask", workers=None, tasks=1, scheduler="tcp://127.0.0.1:8786")
@@ -116,20 +118,20 @@ def test_without_dask_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
 def test_workers_with_other_software_or_without_the_files_are_refused(
     two: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=rf"does not see {tmp_path}/nowhere: input and output must lie on a file sys"):
+    with pytest.raises(ConfigError, match=rf"does not see {tmp_path}/nowhere: input and output must be on a file sys"):
         DaskExecutor(two.address, shared=[tmp_path, tmp_path / "nowhere"])
-    ours = dask_executor.software()
-    monkeypatch.setattr(dask_executor, "software", lambda: ours | {"numba": "0.1"})
+    ours = dask.software()
+    monkeypatch.setattr(dask, "software", lambda: ours | {"numba": "0.1"})
     with pytest.raises(ConfigError, match=rf"has numba {ours['numba']} where 0\.1 is needed: install the same"):
         DaskExecutor(two.address)
 
 
 def test_workers_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with cluster(tmp_path, workers=0) as made:
-        monkeypatch.setattr(dask_executor, "ANSWER_SECONDS", 1.0)
+        monkeypatch.setattr(dask, "ANSWER_SECONDS", 1.0)
         with pytest.raises(ConfigError, match=r"it has no worker: start some with `dask worker tcp://"):
             DaskExecutor(made.address)
-        monkeypatch.setattr(dask_executor, "ANSWER_SECONDS", 30.0)
+        monkeypatch.setattr(dask, "ANSWER_SECONDS", 30.0)
         made.add_worker("-c", WITHOUT_SMAE)
         with pytest.raises(ConfigError, match=r"a worker has no module smae: install smae\[dask\]"):
             DaskExecutor(made.address)
@@ -139,15 +141,15 @@ def test_workers_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_tasks_of_a_killed_worker_are_done_again_and_the_lost_are_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(dask_executor, "ANSWER_SECONDS", 10.0)
+    monkeypatch.setattr(dask, "ANSWER_SECONDS", 10.0)
     with cluster(tmp_path, workers=2) as made:
         results = DaskExecutor(made.address).run(partial(Square, 0.2), range(20))
         first = next(results)
         made.kill_worker(first[1])
         assert sorted(square for square, _, _ in [first, *results]) == [number * number for number in range(20)]
 
-        monkeypatch.setattr(dask_executor, "ANSWER_SECONDS", 0.5)
-        monkeypatch.setattr(dask_executor, "DESERTED_SECONDS", 1.0)
+        monkeypatch.setattr(dask, "ANSWER_SECONDS", 0.5)
+        monkeypatch.setattr(dask, "NO_WORKER_SECONDS", 1.0)
         with closing(DaskExecutor(made.address).run(partial(Square, 0.2), range(20))) as results:
             _, last, _ = next(results)
             made.kill_worker(last)
@@ -155,7 +157,7 @@ def test_tasks_of_a_killed_worker_are_done_again_and_the_lost_are_reported(
                 list(results)
 
         made.add_worker()
-        monkeypatch.setattr(dask_executor, "ANSWER_SECONDS", 30.0)
+        monkeypatch.setattr(dask, "ANSWER_SECONDS", 30.0)
         results = DaskExecutor(made.address).run(partial(Square, 0.2), range(20))
         next(results)
         made.scheduler.kill()
@@ -164,7 +166,7 @@ def test_tasks_of_a_killed_worker_are_done_again_and_the_lost_are_reported(
 
 
 def test_a_task_that_kills_its_workers_is_an_environment_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(dask_executor, "ANSWER_SECONDS", 30.0)
+    monkeypatch.setattr(dask, "ANSWER_SECONDS", 30.0)
     with (
         cluster(tmp_path, workers=2, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0") as made,
         pytest.raises(EnvironmentFault, match=r"every worker that was given task .* died of it, .*--resume"),
@@ -177,9 +179,9 @@ def test_prepare_gives_the_same_store_as_in_one_process(two: Cluster, small_task
         tmp_path / "raw", raw_folder.files(9, bodies=2) | {"S001C001P039R001A002.skeleton": b"1\n"}
     )
     inline = prepare(raw, tmp_path / "inline.zarr", executor="inline")
-    dask = prepare(raw, tmp_path / "dask.zarr", executor="dask", scheduler=two.address)
-    assert dask.fingerprint == inline.fingerprint
-    assert (dask.ok, dask.quarantined) == (9, inline.quarantined)
+    made = prepare(raw, tmp_path / "dask.zarr", executor="dask", scheduler=two.address)
+    assert made.fingerprint == inline.fingerprint
+    assert (made.ok, made.quarantined) == (9, inline.quarantined)
     assert verify(tmp_path / "dask.zarr").ok
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dask.zarr", "inline.zarr", "raw"]
 
@@ -188,11 +190,11 @@ def test_prepare_interrupted_on_a_cluster_goes_on_anywhere(two: Cluster, small_t
     raw = raw_folder.write_folder(tmp_path / "raw", raw_folder.files(30, frames=40))
     whole = prepare(raw, tmp_path / "whole.zarr", executor="inline")
 
-    def interrupt(progress: object) -> None:
+    def interrupt(task: Task) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(Interrupted, match="run the same command with --resume"):
-        prepare(raw, tmp_path / "a.zarr", executor="dask", scheduler=two.address, progress=interrupt)
+    with on_update(interrupt), pytest.raises(Interrupted, match="run the same command with --resume"):
+        prepare(raw, tmp_path / "a.zarr", executor="dask", scheduler=two.address)
     done = sorted((tmp_path / "a.zarr.wip" / "done").iterdir())
     assert 1 <= len(done) < 15
     resumed = prepare(raw, tmp_path / "a.zarr", executor="inline", resume=True)
@@ -202,18 +204,19 @@ def test_prepare_interrupted_on_a_cluster_goes_on_anywhere(two: Cluster, small_t
 def test_prepare_outlives_a_killed_worker(small_tasks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = raw_folder.write_folder(tmp_path / "raw", raw_folder.files(40, frames=40))
     whole = prepare(raw, tmp_path / "whole.zarr", executor="inline")
-    monkeypatch.setattr(dask_executor, "ANSWER_SECONDS", 30.0)
+    monkeypatch.setattr(dask, "ANSWER_SECONDS", 30.0)
     (tmp_path / "cluster").mkdir()
     with cluster(tmp_path / "cluster", workers=2) as made:
         victims = [made.workers[0].pid]
 
-        def kill(progress: object) -> None:
+        def kill(task: Task) -> None:
             if victims:
                 made.kill_worker(victims.pop())
 
         DaskExecutor(made.address)
-        dask = prepare(raw, tmp_path / "a.zarr", executor="dask", scheduler=made.address, progress=kill)
-    assert dask.fingerprint == whole.fingerprint
+        with on_update(kill):
+            summary = prepare(raw, tmp_path / "a.zarr", executor="dask", scheduler=made.address)
+    assert summary.fingerprint == whole.fingerprint
     assert not victims
 
 
@@ -221,9 +224,10 @@ def test_a_shard_that_was_written_elsewhere_is_missed_before_publishing(small_ta
     raw = raw_folder.write_folder(tmp_path / "raw", raw_folder.files(6))
     whole = prepare(raw, tmp_path / "whole.zarr", executor="inline")
 
-    def lose(progress: object) -> None:
+    def lose(task: Task) -> None:
         (tmp_path / "a.zarr.wip/store/joints/c/1/0/0").unlink(missing_ok=True)
 
-    with pytest.raises(EnvironmentFault, match=r"joints/c/1/0/0: not there as it was written: do all workers see"):
-        prepare(raw, tmp_path / "a.zarr", executor="inline", progress=lose)
+    message = r"joints/c/1/0/0: not there as it was written: do all workers see"
+    with on_update(lose), pytest.raises(EnvironmentFault, match=message):
+        prepare(raw, tmp_path / "a.zarr", executor="inline")
     assert prepare(raw, tmp_path / "a.zarr", executor="inline", resume=True).fingerprint == whole.fingerprint

@@ -22,10 +22,10 @@ def raw(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "raw", files(6))
 
 
-def test_one_file_is_told_step_by_step(raw: Path) -> None:
-    told = explain(raw / f"{NAME}.skeleton")
-    assert (told.name, told.verdict, told.exit_code) == (NAME, "clip", 0)
-    text = "\n".join((*told.raw, *told.steps))
+def test_one_file_step_by_step(raw: Path) -> None:
+    result = explain(raw / f"{NAME}.skeleton")
+    assert (result.name, result.verdict, result.exit_code) == (NAME, "clip", 0)
+    text = "\n".join((*result.raw, *result.steps))
     for words in ("BLAKE3", "LF", "3 frames, 3 rows", "tracked", "actor 1", "origin: spine mid", "clip: bodies 1"):
         assert words in text
 
@@ -34,88 +34,88 @@ def test_folders_and_zips_are_searched_by_name(raw: Path, tmp_path: Path) -> Non
     assert f"{NAME}.skeleton" in explain(raw, NAME).raw[0]
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(f"deep/{NAME}.skeleton", skeleton(5, bodies=2))
-    told = explain(tmp_path / "a.zip", NAME)
-    assert f"a.zip!deep/{NAME}.skeleton" in told.raw[0]
-    assert any("bodies: 2" in line for line in told.steps)
+    result = explain(tmp_path / "a.zip", NAME)
+    assert f"a.zip!deep/{NAME}.skeleton" in result.raw[0]
+    assert any("bodies: 2" in line for line in result.steps)
     with pytest.raises(UnknownNameError, match=f"did you mean '{NAME}'"):
         explain(raw, NAME[:-1] + "9")
-    with pytest.raises(ConfigError, match="say which"):
+    with pytest.raises(ConfigError, match="name one, for example"):
         explain(raw)
     with pytest.raises(ConfigError, match="nothing at"):
         explain(raw / "gone")
 
 
-def test_bad_and_empty_recordings_are_told_too(raw: Path) -> None:
+def test_bad_and_empty_recordings(raw: Path) -> None:
     path = raw / f"{NAME}.skeleton"
     path.write_bytes(skeleton(3)[:-40])
-    told = explain(raw, NAME)
-    assert (told.verdict, told.exit_code) == ("bad", 3)
-    assert "quarantined" in told.steps[0]
+    result = explain(raw, NAME)
+    assert (result.verdict, result.exit_code) == ("bad", 3)
+    assert "quarantined" in result.steps[0]
     path.write_bytes(b"2\r\n0\r\n0\r\n")
-    told = explain(raw, NAME)
-    assert (told.verdict, told.exit_code) == ("no body", 0)
-    assert any("frames without anybody: 0-1" in line for line in told.raw)
+    result = explain(raw, NAME)
+    assert (result.verdict, result.exit_code) == ("no body", 0)
+    assert any("frames without anybody: 0-1" in line for line in result.raw)
 
 
-def test_a_store_tells_what_it_knows_and_compares_with_the_raw_file(raw: Path, tmp_path: Path) -> None:
+def test_a_stored_clip_is_described_and_compared_with_the_raw_file(raw: Path, tmp_path: Path) -> None:
     store = tmp_path / "s.zarr"
     prepare(raw, store, executor="inline")
-    told = explain(store, NAME)
-    assert told.verdict == "stored"
-    assert any("class A001 (label 0), subject 1, camera 2, setup 1, replication 1" in line for line in told.stored)
-    told = explain(store, NAME, raw=raw)
-    assert (told.verdict, told.exit_code) == ("clip", 0)
-    assert "equals, bit for bit" in told.stored[-1]
+    result = explain(store, NAME)
+    assert result.verdict == "stored"
+    assert any("class A001 (label 0), subject 1, camera 2, setup 1, replication 1" in line for line in result.stored)
+    result = explain(store, NAME, raw=raw)
+    assert (result.verdict, result.exit_code) == ("clip", 0)
+    assert "equals, bit for bit" in result.stored[-1]
     assert explain(store, NAME, raw=raw, mode="exact").exit_code == 0
     (raw / f"{NAME}.skeleton").write_bytes(skeleton(4, seed=99))
-    told = explain(store, NAME, raw=raw)
-    assert "NOT the one" in told.stored[-1]
-    assert told.exit_code == 4
+    result = explain(store, NAME, raw=raw)
+    assert "NOT the one" in result.stored[-1]
+    assert result.exit_code == 4
     with pytest.raises(ConfigError, match="--raw goes with a store"):
         explain(raw, NAME, raw=raw)
 
 
 def test_resampled_clips_are_compared_as_resampled(raw: Path, tmp_path: Path) -> None:
     prepare(raw, tmp_path / "s.zarr", executor="inline", frames=8)
-    told = explain(tmp_path / "s.zarr", NAME, raw=raw)
-    assert "resampled to 8 frames" in told.steps[-1]
-    assert not told.differs
+    result = explain(tmp_path / "s.zarr", NAME, raw=raw)
+    assert "resampled to 8 frames" in result.steps[-1]
+    assert not result.differs
 
 
-def test_every_kind_of_line_end_is_told(raw: Path) -> None:
+def test_every_kind_of_line_end(raw: Path) -> None:
     path = raw / f"{NAME}.skeleton"
     lines = path.read_bytes().count(b"\n")
-    for ends, told in {"\n": f"{lines} LF", "\r\n": f"{lines} CRLF", "\r": f"{lines} CR"}.items():
+    for ends, counted in {"\n": f"{lines} LF", "\r\n": f"{lines} CRLF", "\r": f"{lines} CR"}.items():
         path.write_bytes(skeleton(3).replace(b"\n", ends.encode()))
-        assert f"line ends: {told}" in explain(raw, NAME).raw
+        assert f"line ends: {counted}" in explain(raw, NAME).raw
     path.write_bytes(skeleton(3).replace(b"\n", b"\r", 1).replace(b"\n", b"\r\n", 1)[:-1])
     (line,) = (line for line in explain(raw, NAME).raw if line.startswith("line ends"))
-    assert line == f"line ends: mixed, 1 CRLF, {lines - 3} LF, 1 CR; the last line is not ended"
+    assert line == f"line ends: mixed, 1 CRLF, {lines - 3} LF, 1 CR; the last line has no end"
 
 
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
         ("phantom", ["removed: wider than a person in", "(100%; from 70% on)"]),
-        ("returns", ["put at frames 0 to", "their rows packed away from their true frames: 1"]),
+        ("returns", ["placed at frames 0 to", "their rows packed away from their true frames: 1"]),
         ("ties", ["left out: less motion than actor 1 (", ") and actor 2 ("]),
         ("all-wide", ["since they show a body but no actor: "]),
         ("all-short", ["removed: too short, a person has more than 11 rows", "the one that moves most was kept"]),
         ("late-and-gone", ["of them without anybody; bodies: "]),
     ],
 )
-def test_hard_recordings_are_told_with_the_rules_that_applied(raw: Path, kind: str, words: list[str]) -> None:
+def test_hard_recordings_show_the_rules_that_applied(raw: Path, kind: str, words: list[str]) -> None:
     rng = np.random.default_rng(3)
     (raw / f"{NAME}.skeleton").write_bytes(corpora.skeleton_text(corpora.recording(kind, rng), rng))
-    told = explain(raw, NAME)
-    assert told.steps[0] == "in reference mode"
+    result = explain(raw, NAME)
+    assert result.steps[0] == "in reference mode"
     assert explain(raw, NAME, mode="exact").steps[0] == "in exact mode"
     for piece in words:
-        assert piece in "\n".join(told.steps)
+        assert piece in "\n".join(result.steps)
 
 
 def test_rounded_clips_are_compared_as_rounded(raw: Path, tmp_path: Path) -> None:
     prepare(raw, tmp_path / "s.zarr", executor="inline", codec="int16")
-    told = explain(tmp_path / "s.zarr", NAME, raw=raw)
-    assert told.stored[-1].endswith("what the file gives now (rounded as int16 rounds)")
-    assert not told.differs
+    result = explain(tmp_path / "s.zarr", NAME, raw=raw)
+    assert result.stored[-1].endswith("what the file gives now (rounded as int16 rounds)")
+    assert not result.differs

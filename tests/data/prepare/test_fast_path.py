@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from smae.data.clean.cleaning import clean
-from smae.data.prepare.fast_path import Usual, usual_way
-from smae.data.prepare.plan import Settings
+from smae.data.prepare.fast_path import FastPath, fast_path
+from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.read_buffer import TextMemory
 from smae.data.raw.skeleton_parser import read_plain
 from smae.data.raw.source import SOURCES
@@ -14,15 +16,15 @@ from smae.skeleton import NTU25
 from tests import corpora
 from tests.data.raw_folder import skeleton
 
-ROOM = 400
+ROWS = 400
 
 
-def room() -> tuple[np.ndarray, np.ndarray]:
-    return np.full((ROOM, 25, 3), np.nan, np.float32), np.full((ROOM, 25), 9, np.uint8)
+def rows_to_fill() -> tuple[np.ndarray, np.ndarray]:
+    return np.full((ROWS, 25, 3), np.nan, np.float32), np.full((ROWS, 25), 9, np.uint8)
 
 
 def general(data: bytes) -> tuple[np.ndarray, np.ndarray, dict[str, int]] | None:
-    """Return joints, state and notes of the general way, by the reader that is the grammar; None without a clip."""
+    """Return joints, state and notes of the general way, by the plain parser; None without a clip."""
     try:
         recording = read_plain(data)
         clip = clean(recording, story=True)
@@ -52,45 +54,52 @@ def texts(seed: int, count: int) -> list[tuple[str, bytes]]:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_both_ways_give_the_same_rows(seed: int) -> None:
-    usual, taken = Usual(max_range=20.0, centre=NTU25.centre), 0
+def test_fast_path_equals_the_general_way(seed: int) -> None:
+    fast, taken = FastPath(max_range=20.0, centre=NTU25.centre), 0
     for kind, data in texts(seed, 2 * len(corpora.KINDS)):
-        joints, state = room()
-        rows, frames = usual(data, joints, state)
+        joints, state = rows_to_fill()
+        rows, frames = fast(data, joints, state)
         if not rows:
             continue
-        told = general(data)
-        assert told is not None, kind
+        expected = general(data)
+        assert expected is not None, kind
         taken += 1
-        assert np.array_equal(joints[:rows].view(np.uint32), told[0][0].view(np.uint32)), kind
-        assert np.array_equal(state[:rows], told[1][0]), kind
-        assert told[2] == ({"empty-frames": frames - rows} if frames > rows else {}), kind
-    assert taken >= 8, "most kinds are not usual, but some are"
+        assert np.array_equal(joints[:rows].view(np.uint32), expected[0][0].view(np.uint32)), kind
+        assert np.array_equal(state[:rows], expected[1][0]), kind
+        assert expected[2] == ({"empty-frames": frames - rows} if frames > rows else {}), kind
+    assert taken >= 8, "the fast path takes few kinds, but some"
 
 
-def test_text_is_read_where_it_lies_whatever_lay_there_before() -> None:
-    memory, usual = TextMemory(1 << 16), Usual(max_range=20.0, centre=NTU25.centre)
+def test_a_reused_read_buffer_leaves_no_trace() -> None:
+    memory, fast = TextMemory(1 << 16), FastPath(max_range=20.0, centre=NTU25.centre)
     memory[:] = b"7" * len(memory)
     for frames in (9, 2):
         data = skeleton(frames, seed=frames)
         memory[: len(data)] = data
-        joints, state = room()
-        assert usual(memoryview(memory)[: len(data)], joints, state) == (frames, frames)
+        joints, state = rows_to_fill()
+        assert fast(memoryview(memory)[: len(data)], joints, state) == (frames, frames)
         assert np.array_equal(joints[:frames], clean(read_plain(data)).joints[0])
 
 
-def test_what_does_not_fit_goes_the_general_way() -> None:
-    usual = Usual(max_range=20.0, centre=NTU25.centre)
-    joints, state = room()
-    assert usual(skeleton(5), joints[:4], state[:4]) == (0, 0)
-    assert usual(skeleton(5), joints[:5], state[:5]) == (5, 5)
+def test_recordings_that_do_not_fit_need_the_general_way() -> None:
+    fast = FastPath(max_range=20.0, centre=NTU25.centre)
+    joints, state = rows_to_fill()
+    assert fast(skeleton(5), joints[:4], state[:4]) == (0, 0)
+    assert fast(skeleton(5), joints[:5], state[:5]) == (5, 5)
 
 
 @pytest.mark.parametrize(
-    ("settings", "short"),
-    [(Settings(), True), (Settings(strict=True), True), (Settings(mode="exact"), False), (Settings(frames=9), False),
-     (Settings(codec="int16"), False), (Settings(source="nw-ucla"), False)],
-)  # fmt: skip
-def test_settings_that_ask_for_more_go_the_general_way(settings: Settings, short: bool) -> None:
+    ("options", "fast"),
+    [
+        ({}, True),
+        ({"strict": True}, True),
+        ({"mode": "exact"}, False),
+        ({"frames": 9}, False),
+        ({"codec": "int16"}, False),
+        ({"source": "nw-ucla"}, False),
+    ],
+)
+def test_some_settings_need_the_general_way(options: dict[str, Any], fast: bool) -> None:
+    settings = PrepareSettings(**options)
     source = SOURCES.get(settings.source)()
-    assert (usual_way(source, settings, source.layout) is not None) is short
+    assert (fast_path(source, settings, source.layout) is not None) is fast

@@ -4,21 +4,29 @@ import errno
 import fcntl
 import json
 import os
+import re
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from smae.data.prepare import folder_workspace as folder_work
+from smae import progress
 from smae.data.prepare import plan as plans
-from smae.data.prepare.run import PrepareSummary, Progress, prepare
+from smae.data.prepare import workspace
+from smae.data.prepare.run import prepare
+from smae.data.prepare.settings import CODECS, PrepareSettings
+from smae.data.prepare.summary import PrepareSummary
 from smae.data.prepare.worker import _resampled
 from smae.data.raw.recording import MISSING, Clip
+from smae.data.store.codecs import JOINT_CODECS
 from smae.data.store.store import open_store
 from smae.data.store.verify import verify
 from smae.errors import ConfigError, DataError, EnvironmentFault, Interrupted, LockedError
+from tests.data.progress_hook import on_update
 from tests.data.raw_folder import files, names, skeleton, write_folder, write_zip
 
 LONG = 1500
@@ -59,12 +67,14 @@ def fingerprint(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_a_folder_becomes_a_store(tmp_path: Path) -> None:
     contents = files(7, frames=20) | {f"{names(8)[7]}.skeleton": skeleton(15, seed=9, bodies=2)}
-    seen: list[Progress] = []
-    summary = run(write_folder(tmp_path / "raw", contents), tmp_path / "out.zarr", progress=seen.append)
+    seen: list[tuple[str, int, int | None, str, str]] = []
+    with on_update(lambda task: seen.append((task.name, task.done, task.total, task.unit, task.note))):
+        summary = run(write_folder(tmp_path / "raw", contents), tmp_path / "out.zarr")
     assert (summary.found, summary.ok, summary.exit_code, summary.dataset) == (8, 8, 0, "ntu60")
     assert (summary.frames, summary.rows) == (7 * 20 + 15, 7 * 20 + 2 * 15)
     assert summary.bytes_read == sum(len(data) for data in contents.values())
-    assert (seen[-1].done, seen[-1].total, seen[-1].quarantined) == (8, 8, 0)
+    assert seen[-1][:4] == ("prepare", 8, 8, "files")
+    assert re.fullmatch(r"[\d,]+ files/s  [\d,]+ MB/s", seen[-1][4])
     store = open_store(tmp_path / "out.zarr")
     assert store.fingerprint == summary.fingerprint
     assert list(store.clips.name) == sorted(names(8))
@@ -74,7 +84,7 @@ def test_a_folder_becomes_a_store(tmp_path: Path) -> None:
     assert everything_under(tmp_path) == ["out.zarr", "raw"]
 
 
-def test_workers_order_place_and_packing_change_no_byte(raw: Path, fingerprint: str, tmp_path: Path) -> None:
+def test_workers_order_paths_and_packing_change_no_byte(raw: Path, fingerprint: str, tmp_path: Path) -> None:
     contents = files(60)
     backwards = dict(reversed(contents.items()))
     half = dict(list(contents.items())[:30])
@@ -97,13 +107,18 @@ def test_bad_files_are_quarantined_and_the_rest_is_prepared(tmp_path: Path) -> N
     contents[stray] = contents[stray].replace(b"960.3", b"960. 3", 1)
     contents[cut] = contents[cut][:-700]
     contents[empty] = b""
-    summary = run(write_folder(tmp_path / "raw", contents), tmp_path / "out.zarr")
+    notes: list[str] = []
+    with on_update(lambda task: notes.append(task.note)):
+        summary = run(write_folder(tmp_path / "raw", contents), tmp_path / "out.zarr")
+    assert notes[-1].endswith(" MB/s  3 bad")
     assert (summary.ok, summary.exit_code) == (6, 3)
     assert adds_up(summary)
     by_path = {refused.path: refused for refused in summary.quarantined}
     assert {path: refused.code for path, refused in by_path.items()} == {
-        stray: "fields", cut: "truncated", empty: "empty",
-    }  # fmt: skip
+        stray: "fields",
+        cut: "truncated",
+        empty: "empty",
+    }
     assert by_path[stray].line == 5
     assert len(by_path[stray].sha256) == 64
     lines = (tmp_path / "out.zarr" / "quarantine.jsonl").read_text().splitlines()
@@ -114,8 +129,8 @@ def test_bad_files_are_quarantined_and_the_rest_is_prepared(tmp_path: Path) -> N
 
 def test_every_file_found_is_counted_once(tmp_path: Path) -> None:
     contents = files(6)
-    first, nobody, copied, *_ = contents
-    contents[nobody] = b"2\n0\n0\n"
+    first, without_body, copied, *_ = contents
+    contents[without_body] = b"2\n0\n0\n"
     contents["S001C002P005R002A008.skeleton"] = skeleton()
     contents["notes.txt"] = b"hello"
     contents[f"again/{copied}"] = contents[copied]
@@ -144,8 +159,8 @@ def test_a_sample_with_two_contents_stops_before_anything_is_written(tmp_path: P
 
 def test_too_many_bad_files_publish_nothing_but_their_list(tmp_path: Path) -> None:
     contents = files(20)
-    spoilt = list(contents)[:4]
-    raw = write_folder(tmp_path / "raw", contents | dict.fromkeys(spoilt, b"junk"))
+    bad = list(contents)[:4]
+    raw = write_folder(tmp_path / "raw", contents | dict.fromkeys(bad, b"junk"))
     with pytest.raises(DataError, match=r"4 of 20 recordings are bad, more than --max-bad 0.01 allows \(3\)") as caught:
         run(raw, tmp_path / "out.zarr")
     assert caught.value.exit_code == 4
@@ -160,15 +175,15 @@ def test_too_many_bad_files_publish_nothing_but_their_list(tmp_path: Path) -> No
 
 def test_max_bad_0_and_strict_tolerate_nothing(tmp_path: Path) -> None:
     contents = files(20)
-    spoilt = list(contents)[3]
-    raw = write_folder(tmp_path / "raw", contents | {spoilt: b"junk"})
+    bad = list(contents)[3]
+    raw = write_folder(tmp_path / "raw", contents | {bad: b"junk"})
     with pytest.raises(DataError, match="1 of 20"):
         run(raw, tmp_path / "a.zarr", max_bad=0.0)
-    with pytest.raises(DataError, match=f"{spoilt}.*--strict stops at the first bad file"):
+    with pytest.raises(DataError, match=f"{bad}.*--strict stops at the first bad file"):
         run(raw, tmp_path / "b.zarr", strict=True)
 
 
-def test_folders_without_usable_recordings_are_told(tmp_path: Path) -> None:
+def test_folders_without_usable_recordings(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(ConfigError, match="is empty"):
@@ -176,17 +191,17 @@ def test_folders_without_usable_recordings_are_told(tmp_path: Path) -> None:
     other = write_folder(tmp_path / "other", {"a.txt": b"", "b.skeleton": b""})
     with pytest.raises(DataError, match=r"looked for files or zip members named like S001.*found 2 other files"):
         run(other, tmp_path / "out.zarr")
-    nobody = write_folder(tmp_path / "nobody", dict.fromkeys(files(2), b"1\n0\n"))
+    without_body = write_folder(tmp_path / "without-body", dict.fromkeys(files(2), b"1\n0\n"))
     with pytest.raises(DataError, match="none of 2 recordings can be used"):
-        run(nobody, tmp_path / "out.zarr")
+        run(without_body, tmp_path / "out.zarr")
 
 
 def test_paths_that_cannot_work_are_refused_before_any_work(raw: Path, tmp_path: Path) -> None:
     checks: list[tuple[Path, Path, str]] = [
         (tmp_path / "none", tmp_path / "out", "no input at"),
-        (raw, raw, "lies inside the input"),
-        (raw, raw / "sub" / "out.zarr", "lies inside the input"),
-        (raw, raw.parent, "lies inside the output"),
+        (raw, raw, "this output would replace, or lie inside"),
+        (raw, raw / "sub" / "out.zarr", "this output would replace, or lie inside"),
+        (raw, raw.parent, "this output would replace, or lie inside"),
     ]
     for source, out, message in checks:
         with pytest.raises(ConfigError, match=message):
@@ -196,16 +211,24 @@ def test_paths_that_cannot_work_are_refused_before_any_work(raw: Path, tmp_path:
 
 @pytest.mark.parametrize(
     "options",
-    [{"mode": "exactly"}, {"frames": 0}, {"workers": 0}, {"max_bad": 1.5}, {"max_range": float("nan")},
-     {"executor": "threads"}, {"source": "ntv"}, {"max_bad": float("nan")}],
-)  # fmt: skip
+    [
+        {"mode": "exactly"},
+        {"frames": 0},
+        {"workers": 0},
+        {"max_bad": 1.5},
+        {"max_bad": float("nan")},
+        {"max_range": float("nan")},
+        {"executor": "threads"},
+        {"source": "ntv"},
+    ],
+)
 def test_settings_that_cannot_work_are_refused(raw: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         run(raw, tmp_path / "out.zarr", **options)
     assert everything_under(tmp_path) == []
 
 
-def test_what_is_in_the_way_stays_unless_told_otherwise(raw: Path, tmp_path: Path) -> None:
+def test_existing_outputs_stay_without_overwrite(raw: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.zarr"
     first = run(raw, out)
     with pytest.raises(ConfigError, match="--overwrite"):
@@ -215,34 +238,61 @@ def test_what_is_in_the_way_stays_unless_told_otherwise(raw: Path, tmp_path: Pat
         run(raw, out, resume=True, frames=5)
     second = run(raw, out, overwrite=True, frames=5)
     assert open_store(out).fingerprint == second.fingerprint != first.fingerprint
+    assert everything_under(tmp_path) == ["out.zarr"]
+
+
+@pytest.mark.parametrize("options", [{"overwrite": True}, {"resume": True}, {}])
+def test_foreign_outputs_and_inputs_are_never_replaced(raw: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("dear")
-    with pytest.raises(ConfigError, match="is not a store"):
-        run(raw, tmp_path / "home", overwrite=True)
-    assert everything_under(tmp_path) == ["home", "out.zarr"]
+    (tmp_path / "letter.txt").write_text("dear")
+    (tmp_path / "link").symlink_to(tmp_path / "home")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("home", "letter.txt", "link", "loop"):
+        with pytest.raises(ConfigError, match="is there already and is not a store, so it is not replaced"):
+            run(raw, tmp_path / name, **options)
+    copy = write_folder(tmp_path / "raw", files(2))
+    for out in (copy, copy / "x.zarr", tmp_path):
+        with pytest.raises(ConfigError, match="this output would replace, or lie inside"):
+            run(copy, out, **options)
+    assert everything_under(tmp_path) == ["home", "letter.txt", "link", "loop", "raw"]
+    assert (tmp_path / "home" / "letter.txt").read_text() == "dear"
+    assert everything_under(copy) == sorted(files(2))
+
+
+def test_an_empty_folder_may_become_the_store(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.zarr").mkdir()
+    assert run(raw, tmp_path / "out.zarr").ok == 60
+
+
+def test_the_codecs_of_the_command_line_are_those_of_the_store() -> None:
+    assert tuple(JOINT_CODECS) == CODECS
 
 
 def test_resume_with_nothing_there_simply_starts(raw: Path, tmp_path: Path) -> None:
     assert run(raw, tmp_path / "out.zarr", resume=True).ok == 60
 
 
-def interrupt_after(tasks: int) -> Callable[[Progress], None]:
-    seen: list[Progress] = []
+@contextmanager
+def interrupt_after(updates: int) -> Iterator[None]:
+    """Send SIGINT after a number of finished tasks."""
+    seen: list[int] = []
 
-    def stop(progress: Progress) -> None:
-        seen.append(progress)
-        if len(seen) == tasks:
-            raise KeyboardInterrupt
+    def interrupt(task: progress.Task) -> None:
+        seen.append(task.done)
+        if len(seen) == updates:
+            signal.raise_signal(signal.SIGINT)
 
-    return stop
+    with on_update(interrupt), pytest.raises(Interrupted, match="--resume") as caught:
+        yield
+    assert caught.value.exit_code == 130
 
 
 @pytest.mark.parametrize("tasks", [1, 7, 9])
 def test_an_interrupted_run_resumes_to_the_same_bytes(raw: Path, fingerprint: str, tmp_path: Path, tasks: int) -> None:
     out = tmp_path / "out.zarr"
-    with pytest.raises(Interrupted, match="--resume") as caught:
-        run(raw, out, frames=LONG, progress=interrupt_after(tasks))
-    assert caught.value.exit_code == 130
+    with interrupt_after(tasks):
+        run(raw, out, frames=LONG)
     assert everything_under(tmp_path) == ["out.zarr.wip"]
     with pytest.raises(ConfigError, match="unfinished work"):
         run(raw, out, frames=LONG)
@@ -258,8 +308,8 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(raw: Path, fingerprint: st
 def test_resume_with_other_inputs_or_settings_lists_each_difference(tmp_path: Path) -> None:
     contents = files(10)
     raw, out = write_folder(tmp_path / "raw", contents), tmp_path / "out.zarr"
-    with pytest.raises(Interrupted):
-        run(raw, out, progress=interrupt_after(1))
+    with interrupt_after(1):
+        run(raw, out)
     gone, changed = list(contents)[:2]
     (raw / gone).unlink()
     (raw / changed).write_bytes(skeleton(4))
@@ -274,8 +324,8 @@ def test_resume_with_other_inputs_or_settings_lists_each_difference(tmp_path: Pa
 
 def test_damage_to_unfinished_work_is_done_again(raw: Path, fingerprint: str, tmp_path: Path) -> None:
     out = tmp_path / "out.zarr"
-    with pytest.raises(Interrupted):
-        run(raw, out, frames=LONG, progress=interrupt_after(8))
+    with interrupt_after(8):
+        run(raw, out, frames=LONG)
     shard = tmp_path / "out.zarr.wip/store/joints/c/0/0/0"
     data = bytearray(shard.read_bytes())
     data[1000] ^= 1
@@ -305,12 +355,12 @@ def survives(raw: Path, folder: Path, patch: pytest.MonkeyPatch, *, call: str, n
         try:
             run(raw, out, frames=LONG)
         except EnvironmentFault as error:
-            told = error
+            message, code = str(error), error.exit_code
         else:
             return None
-    assert told.exit_code == 5
-    assert "No space left on device" in str(told)
-    assert str(folder) in str(told)
+    assert code == 5
+    assert "No space left on device" in message
+    assert str(folder) in message
     fingerprint = run(raw, out, frames=LONG, resume=True).fingerprint
     assert out.name in everything_under(folder)
     assert not list(folder.glob("*.wip")) + list(folder.glob("*.lock"))
@@ -318,7 +368,7 @@ def survives(raw: Path, folder: Path, patch: pytest.MonkeyPatch, *, call: str, n
 
 
 @pytest.mark.parametrize(("call", "number"), [("fsync", 0), ("fsync", 6), ("fsync", 40), ("replace", 1), ("rename", 0)])
-def test_a_full_disk_is_told_and_resumed_from(
+def test_a_full_disk_is_reported_and_resumed_from(
     raw: Path, fingerprint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
     assert survives(raw, tmp_path, monkeypatch, call=call, number=number) == fingerprint
@@ -326,7 +376,7 @@ def test_a_full_disk_is_told_and_resumed_from(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("call", ["fsync", "replace", "rename", "unlink", "truncate"])
-def test_a_disk_that_fills_at_any_moment_is_told_and_resumed_from(
+def test_a_disk_that_fills_at_any_moment_is_reported_and_resumed_from(
     raw: Path, fingerprint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     for number in range(1000):
@@ -356,7 +406,7 @@ def test_a_replaced_store_stays_until_the_new_one_is_there(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", refuse)
-        patch.setattr(folder_work, "exchange", exchange)
+        patch.setattr(workspace, "exchange", exchange)
         with pytest.raises(EnvironmentFault):
             run(raw, out, overwrite=True, frames=5)
     assert open_store(out).fingerprint == old
@@ -389,13 +439,13 @@ def test_exact_mode_and_frames_reach_the_store(tmp_path: Path) -> None:
     assert np.isfinite(store.rows(0, store.row_count)).all()
 
 
-def test_the_plan_says_nothing_of_place_or_time(raw: Path) -> None:
-    text = plans.make_plan(raw, plans.Settings()).encode().decode()
+def test_the_plan_contains_no_paths_or_machine_names(raw: Path) -> None:
+    text = plans.make_plan(raw, PrepareSettings()).encode().decode()
     assert str(raw) not in text
     assert os.uname().nodename not in text
 
 
-def test_what_is_unknown_after_resampling_is_marked_missing() -> None:
+def test_gaps_are_missing_after_resampling() -> None:
     joints = np.ones((1, 4, 25, 3), np.float32)
     joints[0, 2] = np.nan
     state = np.full((1, 4, 25), 2, np.uint8)

@@ -1,4 +1,4 @@
-"""Preparing into an object store: the same store as in a folder, whatever is interrupted, and one writer at a time."""
+"""Preparing into an object store: the same store as in a folder, also after crashes; one writer at a time."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ pytest.importorskip("moto", reason="moto is not installed: pip install 'moto[s3]
 
 from obstore.store import MemoryStore
 
-from smae.data.prepare import object_workspace as object_work
-from smae.data.prepare import plan
-from smae.data.prepare.run import PrepareSummary, prepare
+from smae.data.prepare import object_workspace, plan
+from smae.data.prepare.run import prepare
+from smae.data.prepare.summary import PrepareSummary
 from smae.data.store import store as storage
 from smae.data.store.file_store import LocalFileStore, open_file_store
 from smae.data.store.object_store import ObjectFileStore
 from smae.data.store.store import open_store
 from smae.data.store.verify import verify
 from smae.errors import ConfigError, DataError, EnvironmentFault, Interrupted, LockedError
+from smae.progress import Task
 from tests.data import raw_folder
 from tests.data.dask_cluster import cluster
 from tests.data.object_server import BUCKET, SECRET, s3_server
+from tests.data.progress_hook import on_update
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,11 +79,11 @@ def test_the_store_is_that_of_a_folder(raw: Path, local: PrepareSummary, url: st
     assert open_file_store(url + ".wip").sizes() == {}
 
 
-def test_it_is_opened_read_and_verified_where_it_lies(raw: Path, local: PrepareSummary, url: str) -> None:
+def test_open_read_and_verify_without_a_copy(raw: Path, local: PrepareSummary, url: str) -> None:
     prepared(raw, url)
     there, here = open_store(url), open_store(local.store)
     np.testing.assert_array_equal(there.rows(0, there.row_count), here.rows(0, here.row_count))
-    # Loaders hand it so to workers of our own.
+    # As loaders send it to their workers.
     again = pickle.loads(pickle.dumps(there))
     np.testing.assert_array_equal(again.clip(3), here.clip(3))
     assert there.path == again.path == url
@@ -96,12 +98,12 @@ def test_it_is_opened_read_and_verified_where_it_lies(raw: Path, local: PrepareS
         open_store(url)
 
 
-def test_an_interrupted_run_goes_on(raw: Path, local: PrepareSummary, url: str) -> None:
-    def interrupt(progress: object) -> None:
+def test_an_interrupted_run_is_resumed(raw: Path, local: PrepareSummary, url: str) -> None:
+    def interrupt(task: Task) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(Interrupted, match=r"ntu\.zarr\.wip keeps what is done"):
-        prepared(raw, url, progress=interrupt)
+    with on_update(interrupt), pytest.raises(Interrupted, match=r"ntu\.zarr\.wip keeps finished work"):
+        prepared(raw, url)
     left = open_file_store(url + ".wip").sizes()
     assert {"plan.json", "done/000000.json"} == set(left)
     with pytest.raises(DataError, match=rf"{url}: expected a store, found no manifest\.json"):
@@ -114,11 +116,11 @@ def test_an_interrupted_run_goes_on(raw: Path, local: PrepareSummary, url: str) 
     assert open_file_store(url + ".wip").sizes() == {}
 
 
-def test_what_is_in_the_way(raw: Path, url: str) -> None:
+def test_existing_outputs(raw: Path, url: str) -> None:
     place = open_file_store(url)
     place.write("holiday.jpg", b"x")
     for options in ({"overwrite": True}, {"resume": True}):
-        with pytest.raises(ConfigError, match=rf"{url} is not a store, so it is not replaced"):
+        with pytest.raises(ConfigError, match=rf"{url} is there already and is not a store, so it is not replaced"):
             prepared(raw, url, **options)
     assert place.sizes() == {"holiday.jpg": 1}
     place.remove("holiday.jpg")
@@ -133,16 +135,17 @@ def test_what_is_in_the_way(raw: Path, url: str) -> None:
 def test_overwriting_takes_the_old_manifest_away_first(raw: Path, url: str, tmp_path: Path) -> None:
     prepared(raw, url)
 
-    def look(progress: object) -> None:
+    def look(task: Task) -> None:
         with pytest.raises(DataError, match="found no manifest"):
             open_store(url)
 
-    new = prepared(raw, url, overwrite=True, frames=8, progress=look)
+    with on_update(look):
+        new = prepared(raw, url, overwrite=True, frames=8)
     assert new.fingerprint == prepare(raw, tmp_path / "b.zarr", frames=8, executor="inline").fingerprint
     assert verify(url).ok
 
 
-def test_one_writer_at_a_time_and_what_to_do_about_a_dead_one(raw: Path, local: PrepareSummary, url: str) -> None:
+def test_one_writer_at_a_time_and_how_to_remove_a_dead_lock(raw: Path, local: PrepareSummary, url: str) -> None:
     lock = json.dumps({"host": "elsewhere", "process": 4711, "id": "0"}).encode()
     open_file_store(url + ".wip").write("lock", lock)
     where = rf"{url}\.wip/lock"
@@ -154,54 +157,54 @@ def test_one_writer_at_a_time_and_what_to_do_about_a_dead_one(raw: Path, local: 
 
 
 class Crash(BaseException):
-    """The process is dead: nothing that it would do afterwards is done."""
+    """The process has crashed: no cleanup code of its own takes effect."""
 
 
 class Fuse:
-    """Counts what is done to object stores in memory, and ends the process before or after the act of a number.
+    """Counts changes to object stores in memory, and crashes before or after one of them.
 
     Attributes:
         stores: by URL.
-        acts: done so far.
-        at: the act at which to end; none at 0.
-        before: whether that act is still done.
+        changes: number so far.
+        at: the change at which to crash; 0 for none.
+        before: whether to crash before that change instead of after it.
     """
 
     def __init__(self) -> None:
         self.stores: dict[str, MemoryStore] = {}
-        self.acts, self.at, self.before = 0, 0, False
+        self.changes, self.at, self.before = 0, 0, False
 
     def open(self, url: str) -> ObjectFileStore:
         return Fragile(url, self)
 
-    def act(self, what: Callable[[], Any]) -> Any:
-        self.acts += 1
-        if self.at and (self.acts > self.at or (self.acts == self.at and self.before)):
+    def change(self, what: Callable[[], Any]) -> Any:
+        self.changes += 1
+        if self.at and (self.changes > self.at or (self.changes == self.at and self.before)):
             raise Crash
         result = what()
-        if self.acts == self.at:
+        if self.changes == self.at:
             raise Crash
         return result
 
 
 class Fragile(ObjectFileStore):
-    """A place with a fuse in every act."""
+    """A file store that reports every change to a fuse."""
 
     def __init__(self, url: str, fuse: Fuse) -> None:
         super().__init__(url, store=fuse.stores.setdefault(url, MemoryStore()))
         self.fuse = fuse
 
-    def write(self, key: str, *pieces: bytes, safe: bool = True) -> None:
-        self.fuse.act(lambda: super(Fragile, self).write(key, *pieces))
+    def write(self, key: str, *pieces: bytes, durable: bool = True) -> None:
+        self.fuse.change(lambda: super(Fragile, self).write(key, *pieces))
 
     def create(self, key: str, data: bytes) -> bool:
-        return bool(self.fuse.act(lambda: super(Fragile, self).create(key, data)))
+        return bool(self.fuse.change(lambda: super(Fragile, self).create(key, data)))
 
     def move(self, key: str, to: str) -> None:
-        self.fuse.act(lambda: super(Fragile, self).move(key, to))
+        self.fuse.change(lambda: super(Fragile, self).move(key, to))
 
     def remove(self, key: str) -> None:
-        self.fuse.act(lambda: super(Fragile, self).remove(key))
+        self.fuse.change(lambda: super(Fragile, self).remove(key))
 
 
 @pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 11])
@@ -211,14 +214,14 @@ def test_every_crash_point_can_be_resumed(
     old: bool, before: bool, step: int, raw: Path, local: PrepareSummary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, fuse, crashes = "s3://bucket/ntu.zarr", Fuse(), 0
-    monkeypatch.setattr(object_work, "open_file_store", fuse.open)
+    monkeypatch.setattr(object_workspace, "open_file_store", fuse.open)
     monkeypatch.setattr(storage, "open_file_store", fuse.open)
     for at in itertools.count(1, step):
         fuse.stores.clear()
         fuse.at = 0
         if old:
             prepared(raw, url, frames=8)
-        fuse.acts, fuse.at, fuse.before = 0, at, before
+        fuse.changes, fuse.at, fuse.before = 0, at, before
         try:
             prepared(raw, url, overwrite=old)
             break

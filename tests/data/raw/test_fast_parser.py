@@ -244,7 +244,7 @@ def test_bit_functions_equal_their_definitions() -> None:
 
 CORPUS = """
 import numpy as np
-from smae.data.prepare.fast_path import Usual
+from smae.data.prepare.fast_path import FastPath
 from smae.data.raw.fast_parser import read_skeleton, read_sure
 from smae.errors import BadRecording
 from tests.skeletons import walk, write_skeleton
@@ -260,7 +260,7 @@ assert read_sure(text.replace(b" 2\\r\\n", b" 3\\r\\n", 1)) is None
 one = write_skeleton(walk(1))
 joints, state = np.empty((40, 25, 3), np.float32), np.empty((40, 25), np.uint8)
 for size in (len(one), 0, 1, 2, 100, len(one) // 2):
-    rows, _ = Usual(max_range=20.0, centre=1)(one[:size], joints, state)
+    rows, _ = FastPath(max_range=20.0, centre=1)(one[:size], joints, state)
     assert (rows > 0) == (size == len(one)), (rows, size)
 print(read_sure(text).xyz.tobytes().hex())
 """

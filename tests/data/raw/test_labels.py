@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from smae.data.prepare.plan import Settings
 from smae.data.prepare.run import prepare
+from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.class_counts import class_names, count_classes, names_note
 from smae.data.raw.labels import NAMES_FILE, read_names
 from smae.data.store.store import open_store
@@ -70,9 +70,9 @@ def test_synthetic_recordings_bear_their_own_names(tmp_path: Path) -> None:
     assert scene_of_clip(store, 0).title.endswith(own[0])
     name = str(store.clips.name[0])
     file = tmp_path / "raw" / f"{name}.skeleton"
-    assert scene_of_raw(file, None, Settings()).title.endswith(own[0])
+    assert scene_of_raw(file, None, PrepareSettings()).title.endswith(own[0])
     (tmp_path / "raw" / NAMES_FILE).write_bytes(b"\xff")
-    assert scene_of_raw(file, None, Settings()).title.endswith("A001 drink water"), "a picture needs no names"
+    assert scene_of_raw(file, None, PrepareSettings()).title.endswith("A001 drink water"), "a picture needs no names"
 
 
 def test_names_are_part_of_what_a_store_is(tmp_path: Path) -> None:

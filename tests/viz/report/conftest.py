@@ -1,4 +1,4 @@
-"""Runs for tests of reports: trained and judged once, left as they are."""
+"""Runs for tests of reports, trained and evaluated once; tests must not change them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TINY = [
 
 @pytest.fixture(scope="package")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a store and three runs: two judged alike, one that was not judged."""
+    """A folder with a store and three runs: two evaluated under the same settings, one not evaluated."""
     folder = tmp_path_factory.mktemp("report")
     raw, store = str(folder / "ntu"), str(folder / "ntu.zarr")
     assert smae(["synth", raw, "--actions", "3", "--subjects", "6", "--cameras", "1"]) == 0
@@ -24,6 +24,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, more in (("first", []), ("second", ["--set", "masking.keep_joints=0.6"]), ("third", ["--seed", "5"])):
         assert smae(["pretrain", "--data", store, "--out", str(folder / name), *TINY, *more]) == 0
     for name in ("first", "second"):
-        judge = ["eval", "--checkpoint", str(folder / name), "--device", "cpu", "--set", "linear.epochs=2"]
-        assert smae([*judge, "--mode", "linear", "--mode", "knn"]) == 0
+        evaluate = ["eval", "--checkpoint", str(folder / name), "--device", "cpu", "--set", "linear.epochs=2"]
+        assert smae([*evaluate, "--mode", "linear", "--mode", "knn"]) == 0
     return folder

@@ -1,4 +1,4 @@
-"""Pages for tests of reports: one with every part filled, from plain data, and a checker of HTML."""
+"""Results and clips for tests of reports, and a checker of HTML."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 
 from smae.eval.results import PRETRAINED, RANDOM, Result, Row
 from smae.skeleton import NTU25
-from smae.viz.reconstruction import Rebuilt
+from smae.viz.reconstruction import Reconstruction
 
 NASTY = "</script><img src=x onerror=alert(1)>&\"'{{data}}"
 VOID = {"meta", "input", "br", "img", "link", "hr"}
 
 
 class Checker(HTMLParser):
-    """Holds open tags against closing ones and gathers attributes and text."""
+    """Checks that tags are closed in order, and collects tags, attributes and text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def data_of(page: str) -> Any:
 
 
 def result(name: str = "linear", *, right: float = 0.75, clips: int = 40, store: str = "ab", **changes: Any) -> Result:
-    """Return a result on four classes, of which the first ``right`` of the clips are recognised."""
+    """Return a result on four classes in which the first ``right`` of the clips are correct."""
     label = np.arange(clips) % 4
     predicted = np.where(np.arange(clips) < right * clips, label, (label + 1) % 4)
     confusion = np.zeros((4, 4), np.int64)
@@ -71,7 +71,7 @@ def result(name: str = "linear", *, right: float = 0.75, clips: int = 40, store:
     return Result(**(content | changes))
 
 
-def written(one: Result) -> dict[str, Any]:
+def result_json(one: Result) -> dict[str, Any]:
     """Return a result as ``smae eval`` writes it."""
     return {
         "protocol": one.protocol, "mode": one.mode, "classes": list(one.classes), "test": one.test.tolist(),
@@ -85,10 +85,10 @@ def written(one: Result) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def rebuilt(*, bodies: int = 1, frames: int = 6, seed: int = 0, off: float = 0.03) -> Rebuilt:
-    """Return a clip of random places, most of its joints hidden and filled in ``off`` metres beside the truth."""
+def reconstruction(*, bodies: int = 1, frames: int = 6, seed: int = 0, error: float = 0.03) -> Reconstruction:
+    """Return a clip of random positions with most joints masked; predictions are off by ``error`` metres."""
     rng = np.random.default_rng(seed)
     original = rng.normal(size=(bodies, frames, len(NTU25), 3)).astype(np.float32)
-    hidden = rng.uniform(size=original.shape[:3]) < 0.8
-    filled = original + np.float32(off) * hidden[..., None] * np.array([1, 0, 0], np.float32)
-    return Rebuilt(0, original, hidden, filled, np.ones_like(hidden))
+    masked = rng.uniform(size=original.shape[:3]) < 0.8
+    predicted = original + np.float32(error) * masked[..., None] * np.array([1, 0, 0], np.float32)
+    return Reconstruction(0, original, masked, predicted, np.ones_like(masked))

@@ -1,4 +1,4 @@
-"""Evaluation: every result stands beside its baselines, and nothing is computed for a probe nobody knows."""
+"""Evaluation: every result has its baselines, and nothing is computed for an unknown probe."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ import pytest
 import torch
 
 from smae.errors import UnknownNameError
-from smae.eval.baselines import CHANCE, PRETRAINED, RANDOM, RAW, as_json, evaluate
+from smae.eval.evaluate import evaluate_encoder, result_json
+from smae.eval.results import CHANCE, PRETRAINED, RANDOM, RAW
 from smae.train.build import build_objective, random_encoder
 from tests.fakes import FakeStore
-from tests.train.small import small_config, small_exam
+from tests.train.small import small_config, small_context
 
 STORE = FakeStore.toy(clips=42, classes=7, seed=2)
 
 
 @pytest.fixture(scope="module")
 def result():
-    exam = small_exam(STORE, linear={"epochs": 5, "views": 0})
-    encoder = build_objective(exam.config, STORE.layout).encoder
+    context = small_context(STORE, linear={"epochs": 5, "views": 0})
+    encoder = build_objective(context.config, STORE.layout).encoder
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    found = evaluate(encoder, exam, modes=["linear", "knn"])
+    found = evaluate_encoder(encoder, context, modes=["linear", "knn"])
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
     return found
 
 
-def test_baselines_stand_beside_each_result(result):
+def test_each_result_has_its_baselines(result):
     assert [(row.mode, row.what) for row in result.rows] == [
         ("linear", PRETRAINED),
         ("linear", RANDOM),
@@ -48,8 +49,10 @@ def test_baselines_stand_beside_each_result(result):
 
 
 def test_baselines_can_be_left_out_where_they_are_known_already(result):
-    exam = small_exam(STORE, linear={"epochs": 5, "views": 0})
-    bare = evaluate(build_objective(exam.config, STORE.layout).encoder, exam, modes=["linear", "knn"], baselines=False)
+    context = small_context(STORE, linear={"epochs": 5, "views": 0})
+    bare = evaluate_encoder(
+        build_objective(context.config, STORE.layout).encoder, context, modes=["linear", "knn"], baselines=False
+    )
     assert bare.rows == [row for row in result.rows if row.what in (PRETRAINED, CHANCE)]
 
 
@@ -61,18 +64,19 @@ def test_confusion_counts_every_test_clip_in_its_row(result):
         assert matrix.trace() / len(test) == pytest.approx(result.scores[mode].top1)
 
 
-def test_it_is_plain_data(result):
-    told = json.loads(json.dumps(as_json(result, classes=STORE.classes), allow_nan=False))
-    assert told["test"] == STORE.split("all").test.tolist()
-    assert len(told["predicted"]["knn"]) == len(told["test"])
-    assert len(told["rows"]) == 9
+def test_a_result_is_plain_data(result):
+    content = json.loads(json.dumps(result_json(result, "knn", classes=STORE.classes), allow_nan=False))
+    assert content["test"] == STORE.split("all").test.tolist()
+    assert len(content["predicted"]) == len(content["label"]) == len(content["test"])
+    assert [row["what"] for row in content["rows"]] == [PRETRAINED, RANDOM, RAW, f"{RAW}, linear", CHANCE]
+    assert list(content["rows"][0]) == ["mode", "what", "top1", "top5", "selection", "seeds", "std", "interval"]
 
 
 def test_an_unknown_probe_is_refused_before_any_work():
-    exam = small_exam(STORE)
+    context = small_context(STORE)
     with pytest.raises(UnknownNameError, match=r"unknown probe 'knnn'.*did you mean 'knn'"):
-        evaluate(None, exam, modes=["linear", "knnn"])
-    assert exam.kept == {}
+        evaluate_encoder(None, context, modes=["linear", "knnn"])
+    assert context.cache == {}
 
 
 def test_the_random_encoder_is_the_same_net_with_other_weights():

@@ -1,4 +1,4 @@
-"""Pages in a real browser: no error, no request, nothing wider than a phone, and what happens when they are touched."""
+"""Pages in Chromium: no error, no request, no overflow on a phone, and their response to the pointer."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from smae import api
+import smae
 from smae.data.synthetic.synth import CLASSES
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open pages in")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 PROBE = """
 <script>
 addEventListener("load", () => setTimeout(() => {
-  const told = { errors: window.problems, wide: document.documentElement.scrollWidth, requests: [] };
-  told.requests = performance.getEntriesByType("resource").map((one) => one.name);
-  told.drawn = [...document.querySelectorAll("canvas")].map((canvas) => {
+  const state = { errors: window.problems, wide: document.documentElement.scrollWidth, requests: [] };
+  state.requests = performance.getEntriesByType("resource").map((one) => one.name);
+  state.drawn = [...document.querySelectorAll("canvas")].map((canvas) => {
     const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
     return pixels.some((value) => value);
   });
@@ -30,31 +30,31 @@ addEventListener("load", () => setTimeout(() => {
     const box = node.getBoundingClientRect();
     const at = { bubbles: true, clientX: box.left + x * box.width, clientY: box.top + y * box.height };
     node.dispatchEvent(new PointerEvent("pointermove", at));
-    const reading = document.querySelector(".reading");
-    const said = reading && !reading.hidden ? reading.textContent : "";
+    const tooltip = document.querySelector(".tooltip");
+    const text = tooltip && !tooltip.hidden ? tooltip.textContent : "";
     node.dispatchEvent(new PointerEvent("pointerleave", at));
-    return said;
+    return text;
   };
   const chart = document.querySelector("svg.chart"), dot = document.querySelector(".map circle");
   const matrix = document.querySelector("svg[data-matrix]");
-  told.chart = chart ? over(chart, 0.5, 0.5) : "";
-  told.dot = dot ? over(dot, 0.5, 0.5) : "";
+  state.chart = chart ? over(chart, 0.5, 0.5) : "";
+  state.dot = dot ? over(dot, 0.5, 0.5) : "";
   if (matrix) {
     const { left, top, cell } = JSON.parse(matrix.dataset.matrix), view = matrix.viewBox.baseVal;
-    told.cell = over(matrix, (left + cell / 2) / view.width, (top + cell / 2) / view.height);
+    state.cell = over(matrix, (left + cell / 2) / view.width, (top + cell / 2) / view.height);
     const buttons = document.querySelectorAll(".choices .buttons button");
     buttons[1].click();
-    told.choice = [...document.querySelectorAll("[data-choice]")].map((panel) => panel.hidden);
+    state.choice = [...document.querySelectorAll("[data-choice]")].map((panel) => panel.hidden);
     const colour = () => getComputedStyle(dot).fill, before = colour();
     document.querySelector('button[data-by="subject"]').click();
-    told.recoloured = colour() !== before;
+    state.recoloured = colour() !== before;
     document.querySelector(".of-s button").click();
-    told.dimmed = document.querySelectorAll(".map .dim").length;
+    state.dimmed = document.querySelectorAll(".map .dim").length;
   }
   const out = document.createElement("script");
   out.type = "application/json";
-  out.id = "told";
-  out.textContent = JSON.stringify(told).replace(/</g, "\\\\u003c");
+  out.id = "state";
+  out.textContent = JSON.stringify(state).replace(/</g, "\\\\u003c");
   document.body.append(out);
 }, 300));
 </script>
@@ -65,7 +65,7 @@ WATCH = (
 
 
 def browse(page: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the browser on a page, with its own empty profile."""
+    """Run the browser on a page with an empty profile."""
     command = [
         str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr",
         "--virtual-time-budget=4000", f"--user-data-dir={folder / 'profile'}", *options, page.resolve().as_uri(),
@@ -74,59 +74,59 @@ def browse(page: Path, folder: Path, *options: str) -> subprocess.CompletedProce
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=own)
 
 
-def opened(page: Path, folder: Path) -> dict:
-    """Return what the page told of itself after it was touched; what the browser complained of is among the errors."""
+def open_page(page: Path, folder: Path) -> dict:
+    """Return the state of a page after pointer events; errors include the messages of the browser."""
     text = page.read_text(encoding="utf-8")
     watched = folder / "watched.html"
     watched.write_text(text.replace("<title>", WATCH + "<title>", 1).replace("</body>", PROBE + "</body>", 1), "utf-8")
     ended = browse(watched, folder, "--window-size=1280,900", "--dump-dom")
-    told = json.loads(re.findall(r'id="told">(.*?)</script>', ended.stdout, re.DOTALL)[0])
-    told["errors"] += [line for line in ended.stderr.splitlines() if "CONSOLE" in line]
-    return told
+    state = json.loads(re.findall(r'id="state">(.*?)</script>', ended.stdout, re.DOTALL)[0])
+    state["errors"] += [line for line in ended.stderr.splitlines() if "CONSOLE" in line]
+    return state
 
 
 @pytest.fixture(scope="module")
 def page(home: Path) -> Path:
-    return api.report(home / "first", device="cpu")
+    return smae.report(home / "first", device="cpu")
 
 
-def test_the_page_of_a_run_works_and_asks_for_nothing(page: Path, tmp_path: Path):
-    told = opened(page, tmp_path)
-    assert told["errors"] == []
-    assert told["requests"] == []
-    assert told["drawn"] == [True] * 9, "three clips, three panels each"
-    assert re.match(r"first: [\d.]+  \(step \d+\)", told["chart"])
-    assert re.match(rf"A001 {CLASSES['A001']}\nrecognised: \d+ of \d+ \(\d+ %\)", told["cell"])
-    assert re.match(r"S\d{3}C001P\d{3}R\d{3}A00\d · A00\d \w+.* · subject \d", told["dot"])
-    assert told["choice"] == [True, False]
-    assert told["recoloured"]
-    assert told["dimmed"] > 0
+def test_the_page_of_a_run_works_and_loads_nothing(page: Path, tmp_path: Path):
+    state = open_page(page, tmp_path)
+    assert state["errors"] == []
+    assert state["requests"] == []
+    assert state["drawn"] == [True] * 9, "three clips, three panels each"
+    assert re.match(r"first: [\d.]+  \(step \d+\)", state["chart"])
+    assert re.match(rf"A001 {CLASSES['A001']}\ncorrect: \d+ of \d+ \(\d+ %\)", state["cell"])
+    assert re.match(r"S\d{3}C001P\d{3}R\d{3}A00\d · A00\d \w+.* · subject \d", state["dot"])
+    assert state["choice"] == [True, False]
+    assert state["recoloured"]
+    assert state["dimmed"] > 0
 
 
-def test_a_comparison_works_and_asks_for_nothing(home: Path, tmp_path: Path):
-    told = opened(api.report(home / "first", home / "second", out=tmp_path / "both.html"), tmp_path)
-    assert (told["errors"], told["requests"]) == ([], [])
-    assert re.match(r"first: .*\nsecond: .*", told["chart"])
+def test_a_comparison_works_and_loads_nothing(home: Path, tmp_path: Path):
+    state = open_page(smae.report(home / "first", home / "second", out=tmp_path / "both.html"), tmp_path)
+    assert (state["errors"], state["requests"]) == ([], [])
+    assert re.match(r"first: .*\nsecond: .*", state["chart"])
 
 
-def test_the_page_of_a_clip_works_and_asks_for_nothing(home: Path, tmp_path: Path):
-    told = opened(api.view(home / "ntu.zarr", index=0, raw=home / "ntu", to=tmp_path / "clip.html"), tmp_path)
-    assert (told["errors"], told["requests"], told["drawn"]) == ([], [], [True, True])
+def test_the_page_of_a_clip_works_and_loads_nothing(home: Path, tmp_path: Path):
+    state = open_page(smae.view(home / "ntu.zarr", index=0, raw=home / "ntu", to=tmp_path / "clip.html"), tmp_path)
+    assert (state["errors"], state["requests"], state["drawn"]) == ([], [], [True, True])
 
 
-def test_what_a_page_may_not_load_is_an_error(page: Path, tmp_path: Path):
-    """The test above would see it: a page that asks for anything is stopped by its own policy, and heard."""
+def test_loading_anything_is_an_error(page: Path, tmp_path: Path):
+    """The policy of the page blocks requests, and the tests above would see the error."""
     bad = tmp_path / "bad.html"
     bad.write_text(page.read_text(encoding="utf-8").replace("</main>", '<img src="x.png"></main>', 1), "utf-8")
-    assert any("Content Security Policy" in line for line in opened(bad, tmp_path)["errors"])
+    assert any("Content Security Policy" in line for line in open_page(bad, tmp_path)["errors"])
 
 
 @pytest.mark.parametrize("kind", ["run", "several", "clip"])
-def test_nothing_is_wider_than_a_phone(page: Path, home: Path, tmp_path: Path, kind: str):
+def test_pages_fit_on_a_phone(page: Path, home: Path, tmp_path: Path, kind: str):
     shown = {
         "run": lambda: page,
-        "several": lambda: api.report(home / "first", home / "second", out=tmp_path / "both.html"),
-        "clip": lambda: api.view(home / "ntu.zarr", index=0, to=tmp_path / "clip.html"),
+        "several": lambda: smae.report(home / "first", home / "second", out=tmp_path / "both.html"),
+        "clip": lambda: smae.view(home / "ntu.zarr", index=0, to=tmp_path / "clip.html"),
     }[kind]()
     # A window cannot be as narrow as a phone, a frame in it can.
     inner = tmp_path / "inner.html"
@@ -144,7 +144,7 @@ def test_nothing_is_wider_than_a_phone(page: Path, home: Path, tmp_path: Path, k
     assert "<title>wide 390,390</title>" in dom
 
 
-def test_it_can_be_printed(page: Path, tmp_path: Path):
+def test_the_page_can_be_printed(page: Path, tmp_path: Path):
     browse(page, tmp_path, f"--print-to-pdf={tmp_path / 'page.pdf'}")
     pdf = (tmp_path / "page.pdf").read_bytes()
     assert pdf.startswith(b"%PDF")

@@ -1,13 +1,16 @@
-"""t-SNE: its slope is the divergence's, its widths give the perplexity, groups stay groups, and nothing is random."""
+"""Feature maps: gradient and affinities of t-SNE, clusters, determinism, interrupts; the choice of clips."""
 
 from __future__ import annotations
 
+import signal
 import time
 
 import numpy as np
 import pytest
 
-from smae.viz.report.tsne import gradient, joint, tsne
+from smae import interrupts
+from smae.errors import Interrupted
+from smae.viz.report.feature_map import affinities, choose, gradient, tsne
 
 
 def divergence(p, y):
@@ -19,9 +22,9 @@ def divergence(p, y):
     return sum(p[i][j] * np.log(p[i][j] * total / near[i][j]) for i in range(n) for j in range(n) if i != j)
 
 
-def test_the_slope_is_that_of_the_divergence():
+def test_gradient_is_that_of_the_divergence():
     rng = np.random.default_rng(1)
-    p, y, small = joint(rng.normal(size=(7, 3)), 2.0), rng.normal(size=(7, 2)), 1e-6
+    p, y, small = affinities(rng.normal(size=(7, 3)), 2.0), rng.normal(size=(7, 2)), 1e-6
     for i in range(7):
         for c in range(2):
             there, back = y.copy(), y.copy()
@@ -33,7 +36,7 @@ def test_the_slope_is_that_of_the_divergence():
 
 def test_affinities_are_symmetric_sum_to_one_and_have_the_perplexity():
     x = np.random.default_rng(2).normal(size=(60, 5))
-    p = joint(x, 10.0)
+    p = affinities(x, 10.0)
     np.testing.assert_allclose(p, p.T)
     assert p.sum() == pytest.approx(1)
     assert (np.diag(p) == 0).all()
@@ -50,21 +53,37 @@ def test_affinities_are_symmetric_sum_to_one_and_have_the_perplexity():
     assert (p[0, 1:] >= of_first - 1e-9).all(), "the symmetric ones are the mean of both directions"
 
 
-def test_groups_stay_groups_and_the_map_repeats_to_the_bit():
+def test_clusters_stay_clusters_and_the_map_is_deterministic():
     rng = np.random.default_rng(3)
     label = np.arange(90) % 3
     x = rng.normal(size=(3, 20))[label] * 4 + rng.normal(size=(90, 20))
     y = tsne(x)
     assert y.shape == (90, 2)
-    away = ((y[:, None] - y) ** 2).sum(-1)
-    np.fill_diagonal(away, np.inf)
-    assert (label[away.argmin(1)] == label).all()
+    distance = ((y[:, None] - y) ** 2).sum(-1)
+    np.fill_diagonal(distance, np.inf)
+    assert (label[distance.argmin(1)] == label).all()
     np.testing.assert_array_equal(tsne(x), y)
 
 
 @pytest.mark.parametrize("x", [np.zeros((9, 4)), np.arange(8.0)[:, None], np.repeat(np.eye(3), 4, axis=0)])
-def test_points_that_coincide_or_lie_on_a_line_still_give_finite_places(x):
+def test_degenerate_points_give_finite_positions(x):
     assert np.isfinite(tsne(x, steps=50)).all()
+
+
+def test_an_interrupt_ends_it_between_steps():
+    with interrupts.deferred():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Interrupted):
+            tsne(np.random.default_rng(5).normal(size=(20, 3)))
+
+
+def test_the_choice_of_clips_is_fixed():
+    clips = np.arange(100, 5000, 3)
+    chosen = choose(clips, 1000)
+    assert len(chosen) == len(set(chosen.tolist())) == 1000
+    assert (np.diff(chosen) > 0).all()
+    np.testing.assert_array_equal(chosen, choose(clips, 1000))
+    np.testing.assert_array_equal(choose(clips[:7], 1000), clips[:7])
 
 
 @pytest.mark.slow

@@ -1,0 +1,39 @@
+"""Settings of ``smae prepare``, with choices and defaults; the command line imports this module for ``--help``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from smae.data.clean import Mode
+
+CODECS = ("float32", "int16")
+"""Ways to store joints; ``smae.data.store.codecs`` implements them."""
+EXECUTORS = ("processes", "inline", "dask")
+EXECUTOR = "processes"
+MAX_BAD = 0.01
+"""Largest share of bad files with which a store is published."""
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """Settings that decide the bytes of a store, besides the samples. Plans and stores record them by name.
+
+    Attributes:
+        source: registered source of the raw data.
+        mode: cleaning mode, ``reference`` or ``exact``.
+        frames: resample every clip to this many frames; None keeps them.
+        strict: refuse oddities that are otherwise tolerated (NaN), and stop at the first bad file.
+        strict_names: count badly named ``.skeleton`` files as bad.
+        max_range: metres; larger coordinates are refused.
+        missing_list: leave out the samples that published results leave out.
+        codec: how joints are stored, ``float32`` or ``int16``.
+    """
+
+    source: str = "ntu"
+    mode: Mode = "reference"
+    frames: int | None = None
+    strict: bool = False
+    strict_names: bool = False
+    max_range: float = 20.0
+    missing_list: bool = True
+    codec: str = "float32"

@@ -1,0 +1,246 @@
+"""``smae.view``: a clip as an interactive 3D page, GIF, strip of frames or Rerun recording."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smae import interrupts, progress
+from smae.atomic_io import atomic_file, check_output
+from smae.errors import ConfigError
+from smae.viz.scene import ABSENT, RATE, Panel, Scene
+
+if TYPE_CHECKING:
+    from smae.data.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+FORMATS = {
+    ".html": ("an HTML page written by smae", rb'.*<meta name="generator" content="smae '),
+    ".gif": ("a GIF", rb"GIF8"),
+    ".png": ("a PNG", rb"\x89PNG\r\n\x1a\n"),
+    ".rrd": ("a Rerun recording", rb"RRF"),
+}
+"""Formats by the ending of the file name: a name for messages, and a pattern of the first bytes."""
+
+
+@interrupts.deferred("run it again")
+def view(
+    where: Store | Path | str | None = None,
+    *,
+    clip: str | None = None,
+    index: int | None = None,
+    raw: Path | str | None = None,
+    run: Path | str | None = None,
+    to: Path | str | None = None,
+    source: str = "ntu",
+) -> Path:
+    """Draw one clip and return the file, whose ending gives its format (see ``FORMATS``).
+
+    An earlier file of the same format is replaced, any other is refused.
+
+    Args:
+        where: a store, a raw file, or a folder or zip of raw files; default the store of ``run`` or
+            of the current folder.
+        clip: name of the clip; default the first one of a store.
+        index: number of the clip in the store, instead of a name.
+        raw: with a store: its raw folder or zip, to show raw and denoised side by side.
+        run: with a store: a run, to show original, masked and reconstructed side by side.
+        to: the output file: ``.html``, ``.gif``, ``.png`` or ``.rrd``; default ``<clip>.html``.
+        source: registered source of raw files.
+
+    Raises:
+        ConfigError: options that exclude each other, an unknown file ending, or an output that
+            must not be replaced.
+        DataError: a bad recording, a damaged store, or an unusable run.
+        UnknownNameError: no such clip.
+    """
+    if to is not None:
+        check_target(Path(to))
+    with progress.task("view"):
+        if where is None or _is_store(where):
+            scene, inputs = _store_scene(where, clip=clip, index=index, raw=raw, run=run)
+        else:
+            for option, value in {"--index": index, "--raw": raw, "--run": run}.items():
+                if value is not None:
+                    raise ConfigError(f"{option} needs a store, and {where} is not one: leave {option} out")
+            scene, inputs = _raw_scene(Path(str(where)), clip=clip, source=source), [Path(str(where))]
+        path = Path(to or page_name(scene))
+        # A page may be written into a raw folder, but not into a store or over a recording.
+        protected = [entry for entry in inputs if entry.is_file() or _is_store(entry)]
+        write_scene(scene, path, inputs=protected)
+    for note in scene.notes:
+        logger.info(note)
+    return path
+
+
+def _is_store(where: Store | Path | str) -> bool:
+    from smae.data.store.file_store import locate
+    from smae.data.store.store import Store
+
+    if isinstance(where, Store):
+        return True
+    path = locate(where)
+    return isinstance(path, str) or path.suffix == ".zarr" or (path / "zarr.json").is_file()
+
+
+def _raw_scene(where: Path, *, clip: str | None, source: str) -> Scene:
+    from smae.data.prepare.settings import PrepareSettings
+    from smae.viz.clip_scenes import scene_of_raw
+
+    if not where.exists():
+        raise ConfigError(f"nothing at {where}: give a store, a recording, or a folder or zip of them")
+    if clip is None and (where.is_dir() or where.suffix.lower() == ".zip"):
+        raise ConfigError(f"{where} holds many recordings: name one with --clip, as S001C002P003R002A013")
+    return scene_of_raw(where, clip, PrepareSettings(source=source))
+
+
+def _store_scene(
+    where: Store | Path | str | None,
+    *,
+    clip: str | None,
+    index: int | None,
+    raw: Path | str | None,
+    run: Path | str | None,
+) -> tuple[Scene, list[Path]]:
+    """Return the scene of a stored clip, and the local files and folders that it was read from."""
+    from smae.data.store.store import open_store
+    from smae.viz.clip_scenes import find_clip, scene_of_clip
+
+    if clip is not None and index is not None:
+        raise ConfigError("--clip and --index both name a clip: leave one out")
+    if raw is not None and run is not None:
+        raise ConfigError("--raw and --run exclude each other: leave one out")
+    if run is not None:
+        from smae.train.run_folder import find_run
+
+        found = find_run(Path(run), root=Path())
+        where = where or found.describe()["store"]["path"]
+    store = open_store(where)
+    if index is not None and not 0 <= index < len(store):
+        raise ConfigError(f"--index {index}: expected 0 to {len(store) - 1}, the clips of {store.path}")
+    if clip is not None:
+        index = find_clip(store, clip)
+    elif index is None:
+        index = 0
+        logger.info(f"showing the first of {len(store):,} clips; --clip or --index choose another")
+    inputs = [Path(entry) for entry in (store.path, raw) if entry is not None]
+    if run is None:
+        return scene_of_clip(store, index, raw=Path(raw) if raw is not None else None), inputs
+    from smae.eval.export import load_objective
+    from smae.viz.reconstruction import scene_of_reconstruction
+
+    config, objective = load_objective(found, store)
+    return scene_of_reconstruction(objective, store, config, index=index), inputs
+
+
+def page_name(scene: Scene) -> str:
+    """Return the file name of a scene's page: the clip's name without unsafe characters."""
+    return (re.sub(r"[^A-Za-z0-9._-]+", "_", scene.name).lstrip(".") or "clip") + ".html"
+
+
+def check_target(path: Path, inputs: Iterable[Path] = ()) -> None:
+    """Refuse an output file that cannot or must not be written.
+
+    Raises:
+        ConfigError: an unknown ending, a folder, ``.rrd`` without Rerun, a file of another format,
+            or an output inside one of the ``inputs``.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise ConfigError(f"--to {path}: expected a name that ends in {', '.join(FORMATS)}")
+    if path.is_dir():
+        raise ConfigError(f"--to {path}: a folder; name the file in it")
+    if suffix == ".rrd" and find_spec("rerun") is None:
+        raise ConfigError("a .rrd file needs Rerun: pip install 'smae[rerun]'")
+    check_replaceable(path, suffix, inputs)
+
+
+def check_replaceable(path: Path, suffix: str, inputs: Iterable[Path]) -> None:
+    """Refuse to replace a file of another format than ``suffix``, or to write into an input.
+
+    Raises:
+        ConfigError: see ``smae.atomic_io.check_output``.
+    """
+    kind, pattern = FORMATS[suffix]
+
+    def is_kind(path: Path) -> bool:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return re.match(pattern, file.read(512), re.DOTALL) is not None
+
+    check_output(path, kind=kind, is_kind=is_kind, overwrite=True, inputs=inputs)
+
+
+def write_scene(scene: Scene, path: Path | str, *, inputs: Iterable[Path] = ()) -> None:
+    """Write ``scene`` to ``path`` in the format of its ending; missing folders are made.
+
+    Args:
+        scene: what is drawn.
+        path: the file; one of the same format is replaced.
+        inputs: files and folders that the scene was read from, which are not written to.
+
+    Raises:
+        ConfigError: see ``check_target``.
+        EnvironmentFault: the file cannot be written.
+    """
+    from smae.viz.pictures import draw_gif, draw_strip
+    from smae.viz.player import render_page
+
+    path = Path(path)
+    check_target(path, inputs)
+    if path.exists():
+        logger.info(f"{path} exists and is replaced")
+    with atomic_file(path) as partial:
+        match path.suffix.lower():
+            case ".html":
+                partial.write_text(render_page(scene), encoding="utf-8")
+            case ".gif":
+                partial.write_bytes(draw_gif(scene))
+            case ".png":
+                partial.write_bytes(draw_strip(scene))
+            case _:
+                _write_rerun(scene, partial)
+
+
+def _write_rerun(scene: Scene, path: Path) -> None:
+    import rerun as rr
+
+    stream = rr.RecordingStream("smae", recording_id=scene.name)
+    stream.save(path)
+    stream.log("/", rr.ViewCoordinates.LUF, static=True)
+    for frame in progress.track(range(scene.frames), "draw", unit="frames"):
+        stream.set_time("frame", sequence=frame)
+        stream.set_time("time", duration=frame / RATE)
+        for panel in scene.panels:
+            _log_panel(stream, panel, scene, scene.frame_of(panel, frame))
+    stream.flush()
+    stream.disconnect()
+
+
+def _log_panel(stream: Any, panel: Panel, scene: Scene, frame: int) -> None:
+    import rerun as rr
+
+    from smae.viz.pictures import BODIES, joint_colour
+
+    for body, name in enumerate(panel.bodies):
+        joints, kind, role = panel.joints[body, frame], panel.kind[body, frame], panel.roles[body]
+        drawn = np.flatnonzero(kind != ABSENT)
+        bones = [joints[[a, b]] for a, b in scene.layout.bones if ABSENT not in (kind[a], kind[b])]
+        points = rr.Points3D(
+            joints[drawn],
+            colors=[joint_colour(int(kind[joint]), role) for joint in drawn],
+            labels=[scene.layout.joints[joint] for joint in drawn],
+            show_labels=False,
+            radii=0.015,
+        )
+        entity = f"{panel.title}/{name}".replace(" ", "_")
+        rr.log(f"{entity}/joints", points, recording=stream)
+        rr.log(f"{entity}/bones", rr.LineStrips3D(bones, colors=BODIES[role], radii=0.006), recording=stream)
