@@ -189,7 +189,7 @@ def check_output(
     for entry in inputs:
         other = Path(os.path.realpath(entry))
         if output == other or output in other.parents or other in output.parents:
-            raise ConfigError(f"{path}: this output would replace, or lie inside, {entry}, which is read: name another")
+            raise ConfigError(f"{path}: this output would replace, or be inside, {entry}, which is read: name another")
     if not os.path.lexists(path):
         return
     if path.is_symlink() or not is_kind(path):

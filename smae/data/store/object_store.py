@@ -22,12 +22,12 @@ from obstore.exceptions import (
 )
 from obstore.store import from_url
 
-from smae.data.store.file_store import DAMAGED
 from smae.errors import ConfigError, DataError, EnvironmentFault
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Client
 
+DAMAGED = "the store is damaged, copy it or prepare it again"
 SCHEMES = ("s3", "gs", "az")
 _RETRY: Any = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}
 _SETTINGS = {
