@@ -113,6 +113,7 @@ def atomic_folder(path: Path, *, size: int = 0) -> Iterator[Path]:
         EnvironmentFault: no space, no permission, or a device error; an earlier folder is intact.
     """
     with os_errors(path, size), _temporary(path) as partial:
+        _remove(partial)
         partial.mkdir()
         yield partial
         for folder, _, names in os.walk(partial):
@@ -128,10 +129,9 @@ def atomic_folder(path: Path, *, size: int = 0) -> Iterator[Path]:
 
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
-    """Yield the temporary name of ``path``, freed of what an earlier crash left; tidy up on failure."""
+    """Yield the temporary name of ``path``; remove what has that name if the block fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
-    _remove(partial)
     try:
         yield partial
     except BaseException:
