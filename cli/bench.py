@@ -73,5 +73,5 @@ def command() -> None:
       smae bench masking --json
       smae bench all --write
 
-    Each prints the ratios of one run; `smae bench step --help` tells its options.
+    Each prints the ratios of one run; `smae bench step --help` lists its options.
     """

@@ -93,6 +93,6 @@ def _rebuild(code: str, message: str, line: int, column: int, excerpt: str) -> B
 
 
 class NoBody(SmaeError, ValueError):
-    """A well-formed recording in which nobody was seen: it is excluded, not quarantined."""
+    """A well-formed recording in which no body was seen: it is excluded, not quarantined."""
 
     exit_code = EXIT_DATA

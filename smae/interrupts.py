@@ -1,6 +1,6 @@
 """Ctrl-C and SIGTERM as a flag: a first signal asks for a stop at the next safe point, a second one ends at once.
 
-Python may raise ``KeyboardInterrupt`` between any two instructions, also inside libraries that cannot bear it. So
+Python may raise ``KeyboardInterrupt`` between any two instructions, also inside libraries that cannot handle it. So
 long work runs in ``with deferred(...)``, where a signal only sets a flag, and calls ``check()`` where it can stop:
 nothing is half-written there, and everything finished is kept.
 """

@@ -43,7 +43,7 @@ class Task:
     def update(
         self, done: int, *, total: int | None = None, note: str = "", values: Mapping[str, float] | None = None
     ) -> None:
-        """Set the number of finished units and tell the reporter."""
+        """Set the number of finished units and notify the reporter."""
         self.done, self.note, self.values = done, note, values or {}
         if total is not None:
             self.total = total
@@ -51,7 +51,7 @@ class Task:
             _reporter.update(self)
 
     def advance(self, count: int = 1, *, note: str = "") -> None:
-        """Add finished units and tell the reporter."""
+        """Add finished units and notify the reporter."""
         self.update(self.done + count, note=note)
 
 
@@ -73,7 +73,7 @@ _reporter: Reporter | None = None
 
 @contextmanager
 def reporting(reporter: Reporter | None) -> Iterator[None]:
-    """Report all tasks of the block to ``reporter``; to nobody if it is None."""
+    """Report all tasks of the block to ``reporter``; to none if it is None."""
     global _reporter
     before, _reporter = _reporter, reporter
     try:

@@ -34,7 +34,7 @@ def smae(*args: object, capsys: pytest.CaptureFixture[str], code: int = 0) -> di
 
 def main_job(raw: Path, *, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """Run the three commands of the README and the page in the current folder; return what each printed."""
-    told = {
+    output = {
         "prepare": smae("prepare", "--raw", raw, "--out", "ntu.zarr", capsys=capsys),
         "info": smae("info", capsys=capsys),
         "verify": smae("verify", capsys=capsys),
@@ -42,30 +42,30 @@ def main_job(raw: Path, *, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]
         "eval": smae("eval", *JUDGE, capsys=capsys),
         "report": smae("report", capsys=capsys),
     }
-    page = Path(told["report"]["page"]).read_text(encoding="utf-8")
+    page = Path(output["report"]["page"]).read_text(encoding="utf-8")
     assert page.lower().startswith("<!doctype html>")
     assert "pre-trained encoder" in page
-    run_folder = Path(told["pretrain"]["run"])
+    run_folder = Path(output["pretrain"]["run"])
     assert (run_folder / "eval" / "ntu60-xsub-linear.png").read_bytes().startswith(b"\x89PNG")
-    rows = {(row["mode"], row["what"]): row["top1"] for row in told["eval"]["rows"]}
+    rows = {(row["mode"], row["what"]): row["top1"] for row in output["eval"]["rows"]}
     for mode in ("linear", "knn"):
         assert {"pre-trained encoder", "random encoder", "chance"} <= {what for m, what in rows if m == mode}
     assert ("linear", "raw coordinates") in rows
     assert ("knn", "raw coordinates, linear") in rows
-    told["rows"] = rows
-    return told
+    output["rows"] = rows
+    return output
 
 
 def test_synthetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     written = smae("synth", "ntu", "--actions", 4, "--cameras", 1, "--replications", 2, capsys=capsys)
     assert written["files"] == 4 * 8 * 2
-    told = main_job(Path("ntu"), capsys=capsys)
-    assert told["prepare"]["ok"] == told["info"]["clips"] == 64
-    assert told["info"]["protocols"]["ntu60-xsub"] == [40, 24]
-    assert told["rows"]["linear", "chance"] == pytest.approx(1 / 4)
+    output = main_job(Path("ntu"), capsys=capsys)
+    assert output["prepare"]["ok"] == output["info"]["clips"] == 64
+    assert output["info"]["protocols"]["ntu60-xsub"] == [40, 24]
+    assert output["rows"]["linear", "chance"] == pytest.approx(1 / 4)
     again = smae("eval", *JUDGE, "--mode", "knn", capsys=capsys)
-    first = [row for row in told["eval"]["rows"] if row["mode"] == "knn"]
+    first = [row for row in output["eval"]["rows"] if row["mode"] == "knn"]
     assert again["rows"] == first, "the same checkpoint under the same protocol must score the same"
 
 
@@ -74,12 +74,12 @@ def test_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.chdir(tmp_path)
     script = SHARED / "data" / "uiprmd" / "to_skeleton.py"
     subprocess.run([sys.executable, script, "real.zip", "--every", "10"], check=True, capture_output=True)
-    told = main_job(Path("real.zip"), capsys=capsys)
-    assert told["prepare"]["found"] == told["prepare"]["ok"] == told["info"]["clips"] == 200
-    assert told["info"]["classes"] == 20
-    assert told["info"]["subjects"] == 10
-    assert told["info"]["protocols"]["ntu60-xsub"] == [120, 80]
-    assert told["rows"]["knn", "raw coordinates"] > 3 / 20, "raw coordinates alone are known to be far above chance"
+    output = main_job(Path("real.zip"), capsys=capsys)
+    assert output["prepare"]["found"] == output["prepare"]["ok"] == output["info"]["clips"] == 200
+    assert output["info"]["classes"] == 20
+    assert output["info"]["subjects"] == 10
+    assert output["info"]["protocols"]["ntu60-xsub"] == [120, 80]
+    assert output["rows"]["knn", "raw coordinates"] > 3 / 20, "raw coordinates alone are known to be far above chance"
 
 
 def test_damaged_files_are_set_aside(
@@ -93,11 +93,11 @@ def test_damaged_files_are_set_aside(
     files[0].write_bytes(b"\r\n".join(lines))
     files[1].write_bytes(files[1].read_bytes()[:-40])
     files[2].write_bytes(b"")
-    told = smae("prepare", "--raw", "ntu", "--out", "ntu.zarr", capsys=capsys, code=3)
-    bad = {Path(entry["path"]).name: (entry["code"], entry["line"]) for entry in told["quarantined"]}
+    output = smae("prepare", "--raw", "ntu", "--out", "ntu.zarr", capsys=capsys, code=3)
+    bad = {Path(entry["path"]).name: (entry["code"], entry["line"]) for entry in output["quarantined"]}
     assert bad[files[0].name] == ("fields", 5)
     assert bad[files[1].name][0] == "truncated"
     assert bad[files[1].name][1] > 1000
     assert bad[files[2].name][0] == "empty"
-    assert told["ok"] == len(files) - 3
+    assert output["ok"] == len(files) - 3
     assert len(Path("ntu.zarr/quarantine.jsonl").read_text().splitlines()) == 3

@@ -41,7 +41,7 @@ def test_an_interruption_exits_as_shells_expect(signal, code):
     assert Interrupted("stopped", signal).exit_code == code
 
 
-def test_a_bad_recording_tells_where_and_crosses_processes():
+def test_a_bad_recording_says_where_and_crosses_processes():
     error = BadRecording("fields", "expected 12 numbers, found 11", line=7, column=3, excerpt="0.1 0.2")
     assert str(error) == "7:3: fields: expected 12 numbers, found 11"
     # Workers send it to the parent; only our own processes ever read this.

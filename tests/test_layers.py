@@ -1,4 +1,4 @@
-"""The floors of docs/architecture.md, held by walking the imports; and help that imports nothing heavy."""
+"""The layers of docs/architecture.md, checked by walking the imports; help imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FACADES = {"smae"}
 """What outsiders import: they reach everything from inside functions, so circles through them are none at run time."""
 
-FLOORS = {
+LAYERS = {
     "smae_cli": 8,
     "smae.testing": 7,
     "smae.viz": 6,
@@ -38,7 +38,7 @@ FLOORS = {
     "smae._version": 1,
 }
 APART = [("smae.data", "smae.models"), ("smae.models", "smae.data")]
-"""Rooms of one floor that do not know each other."""
+"""Packages of one layer that do not import each other."""
 
 
 def modules() -> dict[str, Path]:
@@ -53,8 +53,8 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def room_of(module: str) -> str:
-    return max((room for room in FLOORS if module == room or module.startswith(room + ".")), key=len, default="")
+def package_of(module: str) -> str:
+    return max((name for name in LAYERS if module == name or module.startswith(name + ".")), key=len, default="")
 
 
 def imported(module: str, *, inner: bool = True) -> set[str]:
@@ -90,20 +90,21 @@ def circles(graph: dict[str, set[str]]) -> Iterator[list[str]]:
             yield from visit(node, [node])
 
 
-def test_every_module_has_a_floor():
-    assert [module for module in MODULES if module != "smae" and not room_of(module)] == []
+def test_every_module_has_a_layer():
+    assert [module for module in MODULES if module != "smae" and not package_of(module)] == []
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name != "smae"])
-def test_a_room_imports_from_lower_floors_only(module):
-    room = room_of(module)
+def test_a_module_imports_from_lower_layers_only(module):
+    package = package_of(module)
     for other in imported(module) - {"smae"}:
-        if room_of(other) == room:
+        if package_of(other) == package:
             continue
-        below = FLOORS[room_of(other)] < FLOORS[room]
-        foundation = FLOORS[room] == FLOORS[room_of(other)] == 1
-        assert below or foundation, f"{module} ({room}) imports {other}"
-        assert (room, room_of(other)) not in APART, f"{module} imports {other}: these rooms do not know each other"
+        below = LAYERS[package_of(other)] < LAYERS[package]
+        foundation = LAYERS[package] == LAYERS[package_of(other)] == 1
+        assert below or foundation, f"{module} ({package}) imports {other}"
+        pair = (package, package_of(other))
+        assert pair not in APART, f"{module} imports {other}: these packages do not import each other"
 
 
 def test_circles_are_found_where_there_are_some():
@@ -124,8 +125,8 @@ def test_the_loop_knows_no_method():
     ] == []
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) == "smae_cli"])
-def test_the_command_line_calls_the_api_and_not_the_rooms_behind_it(module):
+@pytest.mark.parametrize("module", [name for name in MODULES if package_of(name) == "smae_cli"])
+def test_the_command_line_calls_public_functions_only(module):
     allowed = ("smae_cli", "smae.errors", "smae._version", "smae.interrupts", "smae.progress")
     allowed += ("smae.data.prepare.settings", "smae.data.clean", "smae.data.synthetic")
     tops = {name for name in imported(module, inner=False) if name != "smae"}

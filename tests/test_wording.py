@@ -15,7 +15,7 @@ workshop workplace exam exams shelf judge judged judges judging travel travels t
 spoil spoiled spoilt honest honesty outright
 """
 BANNED = [spelling for word in WORDS.split() for spelling in (word, word.capitalize())]
-PATTERN = re.compile(rf"(?<![A-Za-z])({'|'.join(BANNED)})(?![a-z])")
+PATTERN = re.compile(rf"(?<![A-Za-z.])({'|'.join(BANNED)})(?![a-z])")
 ENDINGS = (".py", ".md", ".html", ".js", ".css", ".toml", ".yml", ".yaml")
 
 

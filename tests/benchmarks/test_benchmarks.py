@@ -187,7 +187,7 @@ def test_goals_are_bounds_from_below_or_above() -> None:
 
 def test_peak_counts_child_processes() -> None:
     if not Path("/proc/self/smaps_rollup").exists():
-        pytest.skip("the system does not tell the memory of processes by /proc")
+        pytest.skip("the system does not report the memory of processes by /proc")
     child = "import time; held = bytearray(60 << 20); time.sleep(0.5)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     peak = peak_of([sys.executable, "-c", parent], every=0.01)

@@ -1,4 +1,4 @@
-"""The command line: what it prints for people and for programs, its exit codes, its silence when nobody listens."""
+"""The command line: what it prints for people and for programs, its exit codes, its silence when no one reads it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_every_command_has_help_of_its_own(name, capsys):
     assert "--json" in text
 
 
-def test_the_help_of_synth_tells_its_defaults(capsys):
+def test_the_help_of_synth_shows_its_defaults(capsys):
     assert run(["synth", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     parameters = inspect.signature(synthesise).parameters
@@ -69,7 +69,7 @@ def test_the_help_of_synth_tells_its_defaults(capsys):
         assert re.search(rf"--{name} [^\[]*\[default: {parameters[name].default};", text)
 
 
-def test_the_settings_of_a_recipe_are_told(capsys):
+def test_the_settings_of_a_recipe_are_printed(capsys):
     assert run(["recipes", "cpu"]) == 0
     assert '[masking]\nname = "spatial-temporal"' in capsys.readouterr().out
     assert run(["recipes", "cpu", "--json"]) == 0
@@ -78,7 +78,7 @@ def test_the_settings_of_a_recipe_are_told(capsys):
     assert "did you mean 'cpu'?" in capsys.readouterr().err
 
 
-def test_the_version_is_told(capsys):
+def test_the_version_is_printed(capsys):
     assert run(["--version"]) == 0
     assert capsys.readouterr().out.startswith("smae, version ")
 
@@ -117,9 +117,9 @@ def test_an_unknown_option_gets_a_hint(capsys):
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_written(smae, home, arguments, message):
-    code, told, err = smae("pretrain", "--out", "never", *TINY[:4], *arguments)
-    assert code == told["error"]["exit_code"] == 2
-    assert message in told["error"]["message"]
+    code, output, err = smae("pretrain", "--out", "never", *TINY[:4], *arguments)
+    assert code == output["error"]["exit_code"] == 2
+    assert message in output["error"]["message"]
     assert message in err
     assert "Traceback" not in err
     assert not (home / "never").exists()
@@ -127,25 +127,25 @@ def test_wrong_settings_are_refused_before_anything_is_written(smae, home, argum
 
 @pytest.mark.parametrize("command", [["info"], ["verify"], ["pretrain", "--data"]])
 def test_a_missing_store_is_exit_code_4(smae, command):
-    code, told, err = smae(*command, "gone.zarr")
+    code, output, err = smae(*command, "gone.zarr")
     assert code == 4
-    assert "gone.zarr" in json.dumps(told)
+    assert "gone.zarr" in json.dumps(output)
     assert "Traceback" not in err
 
 
 def test_no_store_here_says_how_to_make_one(smae, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, told, _ = smae("info")
+    code, output, _ = smae("info")
     assert code == 4
-    assert "smae prepare --raw ntu/ --out ntu.zarr" in told["error"]["message"]
+    assert "smae prepare --raw ntu/ --out ntu.zarr" in output["error"]["message"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("command", [["pretrain"], ["eval", "--checkpoint", "first"]])
 def test_a_gpu_that_is_not_there_is_exit_code_5_and_never_silently_the_cpu(smae, trained, command):
-    code, told, _ = smae(*command, "--device", "cuda")
-    assert code == told["error"]["exit_code"] == 5
-    assert "sees 0 CUDA devices. Use --device cpu" in told["error"]["message"]
+    code, output, _ = smae(*command, "--device", "cuda")
+    assert code == output["error"]["exit_code"] == 5
+    assert "sees 0 CUDA devices. Use --device cpu" in output["error"]["message"]
 
 
 def test_json_of_the_data_commands(smae, home):
@@ -168,23 +168,23 @@ def test_json_of_the_data_commands(smae, home):
 
 
 def test_json_of_recipes(smae):
-    code, told, _ = smae("recipes")
+    code, output, _ = smae("recipes")
     assert code == 0
-    assert {"base", "cpu"} <= set(told)
+    assert {"base", "cpu"} <= set(output)
 
 
-def test_json_of_training_judging_and_reporting(smae, trained):
-    code, told, err = smae("pretrain", "--data", "ntu.zarr", "--out", "second", *TINY)
+def test_json_of_training_evaluating_and_reporting(smae, trained):
+    code, output, err = smae("pretrain", "--data", "ntu.zarr", "--out", "second", *TINY)
     assert code == 0
-    assert told["steps"] > 0
+    assert output["steps"] > 0
     lines = [json.loads(line) for line in err.splitlines()]
     assert {"note", "progress"} <= {key for line in lines for key in line}
-    code, told, _ = smae("eval", "--checkpoint", "second", "--set", "linear.epochs=2", "--device", "cpu")
+    code, output, _ = smae("eval", "--checkpoint", "second", "--set", "linear.epochs=2", "--device", "cpu")
     assert code == 0
-    assert {row["mode"] for row in told["rows"]} == {"linear", "knn"}
-    code, told, _ = smae("report", "second")
+    assert {row["mode"] for row in output["rows"]} == {"linear", "knn"}
+    code, output, _ = smae("report", "second")
     assert code == 0
-    assert Path(told["page"]).read_text().lower().startswith("<!doctype html>")
+    assert Path(output["page"]).read_text().lower().startswith("<!doctype html>")
 
 
 def test_what_to_do_next_names_the_runs_own_protocol(home, tmp_path, capsys):
@@ -194,18 +194,18 @@ def test_what_to_do_next_names_the_runs_own_protocol(home, tmp_path, capsys):
 
 
 def test_a_run_that_is_there_is_not_overwritten(smae, trained):
-    code, told, _ = smae("pretrain", "--data", "ntu.zarr", "--out", "first", *TINY)
+    code, output, _ = smae("pretrain", "--data", "ntu.zarr", "--out", "first", *TINY)
     assert code == 2
-    assert "add --resume" in told["error"]["message"]
+    assert "add --resume" in output["error"]["message"]
 
 
 def test_resuming_under_other_settings_is_exit_code_4(smae, trained):
-    code, told, _ = smae("pretrain", "--out", "first", "--resume", "--set", "optim.lr=1", "--device", "cpu")
+    code, output, _ = smae("pretrain", "--out", "first", "--resume", "--set", "optim.lr=1", "--device", "cpu")
     assert code == 4
-    assert "optim.lr: 0.001 there, 1.0 here" in told["error"]["message"]
+    assert "optim.lr: 0.001 there, 1.0 here" in output["error"]["message"]
 
 
-def test_a_store_of_another_layout_is_exit_code_4_and_told(smae, home, trained):
+def test_a_store_of_another_layout_is_exit_code_4_with_a_message(smae, home, trained):
     (home / "ucla").mkdir()
     for view in (1, 2, 3):
         imported.write_ucla(home / "ucla" / f"a0{view}_s01_e00_v0{view}.json", frames=20, label=view)
@@ -217,28 +217,29 @@ def test_a_store_of_another_layout_is_exit_code_4_and_told(smae, home, trained):
         ["eval", "--checkpoint", "first", "--data", "ucla.zarr", "--protocol", "xview", "--device", "cpu"],
         ["report", "first", "--data", "ucla.zarr", "--out", "page.html"],
     ):
-        code, told, _ = smae(*command)
+        code, output, _ = smae(*command)
         assert code == 4, command
-        assert "first was trained on layout ntu25, ucla.zarr holds kinect20" in told["error"]["message"]
+        assert "first was trained on layout ntu25, ucla.zarr holds kinect20" in output["error"]["message"]
     assert (home / "first" / "run.json").read_bytes() == before
     assert not (home / "page.html").exists()
 
 
-def test_the_mode_of_the_store_is_told_everywhere(smae, home, trained):
+def test_the_mode_of_the_store_is_shown_everywhere(smae, home, trained):
     code, _, _ = smae("prepare", "--raw", "ntu", "--mode", "exact", "--out", "exact.zarr", "--executor", "inline")
     assert code == 0
     assert [smae("info", f"{name}.zarr")[1]["mode"] for name in ("ntu", "exact")] == ["reference", "exact"]
     assert json.loads((home / "first" / "run.json").read_text())["store"]["mode"] == "reference"
-    code, told, err = smae("eval", "--checkpoint", "first", "--data", "exact.zarr", "--mode", "knn", "--device", "cpu")
-    assert (code, told["store_mode"]) == (0, "exact")
-    assert "trained on a store in reference mode, judged on one in exact mode" in err
-    code, told, _ = smae("report", "first")
-    page = Path(told["page"]).read_text()
+    words = ("--checkpoint", "first", "--data", "exact.zarr", "--mode", "knn", "--device", "cpu")
+    code, output, err = smae("eval", *words)
+    assert (code, output["store_mode"]) == (0, "exact")
+    assert "trained on a store in reference mode, evaluated on one in exact mode" in err
+    code, output, _ = smae("report", "first")
+    page = Path(output["page"]).read_text()
     assert "reference mode" in page
     assert "on a store in exact mode" in page, "beside the numbers that rest on the other one"
 
 
-def test_people_are_told_in_words(home, trained, monkeypatch, capsys):
+def test_people_get_words(home, trained, monkeypatch, capsys):
     monkeypatch.chdir(home)
     capsys.readouterr()
     assert run(["info"]) == 0
@@ -253,7 +254,7 @@ def test_people_are_told_in_words(home, trained, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("raised", "code", "told"),
+    ("raised", "code", "output"),
     [
         (NonFiniteError("step 3: loss nan"), 7, "smae: step 3"),
         (KeyboardInterrupt(), 130, "smae: interrupted"),
@@ -262,13 +263,13 @@ def test_people_are_told_in_words(home, trained, monkeypatch, capsys):
         (RuntimeError("oops"), 1, "a bug of smae's: RuntimeError: oops; please report"),
     ],
 )
-def test_every_kind_of_end_has_its_exit_code(monkeypatch, capsys, raised, code, told):
+def test_every_kind_of_end_has_its_exit_code(monkeypatch, capsys, raised, code, output):
     def fail(path):
         raise raised
 
     monkeypatch.setattr("smae.info", fail)
     assert run(["info"]) == code
-    assert told in capsys.readouterr().err
+    assert output in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -292,7 +293,7 @@ def test_a_closed_pipe_is_no_error(arguments):
         assert (process.wait(timeout=60), err) == (0, "")
 
 
-def test_the_work_goes_on_when_nobody_listens_to_its_progress():
+def test_the_work_goes_on_when_no_one_reads_to_its_progress():
     code = (
         "import logging\n"
         "from smae import progress\n"

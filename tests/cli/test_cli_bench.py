@@ -13,8 +13,8 @@ from smae_cli.main import run
 
 def test_help_lists_every_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "--help"]) == 0
-    told = capsys.readouterr().out
-    assert all(word in told for word in ("loader", "masking", "step", "prepare", "all"))
+    output = capsys.readouterr().out
+    assert all(word in output for word in ("loader", "masking", "step", "prepare", "all"))
 
 
 def test_a_benchmark_is_run_with_its_own_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,8 +22,8 @@ def test_npz_in_and_out_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     capsys.readouterr()
     export = ["export", str(store), "--format", "ctrgcn", "--protocol", "xsub", "--to", str(back)]
     assert run([*export, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["contents"]["x_train"] == "float32 [4, 12, 150]"
+    output = json.loads(capsys.readouterr().out)
+    assert output["contents"]["x_train"] == "float32 [4, 12, 150]"
     with np.load(raw) as want, np.load(back) as got:
         assert got["x_test"].tobytes() == want["x_test"].tobytes()
     assert run(export) == 2
@@ -38,12 +38,12 @@ def test_unknown_sources_and_forms_are_named(tmp_path: Path, capsys: pytest.Capt
     assert "no recording 'S001'" in capsys.readouterr().err
 
 
-def test_explain_tells_people_and_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_informs_people_and_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     raw = write_folder(tmp_path / "raw", files(3))
     assert run(["explain", str(raw / f"{NAME}.skeleton")]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told[0] == f"{NAME}: clip"
-    assert "cleaning" in told
+    output = capsys.readouterr().out.splitlines()
+    assert output[0] == f"{NAME}: clip"
+    assert "cleaning" in output
     (raw / f"{NAME}.skeleton").write_bytes(b"3\n1\n")
     assert run(["explain", str(raw), NAME, "--json"]) == 3
     assert json.loads(capsys.readouterr().out)["verdict"] == "bad"
@@ -55,9 +55,9 @@ def test_info_of_one_clip_is_explain(tmp_path: Path, capsys: pytest.CaptureFixtu
     for more in ([], ["--raw", str(raw)], ["--raw", str(raw), "--json"]):
         capsys.readouterr()
         assert run(["explain", store, NAME, *more]) == 0
-        told = capsys.readouterr().out
+        output = capsys.readouterr().out
         assert run(["info", store, "--clip", NAME, *more]) == 0
-        assert capsys.readouterr().out == told
+        assert capsys.readouterr().out == output
     assert run(["info", store, "--clip", NAME[:-1]]) == 2
     assert run(["info", store, "--raw", str(raw)]) == 2
     assert "--raw goes with --clip" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from tests.docs.sandbox import furnish, run_block
 
 RUNNABLE = ("sh", "console", "python")
 LONG = {"docs/evaluating.md", "docs/pretraining.md"}
-"""Pages that train and judge a dozen times."""
+"""Pages that train and evaluate a dozen times."""
 NOT_RUN = {
     "README.md": 2,
     "CONTRIBUTING.md": 1,
@@ -49,14 +49,14 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def workplace(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def sandbox_folder(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(furnished, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.mark.parametrize("page", pages())
-@pytest.mark.usefixtures("fresh_registries", "workplace")
+@pytest.mark.usefixtures("fresh_registries", "sandbox_folder")
 def test_the_blocks_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with object_store(page, monkeypatch):
         printed = ""

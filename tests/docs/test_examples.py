@@ -36,7 +36,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def workplace(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def sandbox_folder(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in a folder that holds a small store and nothing else."""
     (tmp_path / "ntu.zarr").symlink_to(store)
     monkeypatch.chdir(tmp_path)
@@ -44,17 +44,17 @@ def workplace(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 @pytest.mark.usefixtures("fresh_registries")
-def test_the_masking_works_as_an_installed_plug_in(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_masking_works_as_an_installed_plug_in(sandbox_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = DOCS / "masking.md"
     (code,) = (block for block in blocks(page, "python") if block.title == "window.py")
     (entry,) = (block for block in blocks(page, "toml") if "smae.maskings" in block.text)
-    (workplace / "window.py").write_text(code.text)
-    about = workplace / "window-0.1.dist-info"
+    (sandbox_folder / "window.py").write_text(code.text)
+    about = sandbox_folder / "window-0.1.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: window\nVersion: 0.1\n")
     group = entry.text.partition('[project.entry-points."smae.maskings"]')[2]
     (about / "entry_points.txt").write_text("[smae.maskings]" + group.replace('"', ""))
-    monkeypatch.syspath_prepend(workplace)
+    monkeypatch.syspath_prepend(sandbox_folder)
 
     outcome = smae.pretrain(
         out="runs/window", recipe="demo", device="cpu",
@@ -80,8 +80,8 @@ def test_the_masking_shows_one_stretch_of_time() -> None:
     assert len({tuple(row.tolist()) for row in shown}) > 3, "beginning where the noise says"
 
 
-@pytest.mark.usefixtures("fresh_registries", "workplace")
-def test_the_objective_trains_and_the_probe_judges_it() -> None:
+@pytest.mark.usefixtures("fresh_registries", "sandbox_folder")
+def test_the_objective_trains_and_the_probe_evaluates_it() -> None:
     run_python(DOCS / "plugins.md")
 
     outcome = smae.pretrain(recipe="demo", settings={**BRIEF, "objective.name": "teacher-features"}, device="cpu")
@@ -93,18 +93,18 @@ def test_the_objective_trains_and_the_probe_judges_it() -> None:
 
 
 @pytest.mark.usefixtures("fresh_registries")
-def test_the_source_keeps_the_contract_of_sources_and_its_store_can_be_trained_on(workplace: Path) -> None:
+def test_the_source_keeps_the_contract_of_sources_and_its_store_can_be_trained_on(sandbox_folder: Path) -> None:
     space = run_python(DOCS / "custom-dataset.md")
 
     suite = space["TestLabCsv"]()
     tests = [test for test in dir(suite) if test.startswith("test_")]
     assert len(tests) >= 6
     for test in tests:
-        (workplace / test).mkdir()
-        getattr(suite, test)(workplace / test)
-    spoiled = workplace / "lab" / "wave_p02_01.csv"
-    spoiled.write_text(spoiled.read_text().replace(",", ";", 1))
-    summary = smae.prepare("lab", "spoiled.zarr", source="lab-csv", executor="inline")
+        (sandbox_folder / test).mkdir()
+        getattr(suite, test)(sandbox_folder / test)
+    damaged = sandbox_folder / "lab" / "wave_p02_01.csv"
+    damaged.write_text(damaged.read_text().replace(",", ";", 1))
+    summary = smae.prepare("lab", "damaged.zarr", source="lab-csv", executor="inline")
     assert [(bad.path, bad.code) for bad in summary.quarantined] == [("wave_p02_01.csv", "csv")]
 
     outcome = smae.pretrain(
@@ -115,7 +115,7 @@ def test_the_source_keeps_the_contract_of_sources_and_its_store_can_be_trained_o
     }  # fmt: skip
 
 
-@pytest.mark.usefixtures("fresh_registries", "workplace")
+@pytest.mark.usefixtures("fresh_registries", "sandbox_folder")
 def test_a_layout_of_ones_own_goes_from_source_to_training() -> None:
     space = run_python(DOCS / "custom-dataset.md")
     lab = space["LabCsv"]

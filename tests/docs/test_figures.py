@@ -1,4 +1,4 @@
-"""A figure in README or docs/benchmarks.md stands in benchmarks/results, rounded: measured anew, it is told anew."""
+"""A figure in README or docs/benchmarks.md stands in benchmarks/results, rounded: a new measurement must be copied."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def test_every_figure_was_measured(page, heading) -> None:
     text = page.read_text().partition(f"# {heading}\n")[2]
     match = re.search(r"^\| what .*\n\|---.*\n((?:\|.*\n)+)", text, re.MULTILINE)
     assert match
-    told = [figure for figure in figures(match[1]) if figure not in CHOSEN]
-    assert len(told) > 8
+    shown = [figure for figure in figures(match[1]) if figure not in CHOSEN]
+    assert len(shown) > 8
     known = measured()
-    for figure in told:
+    for figure in shown:
         value, digits = float(figure.replace(",", "")), len(figure.partition(".")[2])
         assert any(round(one, digits) == value for one in known), (
-            f"{page.name} says {figure}, which no page of benchmarks/results holds: measured anew? then tell it anew"
+            f"{page.name} says {figure}, which no page of benchmarks/results holds: measured anew? then copy it"
         )

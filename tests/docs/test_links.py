@@ -1,4 +1,4 @@
-"""Links between the pages lead somewhere, and what the house's plan says of classes is so."""
+"""Links between the pages lead somewhere, and the architecture page names classes that exist."""
 
 from __future__ import annotations
 
