@@ -12,8 +12,7 @@ import traceback
 
 import click
 
-from smae import interrupts
-from smae._version import __version__
+from smae import __version__, interrupts
 from smae.errors import EXIT_BUG, EXIT_ENVIRONMENT, SmaeError
 from smae_cli import console
 

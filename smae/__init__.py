@@ -8,11 +8,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from smae._version import __version__
+__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     # Type checkers and editors read these lines; they name the same modules as the table below.
-    from smae.data.export.base import export as export
+    from smae.data.export import export as export
     from smae.data.prepare.explain import explain as explain
     from smae.data.prepare.run import prepare as prepare
     from smae.data.store.info import classes as classes
@@ -42,7 +42,7 @@ _FUNCTIONS = {
     "ensemble": "smae.eval.results",
     "evaluate": "smae.eval.evaluate",
     "explain": "smae.data.prepare.explain",
-    "export": "smae.data.export.base",
+    "export": "smae.data.export",
     "export_encoder": "smae.eval.export",
     "find_store": "smae.data.store.store",
     "info": "smae.data.store.info",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from smae.errors import ConfigError, DataError, EnvironmentFault
+from smae.errors import ConfigError, DataError, EnvironmentFault, LockedError
 
 MAX_JSON = 2**24
 """Largest JSON file that is read, in bytes; a larger one is a mistake or an attack."""
@@ -256,3 +257,57 @@ def read_json(path: Path, *, what: str, remedy: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{path}: expected a JSON object as {what}, found {type(value).__name__}: {remedy}")
     return value
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path`` during the block and remove it afterwards.
+
+    A lock file left behind by a killed process is no obstacle: the lock counts, not the file.
+
+    Raises:
+        LockedError: another process holds it.
+        EnvironmentFault: the file cannot be created.
+    """
+    handle = _acquire(path)
+    try:
+        yield
+    finally:
+        # Removed while still held, so that a process that has just opened it sees another file
+        # under the name, or none. A file that stays is harmless: the next writer takes it over.
+        with suppress(OSError):
+            path.unlink()
+        os.close(handle)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock file ``path``."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _acquire(path: Path) -> int:
+    while True:
+        with os_errors(path):
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            raise LockedError(
+                f"{path}: another process is writing the same output; wait for it, or choose another --out"
+            ) from error
+        # The previous holder may have removed the file between opening and locking it here.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(path), os.fstat(handle)):
+                return handle
+        os.close(handle)

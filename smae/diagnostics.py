@@ -15,8 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from smae import progress
-from smae._version import __version__
+from smae import __version__, progress
 from smae.errors import EXIT_DONE, EXIT_ENVIRONMENT, ConfigError
 
 PACKAGES = ("numpy", "numba", "zarr", "safetensors", "pydantic")

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from smae._version import __version__
+from smae import __version__
 from smae.errors import EnvironmentFault
 
 F = TypeVar("F", bound=Callable[..., Any])

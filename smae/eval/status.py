@@ -9,11 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from smae.atomic_io import read_json
+from smae.atomic_io import is_locked, read_json
 from smae.data.prepare.workspace import Unfinished, find_unfinished
 from smae.errors import ConfigError, DataError
 from smae.eval.results import PRETRAINED
-from smae.locks import is_locked
 from smae.train.run_folder import RUNS, Run
 
 _TAIL = 1 << 16

@@ -14,14 +14,13 @@ from typing import Any
 
 import torch
 
-from smae._version import __version__
-from smae.atomic_io import write_json
+from smae import __version__
+from smae.atomic_io import locked, write_json
 from smae.config import merge, nested
 from smae.data.loader.loader import Loader
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from smae.interrupts import deferred
-from smae.locks import locked
 from smae.train.build import build_objective, compile_blocks, has_native_bf16, pick_device
 from smae.train.checkpoint import load_latest, max_file_bytes
 from smae.train.config import RunConfig, build_config, resolve

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from smae._version import __version__
+from smae import __version__
 from smae.viz.pictures import BODIES, KINDS, Colour
 from smae.viz.scene import ABSENT, KIND_WORDS, MASKED, NOT_TRACKED, PITCH, RATE, ROLES, TRACKED, YAW, Scene
 

@@ -12,7 +12,7 @@ def fresh_registries() -> Iterator[None]:
     """Take back what the examples register, so that no other test sees it."""
     # Files every built-in probe: one that were first imported by an example would be taken back with the example's.
     import smae.eval.evaluate  # noqa: F401
-    from smae.data.export.base import EXPORTS
+    from smae.data.export import EXPORTS
     from smae.data.raw.source import SOURCES
     from smae.eval.probes import probes
     from smae.skeleton import LAYOUTS

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from smae.atomic_io import write_json
+from smae.atomic_io import locked, write_json
 from smae.eval.status import Score, run_states
-from smae.locks import locked
 from smae.train.run_folder import Run
 
 

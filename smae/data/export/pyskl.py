@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from smae import progress
-from smae.data.export.base import Request, class_numbers, read_clips, signature
+from smae.data.export import Request, class_numbers, read_clips, signature
 from smae.data.store.store import Store
 from smae.errors import ConfigError
 

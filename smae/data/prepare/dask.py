@@ -36,8 +36,7 @@ from distributed.scheduler import KilledWorker
 from distributed.security import Security
 from distributed.versions import VersionMismatchWarning
 
-from smae import interrupts
-from smae._version import __version__
+from smae import __version__, interrupts
 from smae.errors import ConfigError, EnvironmentFault
 
 Task = TypeVar("Task")

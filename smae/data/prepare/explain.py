@@ -15,7 +15,7 @@ from smae.data.clean import Mode
 from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.recording import MISSING, Clip, Recording
 from smae.data.raw.source import SOURCES, Sample, Source
-from smae.data.store.codecs import FLOAT32
+from smae.data.store.chunks import FLOAT32
 from smae.data.store.file_store import locate
 from smae.data.store.store import Store, open_store
 from smae.errors import (

@@ -18,8 +18,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, cast
 
-from smae import interrupts
-from smae._version import __version__
+from smae import __version__, interrupts
 from smae.data.clean import Mode
 from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.labels import load_class_names

@@ -21,8 +21,8 @@ from smae.data.prepare.settings import EXECUTOR, MAX_BAD, MIN_BAD, PrepareSettin
 from smae.data.prepare.summary import PrepareSummary, Tally, decode_quarantine
 from smae.data.prepare.worker import TaskResult, Worker
 from smae.data.prepare.workspace import FolderWorkspace, Workspace
+from smae.data.store.chunks import joint_codec
 from smae.data.store.clip_table import build_table
-from smae.data.store.codecs import joint_codec
 from smae.data.store.file_store import locate
 from smae.data.store.manifest import QUARANTINE, read_checked
 from smae.data.store.shards import offsets

@@ -8,7 +8,7 @@ from smae.data.clean import Mode
 from smae.data.raw.recording import MAX_RANGE
 
 CODECS = ("float32", "int16")
-"""Ways to store joints; ``smae.data.store.codecs`` implements them."""
+"""Ways to store joints; ``smae.data.store.chunks`` implements them."""
 EXECUTORS = ("processes", "inline", "dask")
 EXECUTOR = "processes"
 MAX_BAD = 0.01

@@ -19,13 +19,12 @@ from pathlib import Path
 from blake3 import blake3
 
 from smae import interrupts
-from smae.atomic_io import check_output, exchange, fsync_folder, os_errors
+from smae.atomic_io import check_output, exchange, fsync_folder, is_locked, locked, os_errors
 from smae.data.prepare.plan import Plan, differences
 from smae.data.prepare.worker import TaskResult
 from smae.data.store.file_store import FileStore, LocalFileStore
 from smae.data.store.manifest import MANIFEST, FileRecord, read_json
 from smae.errors import DataError
-from smae.locks import is_locked, locked
 
 PLAN, QUARANTINE_UNPUBLISHED = "plan.json", "quarantine.jsonl"
 

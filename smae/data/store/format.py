@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from smae.data.store.chunks import BLOSC_LEVEL, CHUNK_ROWS, SHARD_ROWS
-from smae.data.store.codecs import JOINT_CODECS
+from smae.data.store.chunks import BLOSC_LEVEL, CHUNK_ROWS, JOINT_CODECS, SHARD_ROWS
 from smae.data.store.file_store import FileStore
 from smae.data.store.manifest import STORE_VERSION, read_json
 from smae.errors import DataError
@@ -30,7 +29,7 @@ class Header:
         mode: ``reference`` or ``exact``.
         dataset: ``ntu60``, ``ntu120`` or the name of another data set.
         classes: sorted action ids; label = index.
-        codec: how joints are stored, see ``codecs.py``.
+        codec: how joints are stored, see ``chunks.py``.
         frames: T if every clip was resampled to it, else None.
         origin: settings of the preparation and digests; never paths, times or machines.
         counts: numbers of samples found, kept and left out.

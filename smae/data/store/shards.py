@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae.data.raw.recording import Clip
-from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS, ShardEncoder, shard_key
-from smae.data.store.codecs import UINT8, joint_codec
+from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS, UINT8, ShardEncoder, joint_codec, shard_key
 from smae.data.store.file_store import FileStore
 from smae.data.store.manifest import FileRecord, record_of
 from smae.skeleton import Layout

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae.data.store import splits as protocols
-from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS, ShardedRows, decode, shard_key
+from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS, UINT8, Codec, ShardedRows, decode, joint_codec, shard_key
 from smae.data.store.clip_table import COLUMNS, ClipTable, decode_names
-from smae.data.store.codecs import UINT8, Codec, joint_codec
 from smae.data.store.file_store import FileStore, LocalFileStore, locate, open_file_store
 from smae.data.store.format import Header, array_metadata, column_metadata, read_header, rows_metadata
 from smae.data.store.manifest import FileRecord, check_files, describe, read_checked, read_json, read_manifest

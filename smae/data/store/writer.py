@@ -19,9 +19,8 @@ from zarr.storage import MemoryStore
 
 from smae.atomic_io import fsync_folder, os_errors
 from smae.data.raw.recording import Clip
-from smae.data.store.chunks import BLOSC_LEVEL, CHUNK_ROWS, SHARD_ROWS, shard_key
+from smae.data.store.chunks import BLOSC_LEVEL, CHUNK_ROWS, SHARD_ROWS, joint_codec, shard_key
 from smae.data.store.clip_table import ClipFacts, ClipTable, build_table
-from smae.data.store.codecs import joint_codec
 from smae.data.store.file_store import FileStore, LocalFileStore
 from smae.data.store.format import Header as Header
 from smae.data.store.manifest import MANIFEST, QUARANTINE, FileRecord, encode_manifest, record_of

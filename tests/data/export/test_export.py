@@ -12,8 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from smae.data.export import ctrgcn
-from smae.data.export.base import EXPORTS, Request, export, signature
+from smae.data.export import EXPORTS, Request, ctrgcn, export, signature
 from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError, EnvironmentFault, UnknownNameError
 from tests.data import imported

@@ -22,7 +22,7 @@ from smae.data.prepare.settings import CODECS, PrepareSettings
 from smae.data.prepare.summary import PrepareSummary
 from smae.data.prepare.worker import _resampled
 from smae.data.raw.recording import MISSING, Clip
-from smae.data.store.codecs import JOINT_CODECS
+from smae.data.store.chunks import JOINT_CODECS
 from smae.data.store.store import open_store
 from smae.data.store.verify import verify
 from smae.errors import ConfigError, DataError, EnvironmentFault, Interrupted, LockedError

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from smae.atomic_io import locked
 from smae.data.prepare.run import prepare
 from smae.data.prepare.workspace import FolderWorkspace, Unfinished, find_unfinished
 from smae.errors import EnvironmentFault
-from smae.locks import locked
 from tests.data import raw_folder
 
 

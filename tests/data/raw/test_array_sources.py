@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from smae.data.export.base import export
+from smae.data.export import export
 from smae.data.prepare.run import prepare
 from smae.data.raw.array_source import remove_padding
 from smae.data.raw.source import SOURCES

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from smae.data.export.base import export
+from smae.data.export import export
 from smae.data.raw.source import SOURCES
 from smae.testing.sources import SourceContract
 from tests.data import imported

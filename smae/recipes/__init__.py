@@ -1,1 +1,0 @@
-"""Recipes: TOML files that hold differences from the defaults only."""
