@@ -69,7 +69,7 @@ class SkeletonJEPA(Objective):
     def after_step(self, progress: float) -> None:
         """Move the teacher towards the encoder, less so as training advances."""
         momentum = self.config.momentum + (1 - self.config.momentum) * progress
-        for own, current in zip(self.teacher.parameters(), self.encoder.parameters(), strict=True):
-            own.lerp_(current, 1 - momentum)
-        for own, current in zip(self.teacher.buffers(), self.encoder.buffers(), strict=True):
-            own.copy_(current)
+        for weight, target in zip(self.teacher.parameters(), self.encoder.parameters(), strict=True):
+            weight.lerp_(target, 1 - momentum)
+        for buffer, current in zip(self.teacher.buffers(), self.encoder.buffers(), strict=True):
+            buffer.copy_(current)
