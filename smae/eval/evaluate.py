@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from smae import interrupts
 from smae.atomic_io import write_atomic, write_json
-from smae.config import check, merge, nested
+from smae.config import check
 from smae.data.raw.labels import class_names
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError
@@ -122,10 +122,12 @@ def evaluate(
         UnknownNameError: an unknown probe or protocol.
         ConfigError: fewer than one seed, or ``transfer`` to the store of pre-training.
     """
+    # The imports above take seconds, in which a signal may have arrived.
+    interrupts.check()
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: expected 1 or more")
     if select:
-        settings = merge(nested(settings or {}), {"selection": {"also": list(select)}})
+        settings = {**(settings or {}), "selection.also": list(select)}
     run, step = find_checkpoint(checkpoint)
     about = run.describe()
     store = data or about["store"]["path"]
@@ -133,6 +135,7 @@ def evaluate(
         store = open_store(store)
     target = pick_device(device)
     config, objective = load_objective(run, store, step=step, settings=settings)
+    interrupts.check()
     split, modes = store.split(protocol or config.protocol), expand_modes(modes)
     if "transfer" in modes and about["store"]["fingerprint"] == store.fingerprint:
         raise ConfigError(

@@ -24,7 +24,7 @@ from smae.eval.export import LoadedEncoder, PreparationConfig, read_weights
 from smae.eval.probes import ENCODE_BATCH
 from smae.skeleton import Layout
 from smae.train.build import pick_device
-from smae.train.run_folder import RUNS, Run, find_run
+from smae.train.run_folder import Run, find_run
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def predict(
         DataError: no run or head, or weights without a head or of another joint layout.
     """
     if head is None:
-        head = find_head(find_run(Path(run) if run else None, root=RUNS), protocol=protocol, mode=mode)
+        head = find_head(find_run(run), protocol=protocol, mode=mode)
     elif run is not None or mode is not None or protocol is not None:
         raise ConfigError("--head excludes --run, --mode and --protocol: leave them out")
     model, target = read_weights(Path(head)), pick_device(device)

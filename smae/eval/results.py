@@ -16,7 +16,7 @@ from smae import interrupts
 from smae.atomic_io import atomic_file, read_json
 from smae.errors import ConfigError, DataError
 from smae.rng import Noise
-from smae.train.run_folder import RUNS, Run, find_run
+from smae.train.run_folder import Run, find_run
 
 PRETRAINED, RANDOM, RAW = "pre-trained encoder", "random encoder", "raw coordinates"
 CHANCE, SUPERVISED, ENSEMBLE = "chance", "supervised from scratch", "ensemble"
@@ -280,7 +280,7 @@ def ensemble(
         raise ConfigError(
             f"--weight: expected {len(runs)} numbers, one for each run, not below 0; found {list(weights)}"
         )
-    found = [find_run(Path(run), root=RUNS) for run in runs]
+    found = [find_run(run) for run in runs]
     protocol = protocol or str(found[0].describe()["config"]["protocol"])
     results = [_read_logits(run, protocol, mode) for run in found]
     first, rows = results[0][0], []

@@ -189,7 +189,7 @@ def test_a_bad_recording_is_the_error_of_prepare_and_among_several_a_line(smae, 
     assert smae("predict", raw / "gone.skeleton", "--run", "joint")[0] == 2
 
 
-def test_without_a_head_it_is_told_how_to_make_one(smae, home, recordings, tmp_path):
+def test_without_a_head_the_message_says_how_to_make_one(smae, home, recordings, tmp_path):
     shutil.copytree(home / "joint", tmp_path / "bare", ignore=shutil.ignore_patterns("heads"))
     code, result, _ = smae("predict", recordings[0], "--run", tmp_path / "bare")
     assert code == 4

@@ -47,7 +47,7 @@ class Counts:
     end = begin
 
 
-def test_features_come_in_store_order_whatever_the_loaders():
+def test_features_come_in_store_order():
     store = FakeStore.random(clips=20, seed=0, frames=(16, 30))
     context = small_context(store)
     plain = extract(raw_coordinates, context.loader("train", batch=4))

@@ -86,9 +86,8 @@ def finetune(encoder: Encoder, context: ProbeContext) -> Scores:
     return _finetune(encoder, context, context.config.finetune)
 
 
-def transfer(encoder: Encoder, context: ProbeContext) -> Scores:
-    """Fine-tune on another store than the one of pre-training: same recipe, other classes."""
-    return finetune(encoder, context)
+transfer = finetune
+"""Fine-tuning on another store than that of pre-training: the same recipe, other classes."""
 
 
 def scratch(encoder: Encoder, context: ProbeContext) -> Scores:
