@@ -117,7 +117,7 @@ def parse_sets(texts: Iterable[str]) -> Settings:
 
 
 def nested(settings: Mapping[str, Any]) -> Settings:
-    """Return settings with dotted keys nested: ``{"optim.lr": 1e-3}`` becomes ``{"optim": {"lr": 1e-3}}``."""
+    """Return settings with dotted keys nested: ``{"a.b": 1}`` becomes ``{"a": {"b": 1}}``."""
     layers = []
     for key, value in settings.items():
         if isinstance(value, Mapping):

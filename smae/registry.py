@@ -23,7 +23,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 @functools.cache
 def _entry_points(path: tuple[str, ...]) -> Any:
-    """Return the entry points of all packages on a search path; read once, as a command asks a dozen times."""
+    """Return the entry points of all packages on a search path; read once a process."""
     # Before Python 3.12 this is no EntryPoints yet, but has ``select`` all the same.
     return entry_points()
 
@@ -72,7 +72,7 @@ class Registry(Generic[T]):
                     f"{self.family} '{name}' cannot be loaded from {entry.value}: {error}; "
                     "repair or uninstall the package that declares it"
                 ) from error
-            # The import may have registered it by decorator already, which is the same object again.
+            # If the import registered it by decorator already, it is the same object again.
             self.register(name)(member)
         if name in self._builtin:
             module, _, attribute = self._builtin[name].partition(":")

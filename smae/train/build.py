@@ -22,7 +22,7 @@ def pick_device(name: str) -> torch.device:
 
     Raises:
         ConfigError: no such kind of device.
-        EnvironmentFault: CUDA is asked for and not available. There is no silent fallback to the CPU.
+        EnvironmentFault: CUDA is asked for and not available; there is no fallback to the CPU.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

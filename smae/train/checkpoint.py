@@ -1,4 +1,4 @@
-"""Checkpoints: one folder a step, safetensors and JSON only, published by one rename, verified before use.
+"""Checkpoints: one folder a step, safetensors and JSON only, published by one rename and verified.
 
 ``checkpoints/step-00001234/`` holds ``model.safetensors``, ``optimizer.safetensors``,
 ``state.json``, with an EMA of the weights ``average.safetensors``, and ``manifest.json`` with
@@ -68,7 +68,7 @@ def save_checkpoint(
     """Write ``folder/step-NNNNNNNN`` and return it; all but the newest ``KEEP`` are removed.
 
     Raises:
-        NonFiniteError: a weight or a number of the optimiser is NaN or infinite; nothing is written.
+        NonFiniteError: a weight or optimiser state is NaN or infinite; nothing is written.
         EnvironmentFault: no space, no permission, or a device error; older checkpoints are intact.
     """
     weights, moments, averaged = cpu_state_dict(model), pack_optimizer(optimizer), Tensors()
@@ -84,7 +84,7 @@ def save_checkpoint(
     }
     if averaged:
         files[_AVERAGE] = save(averaged)
-    entries = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()}
+    entries = {name: {"sha256": _sha256(data), "bytes": len(data)} for name, data in files.items()}
     manifest = json.dumps({"version": VERSION, "files": entries}, indent=1) + "\n"
     final = folder / _name(state["step"])
     for stale in folder.glob(".step-*.partial"):
@@ -101,6 +101,10 @@ def save_checkpoint(
 
 def _name(step: int) -> str:
     return f"step-{step:08d}"
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def cpu_state_dict(module: nn.Module) -> Tensors:
@@ -124,7 +128,7 @@ def _bad_tensors(weights: Tensors, averaged: Tensors, optimizer: Tensors) -> lis
 
 
 def max_file_bytes(model: nn.Module) -> int:
-    """Return a bound on the files of a sound checkpoint of ``model``: twice the optimiser's two moments."""
+    """Return a bound on the files of a checkpoint of ``model``: twice the optimiser's two moments."""
     return 2**24 + 4 * sum(int(tensor.nbytes) for tensor in model.state_dict().values())
 
 
@@ -176,7 +180,7 @@ def _read_verified(path: Path, entry: Any, *, max_bytes: int) -> bytes:
     if size > max_bytes:
         raise DataError(f"{path}: {size:,} bytes, expected at most {max_bytes:,} for this model: {_REMEDY}")
     data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
+    if _sha256(data) != entry.get("sha256"):
         raise DataError(f"{path}: contents differ from its manifest's SHA-256: {_REMEDY}")
     return data
 

@@ -41,7 +41,7 @@ class Optim(Section):
     min_lr: float = Field(5e-4, ge=0, description="learning rate at the end of the cosine")
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.95, ge=0, lt=1)
-    weight_decay: float = Field(0.05, ge=0, description="none on biases, norms and other 1-D parameters")
+    weight_decay: float = Field(0.05, ge=0, description="not on 1-D parameters (biases, norms)")
     warmup: float = Field(20, ge=0, description="epochs of linear warm-up")
     clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
 
@@ -55,14 +55,12 @@ class Train(Section):
     accumulate: int = Field(1, ge=1, description="micro-batches a step, to save memory")
     precision: Literal["auto", "float32", "bf16"] = Field("auto", description="auto: bf16 on CUDA, float32 elsewhere")
     compile: bool | Literal["auto"] = Field(
-        False, description="compile transformer blocks: minutes at the start, rounds differently; auto: on CUDA"
+        False, description="compile transformer blocks; takes minutes, rounds differently; auto: on CUDA"
     )
-    ema: float = Field(
-        0.0, ge=0, lt=1, description="decay of the exponential moving average of the weights; 0: no average"
-    )
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of a moving average (EMA) of the weights; 0: none")
     workers: int = Field(1, ge=0, description="threads that prepare batches; changes speed only")
     rows: RowMode = Field(
-        "auto", description="where clips are kept: device, resident (in RAM), streaming, or auto; changes speed only"
+        "auto", description="where clips are kept: device, resident (RAM), streaming, auto; changes speed only"
     )
     kernel: KernelChoice = Field(
         "torch",
@@ -70,26 +68,26 @@ class Train(Section):
         "rounding, not yet measured to be faster; the CPU always uses one kernel",
     )
     save_seconds: float = Field(
-        60, ge=0, description="seconds between checkpoints, which are written at the end of an epoch"
+        60, ge=0, description="seconds between checkpoints; one is written at the end of an epoch"
     )
-    wandb: bool = Field(False, description="curves for Weights & Biases too, offline unless WANDB_MODE is set")
+    wandb: bool = Field(False, description="Weights & Biases, offline unless WANDB_MODE is set")
     log_every: int = Field(10, ge=1, description="steps between progress reports")
 
 
 class Linear(Section):
-    """The linear probe: BatchNorm without affine, then one linear map, on frozen features (MAMP's recipe)."""
+    """Linear probe on frozen features: BatchNorm without affine, one linear layer (as in MAMP)."""
 
     epochs: int = Field(100, ge=1)
     batch: int = Field(256, ge=2)
     lr: float = Field(0.1, gt=0, description="SGD's learning rate, cosine to 0")
     momentum: float = Field(0.9, ge=0, lt=1)
-    views: int = Field(100, ge=0, description="augmented passes over the train clips, used in turn; 0: one plain pass")
+    views: int = Field(100, ge=0, description="augmented passes over the train clips, cycled; 0: one plain")
     test_views: int = Field(
-        0, ge=0, description="testing: augmented views of a clip whose probabilities are averaged; 0: one, plain"
+        0, ge=0, description="augmented views of a test clip, probabilities averaged; 0: one, plain"
     )
     pool: Pool = Field(
         "mean",
-        description="features: mean over joints and time, as in papers; joints: mean over time, joints concatenated; "
+        description="features: mean over joints and time, as in papers; joints: mean over time only; "
         "tokens: all concatenated",
     )
 
@@ -110,39 +108,37 @@ class Finetune(Section):
     min_lr: float = Field(1e-5, ge=0)
     weight_decay: float = Field(0.05, ge=0)
     warmup: float = Field(5, ge=0, description="epochs")
-    layer_decay: float = Field(0.8, gt=0, le=1, description="learning rate of a block relative to the one above it")
+    layer_decay: float = Field(0.8, gt=0, le=1, description="learning rate relative to the block above")
     drop_path: float = Field(0.3, ge=0, lt=1)
     dropout: float = Field(0.3, ge=0, lt=1, description="before the head")
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     hidden: int = Field(2048, ge=1, description="width of the head's hidden layer")
-    keep: float = Field(
-        1.0, gt=0, le=1, description="training: share of tokens seen, drawn anew each time; fewer: faster, more varied"
-    )
+    keep: float = Field(1.0, gt=0, le=1, description="share of tokens seen in training, drawn anew each time")
     test_views: int = Field(
-        0, ge=0, description="testing: augmented views of a clip whose probabilities are averaged; 0: one, plain"
+        0, ge=0, description="augmented views of a test clip, probabilities averaged; 0: one, plain"
     )
 
 
 class Scratch(Finetune):
-    """Supervised training of the same net from random weights: the fine-tune recipe without layer decay."""
+    """Supervised training of the same net from random weights, without layer decay."""
 
-    layer_decay: float = Field(1.0, gt=0, le=1, description="as in finetune; untrained layers need the full rate")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="none: all layers are untrained")
 
 
 class Selection(Section):
-    """Epochs of linear, finetune, semi, transfer and scratch that are scored beside the last one."""
+    """Epochs scored beside the last one, for linear, finetune, semi, transfer and scratch."""
 
     also: tuple[Literal["best_val", "best_test"], ...] = Field(
-        (), description="best_val: best on held-out train subjects; best_test: best on test, labelled as such"
+        (), description="best_val: best on held-out train subjects; best_test: best on test"
     )
-    val_subjects: float = Field(0.1, gt=0, lt=1, description="share of the train subjects kept for validation")
+    val_subjects: float = Field(0.1, gt=0, lt=1, description="share of train subjects held out")
 
 
 class RunConfig(Section):
     """All settings of a run."""
 
     seed: int = Field(0, ge=0, lt=2**63)
-    protocol: str = Field("xsub", description="split whose train part is used; its test part is never used")
+    protocol: str = Field("xsub", description="split whose train part is used, never its test part")
     augment: Augment = Augment()
     objective: SerializeAsAny[PluginConfig]
     masking: SerializeAsAny[PluginConfig]
@@ -253,7 +249,7 @@ def _read_recipe(name: str) -> Settings:
 
 
 def load_recipe(name: str, *, depth: int = 0) -> Settings:
-    """Return a recipe's settings by packaged name or ``.toml`` path, merged over those it ``extends``.
+    """Return the settings of a recipe, by name or ``.toml`` path, merged over those it ``extends``.
 
     Raises:
         ConfigError: unknown, unreadable, or a recipe that extends itself.

@@ -28,7 +28,7 @@ class DistributedContext:
 
     @classmethod
     def from_environment(cls) -> DistributedContext:
-        """Return what torchrun sets in the environment of each process; without it, a single process."""
+        """Return rank and world size as set by torchrun; without it, those of a single process."""
         return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
     @property
@@ -56,7 +56,7 @@ SINGLE_PROCESS = DistributedContext()
 
 @contextmanager
 def process_group() -> Iterator[DistributedContext]:
-    """Join the process group that torchrun started, if it did; only rank 0 logs and reports progress."""
+    """Join the process group of torchrun, if any; only rank 0 logs and reports progress."""
     dist = DistributedContext.from_environment()
     if dist.world_size == 1:
         yield dist

@@ -1,7 +1,7 @@
-"""The training loop: device, precision, accumulation, schedule, checkpoints and logging, for any objective.
+"""The training loop: precision, accumulation, schedule, checkpoints and logging for any objective.
 
 It never waits for the device. Metrics are copied to the host asynchronously and read some steps
-later. Non-finite steps are skipped on the device, and so is every later step until the host sees it.
+later. Non-finite steps, and all steps after them, are skipped on the device.
 """
 
 from __future__ import annotations
@@ -173,11 +173,11 @@ class Loop:
         self.position = position
 
     def train(self, log: MetricsLog) -> None:
-        """Train to the end or until a signal reaches any rank; both end with a checkpoint of the last step.
+        """Train to the end, or until a signal reaches any rank; then save a checkpoint.
 
         Raises:
             Interrupted: stopped by a signal; resumable.
-            NonFiniteError: a loss or gradient is not finite; neither that step nor a later one was taken.
+            NonFiniteError: a loss or gradient is not finite; no step was taken since.
         """
         self.objective.train()
         pending: deque[PendingStep] = deque()
@@ -222,7 +222,7 @@ class Loop:
             yield batch
 
     def step(self, batch: Batch) -> PendingStep:
-        """Queue one step on the device: gradients, optimiser, EMA, schedule; the host waits for nothing."""
+        """Queue one step on the device without waiting for it."""
         sums = self._gradients(batch)
         norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), self.max_grad_norm)
         # It is never reset, so no step is taken after a non-finite one.
@@ -240,8 +240,8 @@ class Loop:
         return PendingStep(self.position, clips, lr, batch.index, tuple(sums), metrics)
 
     def _gradients(self, batch: Batch) -> dict[str, Tensor]:
-        """Compute the gradients of the whole batch; return its loss and metrics, float64 scalars."""
-        # Dropout draws from torch's generator: seeding it by step makes a resumed run draw the same.
+        """Compute the gradients of the whole batch; return loss and metrics, float64 scalars."""
+        # Dropout draws from torch's generator: seeded by step, a resumed run draws the same.
         torch.manual_seed((((self.seed << 20) + self.position.step) * self.dist.world_size + self.dist.rank) % 2**64)
         forward = self.ddp or self.objective
         # Bodies of the step on all ranks; a micro-batch is weighted by its share of them.
@@ -321,7 +321,7 @@ class _Progress:
 def micro_batches(batch: Batch, count: int) -> Iterator[Batch]:
     """Split a batch into at most ``count`` batches of whole clips, which share its memory.
 
-    With a ``count`` above 1 the host waits for a GPU: only the device knows where a clip's bodies start.
+    Above a ``count`` of 1 the host waits for a GPU, which alone knows where a clip's bodies start.
     """
     size = math.ceil(batch.clips / count)
     if size >= batch.clips:

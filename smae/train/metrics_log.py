@@ -38,7 +38,7 @@ class ScalarWriter(Protocol):
 
 
 class MetricsLog:
-    """Writes ``log.jsonl`` and, where wanted, TensorBoard events and Weights & Biases. A context manager.
+    """Context manager that writes ``log.jsonl``, TensorBoard events and Weights & Biases.
 
     A resumed run first drops the lines of steps that its checkpoint does not include, so each step
     has one line.
@@ -94,7 +94,7 @@ class MetricsLog:
         """Add the line of a finished step.
 
         Args:
-            metrics: ``step``, ``epoch``, ``clips``, ``loss`` and others; all but the first three become curves.
+            metrics: ``step``, ``epoch``, ``clips``, and the curves: ``loss`` and others.
             memory: of ``peak_memory``, or empty.
 
         Raises:
@@ -119,7 +119,7 @@ def _truncate(path: Path, *, last_step: int) -> list[dict[str, Any]]:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the log's lines, none if there is no file; a line cut short by a crash is skipped with a warning."""
+    """Return the log's lines, none without a file; lines cut off by a crash are skipped."""
     lines: list[dict[str, Any]] = []
     if not path.is_file():
         return lines
@@ -147,7 +147,7 @@ def check_wandb() -> None:
 class WandbWriter:
     """Writes scalars for Weights & Biases, offline into the run's folder.
 
-    Nothing is uploaded unless WANDB_MODE=online is set; ``wandb sync`` uploads an offline run later.
+    Nothing is uploaded unless WANDB_MODE=online is set; ``wandb sync`` uploads it later.
 
     Args:
         folder: the run's; a resumed run continues under the id kept in ``<folder>/wandb``.
@@ -187,7 +187,7 @@ def _wandb_id(folder: Path) -> str:
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
-    """Return this process's peak memory: ``host_bytes`` if known, ``device_bytes`` on a GPU; never synchronises."""
+    """Return peak memory: ``host_bytes`` if known, ``device_bytes`` on a GPU."""
     memory = {}
     host = _peak_resident_bytes()
     if host:

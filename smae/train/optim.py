@@ -45,7 +45,7 @@ def adamw(
 
 
 def warmup_cosine(optimizer: torch.optim.Optimizer, *, steps: int, warmup: int, floor: float) -> LambdaLR:
-    """Return a schedule by optimiser step: linear from 0 over ``warmup``, cosine to ``floor`` x peak.
+    """Return a schedule by step: linear from 0 over ``warmup``, then cosine to ``floor`` x peak.
 
     A closed form of the step number (Loshchilov and Hutter, SGDR, 2017, equation 5), so a resumed
     run has exactly the same learning rates.
@@ -76,7 +76,7 @@ def resume_schedule(schedule: LambdaLR, step: int) -> None:
 
 
 class EMA:
-    """Exponential moving average of a model's weights: average = decay x average + (1 - decay) x weights.
+    """Exponential moving average: average = decay x average + (1 - decay) x weights.
 
     It starts from the weights after the first step. torch's ``AveragedModel`` has the same formula,
     but makes the host wait for a GPU at every update.

@@ -1,7 +1,7 @@
 """A run's folder: its files, naming and lookup.
 
-``runs/<name>/`` holds ``run.json`` (settings, store, versions), ``log.jsonl``, ``checkpoints/``, ``tensorboard/``,
-``eval/``, ``heads/`` and ``report.html``; ``.lock`` while it is trained.
+``runs/<name>/`` holds ``run.json`` (settings, store, versions), ``log.jsonl``, ``checkpoints/``,
+``tensorboard/``, ``eval/``, ``heads/`` and ``report.html``; ``.lock`` while it is trained.
 """
 
 from __future__ import annotations

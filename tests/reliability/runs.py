@@ -71,12 +71,12 @@ def record(notes: Path | None) -> None:
 
     read = Loop._read
 
-    def note_and_read(loop: Loop, step: Any, **how: Any) -> None:
+    def note_and_read(loop: Loop, step: Any, *arguments: Any) -> None:
         # Before the loss is read, hence before any checkpoint of the step: no kill parts the two.
         generator = hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest()
         with open((notes or loop.run.path) / "steps.jsonl", "a", encoding="utf-8") as out:
             out.write(json.dumps([step.position.step, [step.index.tolist(), generator]]) + "\n")
-        read(loop, step, **how)
+        read(loop, step, *arguments)
 
     Loop._read = note_and_read  # type: ignore[method-assign]
 

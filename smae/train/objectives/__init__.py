@@ -45,7 +45,7 @@ class Preview:
 
 
 class Objective(nn.Module):
-    """Base of all objectives. The loop calls ``forward`` and ``after_step``; the rest of smae uses ``encoder``.
+    """Base of all objectives. The loop calls ``forward`` and ``after_step``.
 
     Attributes:
         encoder: the encoder that is pre-trained.
@@ -60,7 +60,7 @@ class Objective(nn.Module):
         raise TypeError(f"{type(self).__name__} must define forward(batch, noise)")
 
     def after_step(self, progress: float) -> None:
-        """Called after each optimiser step with the finished share of training; updates a teacher."""
+        """Called after each step with the finished share of training; updates a teacher."""
 
     def preview(self, batch: Batch, noise: Noise) -> Preview | None:
         """Return a reconstruction of a batch; ``None`` if the objective does not predict joints."""
@@ -91,7 +91,7 @@ class ModelBuilder:
 
 
 class ObjectiveClass(Protocol):
-    """Protocol of plug-ins: an ``Objective`` class with a ``Config``, a subclass of ``PluginConfig``."""
+    """Protocol of plug-ins: an ``Objective`` class with a ``Config`` (a ``PluginConfig``)."""
 
     def __call__(self, config: Any, builder: ModelBuilder) -> Objective:
         """Build the objective."""

@@ -44,7 +44,7 @@ class SkeletonJEPA(Objective):
         self.encoder = builder.encoder()
         self.teacher = copy.deepcopy(self.encoder).requires_grad_(False)
         self.grid = self.encoder.grid
-        # The decoder predicts as many values a token as its grid says: those of a feature, not of a patch.
+        # The decoder predicts as many values a token as its grid says, here those of a feature.
         self.decoder = builder.decoder(replace(self.grid, patch=self.encoder.dim, channels=1), width=self.encoder.dim)
         self.masking = builder.masking(self.grid)
 
@@ -54,12 +54,12 @@ class SkeletonJEPA(Objective):
         target = gather(self.teach(batch.x), mask.hide)
         prediction: Tensor = self.decoder(self.encoder(visible, mask), mask)
         loss = smooth_l1_loss(prediction.float(), target, beta=self.config.beta)
-        # A teacher with equal features for all tokens is trivial to predict: a spread near 0 shows a collapse.
+        # Equal features for all tokens are trivial to predict: a spread near 0 shows a collapse.
         return StepOutput(loss, {"teacher-spread": target.std((0, 1)).mean()})
 
     @torch.no_grad()
     def teach(self, x: Tensor) -> Tensor:
-        """Return the targets [N, L, D] of joints x [N, T, V, C], with all tokens visible and no dropout."""
+        """Return the targets [N, L, D] of joints x [N, T, V, C]: all tokens visible, no dropout."""
         features: Tensor = self.teacher.eval()(x).float()
         if self.config.normalise == "token":
             features = layer_norm(features, features.shape[-1:])
@@ -69,7 +69,7 @@ class SkeletonJEPA(Objective):
     def after_step(self, progress: float) -> None:
         """Move the teacher towards the encoder, less so as training advances."""
         momentum = self.config.momentum + (1 - self.config.momentum) * progress
-        for own, current in zip(self.teacher.parameters(), self.encoder.parameters(), strict=True):
-            own.lerp_(current, 1 - momentum)
-        for kept, new in zip(self.teacher.buffers(), self.encoder.buffers(), strict=True):
-            kept.copy_(new)
+        for weight, target in zip(self.teacher.parameters(), self.encoder.parameters(), strict=True):
+            weight.lerp_(target, 1 - momentum)
+        for buffer, current in zip(self.teacher.buffers(), self.encoder.buffers(), strict=True):
+            buffer.copy_(current)

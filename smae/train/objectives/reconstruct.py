@@ -35,8 +35,8 @@ class SkeletonMAE(Objective):
         normalise: Literal["token", "clip", "movement", "body", "none"] = Field(
             "token", description="scale of the target"
         )
-        floor: float = Field(1e-3, gt=0, description="metres: spread below which normalisation stops amplifying")
-        predict: float = Field(1.0, gt=0, le=1, description="share of masked tokens predicted a step (cross decoder)")
+        floor: float = Field(1e-3, gt=0, description="metres: smallest scale of the target")
+        predict: float = Field(1.0, gt=0, le=1, description="share of masked tokens predicted (cross decoder)")
 
     def __init__(self, config: Config, builder: ModelBuilder) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class SkeletonMAE(Objective):
 
     @torch.no_grad()
     def preview(self, batch: Batch, noise: Noise) -> Preview | None:
-        """Return the batch with its masked joints reconstructed in metres; ``None`` for motion targets."""
+        """Return the batch with masked joints reconstructed in metres; None for motion targets."""
         if self.config.target == "motion":
             return None
         grid, target = self.grid, self._target(batch.x)
@@ -99,7 +99,7 @@ class PlainMAE(SkeletonMAE):
 
 
 class MAMP(SkeletonMAE):
-    """Masked Motion Prediction (ICCV 2023): the target is motion; the recipe masks where it is large."""
+    """Masked Motion Prediction (ICCV 2023): predicts motion; the recipe masks where it is large."""
 
     class Config(SkeletonMAE.Config):
         """Target of the prediction and its scale."""
@@ -131,7 +131,7 @@ class Target:
 
 
 def motion(x: Tensor) -> Tensor:
-    """Return x[t + 1] - x[t] of joints [N, T, V, C], 0 in the last frame (MAMP, ICCV 2023, section 3.2)."""
+    """Return x[t + 1] - x[t] of joints [N, T, V, C], 0 in the last frame (MAMP, section 3.2)."""
     return torch.cat([x[:, 1:] - x[:, :-1], torch.zeros_like(x[:, :1])], 1)
 
 
