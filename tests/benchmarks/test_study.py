@@ -113,7 +113,7 @@ def result(row: str, seed: int, **top1: float) -> Result:
     return Result(row, seed, 2, 0.5, 10.2, evaluated, {}, "ab", "c0ffee", {"cpu": "x"})
 
 
-def test_a_page_tells_each_seed_and_the_command_and_keeps_what_people_wrote(tmp_path: Path) -> None:
+def test_a_page_names_each_seed_and_the_command_and_keeps_what_people_wrote(tmp_path: Path) -> None:
     page = tmp_path / "tiny.md"
     page.write_text(f"# Tiny\n\nBefore.\n\n{BEGIN}\nold\n{END}\n\nAfter.\n")
     for seed, top1 in enumerate((0.5, 0.7)):
