@@ -14,21 +14,19 @@ from smae_cli import console
 
 @click.command("export")
 @click.argument("store", required=False)
-@click.option("--format", "format_", required=True, help="ctrgcn, pyskl or hdf5.")
+@click.option("--format", required=True, help="ctrgcn, pyskl or hdf5.")
 @click.option("--to", required=True, type=click.Path(path_type=Path), help="The file to write.")
-@click.option("--protocol", help="Split: required for ctrgcn; the others write all that fit if none is given.")
-@click.option(
-    "--frames", type=click.IntRange(min=1), help="ctrgcn: pad to so many frames; the longest clip by default."
-)
+@click.option("--protocol", help="Split: needed for ctrgcn; the others write all that fit by default.")
+@click.option("--frames", type=click.IntRange(min=1), help="ctrgcn: pad to this length; the longest clip by default.")
 @click.option(
     "--anyway",
     is_flag=True,
     help="Write even what readers of the format do not expect (exact mode, resampled clips).",
 )
-@click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier export in the same format.")
 @console.json_option
-def command(store: str | None, to: Path, format_: str, **options: Any) -> None:
-    """Write a STORE in another format.
+def command(store: str | None, to: Path, **options: Any) -> None:
+    """Write a STORE in a format that other code reads.
 
     \b
     ctrgcn  .npz of x_train, y_train, x_test, y_test, as the public CTR-GCN scripts write it
@@ -40,7 +38,7 @@ def command(store: str | None, to: Path, format_: str, **options: Any) -> None:
       smae export ntu60.zarr --format ctrgcn --protocol xsub --to NTU60_CS.npz
       smae export ntu60.zarr --format pyskl --to ntu60.pkl
     """
-    summary = smae.export(store, to, format=format_, **options)
+    summary = smae.export(store, to, **options)
 
     def text() -> None:
         click.echo(f"{summary.path}: {summary.bytes / 1e6:,.1f} MB")

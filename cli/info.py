@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @click.command("info")
 @click.argument("store", required=False)
 @click.option("--classes", is_flag=True, help="List the classes instead: label, name, clips.")
-@click.option("--card", is_flag=True, help="Print a dataset card in Markdown instead.")
-@click.option("--clip", metavar="NAME", help="Show one clip instead; the same as smae explain STORE NAME.")
-@click.option("--raw", type=click.Path(path_type=Path), help="With --clip: the raw folder or zip, to show all steps.")
+@click.option("--card", is_flag=True, help="Write a dataset card in Markdown instead.")
+@click.option("--clip", metavar="NAME", help="Explain one clip instead, as smae explain STORE NAME does.")
+@click.option("--raw", type=click.Path(path_type=Path), help="With --clip: the raw folder or zip, for every step.")
 @console.json_option
 def command(store: str | None, classes: bool, card: bool, clip: str | None, raw: Path | None) -> int:
     """Show what a STORE holds: counts, classes, lengths, protocols with their train and test sizes.
@@ -36,37 +36,39 @@ def command(store: str | None, classes: bool, card: bool, clip: str | None, raw:
     if clip is not None:
         return explain.show(smae.explain(smae.find_store(store), clip, raw=raw))
     if raw is not None:
-        raise click.UsageError("--raw goes with --clip, and there is none: leave --raw out, or name a clip")
+        raise click.UsageError("--raw goes with --clip: leave --raw out, or name a clip")
     if card:
         markdown = smae.dataset_card(store)
         console.result({"card": markdown}, lambda: click.echo(markdown))
         return 0
     if classes:
-        counted = smae.classes(store)
-        rows = [(str(one.label), one.name, f"{one.clips:,}") for one in counted]
-        value = {"classes": [asdict(one) for one in counted]}
-        note = smae.info(store).names_note
-
-        def text() -> None:
-            console.table(("label", "class", "clips"), rows)
-            if note:
-                click.echo(note)
-
-        console.result(value, text)
+        _show_classes(store)
         return 0
     about = smae.info(store)
     console.result({**asdict(about), "path": str(about.path)}, lambda: _text(about))
     return 0
 
 
+def _show_classes(path: str | None) -> None:
+    store = smae.open_store(path)
+    counted, note = smae.classes(store), smae.info(store).names_note
+    rows = [(str(entry.label), entry.name, f"{entry.clips:,}") for entry in counted]
+
+    def text() -> None:
+        console.table(("label", "class", "clips"), rows)
+        if note:
+            click.echo(note)
+
+    console.result({"classes": [asdict(entry) for entry in counted]}, text)
+
+
 def _text(about: StoreInfo) -> None:
     bodies = ", ".join(f"{count:,} with {number}" for number, count in about.bodies.items())
+    noun = "body" if list(about.bodies) == [1] else "bodies"
+    lengths = f"a clip {about.frames_min} to {about.frames_max}, median {about.frames_median:g}"
     rows = [
-        ("clips", f"{about.clips:,}  ({bodies} {'body' if list(about.bodies) == [1] else 'bodies'})"),
-        (
-            "frames",
-            f"{about.frames:,}  (a clip {about.frames_min} to {about.frames_max}, median {about.frames_median:g})",
-        ),
+        ("clips", f"{about.clips:,}  ({bodies} {noun})"),
+        ("frames", f"{about.frames:,}  ({lengths})"),
         ("body-frames", f"{about.rows:,}"),
         ("classes", f"{about.classes}"),
         ("subjects", f"{about.subjects}"),
@@ -78,7 +80,7 @@ def _text(about: StoreInfo) -> None:
         *((f"protocol {name}", f"train {train:,} / test {test:,}") for name, (train, test) in about.protocols.items()),
     ]
     console.table(("", ""), rows, title=f"{about.path} ({about.dataset})")
-    most = max(about.lengths.counts)
+    longest_bar = max(about.lengths.counts)
     click.echo("clips by length in frames")
     for low, high, count in zip(about.lengths.edges, about.lengths.edges[1:], about.lengths.counts, strict=False):
-        click.echo(f"  {low:4d} to {high:4d}  {'█' * round(40 * count / most):<40} {count:,}")
+        click.echo(f"  {low:4d} to {high:4d}  {'█' * round(40 * count / longest_bar):<40} {count:,}")

@@ -14,14 +14,11 @@ from smae_cli import console
 @click.argument("store", required=False)
 @console.json_option
 def command(store: str | None) -> int:
-    """Check a STORE: names, sizes, checksums and values of every byte.
+    """Check every byte of a STORE against its manifest, and its values; exit code 4 on any damage.
 
     \b
-    Examples:
-      smae verify
-      smae verify ntu.zarr --json
-
-    Exit code 4 if anything is wrong; each problem is one line.
+    Example:
+      smae verify ntu.zarr
     """
     report = smae.verify(store)
 

@@ -1,7 +1,7 @@
-"""Files and folders that are there whole or not at all, and JSON files; disk errors are worded for people.
+"""Atomic writing of files and folders, JSON files, and the rule for replacing outputs.
 
-Everything is written under a temporary name, flushed to the disk and renamed, and the rename is flushed too. A
-temporary file is always made anew and exclusively, so a link that lies under its name is replaced, never followed.
+Everything is written under a temporary name, flushed to disk and renamed, and the rename is flushed
+too. Temporary files are created exclusively, so a link under the temporary name is never followed.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 @contextmanager
 def os_errors(path: Path, size: int = 0) -> Iterator[None]:
-    """Turn an ``OSError`` of the block into an ``EnvironmentFault`` that names ``path`` and ``size`` bytes."""
+    """Turn an ``OSError`` of the block into an ``EnvironmentFault`` that names ``path`` and ``size``."""
     try:
         yield
     except EnvironmentFault:
         raise
     except OSError as error:
-        what = f"{path} ({size:,} bytes)" if size else str(path)
+        amount = f" ({size:,} bytes)" if size else ""
         raise EnvironmentFault(
-            f"cannot write {what}: {error.strerror or error}; everything finished is kept: "
+            f"cannot write {path}{amount}: {error.strerror or error}; everything finished is kept: "
             "fix this and run the same command again (prepare and pretrain continue with --resume)"
         ) from error
 
@@ -47,10 +47,10 @@ def partial_path(path: Path) -> Path:
 
 
 def create(path: Path) -> IO[bytes]:
-    """Open a new file for writing, removing what lies under its name; a link there is removed, not followed.
+    """Open a new file for writing in place of an old file or link of that name.
 
     Raises:
-        OSError: no permission, a folder is there, or another process made the file in the meantime.
+        OSError: no permission, a folder of that name, or another process created it meanwhile.
     """
     with suppress(FileNotFoundError):
         os.unlink(path)
@@ -58,31 +58,26 @@ def create(path: Path) -> IO[bytes]:
 
 
 def write_atomic(path: Path, *pieces: bytes, durable: bool = True) -> None:
-    """Write ``pieces``, end to end, to ``path``; readers and crashes never see a part of it.
+    """Write ``pieces``, end to end, to ``path``; readers and crashes never see a part of them.
 
     Args:
-        path: the file; its folder is made if need be.
+        path: the file; missing folders above it are made.
         pieces: its content.
-        durable: wait until it survives a power cut; else ``fsync_file`` and ``fsync_folder`` are left to the caller.
+        durable: wait until it survives a power cut; else ``fsync_file`` and ``fsync_folder`` are left
+            to the caller.
 
     Raises:
         EnvironmentFault: no space, no permission, or a device error; an earlier file is intact.
     """
-    with os_errors(path, sum(map(len, pieces))):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = partial_path(path)
-        try:
-            with create(partial) as file:
-                file.writelines(pieces)
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
-            os.replace(partial, path)
-        except BaseException:
-            _discard(partial)
-            raise
-        if durable:
-            fsync_folder(path.parent)
+    with os_errors(path, sum(map(len, pieces))), _temporary(path) as partial:
+        with create(partial) as file:
+            file.writelines(pieces)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    if durable:
+        fsync_folder(path.parent)
 
 
 @contextmanager
@@ -90,77 +85,78 @@ def atomic_file(path: Path, *, size: int = 0) -> Iterator[Path]:
     """Yield an empty temporary file for the block to fill; after the block it becomes ``path``.
 
     Args:
-        path: the file; its folder is made if need be.
-        size: bytes that will be written, for messages, where that is known.
+        path: the file; missing folders above it are made.
+        size: bytes that will be written, for messages, if known.
 
     Raises:
         EnvironmentFault: no space, no permission, or a device error; an earlier file is intact.
     """
-    partial = partial_path(path)
-    with os_errors(path, size):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with os_errors(path, size), _temporary(path) as partial:
         create(partial).close()
-        try:
-            yield partial
-            fsync_file(partial)
-            os.replace(partial, path)
-        except BaseException:
-            _discard(partial)
-            raise
-        fsync_folder(path.parent)
+        yield partial
+        fsync_file(partial)
+        os.replace(partial, path)
+    fsync_folder(path.parent)
 
 
 @contextmanager
 def atomic_folder(path: Path, *, size: int = 0) -> Iterator[Path]:
-    """Yield a new temporary folder for the block to fill; after the block it becomes ``path``, replacing what is there.
+    """Yield a new temporary folder for the block to fill; after the block it becomes ``path``.
 
-    Whether ``path`` may be replaced is for ``check_output`` to say, before the work begins.
+    A file or folder at ``path`` is replaced: call ``check_output`` before the work begins.
 
     Args:
-        path: the folder; its parent is made if need be.
-        size: bytes that will be written, for messages, where that is known.
+        path: the folder; missing folders above it are made.
+        size: bytes that will be written, for messages, if known.
 
     Raises:
         EnvironmentFault: no space, no permission, or a device error; an earlier folder is intact.
     """
-    partial = partial_path(path)
-    with os_errors(path, size):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _discard(partial)
+    with os_errors(path, size), _temporary(path) as partial:
+        _remove(partial)
         partial.mkdir()
-        try:
-            yield partial
-            for folder, _, names in os.walk(partial):
-                for name in names:
-                    fsync_file(Path(folder, name))
-                fsync_folder(Path(folder))
-            if os.path.lexists(path):
-                _replace_folder(partial, path)
-            else:
-                os.rename(partial, path)
-        except BaseException:
-            _discard(partial)
-            raise
-        fsync_folder(path.parent)
+        yield partial
+        for folder, _, names in os.walk(partial):
+            for name in names:
+                fsync_file(Path(folder, name))
+            fsync_folder(Path(folder))
+        if os.path.lexists(path):
+            _replace_folder(partial, path)
+        else:
+            os.rename(partial, path)
+    fsync_folder(path.parent)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Yield the temporary name of ``path``; remove what has that name if the block fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_path(path)
+    try:
+        yield partial
+    except BaseException:
+        _remove(partial)
+        raise
 
 
 def _replace_folder(new: Path, path: Path) -> None:
     if exchange(new, path):
-        _discard(new)
+        _remove(new)
         return
+    # Two renames where the system has no exchange: a crash between them leaves the old folder beside.
     old = path.with_name(f".{path.name}.old")
-    _discard(old)
+    _remove(old)
     os.rename(path, old)
     try:
         os.rename(new, path)
     except OSError:
         os.rename(old, path)
         raise
-    _discard(old)
+    _remove(old)
 
 
-def _discard(path: Path) -> None:
-    """Remove a file, a link or a folder, if it is there."""
+def _remove(path: Path) -> None:
+    """Remove a file, a link or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -180,20 +176,20 @@ def check_output(
     Args:
         path: the file or folder to be written.
         kind: what the command writes, for messages (``"an exported encoder"``).
-        is_kind: whether what is there is of that kind, recognised by its own marker.
+        is_kind: whether an existing path is of that kind, recognised by its own marker.
         overwrite: whether the user allows replacing it.
         inputs: files and folders that the command reads.
 
     Raises:
-        ConfigError: the output is an input, lies inside one or contains one; or something is there that is not of the
-            kind; or it is, and ``overwrite`` is false.
+        ConfigError: the output is an input, is inside one or contains one; or it exists and is a link
+            or not of the kind; or it is of the kind, and ``overwrite`` is false.
     """
-    # realpath, because Path.resolve raises on links that lead in circles.
-    real = Path(os.path.realpath(path))
+    # realpath, so that a link or ".." hides nothing; Path.resolve raises on links in a circle.
+    output = Path(os.path.realpath(path))
     for entry in inputs:
         other = Path(os.path.realpath(entry))
-        if real == other or real in other.parents or other in real.parents:
-            raise ConfigError(f"{path}: this output would replace, or lie inside, {entry}, which is read: name another")
+        if output == other or output in other.parents or other in output.parents:
+            raise ConfigError(f"{path}: this output would replace, or be inside, {entry}, which is read: name another")
     if not os.path.lexists(path):
         return
     if path.is_symlink() or not is_kind(path):
@@ -203,12 +199,14 @@ def check_output(
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in one step, so that neither is ever missing; return False where the system cannot.
+    """Exchange two names in one step, so that neither is ever missing; False if the system cannot.
 
     Raises:
         OSError: it can, and failed.
     """
-    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
+    if sys.platform != "linux":
+        return False
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if call is None:
         return False
     if call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
@@ -230,17 +228,13 @@ def fsync_folder(folder: Path) -> None:
 
 
 def fsync_file(path: Path) -> None:
-    """Make what another library wrote to ``path`` survive a power cut."""
+    """Make a written file survive a power cut."""
     with os_errors(path), open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically.
-
-    Raises:
-        EnvironmentFault: no space, no permission, or a device error.
-    """
+    """Write a JSON file atomically; raises as ``write_atomic`` does."""
     write_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
@@ -248,7 +242,8 @@ def read_json(path: Path, *, what: str, remedy: str) -> dict[str, Any]:
     """Return a JSON object.
 
     Raises:
-        DataError: missing, unreadable, not JSON, or no object; ``what`` and ``remedy`` word the message.
+        DataError: missing, unreadable, too large, not JSON, or not an object; ``what`` and ``remedy``
+            word the message.
     """
     if not path.is_file():
         raise DataError(f"{path}: no {what} there, or not a regular file: {remedy}")

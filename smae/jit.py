@@ -1,9 +1,9 @@
-"""Compiled kernels: Numba's compiler with smae's own cache folder, and the choice between torch and Triton.
+"""Compiled kernels: Numba with smae's own cache, and the choice between torch and Triton.
 
-Numba trusts its cache: a file cut short by a full disk or a kill makes every later import fail, and a kernel
-compiled with other flags is loaded as it is. So smae's cache is a private folder, named after all versions and
-flags that the machine code depends on. When anything in it fails, it is deleted, and if that does not help,
-kernels compile in memory.
+Numba trusts its cache: a file cut short by a full disk or a kill makes every later import fail, and
+a kernel compiled with other flags is loaded as it is. So smae's cache is a private folder, named
+after all versions and flags that the machine code depends on. When anything in it fails, it is
+deleted, and if that does not help, kernels compile in memory.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from smae.errors import EnvironmentFault
 F = TypeVar("F", bound=Callable[..., Any])
 KernelChoice = Literal["auto", "torch", "triton"]
 
-_SHARED_FILES = ("data/raw/number_kernels.py", "data/raw/fast_parser.py", "jit.py")
-"""Files that kernels of other files are made with: Numba itself checks only the kernel's own file for changes."""
+_SHARED_FILES = ("data/raw/number_kernels.py", "data/raw/fast_parser.py", "data/clean/kernels.py", "jit.py")
+"""Files whose functions are inlined elsewhere: Numba checks only a kernel's own file for changes."""
 
 
 def cache_folder() -> Path:
-    """Return where compiled kernels of exactly this software are, under ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    """Return the folder of kernels of exactly this software, in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     import numba
 
     base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
@@ -43,15 +43,16 @@ def cache_folder() -> Path:
 
 
 def njit(*signatures: str, allocates: bool = True) -> Callable[[F], F]:
-    """Return a decorator that compiles a kernel at import, or loads it from the cache, for the given signatures.
+    """Return a decorator that compiles a kernel at import, or loads it from the cache.
 
     The kernel releases the GIL; division by zero gives inf or NaN. The plain Python function is
     ``kernel.py_func`` (and the kernel itself under ``NUMBA_DISABLE_JIT=1``).
 
     Args:
         signatures: Numba type signatures; without one the kernel compiles at its first call.
-        allocates: False for a kernel that makes and returns no arrays: it then counts no references, which in
-            loops over small functions made the `.skeleton` reader twice as fast (measured).
+        allocates: False for a kernel that makes and returns no arrays: it then counts no
+            references, which in loops over small functions made the `.skeleton` reader twice as
+            fast (measured).
     """
 
     def compiled(function: F) -> F:
@@ -63,7 +64,8 @@ def njit(*signatures: str, allocates: bool = True) -> Callable[[F], F]:
             except NumbaError:
                 raise
             except Exception:
-                # A damaged cache file is a damaged pickle, which raises nearly anything. Retry without it.
+                # A damaged cache file is a damaged pickle, which raises nearly anything. Retry
+                # without it.
                 with contextlib.suppress(Exception):
                     shutil.rmtree(cache_folder())
         return _compile(function, signatures, allocates, cache=False)
@@ -72,7 +74,7 @@ def njit(*signatures: str, allocates: bool = True) -> Callable[[F], F]:
 
 
 def inlined(function: F) -> F:
-    """Mark a plain function that kernels may call: it takes arrays and numbers, makes no arrays, returns numbers."""
+    """Mark a plain function that kernels may call; it makes no arrays and returns numbers."""
     from numba.extending import register_jitable
 
     marked: F = register_jitable(forceinline=True, _nrt=False)(function)
@@ -83,7 +85,8 @@ def use_triton(choice: KernelChoice, *, on_gpu: bool, setting: str, fits: bool =
     """Return whether a Triton kernel runs in place of torch.
 
     Args:
-        choice: ``torch``, ``triton``, or ``auto``: Triton wherever it is installed and the data is on a GPU.
+        choice: ``torch``, ``triton``, or ``auto``: Triton wherever it is installed and the data is
+            on a GPU.
         on_gpu: whether the data is on a GPU.
         setting: name of the setting, for the message.
         fits: whether the kernel can hold the data.
@@ -108,7 +111,8 @@ def _numba_config() -> Any:
 
 
 def _cached(function: F, signatures: tuple[str, ...], allocates: bool) -> F:
-    # Numba reads this setting when a function is decorated; restore it, so that other packages keep theirs.
+    # Numba reads this setting when a function is decorated; restore it, so that other packages keep
+    # theirs.
     config = _numba_config()
     before = config.CACHE_DIR
     try:
@@ -119,7 +123,7 @@ def _cached(function: F, signatures: tuple[str, ...], allocates: bool) -> F:
 
 
 def _private(folder: Path) -> Path:
-    """Create the folder for this user alone: loading what others could write there would run their code."""
+    """Create the folder for this user alone: loading a kernel runs its code."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if hasattr(os, "getuid") and (folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o022):
         raise PermissionError(f"cache folder {folder} can be written by other users")
@@ -131,6 +135,9 @@ def _private(folder: Path) -> Path:
 def _compile(function: F, signatures: tuple[str, ...], allocates: bool, *, cache: bool) -> F:
     import numba
 
-    options: dict[str, Any] = {"cache": cache, "nogil": True, "error_model": "numpy", "_nrt": allocates}
-    kernel: F = (numba.njit(list(signatures), **options) if signatures else numba.njit(**options))(function)
+    options: dict[str, Any] = {"cache": cache, "nogil": True, "error_model": "numpy"}
+    options["_nrt"] = allocates
+    if signatures:
+        options["signature_or_function"] = list(signatures)
+    kernel: F = numba.njit(**options)(function)
     return kernel

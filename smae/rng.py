@@ -1,4 +1,4 @@
-"""Counter-based random numbers: every draw is a pure function of (seed, stream, epoch, clip, body, element).
+"""Counter-based random numbers: pure functions of (seed, stream, epoch, clip, body, element).
 
 Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 The same integer arithmetic runs on NumPy arrays and on torch tensors of any device, so a clip gets
@@ -68,12 +68,14 @@ class Noise:
         if hasattr(self.clip, "new_tensor"):
             import torch
 
-            drawn = torch.stack(self._words(stream, torch.arange(blocks, device=self.clip.device)), -1)
-            return (drawn.reshape(len(drawn), -1)[:, :count] >> 8).to(torch.float32) * 2.0**-24
+            block = torch.arange(blocks, device=self.clip.device)
+            words = torch.stack(self._words(stream, block), -1)
+            return (words.reshape(len(words), -1)[:, :count] >> 8).to(torch.float32) * 2.0**-24
         import numpy
 
-        words = numpy.stack(self._words(stream, numpy.arange(blocks)), -1)
-        return (words.reshape(len(words), -1)[:, :count] >> 8).astype(numpy.float32) * numpy.float32(2.0**-24)
+        drawn = numpy.stack(self._words(stream, numpy.arange(blocks)), -1)
+        number = (drawn.reshape(len(drawn), -1)[:, :count] >> 8).astype(numpy.float32)
+        return number * numpy.float32(2.0**-24)
 
     def _words(self, stream: str, block: Any) -> tuple[Any, Any, Any, Any]:
         item = self.item[:, None]

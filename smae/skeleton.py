@@ -1,7 +1,7 @@
-"""The only joint tables: names, bones, mirror pairs and body parts of each layout.
+"""Skeleton layouts: names, bones, mirror pairs and body parts of the joints.
 
-NTU's order is that of the Kinect v2 as NTU RGB+D numbers it (here 0-based); ``kinect20`` is the Kinect v1's. An outside
-package adds its own through the entry-point group ``smae.layouts``.
+NTU's order is that of the Kinect v2 as NTU RGB+D numbers it (here 0-based); ``kinect20`` is that of the
+Kinect v1. An outside package adds a layout through the entry-point group ``smae.layouts``.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ class Layout:
     """One arrangement of joints.
 
     Attributes:
-        name: how stores and checkpoints call it.
+        name: as in stores and checkpoints.
         joints: joint names, in storage order.
         bones: (child, parent) pairs; every joint but the root has one parent.
         mirror: (left, right) pairs.
         parts: body parts, which together hold every joint once.
-        centre: the joint whose place in the first frame becomes the origin (reference pipeline, step 4).
-        across: (left, right) pairs whose lines run straight across the trunk, hips and shoulders; with ``spine`` they
-            tell which way a person faces, for those who ask (``augment.align``).
-        spine: lowest and uppermost joint of the trunk.
+        centre: the joint whose first position becomes the origin (reference pipeline, step 4).
+        across: (left, right) pairs of hips and shoulders; with ``spine`` they give the direction in
+            which a person faces (``augment.align``).
+        spine: lowest and highest joint of the trunk.
     """
 
     name: str

@@ -143,7 +143,7 @@ def test_only_an_output_of_the_same_kind_is_replaced(tmp_path: Path) -> None:
     read = tmp_path / "read"
     read.mkdir()
     for output in (read, read / "inside" / "a", tmp_path):
-        with pytest.raises(ConfigError, match="would replace, or lie inside"):
+        with pytest.raises(ConfigError, match="would replace, or be inside"):
             check(output, inputs=(read,))
     check(tmp_path / "beside", inputs=(read,))
 

@@ -34,7 +34,7 @@ def test_layouts_keep_the_contract(table):
         ({"parts": {"left": (*range(8), *range(12, 16)), "right": (*range(8, 12), *range(16, 20))}}, "parts to parts"),
     ],
 )  # fmt: skip
-def test_what_breaks_the_contract_is_told(change, message):
+def test_what_breaks_the_contract_is_refused(change, message):
     with pytest.raises(AssertionError, match=message):
         check_layout(replace(KINECT20, **change))
 

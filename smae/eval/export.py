@@ -23,6 +23,7 @@ from smae import interrupts, progress
 from smae.atomic_io import atomic_folder, check_output, read_json
 from smae.config import Section, check, merge, nested
 from smae.data.loader.augment import Augment
+from smae.data.raw.recording import MAX_RANGE
 from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError, NonFiniteError
 from smae.eval.model_card import model_card
@@ -80,7 +81,7 @@ class PreparationConfig(Section):
     source: str = "ntu"
     mode: Literal["reference", "exact"] = "reference"
     strict: bool = False
-    max_range: float = Field(20.0, gt=0)
+    max_range: float = Field(MAX_RANGE, gt=0)
     frames: int | None = None
 
 

@@ -84,7 +84,8 @@ class CTRGCN(Encoder):
             tokens = self.mask_token.to(seen.dtype).expand(n, grid.tokens, grid.patch, -1)
             tokens = tokens.scatter(1, mask.keep[..., None, None].expand_as(seen), seen)
         tokens = tokens + self.pos_embed()[:, None]
-        y = tokens.view(n, grid.times, grid.joints, grid.patch, -1).transpose(2, 3).flatten(1, 2)  # [N, T, V, D / 4]
+        # [N, T, V, D / 4]
+        y = tokens.view(n, grid.times, grid.joints, grid.patch, -1).transpose(2, 3).flatten(1, 2)
         for block in self.blocks:
             y = block(y)
         features = y.flatten(1, 2)
@@ -104,13 +105,13 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 class GraphBlock(nn.Module):
-    """Graph convolution, BatchNorm, shortcut, ReLU; temporal convolution, BatchNorm, shortcut, ReLU.
+    """Graph convolution, then temporal convolution, each with BatchNorm, shortcut and ReLU.
 
     Three graphs begin as the skeleton's: a joint itself, its parent, its children. Channel c mixes
-    joints by A_c[v, u] = A[v, u] + alpha sum over r of w[r, c] tanh(q_r[v] - k_r[u]), q and k linear
-    maps of the mean over time (the paper's equations 3 to 5); ``share`` channels share one A_c. Over
-    time there are four branches, a quarter of the channels each: a convolution over 5 frames, one
-    over 5 of every second frame, a maximum over 3, the frame itself.
+    joints by A_c[v, u] = A[v, u] + alpha sum over r of w[r, c] tanh(q_r[v] - k_r[u]), q and k
+    linear maps of the mean over time (the paper's equations 3 to 5); ``share`` channels share one
+    A_c. Over time there are four branches, a quarter of the channels each: a convolution over 5
+    frames, one over 5 of every second frame, a maximum over 3, the frame itself.
     """
 
     def __init__(self, inputs: int, outputs: int, *, graphs: Tensor, share: int, stride: int, drop_path: float) -> None:
@@ -136,7 +137,7 @@ class GraphBlock(nn.Module):
         return torch.relu(y + self.shortcut(x[:, :: self.stride]))
 
     def graph_conv(self, x: Tensor) -> Tensor:
-        """Return [N, T, V, outputs]: values of the three kinds of neighbours, mixed by each group's graphs."""
+        """Return [N, T, V, outputs]: values of all kinds of neighbours, mixed by each group's graphs."""
         n, times, joints, _ = x.shape
         query, key = self.query_key(x.mean(1)).view(n, joints, 2, self.kinds, RELATIONS).unbind(2)
         relation = (query[:, :, None] - key[:, None]).tanh()  # [N, V, V, kinds, relations]
@@ -169,9 +170,10 @@ def shortcut(inputs: int, outputs: int) -> nn.Module:
 
 
 def unfold(x: Tensor, *, radius: int, dilation: int, stride: int) -> Tensor:
-    """Return [N, T / stride, V, (2 radius + 1) D]: the window of every ``stride``-th frame of x [N, T, V, D].
+    """Return [N, T / stride, V, (2 radius + 1) D], windows of every ``stride``-th frame of x.
 
-    A window holds frames ``dilation`` apart, from the earliest to the latest; beyond the ends are zeros.
+    A window holds frames ``dilation`` apart, from the earliest to the latest; beyond the ends are
+    zeros.
     """
     far = radius * dilation
     padded = pad(x, (0, 0, 0, 0, far, far))

@@ -20,7 +20,7 @@ class DecoderClass(Protocol):
     """What a decoder plug-in is: a module class with a ``Config`` (a ``PluginConfig``)."""
 
     def __call__(self, config: Any, *, grid: Grid, width: int) -> nn.Module:
-        """Build the decoder of features of ``width``; its forward takes (features, mask), as below."""
+        """Build the decoder; ``width`` is that of features. Its forward takes (features, mask)."""
         ...
 
 
@@ -72,7 +72,7 @@ class SelfDecoder(_Decoder):
     cross = False
 
     def forward(self, features: Tensor, mask: Mask) -> Tensor:
-        """Return predictions [N, H, P] at the hidden tokens, from features [N, K, D] of the kept ones."""
+        """Return predictions [N, H, P] at the hidden tokens, from features [N, K, D]."""
         # Positions are embedded, so the order of tokens does not matter: hidden ones stay last.
         x = torch.cat(self.embed_tokens(features, mask), 1)
         *blocks, last = self.blocks
@@ -92,7 +92,7 @@ class CrossDecoder(_Decoder):
     cross = True
 
     def forward(self, features: Tensor, mask: Mask) -> Tensor:
-        """Return predictions [N, H, P] at the hidden tokens, from features [N, K, D] of the kept ones."""
+        """Return predictions [N, H, P] at the hidden tokens, from features [N, K, D]."""
         visible, x = self.embed_tokens(features, mask)
         for block in self.blocks:
             x = block(x, visible)

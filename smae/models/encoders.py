@@ -47,7 +47,7 @@ class Encoder(nn.Module):
         raise TypeError(f"{type(self).__name__} must define forward(x, mask)")
 
     def layer_of(self, parameter: str) -> int:
-        """Return a parameter's depth by its name: 0 for the embedding, ``depth`` for the last block."""
+        """Return a parameter's depth, 0 for the embedding to ``depth`` for the last block."""
         raise TypeError(f"{type(self).__name__} must define layer_of(parameter)")
 
     def visible_tokens(self, x: Tensor, mask: Mask | None) -> Tensor:
@@ -69,7 +69,7 @@ encoders: Registry[EncoderClass] = Registry(
 
 
 class VisionTransformer(Encoder):
-    """Plain pre-LN ViT over (time patch, joint) tokens; no class token, separable positions (MAMP)."""
+    """Plain pre-LN ViT over (time patch, joint) tokens, without class token (after MAMP)."""
 
     class Config(PluginConfig):
         """Size of the encoder."""
@@ -106,7 +106,7 @@ class VisionTransformer(Encoder):
         return self.norm(features)  # type: ignore[no-any-return]
 
     def layer_of(self, parameter: str) -> int:
-        """Return 0 for the embedding, 1 to ``depth`` for the blocks, ``depth`` for the last norm."""
+        """Return 0 for the embedding, 1 to ``depth`` for blocks, ``depth`` for the last norm."""
         if parameter.startswith("blocks."):
             return int(parameter.split(".")[1]) + 1
         return self.depth if parameter.startswith("norm.") else 0

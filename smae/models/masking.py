@@ -96,7 +96,7 @@ def kept_count(ratio: float, total: int, *, setting: str) -> int:
 
 
 def mask_from_scores(scores: Tensor, keep: int) -> Mask:
-    """Return the mask that keeps the ``keep`` lowest of scores [N, L]; ties keep the lower index."""
+    """Return the mask that keeps the ``keep`` lowest scores [N, L]; ties keep the lower index."""
     # The highest score that is kept is the threshold: finding it takes no full sort.
     threshold = scores.topk(keep, dim=1, largest=False, sorted=False).values.amax(1, keepdim=True)
     below, equal = scores < threshold, scores == threshold
@@ -234,7 +234,7 @@ class SpatialTemporalMasking(_BuiltIn):
 
 
 class RandomMasking(_BuiltIn):
-    """The tokens of lowest noise are kept: uniform random masking (MAE, arXiv 2111.06377, section 3)."""
+    """Uniform random: the tokens of lowest noise are kept (MAE, arXiv 2111.06377, section 3)."""
 
     class Config(_KeepConfig):
         """Share that stays visible."""
@@ -361,7 +361,7 @@ class MotionAwareMasking(_BuiltIn):
         return masking_kernels.motion_aware(noise, tokens, joints=joints, tau=self.tau, keep=self.keep)
 
     def rate(self, tokens: Tensor) -> Tensor:
-        """Return m / (max over the clip * tau), float64 [N, L]; its softmax is p, of being hidden first."""
+        """Return m / (max over the clip * tau), float64 [N, L]; its softmax is p."""
         patches = tokens.float().reshape(-1, self.grid.times, self.grid.joints, self.grid.values)
         motion = (patches[:, 1:] - patches[:, :-1]).abs().double().mean(-1)
         motion = torch.cat([motion[:, :1], motion], 1).flatten(1)

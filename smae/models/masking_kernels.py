@@ -1,4 +1,4 @@
-"""Triton kernels of the built-in maskings: noise, selection, index lists and visible tokens at once.
+"""Triton kernels of the built-in maskings: noise, selection, lists and visible tokens at once.
 
 The noise is that of ``smae.rng``, as whole numbers below 2**24, so that torch and the kernels
 compare the same numbers. There is no sort: the threshold with ``keep`` numbers up to it is found
@@ -27,7 +27,7 @@ _JOINTS = tl.constexpr(zlib.crc32(b"mask-joints"))
 _PARTS = tl.constexpr(zlib.crc32(b"mask-parts"))
 
 Output = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Int64 ``keep`` [N, K], ``hide`` [N, L - K], ``restore`` [N, L], and the visible tokens [N, K, P]."""
+"""Int64 ``keep`` [N, K], ``hide`` [N, L - K], ``restore`` [N, L]; visible tokens [N, K, P]."""
 
 
 @triton.jit
@@ -106,7 +106,8 @@ def _motion_scores(tokens_ptr, seed, item, epoch, tau, row, tokens, joints, VALU
     # Rounded at the end, so that what two machines' logarithms differ by is lost.
     score = (rate - tl.log(-tl.log(uniform))).to(tl.float32) + 0.0
     bits = score.to(tl.int32, bitcast=True)
-    # Floats order as their bits do, negative ones in reverse; flipping the sign bit puts these first.
+    # Floats order as their bits do, negative ones in reverse; flipping the sign bit puts these
+    # first.
     return ((bits ^ ((bits >> 31) & 0x7FFFFFFF)) ^ -0x80000000).to(tl.uint32, bitcast=True)
 
 
@@ -143,7 +144,8 @@ def _by_score(
     else:
         numbers = _row_of_numbers(seed, item, epoch, _MASK, BLOCK)
         kept = _lowest(numbers[None, :], valid[None, :], keep, 24)
-    _write(tl.reshape(kept, [BLOCK]), valid, token, row, tokens_ptr, lists_ptr, visible_ptr, tokens, keep, VALUES)
+    kept = tl.reshape(kept, [BLOCK])
+    _write(kept, valid, token, row, tokens_ptr, lists_ptr, visible_ptr, tokens, keep, VALUES)
 
 
 @triton.jit(do_not_specialize=["seed", "epoch"])
@@ -238,7 +240,7 @@ def spatial_temporal(noise: Noise, tokens: Tensor, *, times: int, keep: tuple[in
 
 
 def body_part(noise: Noise, tokens: Tensor, *, part_of: Tensor, parts: int, length: int, keep: int) -> Output:
-    """Return what ``BodyPartMasking`` draws; ``keep`` counts joints, ``part_of`` int32 [V] holds their parts."""
+    """Return what ``BodyPartMasking`` draws; ``keep`` counts joints, int32 [V] ``part_of``."""
     joints = len(part_of)
     times = tokens.shape[1] // joints
     arguments = (part_of, times, joints, parts, length, keep)
@@ -255,7 +257,7 @@ def _launch(
     table: tuple[int, int] | None = None,
     **constants: Any,
 ) -> Output:
-    """Run a kernel, one program an item; its block is ``table`` (times, joints), or a row of tokens."""
+    """Run a kernel, one program an item, on ``table`` (times, joints) or a row of tokens."""
     items, count, values = tokens.shape
     if table is None:
         constants["BLOCK"] = _block(count)

@@ -26,7 +26,7 @@ WIDTHS = (1, 1, 2, 2, 4, 4, 4, 4)
 
 
 class STTFormer(Encoder):
-    """Input map, then eight blocks of attention within tuples and convolution over neighbouring tuples."""
+    """Input map, then eight blocks: attention within tuples, convolution over tuples."""
 
     class Config(PluginConfig):
         """Size of the encoder."""
@@ -72,7 +72,8 @@ class STTFormer(Encoder):
         # By what is kept: a mask may name only some of its hidden tokens.
         flags = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=x.device).scatter_(1, mask.keep, True)
         visible = flags.view(-1, grid.times, grid.joints).any(2)
-        # Items with fewer visible tuples than others are filled up with tuples in which all is hidden.
+        # Items with fewer visible tuples than others are filled up with tuples in which all is
+        # hidden.
         kept = mask_from_scores((~visible).float(), int(visible.sum(1).max())).keep
         tuples = gather(tokens.view(n, grid.times, -1), kept).view(n, -1, tokens.shape[-1])
         features = self._encode(tuples).flatten(1, 2)
@@ -92,7 +93,8 @@ class STTFormer(Encoder):
         """Return features [N, tuples, V, D] of mapped tokens [N, tuples * V, patch * width]."""
         n, joints, patch = len(tokens), self.grid.joints, self.grid.patch
         tuples = tokens.view(n, -1, joints, patch, tokens.shape[-1] // patch)
-        x = tuples.permute(0, 4, 1, 3, 2).flatten(3)  # [N, width, tuples, patch * V], frame by frame
+        # [N, width, tuples, patch * V], frame by frame.
+        x = tuples.permute(0, 4, 1, 3, 2).flatten(3)
         for block in self.blocks:
             x = block(x)
         return x.reshape(*x.shape[:3], patch, joints).mean(3).permute(0, 2, 3, 1)
@@ -127,7 +129,7 @@ class TupleBlock(nn.Module):
         self.register_buffer("positions", sinusoids(joints, inputs), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [N, outputs, tuples, joints of a tuple] of x [N, inputs, tuples, joints of a tuple]."""
+        """Return [N, outputs, tuples, J] of x [N, inputs, tuples, J], J joints of a tuple."""
         n, _, tuples, joints = x.shape
         positions = self.get_buffer("positions").to(x.dtype)
         halves = self.query_key(x + positions).view(n, 2, self.heads, self.numbers * tuples, joints)

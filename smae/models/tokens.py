@@ -51,7 +51,7 @@ class Grid:
 
 
 def patchify(x: Tensor, grid: Grid) -> Tensor:
-    """Return tokens [N, L, P] of joints [N, T, V, C]; within a token frame by frame, x y z within a frame."""
+    """Return tokens [N, L, P] of joints [N, T, V, C]; a token is its frames' x y z in turn."""
     n = x.shape[0]
     patches = x.reshape(n, grid.times, grid.patch, grid.joints, grid.channels)
     return patches.transpose(2, 3).reshape(n, grid.tokens, grid.values)

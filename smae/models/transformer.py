@@ -33,14 +33,14 @@ class Attention(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Drop a residual branch for whole items while training (stochastic depth, Huang et al. 2016)."""
+    """Stochastic depth (Huang et al. 2016): residual branches are dropped for whole items."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x [N, ...], items dropped at ``rate`` and the others scaled up to keep the mean."""
+        """Return x [N, ...], items zeroed at ``rate``, others scaled up to keep the mean."""
         if not self.training or self.rate == 0:
             return x
         alive = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) >= self.rate
@@ -48,7 +48,7 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(LN(x)), then x + MLP(LN(x)); with ``cross``, keys and values come from a source."""
+    """x + attention(LN(x)), then x + MLP(LN(x)); ``cross``: keys and values are a source's."""
 
     def __init__(self, dim: int, heads: int, *, mlp: float = 4.0, drop_path: float = 0.0, cross: bool = False) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The contract of an encoder: features of the visible tokens, independent of hidden ones and of the batch."""
+"""The contract of an encoder: features of visible tokens, independent of all others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from smae.models.encoders import Encoder
 from smae.models.masking import Mask, mask_from_scores
 from smae.models.tokens import Grid, gather, patchify
 from smae.skeleton import NTU25, Layout
-from smae.testing.samples import bodies, hold
+from smae.testing.samples import bodies, check
 
 ITEMS = 3
 SEED = 5
@@ -32,7 +32,7 @@ def check_encoder(
     Raises:
         AssertionError: the first rule that is broken, in words.
     """
-    hold(
+    check(
         isinstance(getattr(encoder, "Config", None), type) and issubclass(encoder.Config, PluginConfig),
         "an encoder class needs a Config, a subclass of smae.config.PluginConfig",
     )
@@ -44,12 +44,12 @@ def check_encoder(
     mask = mask_from_scores(scores, max(1, tokens // 3))
     before = x.clone()
     _check_features(made, x, mask)
-    hold(torch.equal(x, before), "the joints given to an encoder were changed in place")
+    check(torch.equal(x, before), "the joints given to an encoder were changed in place")
     _check_learning(made, x, mask)
     _check_leaks(made, x, mask)
     _check_visible_tokens(made, x, mask)
     again.load_state_dict(made.state_dict())
-    hold(
+    check(
         torch.equal(again.eval()(x), made.eval()(x)),
         "a fresh encoder with this one's state_dict gives other features: keep all state in parameters and buffers",
     )
@@ -58,17 +58,17 @@ def check_encoder(
 def _build(encoder: Any, settings: dict[str, Any], frames: int, layout: Layout, *, seed: int) -> Encoder:
     torch.manual_seed(seed)
     made: Encoder = encoder(encoder.Config(**settings), frames=frames, layout=layout)
-    hold(isinstance(made, Encoder), "an encoder must be a smae.models.encoders.Encoder")
+    check(isinstance(made, Encoder), "an encoder must be a smae.models.encoders.Encoder")
     return made
 
 
 def _check_attributes(made: Encoder) -> None:
-    hold(isinstance(getattr(made, "grid", None), Grid), "encoder.grid must be a smae.models.tokens.Grid")
+    check(isinstance(getattr(made, "grid", None), Grid), "encoder.grid must be a smae.models.tokens.Grid")
     for name in ("dim", "depth"):
-        hold(isinstance(getattr(made, name, None), int), f"encoder.{name} must be a whole number")
+        check(isinstance(getattr(made, name, None), int), f"encoder.{name} must be a whole number")
     for name, _ in made.named_parameters():
         layer = made.layer_of(name)
-        hold(
+        check(
             isinstance(layer, int) and 0 <= layer <= made.depth,
             f"layer_of('{name}') must be 0 to {made.depth}, the encoder's depth; found {layer!r}",
         )
@@ -80,20 +80,22 @@ def _check_features(made: Encoder, x: Tensor, mask: Mask) -> None:
         ("a mask", made(x, mask), mask.keep.shape[1]),
     ):
         expected, found = [ITEMS, count, made.dim], list(features.shape)
-        hold(found == expected, f"with {what}, features must be [N, K, D] = {expected}, found {found}")
-        hold(bool(features.isfinite().all()), f"with {what}, features are not finite")
+        check(found == expected, f"with {what}, features must be [N, K, D] = {expected}, found {found}")
+        check(bool(features.isfinite().all()), f"with {what}, features are not finite")
 
 
 def _check_learning(made: Encoder, x: Tensor, mask: Mask) -> None:
-    # Two steps, so that later checks see trained weights and statistics: initial zeros would hide leaks.
+    # Two steps, so that later checks see trained weights and statistics: initial zeros would hide
+    # leaks.
     optimizer = torch.optim.Adam(made.train().parameters(), lr=1e-3)
     for _ in range(2):
         optimizer.zero_grad()
         features = made(x, mask)
-        (features * torch.randn(features.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
+        weights = torch.randn(features.shape, generator=torch.Generator().manual_seed(1))
+        (features * weights).sum().backward()
         for name, parameter in made.named_parameters():
             trained = parameter.grad is not None or not parameter.requires_grad
-            hold(trained, f"no gradient reaches the parameter '{name}'")
+            check(trained, f"no gradient reaches the parameter '{name}'")
         optimizer.step()
 
 
@@ -105,10 +107,10 @@ def _check_leaks(made: Encoder, x: Tensor, mask: Mask) -> None:
     for when, training in (("while training", True), ("in evaluation", False)):
         made.train(training)
         same = torch.equal(_seeded(made, x, mask), _seeded(made, changed, mask))
-        hold(same, f"what the mask hides changes the features of visible tokens {when}")
+        check(same, f"what the mask hides changes the features of visible tokens {when}")
     whole = made(x, mask)
     some = Mask(mask.keep, mask.hide[:, ::2])
-    hold(
+    check(
         _close(made(x, some), whole),
         "a mask that names only some of the hidden tokens gives other features: what is not in keep is hidden",
     )
@@ -116,12 +118,12 @@ def _check_leaks(made: Encoder, x: Tensor, mask: Mask) -> None:
         one = slice(row, row + 1)
         alone = made(x[one], Mask(mask.keep[one], mask.hide[one]))
         same = _close(alone, whole[one]) and _close(made(x[one]), made(x)[one])
-        hold(same, "in evaluation, an item's features depend on the batch around it")
+        check(same, "in evaluation, an item's features depend on the batch around it")
 
 
 def _check_visible_tokens(made: Encoder, x: Tensor, mask: Mask) -> None:
     visible = gather(patchify(x, made.grid), mask.keep)
-    hold(
+    check(
         torch.equal(made(visible, mask), made(x, mask)),
         "given the visible tokens [N, K, P], features differ from those of joints [N, T, V, C]: "
         "take tokens from self.visible_tokens(x, mask)",
@@ -135,5 +137,5 @@ def _seeded(made: Encoder, x: Tensor, mask: Mask) -> Tensor:
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:
-    """Return whether features differ by no more than the rounding of sums taken in another order."""
+    """Return whether features are equal up to the rounding of sums in another order."""
     return bool((found - expected).abs().max() <= 1e-4 * expected.abs().max())

@@ -1,4 +1,4 @@
-"""The contract of a masking: exact partitions, drawn from the given noise alone, the same in any batch."""
+"""The contract of a masking: exact partitions, by noise alone, the same in any batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from smae.models.masking import Mask, Masking
 from smae.models.tokens import Grid, patchify
 from smae.rng import Noise
 from smae.skeleton import NTU25, Layout
-from smae.testing.samples import bodies, hold
+from smae.testing.samples import bodies, check
 
 ITEMS = 6
 
@@ -32,7 +32,7 @@ def check_masking(
     Raises:
         AssertionError: the first rule that is broken, in words.
     """
-    hold(
+    check(
         isinstance(getattr(masking, "Config", None), type) and issubclass(masking.Config, PluginConfig),
         "a masking class needs a Config, a subclass of smae.config.PluginConfig",
     )
@@ -41,19 +41,21 @@ def check_masking(
     tokens = patchify(bodies(layout, items=ITEMS, frames=frames), grid)
     clip, body = torch.tensor([3, 3, 8, 20, 21, 500]), torch.tensor([0, 1, 0, 0, 1, 0])
     before, mask = tokens.clone(), made(tokens, Noise(1, 0, clip, body))
-    hold(torch.equal(tokens, before), "the tokens given to a masking were changed in place")
+    check(torch.equal(tokens, before), "the tokens given to a masking were changed in place")
     _check_partition(mask, grid)
     _check_noise(made, tokens, clip, body, mask)
 
 
 def _check_partition(mask: Mask, grid: Grid) -> None:
     keep, hide = mask.keep, mask.hide
-    hold(keep.dtype == hide.dtype == torch.int64, f"keep and hide must be int64, found {keep.dtype} and {hide.dtype}")
-    hold(keep.ndim == hide.ndim == 2 and len(keep) == len(hide) == ITEMS, "keep and hide must be [N, K] and [N, L - K]")
-    hold(keep.shape[1] > 0 and hide.shape[1] > 0, "a mask must keep something and hide something")
-    hold(_ascending(keep) and _ascending(hide), "each row of keep and hide must ascend")
+    check(keep.dtype == hide.dtype == torch.int64, f"keep and hide must be int64, found {keep.dtype} and {hide.dtype}")
+    check(
+        keep.ndim == hide.ndim == 2 and len(keep) == len(hide) == ITEMS, "keep and hide must be [N, K] and [N, L - K]"
+    )
+    check(keep.shape[1] > 0 and hide.shape[1] > 0, "a mask must keep something and hide something")
+    check(_ascending(keep) and _ascending(hide), "each row of keep and hide must ascend")
     every = torch.cat([keep, hide], 1).sort(1).values
-    hold(
+    check(
         torch.equal(every, torch.arange(grid.tokens).expand(ITEMS, -1)),
         f"each row of keep and hide together must hold each of the {grid.tokens} tokens once",
     )
@@ -65,10 +67,10 @@ def _ascending(index: Tensor) -> bool:
 
 def _check_noise(made: Masking, tokens: Tensor, clip: Tensor, body: Tensor, mask: Mask) -> None:
     torch.manual_seed(99)
-    hold(_same(made(tokens, Noise(1, 0, clip, body)), mask), "the same tokens and noise gave another mask")
+    check(_same(made(tokens, Noise(1, 0, clip, body)), mask), "the same tokens and noise gave another mask")
     for rows in (torch.tensor([2]), torch.tensor([5, 0, 3])):
         part = made(tokens[rows], Noise(1, 0, clip[rows], body[rows]))
-        hold(_same(part, Mask(mask.keep[rows], mask.hide[rows])), "an item's mask depends on the batch around it")
+        check(_same(part, Mask(mask.keep[rows], mask.hide[rows])), "an item's mask depends on the batch around it")
     others = (
         ("epoch", Noise(1, 1, clip, body)),
         ("seed", Noise(2, 0, clip, body)),
@@ -76,8 +78,8 @@ def _check_noise(made: Masking, tokens: Tensor, clip: Tensor, body: Tensor, mask
     )
     for what, noise in others:
         changed = made(tokens, noise)
-        hold(changed.keep.shape == mask.keep.shape, "the number of kept tokens must not depend on the noise")
-        hold(not _same(changed, mask), f"another {what} gave the same masks: is the noise used?")
+        check(changed.keep.shape == mask.keep.shape, "the number of kept tokens must not depend on the noise")
+        check(not _same(changed, mask), f"another {what} gave the same masks: is the noise used?")
 
 
 def _same(one: Mask, other: Mask) -> bool:

@@ -1,4 +1,4 @@
-"""The contract of an objective: a finite loss that trains the encoder, repeatable, label-free, all in its state."""
+"""The contract of an objective: a finite, repeatable loss without labels that trains the encoder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from smae.models.decoders import decoders
 from smae.models.encoders import Encoder, encoders
 from smae.models.masking import maskings
 from smae.skeleton import NTU25, Layout
-from smae.testing.samples import hold, small_batch
+from smae.testing.samples import check, small_batch
 from smae.train.objectives import ModelBuilder, Objective, StepOutput
 
 SEED = 5
@@ -43,19 +43,21 @@ def check_objective(
     Raises:
         AssertionError: the first rule that is broken, in words.
     """
-    hold(
+    check(
         isinstance(getattr(objective, "Config", None), type) and issubclass(objective.Config, PluginConfig),
         "an objective class needs a Config, a subclass of smae.config.PluginConfig",
     )
     shop = builder or small_builder()
     made, again = (_build(objective, settings or {}, shop, seed=seed) for seed in (SEED, SEED + 1))
-    hold(isinstance(made, Objective), "an objective must be a smae.train.objectives.Objective")
-    hold(isinstance(made.encoder, Encoder), "objective.encoder must be the smae.models.encoders.Encoder that it trains")
+    check(isinstance(made, Objective), "an objective must be a smae.train.objectives.Objective")
+    check(
+        isinstance(made.encoder, Encoder), "objective.encoder must be the smae.models.encoders.Encoder that it trains"
+    )
     batch = small_batch(shop.layout, frames=shop.frames)
     _check_loss(made, batch)
     _check_training(made, batch)
     again.load_state_dict(made.state_dict())
-    hold(
+    check(
         torch.equal(_loss(again, batch).loss, _loss(made, batch).loss),
         "a fresh objective with this one's state_dict gives another loss: keep all state in parameters and buffers",
     )
@@ -77,15 +79,17 @@ def _loss(made: Objective, batch: Batch) -> StepOutput:
 
 def _check_loss(made: Objective, batch: Batch) -> None:
     before, output = batch.x.clone(), _loss(made, batch)
-    hold(isinstance(output, StepOutput), f"forward must return a StepOutput, found {type(output).__name__}")
-    hold(output.loss.shape == () and bool(output.loss.isfinite()), f"loss must be one finite number: {output.loss}")
-    hold(output.loss.requires_grad, "loss must be differentiable")
+    check(isinstance(output, StepOutput), f"forward must return a StepOutput, found {type(output).__name__}")
+    check(output.loss.shape == () and bool(output.loss.isfinite()), f"loss must be one finite number: {output.loss}")
+    check(output.loss.requires_grad, "loss must be differentiable")
     for name, value in output.metrics.items():
-        hold(value.numel() == 1 and not value.requires_grad, f"metric {name} must be one number, detached")
-    hold(torch.equal(batch.x, before), "batch.x was changed in place")
-    hold(torch.equal(_loss(made, batch).loss, output.loss), "the same batch and noise gave another loss")
+        check(value.numel() == 1 and not value.requires_grad, f"metric {name} must be one number, detached")
+    check(torch.equal(batch.x, before), "batch.x was changed in place")
+    check(torch.equal(_loss(made, batch).loss, output.loss), "the same batch and noise gave another loss")
     other = replace(batch, label=batch.label + 1)
-    hold(torch.equal(_loss(made, other).loss, output.loss), "the loss depends on the labels: they are not for training")
+    check(
+        torch.equal(_loss(made, other).loss, output.loss), "the loss depends on the labels: they are not for training"
+    )
 
 
 def _check_training(made: Objective, batch: Batch) -> None:
@@ -95,22 +99,25 @@ def _check_training(made: Objective, batch: Batch) -> None:
         optimizer.zero_grad()
         _loss(made, batch).loss.backward()  # type: ignore[no-untyped-call]
         for name, parameter in made.named_parameters():
-            hold(parameter.grad is None or bool(parameter.grad.isfinite().all()), f"gradient of {name} is not finite")
+            finite = parameter.grad is None or bool(parameter.grad.isfinite().all())
+            check(finite, f"gradient of {name} is not finite")
         optimizer.step()
         made.after_step(step / 2)
-    moved = any(not torch.equal(value, before[name]) for name, value in made.encoder.named_parameters())
-    hold(moved, "two optimiser steps left every weight of objective.encoder as it was")
-    finite = all(bool(value.isfinite().all()) for value in made.state_dict().values() if value.is_floating_point())
-    hold(finite, "two optimiser steps made the weights non-finite")
+    after = dict(made.encoder.named_parameters())
+    moved = any(not torch.equal(after[name], value) for name, value in before.items())
+    check(moved, "two optimiser steps left every weight of objective.encoder as it was")
+    floats = [value for value in made.state_dict().values() if value.is_floating_point()]
+    finite = all(bool(value.isfinite().all()) for value in floats)
+    check(finite, "two optimiser steps made the weights non-finite")
 
 
 def _check_preview(made: Objective, batch: Batch) -> None:
     preview = made.preview(batch, batch.noise(SEED))
     if preview is None:
         return
-    hold(preview.hidden.shape == batch.x.shape[:3], f"preview.hidden must be [N, T, V], found {preview.hidden.shape}")
-    hold(preview.hidden.dtype == torch.bool, f"preview.hidden must be bool, found {preview.hidden.dtype}")
-    hold(preview.rebuilt.shape == batch.x.shape, f"preview.rebuilt must be [N, T, V, 3], found {preview.rebuilt.shape}")
-    seen = ~preview.hidden
-    near = torch.allclose(preview.rebuilt[seen], batch.x[seen], atol=1e-4)
-    hold(near, "preview.rebuilt must leave visible joints where they are")
+    hidden, rebuilt = preview.hidden, preview.rebuilt
+    check(hidden.shape == batch.x.shape[:3], f"preview.hidden must be [N, T, V], found {hidden.shape}")
+    check(hidden.dtype == torch.bool, f"preview.hidden must be bool, found {hidden.dtype}")
+    check(rebuilt.shape == batch.x.shape, f"preview.rebuilt must be [N, T, V, 3], found {rebuilt.shape}")
+    same = torch.allclose(rebuilt[~hidden], batch.x[~hidden], atol=1e-4)
+    check(same, "preview.rebuilt must leave visible joints where they are")

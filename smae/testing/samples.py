@@ -1,4 +1,4 @@
-"""What contract suites feed to a plug-in: a small batch of moving bodies, and the assertion that words itself."""
+"""Inputs of the contract suites: a small batch of moving bodies; and their assertion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from smae.data.loader.batch import Batch
 from smae.skeleton import Layout
 
 
-def hold(condition: bool, message: str) -> None:
+def check(condition: bool, message: str) -> None:
     """Raise ``AssertionError`` with the message unless the condition holds.
 
     Raises:
@@ -21,12 +21,12 @@ def hold(condition: bool, message: str) -> None:
 
 
 def bodies(layout: Layout, *, items: int, frames: int, seed: int = 0) -> torch.Tensor:
-    """Return joints float32 [N, T, V, 3], metres: people who stand about and swing every joint at its own pace."""
+    """Return joints float32 [N, T, V, 3], metres: people who stand and swing each joint at its own pace."""
     generator = torch.Generator().manual_seed(seed)
-    place, swing = (torch.randn(items, 1, len(layout), 3, generator=generator) for _ in range(2))
+    position, swing = (torch.randn(items, 1, len(layout), 3, generator=generator) for _ in range(2))
     pace = 1 + 3 * torch.rand(items, 1, len(layout), 1, generator=generator)
     time = torch.linspace(0, 2 * math.pi, frames)[None, :, None, None]
-    return 0.5 * place + 0.1 * swing * torch.sin(pace * time)
+    return 0.5 * position + 0.1 * swing * torch.sin(pace * time)
 
 
 def small_batch(layout: Layout, *, frames: int, clips: int = 4, seed: int = 0, label: int = 0) -> Batch:

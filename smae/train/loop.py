@@ -11,17 +11,18 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from smae import interrupts, progress
+from smae import interrupts
 from smae.data.loader.batch import Batch
 from smae.data.loader.loader import Loader
 from smae.errors import DataError, Interrupted, NonFiniteError
+from smae.progress import Task, task
 from smae.train.checkpoint import Checkpoint, load_optimizer, load_weights, save_checkpoint
 from smae.train.config import Optim, Train
 from smae.train.distributed import SINGLE_PROCESS, DistributedContext
@@ -64,12 +65,12 @@ class PendingMetrics:
 
 @dataclass(frozen=True)
 class PendingStep:
-    """A step that was queued on the device.
+    """A step queued on the device.
 
     Attributes:
         position: after the step.
-        clips: in the step, on all ranks.
-        lr: its learning rate.
+        clips: their number on all ranks.
+        lr: learning rate.
         index: int64 [B], this rank's clips.
         names: ``loss`` and the objective's metrics.
         metrics: the gradient norm, then the values of ``names``.
@@ -132,17 +133,11 @@ class Loop:
         )
         self.device = next(objective.parameters()).device
         on_gpu = self.device.type == "cuda"
-        self.max_pending = 0
-        if on_gpu:
-            self.max_pending = MAX_PENDING
+        self.max_pending = MAX_PENDING if on_gpu else 0
         use_bf16 = train.precision == "bf16" or (train.precision == "auto" and on_gpu)
         self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=use_bf16)
-        self.ddp: DistributedDataParallel | None = None
-        if dist.world_size > 1:
-            self.ddp = DistributedDataParallel(objective)
-        self.ema: EMA | None = None
-        if train.ema:
-            self.ema = EMA(objective, decay=train.ema)
+        self.ddp = DistributedDataParallel(objective) if dist.world_size > 1 else None
+        self.ema = EMA(objective, decay=train.ema) if train.ema else None
         # torch's fused optimisers skip their step where found_inf is 1. GradScaler uses this for
         # overflows in float16; here it skips non-finite steps without asking the host.
         self.found_inf = torch.zeros((), device=self.device)
@@ -188,17 +183,15 @@ class Loop:
         pending: deque[PendingStep] = deque()
         last_save = time.monotonic()
 
-        with progress.task("pretrain", total=self.steps, unit="steps") as task:
-            reports = _ProgressReports(task, self.epochs)
+        with task("pretrain", total=self.steps, unit="steps") as steps:
+            progress = _Progress(steps, self.epochs)
 
             def read_metrics(*, leave: int) -> None:
                 while len(pending) > leave:
-                    self._read(pending.popleft(), log, reports)
+                    self._read(pending.popleft(), log, progress)
 
             for epoch in range(self.position.epoch, self.epochs):
-                skip = 0
-                if epoch == self.position.epoch:
-                    skip = self.position.consumed
+                skip = self.position.consumed if epoch == self.position.epoch else 0
                 self.position = Position(self.position.step, epoch, skip)
                 for batch in self._batches(epoch, skip):
                     pending.append(self.step(batch))
@@ -251,18 +244,15 @@ class Loop:
         # Dropout draws from torch's generator: seeding it by step makes a resumed run draw the same.
         torch.manual_seed((((self.seed << 20) + self.position.step) * self.dist.world_size + self.dist.rank) % 2**64)
         forward = self.ddp or self.objective
-        # Bodies in the step on all ranks: each micro-batch weighs in by its share of them.
-        items = torch.full((), len(batch.x), dtype=torch.float64, device=self.device)
-        items = self.dist.all_reduce_sum(items)
+        # Bodies of the step on all ranks; a micro-batch is weighted by its share of them.
+        bodies = torch.full((), len(batch.x), dtype=torch.float64, device=self.device)
+        bodies = self.dist.all_reduce_sum(bodies)
         parts = list(micro_batches(batch, self.settings.accumulate))
         sums: dict[str, Tensor] = {}
         for part in parts:
-            share = len(part.x) / items
+            share = len(part.x) / bodies
             # DDP reduces gradients once a step, in the backward pass of the last micro-batch.
-            sync = nullcontext()
-            if self.ddp is not None and part is not parts[-1]:
-                sync = self.ddp.no_sync()
-            with sync:
+            with self.ddp.no_sync() if self.ddp is not None and part is not parts[-1] else nullcontext():
                 with self.autocast:
                     output = forward(part, part.noise(self.seed))
                 # DDP averages gradients over ranks, where the sum is needed.
@@ -272,7 +262,7 @@ class Loop:
         reduced = self.dist.all_reduce_sum(torch.stack(list(sums.values())))
         return dict(zip(sums, reduced.unbind(), strict=True))
 
-    def _read(self, step: PendingStep, log: MetricsLog, reports: _ProgressReports) -> None:
+    def _read(self, step: PendingStep, log: MetricsLog, progress: _Progress) -> None:
         """Wait for a step's metrics, check, log and report them."""
         position = step.position
         norm, *values = step.metrics.read()
@@ -285,45 +275,30 @@ class Loop:
                 f"train.precision=float32. Clips: {', '.join(str(int(i)) for i in step.index[:8])}, ..."
             )
         due = position.step == self.steps or position.step % self.settings.log_every == 0
-        memory = None
+        memory = peak_memory(self.device) if due else {}
+        line = {"step": position.step, "epoch": position.epoch, "loss": loss, "lr": step.lr, "clips": step.clips}
+        log.write({**line, **metrics}, memory)
+        progress.add(step.clips, loss)
         if due:
-            memory = peak_memory(self.device)
-        log.write(
-            position.step,
-            epoch=position.epoch,
-            loss=loss,
-            lr=step.lr,
-            clips=step.clips,
-            metrics=metrics,
-            memory=memory,
-        )
-        reports.add(step.clips, loss)
-        if due:
-            reports.report(position, lr=step.lr)
+            progress.report(position, step.lr)
 
     def save(self) -> None:
         """Write a checkpoint of the current position, on rank 0."""
         if not self.dist.is_main:
             return
-        state = {
-            "step": self.position.step,
-            "epoch": self.position.epoch,
-            "consumed": self.position.consumed,
-            "steps": self.steps,
-            "identity": self.identity,
-        }
-        average = None
-        if self.ema is not None:
-            average = self.ema.module
         save_checkpoint(
-            self.run.checkpoints, model=self.objective, optimizer=self.optimizer, average=average, state=state
+            self.run.checkpoints,
+            model=self.objective,
+            optimizer=self.optimizer,
+            average=self.ema.module if self.ema is not None else None,
+            state={**asdict(self.position), "steps": self.steps, "identity": self.identity},
         )
 
 
-class _ProgressReports:
+class _Progress:
     """Mean loss and throughput since the last progress report."""
 
-    def __init__(self, task: progress.Task, epochs: int) -> None:
+    def __init__(self, task: Task, epochs: int) -> None:
         self._task, self._epochs = task, epochs
         self._start, self._clips, self._losses = time.monotonic(), 0, list[float]()
 
@@ -331,9 +306,8 @@ class _ProgressReports:
         self._clips += clips
         self._losses.append(loss)
 
-    def report(self, position: Position, *, lr: float) -> None:
-        now = time.monotonic()
-        epoch = position.epoch + 1
+    def report(self, position: Position, lr: float) -> None:
+        now, epoch = time.monotonic(), position.epoch + 1
         loss = sum(self._losses) / len(self._losses)
         speed = self._clips / max(1e-9, now - self._start)
         self._task.update(
@@ -347,8 +321,7 @@ class _ProgressReports:
 def micro_batches(batch: Batch, count: int) -> Iterator[Batch]:
     """Split a batch into at most ``count`` batches of whole clips, which share its memory.
 
-    Only the device knows where a clip's bodies start, so a ``count`` above 1 waits for a GPU once a
-    step.
+    With a ``count`` above 1 the host waits for a GPU: only the device knows where a clip's bodies start.
     """
     size = math.ceil(batch.clips / count)
     if size >= batch.clips:

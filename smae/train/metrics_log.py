@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 MACHINE_KEYS = ("seconds", "host_bytes", "device_bytes")
 """Keys of a line that depend on the machine; a repeated run differs in these only."""
-WANDB_PROJECT = "smae"
+_NO_CURVES = ("step", "epoch", "clips")
 
 
 class ScalarWriter(Protocol):
@@ -73,7 +73,11 @@ class MetricsLog:
         with os_errors(self._path.parent):
             self._file = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  (closed in __exit__)
             if tensorboard is not None and has_tensorboard():
-                self._writers.append(_tensorboard_writer(tensorboard, from_step=from_step))
+                from torch.utils.tensorboard import SummaryWriter
+
+                # Purging removes points that were logged after the checkpoint.
+                purge_step = from_step + 1 if from_step else None
+                self._writers.append(SummaryWriter(str(tensorboard), purge_step=purge_step))
             if wandb is not None:
                 self._writers.append(wandb())
 
@@ -86,38 +90,29 @@ class MetricsLog:
             for writer in self._writers:
                 writer.close()
 
-    def write(
-        self,
-        step: int,
-        *,
-        epoch: int,
-        loss: float,
-        lr: float,
-        clips: int,
-        metrics: dict[str, float] | None = None,
-        memory: dict[str, int] | None = None,
-    ) -> None:
-        """Add one finished step, now and then with its ``peak_memory``.
+    def write(self, metrics: Mapping[str, float], memory: Mapping[str, int]) -> None:
+        """Add the line of a finished step.
+
+        Args:
+            metrics: ``step``, ``epoch``, ``clips``, ``loss`` and others; all but the first three become curves.
+            memory: of ``peak_memory``, or empty.
 
         Raises:
             EnvironmentFault: no space, no permission, or a device error.
         """
-        line = {"step": step, "epoch": epoch, "loss": loss, "lr": lr, "clips": clips, **(metrics or {})}
-        self.last_loss = loss
-        line["seconds"] = round(time.monotonic() - self._start, 3)
-        line |= memory or {}
+        self.last_loss = metrics["loss"]
+        line = {**metrics, "seconds": round(time.monotonic() - self._start, 3), **memory}
         with os_errors(self._path.parent):
             self._file.write(json.dumps(line) + "\n")
             for writer in self._writers:
-                for name in ("loss", "lr", *(metrics or {})):
-                    writer.add_scalar(name, line[name], step)
+                for name, value in metrics.items():
+                    if name not in _NO_CURVES:
+                        writer.add_scalar(name, value, int(metrics["step"]))
 
 
 def _truncate(path: Path, *, last_step: int) -> list[dict[str, Any]]:
     """Keep the lines up to ``last_step`` in the file and return them."""
-    lines = []
-    if last_step:
-        lines = [line for line in read_log(path) if line["step"] <= last_step]
+    lines = [line for line in read_log(path) if line["step"] <= last_step] if last_step else []
     # Atomically: a crash here must not lose lines of steps that the checkpoint includes.
     write_atomic(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
     return lines
@@ -141,15 +136,6 @@ def has_tensorboard() -> bool:
     return find_spec("tensorboard") is not None
 
 
-def _tensorboard_writer(folder: Path, *, from_step: int) -> ScalarWriter:
-    from torch.utils.tensorboard import SummaryWriter
-
-    # Purging removes points of steps that were logged after the checkpoint.
-    purge_step = from_step + 1 if from_step else None
-    writer: ScalarWriter = SummaryWriter(str(folder), purge_step=purge_step)  # type: ignore[no-untyped-call]
-    return writer
-
-
 def check_wandb() -> None:
     """Raise a ``ConfigError`` unless wandb is installed."""
     if find_spec("wandb") is None:
@@ -161,8 +147,7 @@ def check_wandb() -> None:
 class WandbWriter:
     """Writes scalars for Weights & Biases, offline into the run's folder.
 
-    Nothing is uploaded unless the environment says WANDB_MODE=online; ``wandb sync`` uploads an
-    offline run later.
+    Nothing is uploaded unless WANDB_MODE=online is set; ``wandb sync`` uploads an offline run later.
 
     Args:
         folder: the run's; a resumed run continues under the id kept in ``<folder>/wandb``.
@@ -174,7 +159,7 @@ class WandbWriter:
         import wandb
 
         self._run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", WANDB_PROJECT),
+            project=os.environ.get("WANDB_PROJECT", "smae"),
             name=folder.name,
             id=_wandb_id(folder / "wandb"),
             dir=str(folder),

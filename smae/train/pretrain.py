@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 
 from smae._version import __version__
 from smae.atomic_io import write_json
-from smae.config import Settings, merge, nested
+from smae.config import merge, nested
 from smae.data.loader.loader import Loader
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
@@ -32,12 +32,7 @@ from smae.train.run_folder import RUNS, VERSION, Run, find_run, new_run
 
 logger = logging.getLogger(__name__)
 
-FREE_SETTINGS: Any = {
-    "linear": True,
-    "knn": True,
-    "finetune": True,
-    "scratch": True,
-    "selection": True,
+FREE_SETTINGS: Any = dict.fromkeys(("linear", "knn", "finetune", "scratch", "selection"), True) | {
     "train": {"workers", "rows", "kernel", "save_seconds", "log_every", "wandb"},
     "masking": {"kernel"},
 }
@@ -90,19 +85,24 @@ def pretrain(
         wandb: write curves for Weights & Biases too, offline unless WANDB_MODE is set.
 
     Raises:
-        ConfigError: a wrong setting, or a run is at ``out`` already and ``resume`` is false.
+        ConfigError: a wrong setting, or ``out`` is a run already and ``resume`` is false.
         DataError: no usable store or split, or a resumed run had other settings.
         LockedError: another process trains the same run.
         Interrupted: stopped by a signal, after a checkpoint.
         NonFiniteError: a loss or gradient is not finite; the last checkpoint is sound.
-        EnvironmentFault: the disk, memory or device fails.
     """
     target = pick_device(device)
-    overrides = _overrides(settings, epochs=epochs, seed=seed, protocol=protocol, wandb=wandb)
+    overrides = nested(settings or {})
+    if epochs is not None:
+        # A recipe's limit on steps must not cut these epochs short; one among the settings may.
+        overrides = merge({"train": {"max_steps": 0}}, overrides, {"train": {"epochs": epochs}})
+    if wandb:
+        overrides = merge(overrides, {"train": {"wandb": True}})
+    overrides |= {key: value for key, value in (("seed", seed), ("protocol", protocol)) if value is not None}
     with deferred("--resume continues at the last checkpoint"), process_group() as dist:
         previous = None
-        if resume:
-            previous = _find_previous(out)
+        with suppress(DataError):  # without a run, resuming starts one
+            previous = find_run(out) if resume else None
         dist.all_reduce_max(0)  # a barrier: every rank has looked before rank 0 writes
 
         if previous is None:
@@ -111,7 +111,10 @@ def pretrain(
             store = open_store(data)
         else:
             saved = previous.describe()
-            recipe = _same_recipe(previous, recipe)
+            started = str(saved.get("recipe", ""))
+            if recipe not in ("auto", started):
+                raise ConfigError(f"{previous.path} was started with --recipe {started}: leave --recipe out")
+            recipe = started
             config = build_config(merge(saved["config"], overrides))
             store = open_store(data or saved["store"].get("path"))
             previous.check_layout(store)
@@ -123,6 +126,10 @@ def pretrain(
         # Only now, because wrong settings must not leave a folder behind.
         run = previous or _create_run(out, f"{config.objective.name}-{config.protocol}", dist)
         logger.info("run %s: %s, recipe %s, %s", run.path, config.objective.name, recipe, target.type)
+        if dist.world_size > 1:
+            logger.info("%d processes share the %d clips of each step", dist.world_size, config.train.batch)
+        if config.train.precision == "bf16" and not has_native_bf16(target):
+            logger.info("this processor has no bf16 arithmetic: train.precision=bf16 will be far slower than float32")
         with locked(run.lock) if dist.is_main else nullcontext():
             objective = objective.to(target)
             if config.train.compile is True or (config.train.compile == "auto" and target.type == "cuda"):
@@ -153,35 +160,14 @@ def pretrain(
             )
             if previous is not None:
                 _load_checkpoint(loop)
+            logger.info(
+                "%s, %s mode: %d clips to train on; %s", split.name, store.mode, len(split.train), loader.residency
+            )
             if dist.is_main:
                 _write_run_json(run, config, store, recipe=recipe, device=target, steps=loop.steps)
-            _log_start(config, store, loader, target, dist)
             with _open_log(loop, config) as log, deterministic_kernels(target):
                 loop.train(log)
             return PretrainResult(run, loop.position.step, log.last_loss)
-
-
-def _overrides(
-    settings: Mapping[str, Any] | None, *, epochs: int | None, seed: int | None, protocol: str | None, wandb: bool
-) -> Settings:
-    """Return the user's settings with the dedicated options merged over them."""
-    below: Settings = {}
-    options: Settings = {"seed": seed, "protocol": protocol}
-    if epochs is not None:
-        # A recipe's limit on steps must not cut these epochs short; one among the settings may.
-        below = {"train": {"max_steps": 0}}
-        options["train.epochs"] = epochs
-    if wandb:
-        options["train.wandb"] = True
-    options = {key: value for key, value in options.items() if value is not None}
-    return merge(below, nested(settings or {}), nested(options))
-
-
-def _find_previous(out: Path | str | None) -> Run | None:
-    try:
-        return find_run(out)
-    except DataError:
-        return None
 
 
 def _choose_recipe(recipe: str, device: torch.device) -> str:
@@ -196,14 +182,6 @@ def _choose_recipe(recipe: str, device: torch.device) -> str:
         "(the published size is --recipe base; other recipes: smae recipes)"
     )
     return "cpu"
-
-
-def _same_recipe(run: Run, recipe: str) -> str:
-    """Return a run's recipe; refuse to resume it with another."""
-    started = str(run.describe().get("recipe", ""))
-    if recipe not in ("auto", started):
-        raise ConfigError(f"{run.path} was started with --recipe {started} and keeps it: leave --recipe out")
-    return started
 
 
 def _create_run(out: Path | str | None, stem: str, dist: DistributedContext) -> Run:
@@ -271,22 +249,11 @@ def _write_run_json(
     )
 
 
-def _log_start(config: RunConfig, store: Store, loader: Loader, device: torch.device, dist: DistributedContext) -> None:
-    if config.train.precision == "bf16" and not has_native_bf16(device):
-        logger.info("this processor has no bf16 arithmetic: train.precision=bf16 will be far slower than float32")
-    if dist.world_size > 1:
-        logger.info("%d processes share the %d clips of each step", dist.world_size, config.train.batch)
-    split = store.split(config.protocol)
-    logger.info(
-        "%s, %s mode: %s clips to train on; %s", split.name, store.mode, f"{len(split.train):,}", loader.residency
-    )
-    if not has_tensorboard():
-        logger.info("TensorBoard is not installed: curves go to log.jsonl only (pip install 'smae[tensorboard]')")
-
-
 def _open_log(loop: Loop, config: RunConfig) -> MetricsLog:
     if not loop.dist.is_main:
         return MetricsLog(None)
+    if not has_tensorboard():
+        logger.info("TensorBoard is not installed: curves go to log.jsonl only (pip install 'smae[tensorboard]')")
     run, writer = loop.run, None
     if config.train.wandb:
         writer = partial(WandbWriter, run.path, config=config.model_dump(mode="json"))
@@ -295,7 +262,7 @@ def _open_log(loop: Loop, config: RunConfig) -> MetricsLog:
 
 @contextmanager
 def deterministic_kernels(device: torch.device) -> Iterator[None]:
-    """On a GPU, choose kernels that repeat bit for bit; those for the CPU all do."""
+    """Choose deterministic kernels on a GPU; on the CPU all of ours are."""
     if device.type != "cuda":
         yield
         return

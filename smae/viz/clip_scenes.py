@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from blake3 import blake3
@@ -21,9 +20,6 @@ from smae.data.store.manifest import QUARANTINE
 from smae.data.store.store import Store
 from smae.errors import BadRecording, ConfigError, DataError, NoBody, UnknownNameError
 from smae.viz.scene import Panel, Scene
-
-if TYPE_CHECKING:
-    pass
 
 _QUARANTINE_BYTES = 64 * 2**20
 _SAME_POSE = 0.02

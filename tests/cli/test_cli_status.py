@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from smae_cli.main import run
-from tests.data.prepare.test_unfinished import begin
+from tests.data.prepare.test_workspace import begin
 from tests.eval.test_status import make_run
 
 

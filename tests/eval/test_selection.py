@@ -85,9 +85,7 @@ def test_best_val_is_chosen_on_validation_and_scored_on_test_once():
     fit, evaluate, calls = staged(context, on_val=[2, 7, 7, 1], on_test=[1, 4, 9, 5])
     found = select(fit, evaluate, context)
     assert found.top1 == pytest.approx(0.5)
-    assert found.alternatives["best_val"].top1 == pytest.approx(0.4), (
-        "the first of equal epochs; test does not decide"
-    )
+    assert found.alternatives["best_val"].top1 == pytest.approx(0.4), "the first of equal epochs; test does not decide"
     assert [epoch for where, epoch in calls if where == "test"] == [1, 3]
 
 

@@ -181,9 +181,9 @@ def aligned(sequences, dataset):
 
 
 def row_order(names, dataset, protocol, half):
-    """Step 6: places in ``names`` of one half ("train" or "test"), in the order of rows."""
+    """Step 6: indices into ``names`` of one half ("train" or "test"), in the order of rows."""
     at = names[0].index({"xsub": "P", "xview": "C", "xset": "S"}[protocol]) + 1
     train = TRAIN_IDS[dataset, protocol]
     ids = train if half == "train" else [one for one in ALL_IDS[dataset, protocol] if one not in train]
-    ranked = sorted(range(len(names)), key=lambda place: names[place])
-    return [place for one in ids for place in ranked if int(names[place][at : at + 3]) == one]
+    ranked = sorted(range(len(names)), key=lambda index: names[index])
+    return [index for one in ids for index in ranked if int(names[index][at : at + 3]) == one]

@@ -45,14 +45,14 @@ class Bomb:
         return os.system, (f"touch {self.hit}",)
 
 
-def hit_of(place: Path) -> Path:
-    """Return the file that is there if anything hostile below ``place`` was executed."""
-    return place.parent / "hit"
+def hit_of(folder: Path) -> Path:
+    """Return the file that is there if anything hostile below ``folder`` was executed."""
+    return folder.parent / "hit"
 
 
-def bomb(place: Path) -> bytes:
+def bomb(folder: Path) -> bytes:
     """Return a pickle that executes a command."""
-    return pickle.dumps({"annotations": [Bomb(hit_of(place))], "model": Bomb(hit_of(place))}, protocol=2)
+    return pickle.dumps({"annotations": [Bomb(hit_of(folder))], "model": Bomb(hit_of(folder))}, protocol=2)
 
 
 # Stores
@@ -232,10 +232,10 @@ STORES: dict[str, Change] = {
     "pickle as a column": put("clips/label/c/0", bomb),
     "pickle as the quarantine list": put("quarantine.jsonl", bomb),
     "pickle as another file": lambda store: (store / "data.pkl").write_bytes(bomb(store)),
-    "pickle in the store's place": lambda store: (shutil.rmtree(store), store.write_bytes(bomb(store))),
-    "a file in the store's place": lambda store: (shutil.rmtree(store), store.write_bytes(b"")),
-    "a looping link in the store's place": lambda store: (shutil.rmtree(store), store.symlink_to(store)),
-    "a FIFO in the store's place": lambda store: (shutil.rmtree(store), os.mkfifo(store)),
+    "pickle instead of the store": lambda store: (shutil.rmtree(store), store.write_bytes(bomb(store))),
+    "a file instead of the store": lambda store: (shutil.rmtree(store), store.write_bytes(b"")),
+    "a looping link instead of the store": lambda store: (shutil.rmtree(store), store.symlink_to(store)),
+    "a FIFO instead of the store": lambda store: (shutil.rmtree(store), os.mkfifo(store)),
 }  # fmt: skip
 """What is done to a sound store. Nothing of it may be found sound, be executed, or take long."""
 
@@ -250,14 +250,14 @@ def try_stores(raw: str, sound: str, folder: str, names: list[str]) -> list[str]
     warm_up()
     problems = []
     for number, name in enumerate(names):
-        place = Path(folder) / f"store-{number}"
-        store = place / "data.zarr"
+        trial = Path(folder) / f"store-{number}"
+        store = trial / "data.zarr"
         shutil.copytree(sound, store)
         STORES[name](store)
         commands = {
             "info": ["info", store],
             "verify": ["verify", store],
-            "export": ["export", store, "--format", "hdf5", "--to", place / "out.h5"],
+            "export": ["export", store, "--format", "hdf5", "--to", trial / "out.h5"],
             "resume": ["prepare", "--raw", raw, "--out", store, "--resume", "--executor", "inline", "--frames", 400],
         }
         found = []
@@ -266,7 +266,7 @@ def try_stores(raw: str, sound: str, folder: str, names: list[str]) -> list[str]
             if problem := _refusal(ended, store, allowed=_codes(command, name), lines=(0, 1)):
                 found.append(f"{command}: {problem}")
         problems.append(f"{name}: {'; '.join(found)}" if found else "")
-        shutil.rmtree(place)
+        shutil.rmtree(trial)
     return problems
 
 
@@ -279,11 +279,11 @@ def _codes(command: str, name: str) -> tuple[int, ...]:
     return (4,) if looks else (0, 4)
 
 
-def _refusal(ended: Ended, place: Path, *, allowed: tuple[int, ...], lines: tuple[int, ...]) -> str:
+def _refusal(ended: Ended, target: Path, *, allowed: tuple[int, ...], lines: tuple[int, ...]) -> str:
     """Return what is wrong with how a command met something hostile."""
     checks = {
         f"{ended}": ended.code in allowed and len(ended.messages) in lines and "Traceback" not in ended.err,
-        "it was executed": not hit_of(place).exists(),
+        "it was executed": not hit_of(target).exists(),
         f"{ended.peak / 1e6:.0f} MB": ended.peak <= PEAK,
         (slow := too_slow(ended.seconds)): not slow,
         "escape codes reach the terminal": "\x1b" not in ended.out + ended.err,
@@ -315,7 +315,7 @@ def zip_bomb(raw: Path) -> None:
             member.write(bytes(2**24))
 
 
-def zip_liar(raw: Path) -> None:
+def zip_of_false_size(raw: Path) -> None:
     """Let the directory say 3,000 bytes of a member that unpacks to 60 MB."""
     data = skeleton()
     zipped((NAME, data + b" " * 60_000_000))(raw)
@@ -323,7 +323,7 @@ def zip_liar(raw: Path) -> None:
     (raw / "a.zip").write_bytes(whole.replace(struct.pack("<I", len(data) + 60_000_000), struct.pack("<I", 3000)))
 
 
-def zip_of_one_place(raw: Path) -> None:
+def zip_of_one_body(raw: Path) -> None:
     """Let 1,000 members share one body (after D. Fifield, "A better zip bomb", 2019)."""
     body = skeleton() * 4000
     zipped((NAME, body))(raw)
@@ -372,8 +372,8 @@ def header(shape: tuple[int, ...], dtype: str = "<f4") -> bytes:
     return buffer.getvalue()
 
 
-def objects(place: Path) -> bytes:
-    return npy(np.array([Bomb(hit_of(place))], dtype=object))
+def objects(folder: Path) -> bytes:
+    return npy(np.array([Bomb(hit_of(folder))], dtype=object))
 
 
 _X, _Y = npy(np.ones((2, 5, 150), np.float32)), npy(np.eye(2, dtype=np.float32))
@@ -400,8 +400,8 @@ def pickled(stream: bytes) -> Change:
 
 RAW: dict[str, tuple[str, Change]] = {
     "zip bomb": ("ntu", zip_bomb),
-    "zip member that lies of its size": ("ntu", zip_liar),
-    "zip of members that share one body": ("ntu", zip_of_one_place),
+    "zip member of a false size": ("ntu", zip_of_false_size),
+    "zip of members that share one body": ("ntu", zip_of_one_body),
     "zip member ..": ("ntu", zipped((f"../../{NAME}", skeleton()))),
     "zip member of an absolute name": ("ntu", zipped((f"/tmp/{NAME}", skeleton()))),
     "zip member of a drive": ("ntu", zipped((f"C:\\{NAME}", skeleton()))),
@@ -462,21 +462,21 @@ def try_raw(folder: str, names: list[str]) -> list[str]:
     warm_up()
     problems = []
     for number, name in enumerate(names):
-        place = Path(folder) / f"raw-{number}"
+        trial = Path(folder) / f"raw-{number}"
         source, make = RAW[name]
-        raw, out = place / "raw", place / "out.zarr"
+        raw, out = trial / "raw", trial / "out.zarr"
         write_folder(raw, files(3) if source == "ntu" else {})
         raw.mkdir(parents=True, exist_ok=True)
         make(raw)
-        before = sorted(os.listdir(folder)), sorted(path for path in place.rglob("*") if path.name != "hit")
+        before = sorted(os.listdir(folder)), sorted(path for path in trial.rglob("*") if path.name != "hit")
         ended = smae("prepare", "--raw", raw, "--out", out, "--source", source, "--executor", "inline", "--max-bad", 1)
         problem = _refusal(ended, raw, allowed=(3, 4), lines=(0, 1) if ended.code == 3 else range(1, 7))
         clear(out)
-        after = sorted(os.listdir(folder)), sorted(path for path in place.rglob("*") if path.name != "hit")
+        after = sorted(os.listdir(folder)), sorted(path for path in trial.rglob("*") if path.name != "hit")
         if after != before:
             problem = f"{problem} it left {set(after[1]) ^ set(before[1])}"
         problems.append(f"{name}: {problem}" if problem else "")
-        shutil.rmtree(place)
+        shutil.rmtree(trial)
     return problems
 
 

@@ -190,7 +190,7 @@ def _refusal(ended: Ended, step: Path) -> str:
     if ended.code != 4 or "Traceback" in ended.err:
         return str(ended)
     if not any(line.startswith("smae: ") for line in ended.messages):
-        return f"nothing is told: {ended}"
+        return f"no message: {ended}"
     if slow := too_slow(ended.seconds):
         return slow
     return f"{ended.peak / 1e6:.0f} MB" if ended.peak > PEAK else ""

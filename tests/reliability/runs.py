@@ -44,7 +44,7 @@ def command(store: Path | str, run: Path, *, epochs: int, workers: int = 1) -> l
 
 
 def warm_up_training(notes: Path | None = None) -> None:
-    """Import what training and judging need, so that a forked attempt begins at once; ``record`` what runs do."""
+    """Import what training and evaluation need, so that a forked attempt starts at once; ``record`` what runs do."""
     warm_up_models()
     import torch.utils.tensorboard  # noqa: F401
     import torchmetrics.classification  # noqa: F401

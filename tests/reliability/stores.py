@@ -1,4 +1,4 @@
-"""What trials ask of stores on disk: a place for them, one digest of all bytes, nothing left beside them, removal."""
+"""Helpers for trials on stores: a folder in memory, a digest of all bytes, leftovers, removal."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def problem_of(out: Path, *, expected: str) -> str:
 
 
 def clear(out: Path) -> None:
-    """Remove a store and whatever lies beside it, so that hundreds of trials need no space."""
+    """Remove a store and everything named after it, so that hundreds of trials need no space."""
     for name in os.listdir(out.parent):
         if name.startswith(out.name):
             path = out.parent / name

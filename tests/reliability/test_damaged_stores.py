@@ -1,4 +1,4 @@
-"""Damage to a store, bit by bit, file by file, chunk by chunk: `verify` finds all of it, reading what it reads."""
+"""Damage to a store by bits, files and chunks: `verify` finds all of it, reading finds it in what it reads."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def damage(row: Row, store: Path, name: str, what: str, data: bytes | None, *, s
 
 
 def pick(store: Path, dice: np.random.Generator) -> tuple[str, bytes, int]:
-    """Return a file that is not empty, its bytes and a place in it: half of the time one that holds rows."""
+    """Return a file that is not empty, its bytes and an offset into it: half of the time one that holds rows."""
     listed = [name for name in names(store) if (store / name).stat().st_size]
     if dice.random() < 0.5:
         listed = [name for name in listed if holds_rows(name)]

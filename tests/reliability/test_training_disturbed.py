@@ -1,4 +1,4 @@
-"""Training killed, stopped, spoiled or out of space: resumed, it comes to what an undisturbed run comes to."""
+"""Training killed, stopped, made non-finite or out of space: resumed, it ends as an undisturbed run does."""
 
 from __future__ import annotations
 

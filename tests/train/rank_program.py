@@ -1,7 +1,7 @@
 """What each process of tests/train/test_distributed.py runs: a small run on a store in memory, and what it saw of it.
 
-    torchrun ... rank_program.py FOLDER STOP_AT RESUME
-"""  # fmt: skip
+torchrun ... rank_program.py FOLDER STOP_AT RESUME
+"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SETTINGS = {"train": {"accumulate": 2, "ema": 0.5}}
 
 
 def train(folder: Path, dist: DistributedContext, *, stop_at: int, resume: bool) -> Loop:
-    """Run to the end, or until one rank, the last, is told to stop in a step; leave what was seen in the folder."""
+    """Run to the end, or until the last rank is signalled in a step; write what was seen to the folder."""
     loop = small_loop(STORE, Run(folder), small_config(**SETTINGS), dist=dist)
     if resume:
         loop.resume(load_latest(loop.run.checkpoints))
@@ -39,8 +39,8 @@ def train(folder: Path, dist: DistributedContext, *, stop_at: int, resume: bool)
     except Interrupted as stopped:
         print(stopped)
     weights = sha256(save({name: value.contiguous() for name, value in loop.objective.state_dict().items()}))
-    told = {"seen": seen, "weights": weights.hexdigest(), "step": loop.position.step}
-    (folder / f"from-{begun}-rank-{dist.rank}.json").write_text(json.dumps(told))
+    record = {"seen": seen, "weights": weights.hexdigest(), "step": loop.position.step}
+    (folder / f"from-{begun}-rank-{dist.rank}.json").write_text(json.dumps(record))
     return loop
 
 

@@ -1,4 +1,4 @@
-"""Runs small enough for tests: settings, objective, loop and exam on a store in memory."""
+"""Runs small enough for tests: settings, objective, loop and probes on a store in memory."""
 
 from __future__ import annotations
 

@@ -37,12 +37,12 @@ def run_two(command: list[str], *, cwd: Path) -> str:
     return done.stdout
 
 
-def told(folder: Path, rank: int, *, begun: int = 0) -> dict[str, object]:
+def record(folder: Path, rank: int, *, begun: int = 0) -> dict[str, object]:
     return json.loads((folder / f"from-{begun}-rank-{rank}.json").read_text())
 
 
 def by_step(*seen: list[tuple[int, list[int]]]) -> dict[int, list[int]]:
-    """Return the clips of each step, of all ranks and portions together, ascending."""
+    """Return the clips of each step, of all ranks and micro-batches together, ascending."""
     steps: dict[int, list[int]] = {}
     for one in seen:
         for step, clips in one:
@@ -87,26 +87,26 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_two_ranks_take_disjoint_parts_that_are_the_whole_epoch(alone: Path, pair: Path) -> None:
-    first, second = told(pair, 0)["seen"], told(pair, 1)["seen"]
-    assert by_step(first, second) == by_step(told(alone, 0)["seen"])
+    first, second = record(pair, 0)["seen"], record(pair, 1)["seen"]
+    assert by_step(first, second) == by_step(record(alone, 0)["seen"])
     for step, clips in by_step(first).items():
         assert not set(clips) & set(by_step(second)[step])
 
 
 @pytest.mark.slow
 def test_two_ranks_end_with_the_weights_of_one_to_rounding_and_equal_ones_to_the_bit(alone: Path, pair: Path) -> None:
-    assert told(pair, 0)["weights"] == told(pair, 1)["weights"]
-    assert told(pair, 0)["step"] == STEPS
+    assert record(pair, 0)["weights"] == record(pair, 1)["weights"]
+    assert record(pair, 0)["step"] == STEPS
     assert_close(Run(pair), Run(alone))
 
 
 @pytest.mark.slow
-def test_one_rank_told_to_stop_stops_all_and_one_process_goes_on_exactly_there(tmp_path: Path, alone: Path) -> None:
+def test_one_signalled_rank_stops_all_and_one_process_goes_on_exactly_there(tmp_path: Path, alone: Path) -> None:
     torchrun(tmp_path, stop_at=6)
-    assert [told(tmp_path, rank)["step"] for rank in (0, 1)] == [6, 6]
+    assert [record(tmp_path, rank)["step"] for rank in (0, 1)] == [6, 6]
     train(tmp_path, SINGLE_PROCESS, stop_at=0, resume=True)
-    pieces = [told(tmp_path, 0)["seen"], told(tmp_path, 1)["seen"], told(tmp_path, 0, begun=6)["seen"]]
-    assert by_step(*pieces) == by_step(told(alone, 0)["seen"])
+    pieces = [record(tmp_path, 0)["seen"], record(tmp_path, 1)["seen"], record(tmp_path, 0, begun=6)["seen"]]
+    assert by_step(*pieces) == by_step(record(alone, 0)["seen"])
     assert_close(Run(tmp_path), Run(alone))
 
 
@@ -114,8 +114,8 @@ def test_one_rank_told_to_stop_stops_all_and_one_process_goes_on_exactly_there(t
 def test_a_run_of_one_process_goes_on_with_two(tmp_path: Path, alone: Path) -> None:
     train(tmp_path, SINGLE_PROCESS, stop_at=5, resume=False)
     torchrun(tmp_path, resume=True)
-    pieces = [told(tmp_path, 0)["seen"], *(told(tmp_path, rank, begun=5)["seen"] for rank in (0, 1))]
-    assert by_step(*pieces) == by_step(told(alone, 0)["seen"])
+    pieces = [record(tmp_path, 0)["seen"], *(record(tmp_path, rank, begun=5)["seen"] for rank in (0, 1))]
+    assert by_step(*pieces) == by_step(record(alone, 0)["seen"])
     assert_close(Run(tmp_path), Run(alone))
 
 
@@ -129,7 +129,7 @@ def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) ->
         assert dist.all_reduce_sum(torch.ones(2)).tolist() == [1, 1]
 
 
-def test_torchrun_tells_who_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchrun_sets_rank_and_world_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert DistributedContext.from_environment() == DistributedContext(3, 4)
@@ -137,7 +137,7 @@ def test_torchrun_tells_who_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_line_trains_one_run_and_speaks_once(tmp_path: Path) -> None:
+def test_the_command_line_trains_one_run_and_logs_once(tmp_path: Path) -> None:
     smae.synthesise(tmp_path / "ntu", actions=2, subjects=3, cameras=1, replications=2, hard=False)
     smae.prepare(tmp_path / "ntu", tmp_path / "ntu.zarr", executor="inline", missing_list=False)
     brief = ["train.batch=4", "augment.frames=24", "linear.epochs=2", "linear.views=1"]

@@ -102,7 +102,7 @@ def test_it_keeps_the_contract_with_both_encoders():
         assert torch.equal(held, now), "running statistics are the encoder's own"
 
 
-def test_a_collapsed_teacher_is_told():
+def test_a_collapsed_teacher_shows_in_its_spread():
     objective = make(normalise="none")
     healthy = float(objective(BATCH, BATCH.noise(0)).metrics["teacher-spread"])
     for parameter in objective.teacher.norm.parameters():

@@ -1,4 +1,4 @@
-"""The loop: it learns, resumes bit for bit from any step, accumulates, and stops before a step that would spoil it."""
+"""The loop: it learns, resumes bit for bit from any step, accumulates, and stops before a non-finite step."""
 
 from __future__ import annotations
 
@@ -185,19 +185,19 @@ def test_micro_batches_are_whole_clips_and_nothing_is_lost(count):
     assert torch.equal(noise, batch.noise(3).uniform("mask", 5))
 
 
-def spoiled_at(loop, step, *, how):
+def inject_at(loop, step, *, how):
     """Make the loss or a gradient of one step not finite."""
 
-    def spoil_loss(module, args, output):
+    def change_loss(module, args, output):
         return StepOutput(output.loss * math.nan) if loop.position.step == step - 1 else output
 
-    def spoil_gradient(gradient):
+    def change_gradient(gradient):
         return gradient * math.inf if loop.position.step == step - 1 else gradient
 
     if how == "loss":
-        loop.objective.register_forward_hook(spoil_loss)
+        loop.objective.register_forward_hook(change_loss)
     else:
-        loop.objective.encoder.norm.weight.register_hook(spoil_gradient)
+        loop.objective.encoder.norm.weight.register_hook(change_gradient)
 
 
 @pytest.mark.parametrize("pending", [0, 2])
@@ -205,7 +205,7 @@ def spoiled_at(loop, step, *, how):
 def test_neither_a_step_that_is_not_finite_nor_any_after_it_is_taken(tmp_path, how, pending):
     loop = small_loop(STORE, Run(tmp_path), small_config(train={"save_seconds": 0}))
     loop.max_pending = pending
-    spoiled_at(loop, 6, how=how)
+    inject_at(loop, 6, how=how)
     kept = []
     loop.optimizer.register_step_post_hook(lambda *_: kept.append(copy.deepcopy(state_of(loop))))
     with pytest.raises(NonFiniteError, match=r"step 6 \(epoch 1\): .* the step was not taken") as caught:

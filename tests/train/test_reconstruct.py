@@ -17,7 +17,7 @@ from smae.testing.objectives import small_builder
 from smae.testing.samples import small_batch
 from smae.train.config import FAMILIES
 from smae.train.objectives import Objective, objectives
-from smae.train.objectives.targets import motion
+from smae.train.objectives.reconstruct import motion
 from tests.oracles import models, targets
 
 BATCH = small_batch(NTU25, frames=24, clips=2)
@@ -59,7 +59,7 @@ def test_the_loss_is_the_loop_of_its_definition(name, decoder, normalise):
     tokens = [targets.target(models.f64(x), patch=4, normalise=normalise) for x in wanted]
     predicted = models.f64(objective.reconstruct(batch.x, mask))
     expected = targets.loss(predicted, tokens, mask.hide.tolist())
-    # The error is squared in float32, whatever the model's precision.
+    # The error is squared in float32, in any precision of the model.
     assert loss_of(objective, batch) == pytest.approx(expected, rel=1e-6)
 
 

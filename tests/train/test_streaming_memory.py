@@ -61,7 +61,7 @@ def peak(store: Path, mode: str) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="the most memory that a process held is told by Linux alone")
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_training_on_a_store_repeated_a_hundred_times_takes_as_much_memory(tmp_path: Path) -> None:
     once, often = write(tmp_path / "once.zarr", times=1), write(tmp_path / "often.zarr", times=TIMES)
     base = peak(once, "streaming")

@@ -64,7 +64,7 @@ def test_curves_go_to_a_folder_offline(wandb, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     with MetricsLog(folder / "log.jsonl", wandb=lambda: WandbWriter(folder, config={"seed": 7})) as log:
-        log.write(1, epoch=0, loss=2.0, lr=1e-3, clips=8, metrics={"variance": 0.5})
+        log.write({"step": 1, "epoch": 0, "loss": 2.0, "lr": 1e-3, "clips": 8, "variance": 0.5}, {})
     (options,) = wandb.begun
     assert (options["mode"], options["dir"], options["name"]) == ("offline", str(folder), "run")
     assert options["config"] == {"seed": 7}

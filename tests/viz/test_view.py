@@ -48,7 +48,7 @@ def test_links_and_inputs_are_refused(tmp_path):
     (tmp_path / "link.html").symlink_to(page)
     with pytest.raises(ConfigError, match="is there already"):
         write_scene(scene(), tmp_path / "link.html")
-    with pytest.raises(ConfigError, match="lie inside"):
+    with pytest.raises(ConfigError, match="be inside"):
         write_scene(scene(), folder / "page.html", inputs=[folder])
     assert list(folder.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Exports: a store written in a form that other people's code reads; each form is one registered exporter.
+"""Export: a store written as one file in a format that other code reads.
 
-An outside package adds one through the entry-point group ``smae.exports``.
+An outside package adds a format through the entry-point group ``smae.exports``.
 """

@@ -1,12 +1,13 @@
-"""The ``.npz`` of the public CTR-GCN scripts, which most later code reads: x_train, y_train, x_test, y_test.
+"""The ``.npz`` of the public CTR-GCN scripts, read by much code: x_train, y_train, x_test, y_test.
 
-Steps 5 and 6 of the reference pipeline. Arrays are written in blocks: of NTU-120's 11 GB, about 100 MB are in memory.
+Steps 5 and 6 of the reference pipeline. Arrays are written a block at a time: of the 11 GB of NTU-120,
+about 100 MB are in memory.
 """
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, cast, get_args
@@ -14,81 +15,81 @@ from typing import IO, Literal, cast, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smae import interrupts, progress
-from smae.data.export.base import Request, check_reference, class_numbers, clips_in_order
+from smae import progress
+from smae.data.export.base import Request, check_reference, class_numbers, read_clips, signature
 from smae.data.raw.ntu import parse_name
 from smae.data.store.splits import NTU60_SETUPS, Split, full_name
 from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError
 
 Protocol = Literal["xsub", "xview", "xset"]
-
 BLOCK = 512
 """Clips written at a time: 92 MB at 300 frames of 2 bodies of 25 joints."""
 _COLUMNS = {"ntu60": 60, "ntu120": 120}
-_NTU_PROTOCOLS = ("xsub", "xview", "xset")
 
 
 @dataclass(frozen=True)
-class _Shapes:
-    """Shapes and order of the arrays of one data set."""
+class _Shape:
+    """How the clips of a data set become rows: length, classes, body slots and order."""
 
     frames: int
     columns: int
     column: NDArray[np.int64]
     double_single: bool
     order: Protocol | None
-    joints: int
 
 
+@signature(".npz", magic=b"PK\x03\x04")
 def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Write x float32 [N, T, 2 x V x 3] and y float64 [N, classes], one-hot, of the train and the test clips.
+    """Write x float32 [N, T, 2 x V x 3] and y float64 [N, classes], one-hot, of train and test clips.
 
-    T is the longest clip of the whole data set (of its NTU-60 part under an NTU-60 protocol). NTU-60: 60 columns, a
-    single body beside zeros; NTU-120: 120 columns, a single body twice. Rows are in the order of
-    the scripts: by the ids of the split, then by name. Other data keeps the order of the store
-    and has one column a class.
+    T is the longest clip of the data set (of its NTU-60 part under an NTU-60 protocol). NTU-60: 60
+    columns, a single body beside zeros; NTU-120: 120 columns, a single body twice. Rows are in the
+    scripts' order: by the ids of the split, then by name. Other data keep the order of the store and
+    have a column for each class.
 
     Raises:
-        ConfigError: no protocol is given.
+        ConfigError: no protocol.
         UnknownNameError: no such protocol for this store.
-        DataError: a store that is not in reference mode or is resampled, without ``anyway``; a half without clips.
+        DataError: not in reference mode, or resampled, without ``anyway``; a half without clips.
     """
     if request.protocol is None:
         known = ", ".join(store.protocols()) or "none fits this store"
         raise ConfigError(f"this format holds one split: choose it with --protocol ({known})")
     notes = check_reference(store, format="ctrgcn", anyway=request.anyway)
     split = store.split(request.protocol)
-    shapes = _shapes(store, split, frames=request.frames)
-    halves = {"train": _ordered(store, split.train, shapes), "test": _ordered(store, split.test, shapes)}
+    target = _shape(store, split, frames=request.frames)
     contents: dict[str, str] = {}
     with (
-        progress.task("export", total=len(split.train) + len(split.test), unit="clips") as task,
         zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+        progress.task("export", total=len(split.train) + len(split.test), unit="clips") as task,
     ):
-        for half, indices in halves.items():
-            shape = (len(indices), shapes.frames, shapes.joints * 6)
+        for half, indices in {"train": split.train, "test": split.test}.items():
+            if target.order is not None:
+                indices = ctrgcn_order(store.clips.name.tolist(), protocol=target.order, subset=indices)
+            shape = (len(indices), target.frames, len(store.layout) * 6)
             with _member(archive, f"x_{half}", shape, "<f4") as member:
-                for rows in _rows(store, indices, shapes):
-                    interrupts.check()
+                for _, clips in read_clips(store, indices, block=BLOCK):
+                    rows = align(clips, frames=target.frames, double_single=target.double_single)
                     member.write(rows.tobytes())
                     task.advance(len(rows))
-            one_hot = np.zeros((len(indices), shapes.columns))
-            one_hot[np.arange(len(indices)), shapes.column[store.clips.label[indices]]] = 1
+            one_hot = np.zeros((len(indices), target.columns))
+            one_hot[np.arange(len(indices)), target.column[store.clips.label[indices]]] = 1
             with _member(archive, f"y_{half}", one_hot.shape, "<f8") as member:
                 member.write(one_hot.tobytes())
             contents |= {f"x_{half}": f"float32 {list(shape)}", f"y_{half}": f"float64 {list(one_hot.shape)}"}
     return contents, notes
 
 
-def _shapes(store: Store, split: Split, *, frames: int | None) -> _Shapes:
+def _shape(store: Store, split: Split, *, frames: int | None) -> _Shape:
     name = full_name(split.name, dataset=store.dataset, stored=store.stored_splits)
     prefix, rule = name.partition("-")[0], name.rpartition("-")[2]
     subset = prefix if prefix in _COLUMNS else store.dataset
-    ntu = subset in _COLUMNS
-    # The scripts run on one data set: those of NTU-60 do not see the clips that NTU-120 adds.
-    part = store.clips.setup <= NTU60_SETUPS if subset == "ntu60" else np.ones(len(store), np.bool_)
-    longest = int(store.clips.frames[part].max())
+    lengths = store.clips.frames
+    if subset == "ntu60":
+        # The scripts for NTU-60 do not see the clips that NTU-120 adds.
+        lengths = lengths[store.clips.setup <= NTU60_SETUPS]
+    longest = int(lengths.max())
     if frames is not None and frames < longest:
         raise ConfigError(f"--frames {frames}: the longest clip has {longest} frames; give as many, or leave it out")
     column = class_numbers(store)
@@ -96,30 +97,15 @@ def _shapes(store: Store, split: Split, *, frames: int | None) -> _Shapes:
     highest = int(column[store.clips.label[np.concatenate([split.train, split.test])]].max())
     if highest >= columns:
         raise DataError(f"{name}: class {highest + 1} does not fit the {columns} columns of this format")
-    named = rule in _NTU_PROTOCOLS and parse_name(str(store.clips.name[0])) is not None
-    return _Shapes(
-        frames=frames or longest,
-        columns=columns,
-        column=column,
-        double_single=subset == "ntu120",
-        order=cast(Protocol, rule) if ntu and named else None,
-        joints=len(store.layout),
-    )
-
-
-def _ordered(store: Store, indices: NDArray[np.int64], shapes: _Shapes) -> NDArray[np.int64]:
-    if shapes.order is None:
-        return indices
-    return ctrgcn_order([str(name) for name in store.clips.name], protocol=shapes.order, subset=indices)
-
-
-def _rows(store: Store, indices: NDArray[np.int64], shapes: _Shapes) -> Iterator[NDArray[np.float32]]:
-    for _, clips in clips_in_order(store, indices, block=BLOCK):
-        yield align(clips, frames=shapes.frames, double_single=shapes.double_single)
+    order = None
+    if subset in _COLUMNS and rule in get_args(Protocol) and parse_name(str(store.clips.name[0])) is not None:
+        order = cast(Protocol, rule)
+    return _Shape(frames or longest, columns, column, double_single=subset == "ntu120", order=order)
 
 
 def _member(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], descr: str) -> IO[bytes]:
-    """Open an ``.npy`` member for writing and write its header; the date is fixed, so bytes repeat."""
+    """Open an ``.npy`` member for writing, its header written."""
+    # A fixed date: equal arrays give equal bytes.
     info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
     member = archive.open(info, "w", force_zip64=True)
     header = {"descr": descr, "fortran_order": False, "shape": shape}
@@ -128,18 +114,18 @@ def _member(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], descr: 
 
 
 def align(clips: Sequence[NDArray[np.float32]], *, frames: int, double_single: bool) -> NDArray[np.float32]:
-    """Return the clips as rows of equal length, zeros after each one's end (reference pipeline, step 5).
+    """Return clips as rows of equal length, zeros after the end of each (reference pipeline, step 5).
 
     Args:
         clips: each float32 [M, T, V, 3], M 1 or 2, all of the same V.
         frames: length of the rows; the scripts take the longest clip of the whole data set.
-        double_single: write a single body twice (NTU-120), instead of once with zeros beside it (NTU-60).
+        double_single: write a single body twice (NTU-120) instead of once beside zeros (NTU-60).
 
     Returns:
         float32 [N, frames, 2 x V x 3], 150 wide for 25 joints: body 1's numbers, then body 2's.
 
     Raises:
-        DataError: a clip is longer than ``frames``, has more than two bodies, or another number of joints.
+        DataError: longer than ``frames``, more than two bodies, or another number of joints.
     """
     joints = clips[0].shape[2] if clips else 25
     rows = np.zeros((len(clips), frames, 2, joints, 3), np.float32)
@@ -157,31 +143,33 @@ def align(clips: Sequence[NDArray[np.float32]], *, frames: int, double_single: b
 
 
 def ctrgcn_order(names: Sequence[str], *, protocol: Protocol, subset: ArrayLike) -> NDArray[np.int64]:
-    """Return the clips of one half of a split in the order of rows in the .npz files (reference pipeline, step 6).
+    """Return the clips of one half of a split in the order of the .npz files (reference pipeline, step 6).
 
-    The scripts go through the half's subjects (cameras, setups) in ascending order, and within each through the names
-    in the order of their list, which is sorted byte by byte.
+    The scripts go through subjects (cameras, setups) in ascending order and, within each, through a
+    list of names sorted byte by byte.
 
     Args:
         names: every clip's NTU name, such as ``S001C002P003R002A013``.
         protocol: ``xsub`` orders by subject, ``xview`` by camera, ``xset`` by setup.
-        subset: int64 [n], indices of the half's clips in ``names``.
+        subset: int64 [n], the half's clips, as indices into ``names``.
 
     Returns:
-        int64 [n], the same indices in the order of the scripts.
+        int64 [n], the same indices in the scripts' order.
 
     Raises:
         ConfigError: unknown protocol.
-        DataError: a name that is not of NTU's shapes.
+        DataError: a name that is not of NTU's form.
     """
     if protocol not in get_args(Protocol):
         raise ConfigError(f"unknown protocol '{protocol}': expected one of {', '.join(get_args(Protocol))}")
-    indices = np.asarray(subset, np.int64).tolist()
-    return np.array(sorted(indices, key=lambda index: _sort_key(names[index], protocol)), np.int64)
+    field = {"xsub": "subject", "xview": "camera", "xset": "setup"}[protocol]
 
+    def key(index: int) -> tuple[int, str]:
+        name = names[index]
+        parts = parse_name(name)
+        if parts is None:
+            found = f"expected a name such as S001C002P003R002A013, found {name!r}"
+            raise DataError(f"{found}: only NTU clips have this order")
+        return getattr(parts, field), name
 
-def _sort_key(name: str, protocol: Protocol) -> tuple[int, str]:
-    parts = parse_name(name)
-    if parts is None:
-        raise DataError(f"expected a name such as S001C002P003R002A013, found {name!r}: only NTU clips have this order")
-    return {"xsub": parts.subject, "xview": parts.camera, "xset": parts.setup}[protocol], name
+    return np.array(sorted(np.asarray(subset, np.int64).tolist(), key=key), np.int64)

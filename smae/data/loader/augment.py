@@ -1,10 +1,10 @@
 """Augmentation: the settings, the random draws, and the plan of a batch that the kernels carry out.
 
 Crop and resize follow the loader shared by published masked autoencoders (MAMP, ICCV 2023): the
-valid frames are the *first* ``n`` of a clip, ``n`` being the *number* of frames in which anything is
-not zero (a count, not a mask: an empty frame in the middle shifts the end). smae tests whether any
-coordinate is not zero where that loader tests whether the sum is not zero, which differs only if a
-frame's numbers cancel exactly.
+valid frames are the *first* ``n`` of a clip, ``n`` being the *number* of frames in which anything
+is not zero (a count, not a mask: an empty frame in the middle shifts the end). smae tests whether
+any coordinate is not zero where that loader tests whether the sum is not zero, which differs only
+if a frame's numbers cancel exactly.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Augment(Section):
-    """How clips are cropped, resized and varied. Training draws at random; testing takes the centre, unvaried."""
+    """How clips are cropped, resized and varied: at random in training, fixed in testing."""
 
     frames: int = Field(120, ge=1, le=4096, description="frames after resizing")
     crop: tuple[Share, Share] = Field((0.5, 1.0), description="training: smallest and largest share of frames kept")
@@ -63,8 +63,8 @@ class ItemFormat:
 
     Attributes:
         frames: of an item.
-        origin: int64 [V], the joint that each joint of streams ``bone`` and ``relative`` is measured
-            from; -1: none.
+        origin: int64 [V], the joint that each joint of streams ``bone`` and ``relative`` is
+            measured from; -1: none.
         sigma: standard deviation of the Gaussian noise on each coordinate, metres.
         stream: see ``Augment``.
     """
@@ -146,12 +146,12 @@ def crop_windows(valid: Ints, crop: Floats | None, *, augment: Augment) -> tuple
 
 
 def random_transforms(noise: Noise, *, augment: Augment) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return each clip's linear map, float32 [B, 3, 3] (x' = A x), and whether it is mirrored, bool [B].
+    """Return linear maps, float32 [B, 3, 3] (x' = A x), and whether they mirror, bool [B].
 
     A = scale . Rz Ry Rx . Ry(turn) . mirror: right-handed rotations, the three angles ~ U(-rotate,
-    rotate) (MAMP's ``random_rot``, whose angles run the other way: the same distribution). Mirroring
-    negates x; left and right joints must be swapped as well. Computed in float64 on the host, so
-    that every device gets the same map.
+    rotate) (MAMP's ``random_rot``, whose angles run the other way: the same distribution).
+    Mirroring negates x; left and right joints must be swapped as well. Computed in float64 on the
+    host, so that every device gets the same map.
     """
     x, y, z = _symmetric(noise, "rotate", 3, limit=augment.rotate).T
     factor = 1 + _symmetric(noise, "scale", 1, limit=augment.scale)
@@ -176,7 +176,7 @@ def _symmetric(noise: Noise, stream: str, count: int, *, limit: float) -> NDArra
 
 
 def rotation(angle: NDArray[np.float64], *, axis: int) -> NDArray[np.float64]:
-    """Return float64 [3, 3, B], right-handed rotations by ``angle`` (rad) about axis 0 (x), 1 (y) or 2 (z)."""
+    """Return float64 [3, 3, B], right-handed rotations by ``angle`` (rad) about an axis."""
     i, j = (axis + 1) % 3, (axis + 2) % 3
     matrix = np.zeros((3, 3, len(angle)))
     matrix[axis, axis] = 1

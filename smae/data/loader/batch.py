@@ -1,4 +1,4 @@
-"""Batches, and how rows and a plan become one: on the CPU, from staging buffers, or on the device."""
+"""Batches, and how they are made of rows: on the CPU, by staging buffers, or on the device."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Batch:
         return int(self.index.shape[0])
 
     def noise(self, seed: int) -> Noise:
-        """Return the random numbers of the batch's N items, each keyed by its clip number and body."""
+        """Return the random numbers of the N items, each keyed by its clip number and body."""
         return Noise(seed, self.epoch, clip=self.index[self.clip], body=self.body)
 
 
@@ -77,13 +77,15 @@ class CpuAssembler:
 
     def __call__(self, rows: Floats, plan: BatchPlan) -> Tensor:
         """Return float32 [N, frames, V, 3]; see ``Assembler``."""
-        # Imported here, since every objective imports this module for ``Batch``, and Numba is slow to import.
+        # Imported here, since every objective imports this module for ``Batch``, and Numba is slow
+        # to import.
         from smae.data.loader.batch_numba import make_items as make_items_numba
 
         shape = (len(plan.first), self._format.frames, *rows.shape[1:])
         memory = self._memory(math.prod(shape))
         x = memory[: math.prod(shape)].reshape(shape)
-        # The tensor and its views refer to x, so x is finalized when the last of them is gone, in any thread.
+        # The tensor and its views refer to x, so x is finalized when the last of them is gone, in
+        # any thread.
         weakref.finalize(x, self._spare.append, memory).atexit = False
         make_items_numba(rows, plan, item_format=self._format, out=x)
         return torch.from_numpy(x)
@@ -98,10 +100,10 @@ class CpuAssembler:
 
 
 class StagedAssembler:
-    """For an accelerator: windows are copied into a page-locked buffer and sent; items are made there.
+    """For an accelerator: windows are sent through page-locked buffers; items are made there.
 
-    The buffers take turns; one is written again only after its last copy to the device has finished.
-    Runs on the caller's current stream.
+    The buffers take turns; one is written again only after its last copy to the device has
+    finished. Runs on the caller's current stream.
     """
 
     def __init__(
@@ -124,7 +126,7 @@ class StagedAssembler:
         return _make_items_on_device(windows, packed, item_format=self._format, triton=self._triton)
 
     def _free_buffer(self, shape: tuple[int, ...]) -> Tensor:
-        """Return the next buffer, cut to ``shape``, once its last copy has finished; enlarge it if need be."""
+        """Return the next buffer, cut or enlarged to ``shape``, once its last copy has finished."""
         self._turn = (self._turn + 1) % len(self._buffers)
         event = self._sent[self._turn]
         if event is not None:
@@ -138,7 +140,7 @@ class StagedAssembler:
 
 
 class DeviceAssembler:
-    """For rows that fit into an accelerator's memory: sent once, with the first batch; then only plans are sent.
+    """For rows that fit on the accelerator: they are sent once, and then only plans.
 
     It must be called with the same rows every time.
     """
@@ -152,7 +154,8 @@ class DeviceAssembler:
         """Return float32 [N, frames, V, 3]; see ``Assembler``."""
         with self._lock:
             if self._rows is None:
-                # Not through page-locked memory: the copy is complete on return, for the streams of all iterators.
+                # Not through page-locked memory: the copy is complete on return, for the streams of
+                # all iterators.
                 self._rows = torch.from_numpy(rows).to(self._device)
         return _make_items_on_device(self._rows, plan, item_format=self._format, triton=self._triton)
 

@@ -31,13 +31,15 @@ _ROOT_HALF = np.int32(0x3F3504F3)  # the bits of sqrt(1/2)
 
 
 def make_items(rows: Floats, plan: BatchPlan, *, item_format: ItemFormat, out: Floats) -> None:
-    """Write what ``batch_torch.make_items`` returns into out [N, T, V, 3]; the same to float32 rounding."""
-    windows = (plan.first, plan.length, plan.transform, plan.joint)
+    """Write what ``batch_torch.make_items`` returns, to float32 rounding, into out [N, T, V, 3]."""
     noise: tuple[Any, ...] = (0.0, np.empty(0, np.int64), 0, 0, 0)
     if plan.noise is not None:
         seed, item = plan.noise.seed, np.ascontiguousarray(plan.noise.item)
         noise = (item_format.sigma, item, plan.noise.epoch, seed & _LOW32, seed >> 32)
-    _make(rows, *windows, *noise, _STREAMS[item_format.stream], item_format.origin, out)
+    sigma, item, epoch, low, high = noise
+    windows = (plan.first, plan.length, plan.transform, plan.joint)
+    stream, origin = _STREAMS[item_format.stream], item_format.origin
+    _make(rows, *windows, sigma, item, epoch, low, high, stream, origin, out)
 
 
 @inlined
@@ -68,10 +70,10 @@ def _reorder(line: Floats, joint: Ints, to: Floats) -> None:
 def _resize(window: Floats, length: int, matrix: Floats, joint: Ints, scratch: Floats, out: Floats) -> None:
     """Write a window's rows, mapped and resized, into out [T, 3 V].
 
-    Rows are mapped first, into a scratch that stays in the processor's nearest cache, and frames are
-    interpolated between them: most windows are shorter than the output, so each row is mapped once
-    (two and a half times as fast, measured, as mapping each frame). Of a window longer than twice
-    the output, only the two rows next to each frame are mapped.
+    Rows are mapped first, into a scratch that stays in the processor's nearest cache, and frames
+    are interpolated between them: most windows are shorter than the output, so each row is mapped
+    once (two and a half times as fast, measured, as mapping each frame). Of a window longer than
+    twice the output, only the two rows next to each frame are mapped.
     """
     frames, size = out.shape
     steps = 2 * frames
@@ -90,7 +92,7 @@ def _resize(window: Floats, length: int, matrix: Floats, joint: Ints, scratch: F
         mapped = scratch[1]
         for at in range(0, min(length, steps) * size, size):
             _reorder(scratch[0, at:], joint, mapped[at:])
-    # Frame t is at low + rest / steps, in whole numbers: low = ((2 t + 1) L - T) div 2 T, not below 0.
+    # Frame t is at low + rest / steps, low = ((2 t + 1) L - T) div 2 T, not below 0: whole numbers.
     low, rest = 0, length - frames
     for t in range(frames):
         if rest >= steps:
@@ -136,8 +138,8 @@ def _normal(first: Floats, second: Floats, normal: Floats) -> None:
     """Write two normal numbers a pair: r cos(2 pi v), r sin(2 pi v), r = sqrt(-2 ln w) (Box and Muller, 1958).
 
     Logarithm, sine and cosine are series, good to float32, without branches, so that the compiler
-    does eight at a time: w = m 2^e with m about 1 and ln m = 2 artanh((m - 1) / (m + 1)); v is a whole
-    number of quarter turns and the rest.
+    does eight at a time: w = m 2^e with m about 1 and ln m = 2 artanh((m - 1) / (m + 1)); v is a
+    whole number of quarter turns and the rest.
     """
     bits = first.view(np.int32)
     for p in range(first.shape[0]):

@@ -51,8 +51,8 @@ def resample_and_map(
 def add_noise(x: Tensor, noise: Noise, *, sigma: float) -> Tensor:
     """Add Gaussian noise of standard deviation ``sigma`` (metres) to the non-empty frames of x [N, T, V, C].
 
-    Box and Muller, 1958: sqrt(-2 ln u) (cos, sin)(2 pi v) of two uniform numbers are two independent
-    normal ones.
+    Box and Muller, 1958: sqrt(-2 ln u) (cos, sin)(2 pi v) of two uniform numbers are two
+    independent normal ones.
     """
     size = x[0].numel()
     pairs = noise.uniform("noise", size + size % 2).unflatten(1, (-1, 2))

@@ -1,8 +1,8 @@
 """Items of a batch by Triton: one kernel that reads packed rows and writes each item once.
 
 A program makes some frames of one item. Another frame or joint that these need (the next frame for
-motion, the joint that one is measured from) is computed again and not waited for: its rows were read
-a moment ago.
+motion, the joint that one is measured from) is computed again and not waited for: its rows were
+read a moment ago.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def _normal(seed, item, epoch, element):
     q = angle * angle
     sine = angle * (1.0 + q * (-1 / 6 + q * (1 / 120 + q * (-1 / 5040 + q * (1 / 362880)))))
     cosine = 1.0 + q * (-1 / 2 + q * (1 / 24 + q * (-1 / 720 + q * (1 / 40320 + q * (-1 / 3628800)))))
-    # Odd elements are the sine of the whole angle, even ones its cosine; a quarter turn makes one of the other.
+    # Odd elements are the sine of the whole angle, even ones its cosine; a quarter turn makes one
+    # of the other.
     turns = quarter.to(tl.int32) + tl.where(element % 2 == 1, 3, 0)
     value = tl.where(turns % 2 == 1, -sine, cosine)
     return radius * tl.where(turns % 4 >= 2, -value, value)

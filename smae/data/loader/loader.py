@@ -96,14 +96,16 @@ class Loader:
             mode: keep the rows on the device, in RAM, stream them, or decide by the free memory.
             kernel: what makes items on a GPU: torch in several passes, or one Triton kernel; on the
                 CPU it is Numba's.
-            augmented: vary the clips at random, or take their centre as in testing; None: like ``train``.
+            augmented: vary the clips at random, or take their centre as in testing; None: like
+                ``train``.
             block_rows: rows of a block.
             rank: number of this process, from 0.
             world: number of processes.
 
         Raises:
             ConfigError: an empty index, numbers outside the store or given twice, a size below its
-                least value, a batch with fewer clips than ranks, or a layout without a trunk to align.
+                least value, a batch with fewer clips than ranks, or a layout without a trunk to
+                align.
             EnvironmentFault: ``kernel`` is ``triton``, which cannot run here.
         """
         self.index = _check_index(index, clips=len(store))
@@ -224,7 +226,7 @@ class Loader:
                 at += len(batch)
 
     def _synchronised(self, made: Made) -> Iterator[Batch]:
-        """Make the consumer's stream wait for each batch, and keep its memory from being reused too early."""
+        """Make the consumer's stream wait for each batch, and its memory wait for that stream."""
         with closing(made):
             for batch, done in made:
                 if done is not None:
@@ -269,8 +271,9 @@ def _check_index(index: NDArray[np.int64], *, clips: int) -> Ints:
 def prefetch(items: Generator[T, None, None], *, depth: int) -> Generator[T, None, None]:
     """Yield what ``items`` yields, made by one background thread at most ``depth`` items ahead.
 
-    An exception in ``items`` is raised here, as it is. However this generator ends (used up, closed,
-    garbage-collected, an error), ``items`` is closed by its own thread and the thread has ended.
+    An exception in ``items`` is raised here, as it is. However this generator ends (used up,
+    closed, garbage-collected, an error), ``items`` is closed by its own thread and the thread has
+    ended.
     """
     slots = threading.Semaphore(depth)
     made: queue.SimpleQueue[tuple[str, T | BaseException | None]] = queue.SimpleQueue()
@@ -287,7 +290,8 @@ def prefetch(items: Generator[T, None, None], *, depth: int) -> Generator[T, Non
         finally:
             items.close()
 
-    # A daemon, so that an iterator still alive at the interpreter's end does not keep it from ending.
+    # A daemon, so that an iterator still alive at the interpreter's end does not keep it from
+    # ending.
     thread = threading.Thread(target=work, name="smae-loader", daemon=True)
     thread.start()
     try:

@@ -1,4 +1,4 @@
-"""The rows of a loader's clips in memory: all of them (resident), or a few blocks at a time (streaming)."""
+"""The rows of a loader's clips in memory: all (resident), or a few blocks (streaming)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ReadableStore(Protocol):
 
     @property
     def clips(self) -> Any:
-        """The clip table: arrays ``offset``, ``frames``, ``bodies`` and ``label``, an entry a clip."""
+        """The clip table: arrays ``offset``, ``frames``, ``bodies``, ``label``, by clip."""
 
     def __len__(self) -> int: ...
 
@@ -67,7 +67,7 @@ class Residency:
 
 
 def choose_residency(need: int, *, mode: RowMode, device: torch.device) -> Residency:
-    """Decide where to keep ``need`` bytes of rows: as ``mode`` says, or with ``auto`` by free memory.
+    """Decide where to keep ``need`` bytes of rows: as ``mode`` says, or by free memory.
 
     Rows fit if they take no more than a quarter of the memory that is free now. Those kept on an
     accelerator are kept in RAM too, where batches are planned.
@@ -98,7 +98,7 @@ def free_device_memory(device: torch.device) -> int:
 
 
 def free_memory() -> int:
-    """Return the bytes that this process may still allocate: the machine's, or its control group's if less."""
+    """Return the free bytes of the machine, or of this process's control group if less."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for line in _lines(Path("/proc/meminfo")):
         if line.startswith("MemAvailable:"):
@@ -191,10 +191,11 @@ class RowBuffer:
         self.axes = np.empty((len(clips.offset), 3, 3), np.float32) if clips.trunk else None
 
     def read(self, block: int, *, at: int) -> None:
-        """Read a block in one piece and put its selected clips end to end from row ``at``; gaps (NaN) are filled."""
+        """Read a block and put its selected clips end to end from row ``at``, gaps filled."""
         clips = self.clips
         part = slice(int(clips.edges[block]), int(clips.edges[block + 1]))
-        offset, count, frames, bodies = clips.offset[part], clips.rows[part], clips.frames[part], clips.bodies[part]
+        offset, count = clips.offset[part], clips.rows[part]
+        frames, bodies = clips.frames[part], clips.bodies[part]
         first = int(offset[0])
         raw = clips.store.rows(first, int(offset[-1] + count[-1]))
         start = self.start[part] = at + np.cumsum(count) - count
@@ -208,7 +209,8 @@ class RowBuffer:
         if clips.trunk and self.axes is not None:
             across, spine, upright = clips.trunk.across, clips.trunk.spine, clips.trunk.upright
             facing_axes(self.rows, self.present, start, count, across, spine, upright, self.axes[part])
-        # Frames of an exact store keep their time: counting frames would cut off the end of a clip with a pause.
+        # Frames of an exact store keep their time: counting frames would cut off the end of a clip
+        # with a pause.
         counted = clips.store.mode != "exact"
         valid_frames(self.present, start, frames, bodies, counted, self.begin[part], self.valid[part])
 
@@ -252,7 +254,8 @@ class StreamedRows:
     def views(self, batches: list[Ints]) -> Generator[RowView, None, None]:
         """Yield the rows of each batch's clips, each valid until the next is asked for.
 
-        At most ``window`` + 1 blocks are in memory, or as many as one batch's clips need at once, if more.
+        At most ``window`` + 1 blocks are in memory, or as many as one batch's clips need at once,
+        if more.
         """
         uses = [np.unique(self._clips.block[batch]).tolist() for batch in batches]
         last_use = {block: i for i, blocks in enumerate(uses) for block in blocks}
@@ -294,7 +297,7 @@ def _reading(buffer: RowBuffer, block: int, at: int) -> Read:
 
 @contextmanager
 def _readers(workers: int) -> Iterator[Callable[[Read], Read]]:
-    """Give a function that starts a read and returns how to wait for it; without workers, waiting reads."""
+    """Give a function that starts a read and returns how to wait for it (without workers: read)."""
     if workers == 0:
         yield lambda read: read
         return

@@ -1,4 +1,4 @@
-"""Numba kernels on rows: copy, centre, fill gaps, find valid frames and present bodies, normalise the view.
+"""Numba kernels on rows: copy, centre, fill gaps, find present bodies, normalise the view.
 
 All release the GIL, run on one thread and read and write only the arrays given. They share
 ``rows`` float32 [R, V, 3]; ``present`` uint8 [R], 1 where a row shows a body; and of each clip
@@ -24,7 +24,7 @@ Bytes = NDArray[np.uint8]
 
 @njit("boolean(Array(float32, 3, 'C', readonly=True), int64[::1], int64[::1], float32[:, :, ::1], uint8[::1])")
 def copy_clips(raw: Floats, first: Ints, count: Ints, rows: Floats, present: Bytes) -> bool:
-    """Copy clips, each from row ``first`` of raw [Q, V, 3], end to end into rows; return whether there is any NaN.
+    """Copy clips from rows ``first`` of raw [Q, V, 3] end to end; return whether any is NaN.
 
     Rows in which any coordinate is a number other than 0 are marked as present.
     """
@@ -35,7 +35,8 @@ def copy_clips(raw: Floats, first: Ints, count: Ints, rows: Floats, present: Byt
     r = 0
     for b in range(first.shape[0]):
         for q in range(first[b], first[b] + count[b]):
-            # Without its sign bit, a float's bits order as its size does, and NaN is above infinity.
+            # Without its sign bit, a float's bits order as its size does, and NaN is above
+            # infinity.
             largest = np.uint32(0)
             source, to = bits[q], out[r]
             for k in range(size):
@@ -55,9 +56,9 @@ CENTRED = 0.05
 
 @njit("void(float32[:, :, ::1], uint8[::1], int64[::1], int64[::1], int64[::1], int64)")
 def centre_clips(rows: Floats, present: Bytes, start: Ints, frames: Ints, bodies: Ints, joint: int) -> None:
-    """Move each clip so that ``joint`` of its first body, when first seen, is the origin; leave centred clips.
+    """Move clips so that ``joint`` of the first body, when first seen, is the origin.
 
-    A clip is centred where that joint comes within 5 cm of 0: resampling moves it by some
+    Centred clips stay: those whose joint comes within 5 cm of 0. Resampling moves it by some
     millimetres, and in camera space it is half a metre away at least. Rows without a body stay.
     """
     for b in range(start.shape[0]):
@@ -81,7 +82,7 @@ def centre_clips(rows: Floats, present: Bytes, start: Ints, frames: Ints, bodies
 
 @njit("void(float32[:, :, ::1], int64[::1], int64[::1])")
 def fill_gaps(rows: Floats, start: Ints, count: Ints) -> None:
-    """Fill NaN joint by joint from the nearest frame that has the joint (the earlier of two); 0 if none has.
+    """Fill NaN joint by joint from the nearest frame that has it (the earlier of two), or 0.
 
     ``start`` and ``count`` int64 [K] are of tracks: one body of one clip.
     """
@@ -132,9 +133,10 @@ def valid_frames(
 def present_bodies(
     present: Bytes, start: Ints, frames: Ints, bodies: Ints, skip: Ints, length: Ints
 ) -> tuple[Ints, Ints, Ints]:
-    """Return (clip, body, first row) of every body that is present in its clip's window: three int64 [N].
+    """Return (clip, body, first row), int64 [N], of all bodies present in their clip's window.
 
-    A window has ``length`` frames from frame ``skip`` on. A clip with no body in it keeps its first.
+    A window has ``length`` frames from frame ``skip`` on. A clip with no body in it keeps its
+    first.
     """
     clip = np.empty(bodies.sum(), np.int64)
     body, first = np.empty_like(clip), np.empty_like(clip)

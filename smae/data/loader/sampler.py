@@ -24,7 +24,7 @@ def block_of(offset: Ints, *, block_rows: int = BLOCK_ROWS) -> Ints:
 
 
 def shuffled(index: Ints, block: Ints, *, window: int, seed: int, epoch: int, fingerprint: str) -> Ints:
-    """Return the positions 0..n-1 in an epoch's order: blocks permuted, clips shuffled over ``window`` blocks.
+    """Return the positions 0..n-1 in an epoch's order, shuffled over ``window`` blocks.
 
     The permuted blocks stand along a line, block j at [j, j + 1). A clip of block j is drawn
     uniformly onto [j, j + window), and the clips are taken from left to right: at any time at most
@@ -55,7 +55,7 @@ def shuffled(index: Ints, block: Ints, *, window: int, seed: int, epoch: int, fi
 
 
 def _draw(key: int, epoch: int, number: Ints, *, stream: str) -> NDArray[np.float64]:
-    """Return float64 [n], uniform on [0, 1) in steps of 2**-48: fine enough that ties do not matter."""
+    """Return float64 [n], uniform on [0, 1) in steps of 2**-48: ties do not matter."""
     pair = Noise(key, epoch, np.asarray(number, np.int64)).uniform(stream, 2).astype(np.float64)
     drawn: NDArray[np.float64] = pair[:, 0] + pair[:, 1] * 2.0**-24
     return drawn

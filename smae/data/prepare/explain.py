@@ -263,7 +263,7 @@ def _compare(store: Store, index: int, clip: Clip | None, digest: str, *, own_mo
     origin = "the raw file is the one this clip was made of"
     if not own_mode:
         return f"{origin}; explained here in another mode than the store's", True
-    codec = store.attributes.codec
+    codec = store.codec
     if clip is not None:
         decoded = np.empty_like(clip.joints)
         codec.decode(codec.encode(clip.joints)[0], decoded)

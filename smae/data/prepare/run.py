@@ -180,7 +180,7 @@ def _summary_of(store: Store, began: float) -> PrepareSummary:
         frames=int(store.clips.frames.sum()),
         rows=int(store.clips.rows.sum()),
         seconds=time.monotonic() - began,
-        codec=store.attributes.codec.name,
+        codec=store.codec.name,
         **{**store.attributes.counts, "quarantined": decode_quarantine(quarantine)},
     )
 

@@ -126,7 +126,7 @@ def read_class_names(path: Path, ids: Iterable[str]) -> dict[str, str]:
         if listed.setdefault(_key(key), name) != name:
             message = f"class {key} has the name '{listed[_key(key)]}' already: leave one out"
             raise ConfigError(f"{path}:{number}: {message}")
-    found = {}
+    found: dict[str, str] = {}
     for id_ in ids:
         for key in (id_, *_NUMBER.findall(id_)):
             if name := listed.get(_key(key), ""):

@@ -43,8 +43,8 @@ class PkuMmdSource(BaseSource):
         refused: list[Refused] = []
         for video, (labels, skeletons) in pairs.items():
             try:
-                path, size = skeletons.relative_to(raw).as_posix(), skeletons.stat().st_size
-                samples += self._actions(video, path, size, labels)
+                where, size = skeletons.relative_to(raw).as_posix(), skeletons.stat().st_size
+                samples += self._actions(video, where, size, labels)
             except ValueError as error:
                 refused.append(Refused(labels.relative_to(raw).as_posix(), "label", str(error)))
         for path in texts:

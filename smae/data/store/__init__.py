@@ -1,1 +1,1 @@
-"""The store on disk: written atomically, checked when read."""
+"""The store: written atomically, checked when read."""

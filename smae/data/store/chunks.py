@@ -1,9 +1,11 @@
-"""Reading of sharded Zarr v3 arrays: shard index, CRC-32C, Blosc, straight into the output array.
+"""Chunks and shards of the row arrays: Blosc buffers with a CRC-32C, and an index of them.
 
-zarr-python can read them too. This reader exists because zarr-python reads a missing chunk as zeros,
-lets a Blosc header ask for any amount of memory, and is several times slower on the rows of a clip.
-Formats: Zarr v3 ``sharding_indexed`` (index at the end, ``offset, length`` uint64 pairs, then a CRC-32C), Blosc 1
-header (``nbytes`` at 4, ``cbytes`` at 12).
+Formats: Zarr v3 ``sharding_indexed`` 1.0 (inner chunks, then ``offset, length`` of each as uint64,
+then the CRC-32C of those), Blosc 1 header (``nbytes`` at byte 4, ``cbytes`` at byte 12).
+
+zarr-python reads and writes them too, but it takes a missing chunk for zeros, lets a Blosc header ask
+for any amount of memory, cannot store chunks of zeros while leaving out those beyond the last row, and
+is several times slower on the few rows of a clip.
 """
 
 from __future__ import annotations
@@ -27,71 +29,111 @@ CHUNK_ROWS = 2_048
 CHUNKS = SHARD_ROWS // CHUNK_ROWS
 ABSENT = 2**64 - 1
 """Offset and length of a chunk that a shard does not hold."""
+BLOSC_LEVEL = 5
 _CRC_BYTES = 4
 INDEX_BYTES = 16 * CHUNKS + _CRC_BYTES
 _BLOSC_HEADER = 16
 
 
+class ShardEncoder:
+    """Encodes one shard, chunk by chunk: chunks of zeros are stored, chunks after the last row are not.
+
+    Attributes:
+        crc32c: checksum of each inner chunk so far, 8 hex digits each, end to end.
+        error: the largest error of the codec so far.
+    """
+
+    def __init__(self, codec: Codec) -> None:
+        # With threads, Blosc writes the blocks of a chunk in the order in which they finish.
+        blosc.use_threads = False
+        self.crc32c, self.error = "", 0.0
+        self._codec = codec
+        self._pieces: list[bytes] = []
+        self._index = np.full((CHUNKS, 2), ABSENT, "<u8")
+        self._chunks = self._size = 0
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """Add the next chunk: ``CHUNK_ROWS`` rows [R, ...], C-contiguous, or fewer in the last one."""
+        stored, error = self._codec.encode(rows)
+        if len(stored) < CHUNK_ROWS:
+            padding = np.zeros((CHUNK_ROWS - len(stored), *stored.shape[1:]), stored.dtype)
+            stored = np.concatenate([stored, padding])
+        body = blosc.compress(np.ascontiguousarray(stored), b"lz4", BLOSC_LEVEL, blosc.SHUFFLE)
+        checksum = google_crc32c.value(body)
+        length = len(body) + _CRC_BYTES
+        self._pieces += [body, checksum.to_bytes(_CRC_BYTES, "little")]
+        self._index[self._chunks] = self._size, length
+        self._chunks, self._size = self._chunks + 1, self._size + length
+        self.crc32c += f"{checksum:08x}"
+        self.error = max(self.error, error)
+
+    def finish(self) -> list[bytes]:
+        """Return the content of the shard's file, in pieces, end to end."""
+        index = self._index.tobytes()
+        return [*self._pieces, index, google_crc32c.value(index).to_bytes(_CRC_BYTES, "little")]
+
+
 def decode(data: bytes, *, out: NDArray[Any], where: str, expected: int | None = None) -> None:
-    """Check one chunk (Blosc bytes, then their CRC-32C) and decompress it into ``out``.
+    """Check one chunk (Blosc bytes, then their CRC-32C) and unpack it into ``out``.
 
     Args:
-        data: the chunk as on disk.
+        data: the chunk as stored.
         out: C-contiguous array that the chunk must fill exactly.
-        where: the chunk, for messages.
-        expected: its checksum in the manifest, if the manifest has one.
+        where: the chunk's name in errors.
+        expected: its checksum in the manifest, for inner chunks of a shard.
 
     Raises:
-        DataError: damaged, swapped, or of another size than ``out``; its header causes no allocation.
+        DataError: damaged, swapped, or of another size than ``out``.
     """
     if len(data) < _BLOSC_HEADER + _CRC_BYTES:
         raise DataError(f"{where}: {len(data)} bytes are too few for a chunk: the store is damaged, prepare it again")
     body, stored = data[:-_CRC_BYTES], int.from_bytes(data[-_CRC_BYTES:], "little")
-    found = google_crc32c.value(body)
-    if found != stored or (expected is not None and found != expected):
-        wanted = stored if expected is None else expected
+    checksum = google_crc32c.value(body)
+    if expected is None:
+        expected = stored
+    if checksum != stored or checksum != expected:
         raise DataError(
-            f"{where}: CRC-32C is {found:08x}, expected {wanted:08x}: the chunk is damaged or belongs elsewhere; "
+            f"{where}: CRC-32C is {checksum:08x}, expected {expected:08x}: the chunk is damaged or belongs elsewhere; "
             "prepare the store again or copy it again"
         )
+    # The header is compared before unpacking, so a forged one allocates nothing.
     nbytes, _, cbytes = struct.unpack_from("<III", body, 4)
     if nbytes != out.nbytes or cbytes != len(body):
         raise DataError(f"{where}: holds {nbytes} bytes instead of {out.nbytes}: not a store that smae wrote")
     try:
         blosc.decompress(body, out)
     except (RuntimeError, ValueError) as error:
-        raise DataError(
-            f"{where}: Blosc cannot decompress it ({error}): the store is damaged, prepare it again"
-        ) from error
+        raise DataError(f"{where}: Blosc cannot unpack it ({error}): the store is damaged, prepare it again") from error
 
 
-def chunk_ranges(index: bytes, *, size: int, where: str) -> NDArray[np.uint64]:
-    """Return uint64 [chunks, 2], the (offset, length) of each inner chunk, from the last bytes of a shard.
+def parse_index(index: bytes, *, size: int, where: str) -> NDArray[np.uint64]:
+    """Return uint64 [chunks, 2], (offset, length) of each inner chunk, from the end of a shard.
 
     Raises:
-        DataError: the index fails its CRC-32C or points outside the shard.
+        DataError: the index fails its CRC-32C or points outside the ``size`` bytes of the shard.
     """
     body, stored = index[:-_CRC_BYTES], int.from_bytes(index[-_CRC_BYTES:], "little")
     if len(index) != INDEX_BYTES or google_crc32c.value(body) != stored:
         raise DataError(f"{where}: the shard's index fails its CRC-32C: damaged, prepare the store again")
-    ranges = np.frombuffer(body, dtype="<u8").reshape(CHUNKS, 2).astype(np.uint64)
-    present = ranges[ranges[:, 0] != ABSENT]
+    spans = np.frombuffer(body, dtype="<u8").reshape(CHUNKS, 2).astype(np.uint64)
+    present = spans[spans[:, 0] != ABSENT]
     end = np.uint64(size - INDEX_BYTES)
+    # ``offset + length`` could overflow, so the length is compared with what is left behind the offset.
     if (present[:, 0] > end).any() or (present[:, 1] > end - np.minimum(present[:, 0], end)).any():
         raise DataError(f"{where}: the shard's index points outside the file: damaged, prepare the store again")
-    return ranges
+    return spans
 
 
 @dataclass(frozen=True)
 class ShardedRows:
-    """One row array of a store, with the records of its shards in the manifest.
+    """One row array of a store.
 
     Attributes:
-        root: files of the store.
-        array: its name, ``joints`` or ``state``.
+        root: the store's files.
+        array: name of the array, ``joints`` or ``state``.
         rows: R, rows in the array.
         row_shape: shape of one row, ``(V, 3)`` or ``(V,)``.
-        dtype: NumPy type of decoded rows.
+        dtype: NumPy type of the rows that ``read`` returns.
         codec: how they are stored.
         sizes: bytes of each shard.
         checksums: CRC-32C of each inner chunk, shard by shard.
@@ -105,15 +147,15 @@ class ShardedRows:
     codec: Codec
     sizes: Sequence[int]
     checksums: Sequence[Sequence[int]]
-    _ranges: dict[int, NDArray[np.uint64]] = field(default_factory=dict, repr=False)
+    _indices: dict[int, NDArray[np.uint64]] = field(default_factory=dict, repr=False)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return rows ``start`` to ``stop``, [stop - start, ...], every touched chunk verified.
 
-        Rows after a shard's last clip, which belong to no clip, are zeros.
+        Rows between a shard's last clip and the next shard are zeros.
 
         Raises:
-            IndexError: rows that the store does not have.
+            IndexError: beyond the rows of the array.
             DataError: a shard or chunk is missing or damaged; the message names it.
         """
         if not 0 <= start <= stop <= self.rows:
@@ -126,7 +168,6 @@ class ShardedRows:
         return out
 
     def _read_shard(self, shard: int, start: int, stop: int, out: NDArray[Any]) -> None:
-        """Read rows of a shard, in one request where their chunks are contiguous."""
         filled = len(self.checksums[shard]) * CHUNK_ROWS
         if stop > filled:
             out[max(filled - start, 0) :] = 0
@@ -135,42 +176,44 @@ class ShardedRows:
         if not chunks:
             return
         key = shard_key(self.array, shard, dimensions=1 + len(self.row_shape))
-        ranges = self._index(shard, key)[chunks.start : chunks.stop]
-        if (absent := np.flatnonzero(ranges[:, 0] == ABSENT)).size:
-            where = f"{self.root.name}/{key} chunk {chunks.start + int(absent[0])}"
-            raise DataError(f"{where}: missing from its shard: the store is damaged, prepare it again")
-        for chunk, data in zip(chunks, self._read_ranges(key, ranges.astype(np.int64)), strict=True):
+        name = f"{self.root.name}/{key}"
+        spans = self._index(shard, key)[chunks.start : chunks.stop]
+        if (missing := np.flatnonzero(spans[:, 0] == ABSENT)).size:
+            chunk = chunks.start + int(missing[0])
+            raise DataError(f"{name} chunk {chunk}: missing from its shard: the store is damaged, prepare it again")
+        for chunk, data in zip(chunks, self._read_spans(key, spans.astype(np.int64)), strict=True):
             base = chunk * CHUNK_ROWS
             low, high = max(start, base), min(stop, base + CHUNK_ROWS)
-            where, expected = f"{self.root.name}/{key} chunk {chunk}", self.checksums[shard][chunk]
+            where, expected = f"{name} chunk {chunk}", self.checksums[shard][chunk]
             target = out[low - start : high - start]
             if len(target) == CHUNK_ROWS and self.codec.dtype == self.dtype:
+                # A whole chunk is unpacked in its final position, without a copy.
                 decode(data, out=target, where=where, expected=expected)
                 continue
-            # Part of a chunk, or another type: decompress it whole, then decode the rows wanted.
             stored = np.empty((CHUNK_ROWS, *self.row_shape), self.codec.dtype)
             decode(data, out=stored, where=where, expected=expected)
             self.codec.decode(stored[low - base : high - base], target)
 
     def _index(self, shard: int, key: str) -> NDArray[np.uint64]:
-        if shard not in self._ranges:
+        if shard not in self._indices:
             size = self.sizes[shard]
             index = self.root.read_part(key, max(size - INDEX_BYTES, 0), INDEX_BYTES)
-            self._ranges[shard] = chunk_ranges(index, size=size, where=f"{self.root.name}/{key}")
-        return self._ranges[shard]
+            self._indices[shard] = parse_index(index, size=size, where=f"{self.root.name}/{key}")
+        return self._indices[shard]
 
-    def _read_ranges(self, key: str, ranges: NDArray[np.int64]) -> Iterator[bytes]:
+    def _read_spans(self, key: str, spans: NDArray[np.int64]) -> Iterator[bytes]:
         """Yield the bytes at each (offset, length)."""
-        offset, length = ranges[:, 0], ranges[:, 1]
-        if (offset[1:] == offset[:-1] + length[:-1]).all():
-            data = self.root.read_part(key, int(offset[0]), int(length.sum()))
-            for begin, end in zip(offset - offset[0], offset - offset[0] + length, strict=True):
-                yield data[begin:end]
-        else:
-            for begin, size in ranges.tolist():
+        offset, length = spans[:, 0], spans[:, 1]
+        if (offset[1:] != offset[:-1] + length[:-1]).any():
+            for begin, size in spans.tolist():
                 yield self.root.read_part(key, begin, size)
+            return
+        # smae writes chunks end to end: one request, which counts for object stores.
+        data = self.root.read_part(key, int(offset[0]), int(length.sum()))
+        for begin, end in zip(offset - offset[0], offset - offset[0] + length, strict=True):
+            yield data[begin:end]
 
 
 def shard_key(array: str, shard: int, *, dimensions: int) -> str:
     """Return the key of one shard (Zarr's default chunk keys: ``joints/c/<shard>/0/0``)."""
-    return "/".join([array, "c", str(shard), *("0" for _ in range(dimensions - 1))])
+    return "/".join([array, "c", str(shard), *["0"] * (dimensions - 1)])

@@ -1,4 +1,4 @@
-"""Columns of clips, in memory and as arrays of a store."""
+"""The columns of a store's ``clips/`` group: one entry a clip."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ COLUMNS: dict[str, str] = {
     "replication": "int16",
 }
 """The one-dimensional columns and their types; ``name`` and ``source`` are byte matrices."""
+_FACTS = ("subject", "camera", "setup", "replication")
 
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """Name, action and numbers of a clip; -1 where the data set has no such number."""
+    """Facts about a clip besides its joints; -1 for a number that the data set does not have."""
 
     name: str
     action: str
@@ -36,7 +37,7 @@ class ClipFacts:
 
 @dataclass(frozen=True)
 class ClipTable:
-    """All clips of a store, column by column, in plan order.
+    """All clips of a store, column by column, in store order.
 
     Attributes:
         name: str [B].
@@ -68,17 +69,14 @@ class ClipTable:
         return self.frames.astype(np.int64) * self.bodies
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the columns as stored: names as NUL-padded ASCII bytes [B, W]."""
-        ascii_names = np.char.encode(self.name, "ascii")
-        width = ascii_names.dtype.itemsize
-        stored: dict[str, NDArray[Any]] = {
-            "name": np.ascontiguousarray(ascii_names).view(np.uint8).reshape(len(self), width)
-        }
-        return stored | {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}
+        """Return the columns as stored: names as NUL-padded ASCII bytes, uint8 [B, W]."""
+        columns: dict[str, NDArray[Any]] = {field.name: getattr(self, field.name) for field in fields(self)}
+        names = np.ascontiguousarray(np.char.encode(self.name, "ascii"))
+        return columns | {"name": names.view(np.uint8).reshape(len(self), names.dtype.itemsize)}
 
 
 def decode_names(stored: NDArray[np.uint8]) -> NDArray[np.str_]:
-    """Return the names that ``ClipTable.arrays`` packed as uint8 [B, W].
+    """Return the names in the column ``name``, uint8 [B, W].
 
     Raises:
         UnicodeDecodeError: bytes that are not ASCII.
@@ -107,15 +105,15 @@ def build_table(
         classes: sorted action ids; a clip's label is the index of its action.
     """
     label = {action: index for index, action in enumerate(classes)}
+    numbers: dict[str, Any] = {
+        name: np.array([getattr(fact, name) for fact in facts], COLUMNS[name]) for name in _FACTS
+    }
     return ClipTable(
         name=np.array([fact.name for fact in facts], np.str_),
         offset=offset,
         frames=np.asarray(frames, np.int32),
         bodies=np.asarray(bodies, np.uint8),
         label=np.array([label[fact.action] for fact in facts], np.int32),
-        subject=np.array([fact.subject for fact in facts], np.int16),
-        camera=np.array([fact.camera for fact in facts], np.int16),
-        setup=np.array([fact.setup for fact in facts], np.int16),
-        replication=np.array([fact.replication for fact in facts], np.int16),
         source=np.frombuffer(b"".join(source), np.uint8).reshape(len(facts), 32),
+        **numbers,
     )

@@ -1,8 +1,8 @@
-"""Codecs of row arrays: values as they are, or joints as int16 steps of a quarter of a millimetre."""
+"""Codecs of row arrays: numbers unchanged, or joints as multiples of a quarter of a millimetre."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,75 +11,66 @@ from smae.errors import UnknownNameError
 from smae.registry import nearest
 
 STEP = 2.0**-12
-"""Metres in a step of ``int16``: a power of two, so multiples of it are exact in float32."""
-_UNKNOWN = np.int16(-(2**15))
+"""Metres in a step of ``int16``: with a power of two, every multiple is exact in float32."""
+_NAN = np.int16(-(2**15))
 
 
-class Codec(Protocol):
-    """How rows are stored.
+class Codec:
+    """Rows stored unchanged; the base of the others.
 
     Attributes:
-        name: in settings and stores.
-        dtype: NumPy type of stored values.
+        name: as in settings and in the store's attributes.
+        dtype: NumPy type of the stored numbers.
         reach: largest absolute value that can be stored.
     """
 
-    name: str
-    dtype: np.dtype[Any]
-    reach: float
-
-    def encode(self, rows: NDArray[Any]) -> tuple[NDArray[Any], float]:
-        """Return stored values [R, ...] of rows, and the largest error."""
-
-    def decode(self, stored: NDArray[Any], out: NDArray[Any]) -> None:
-        """Decode stored values into ``out``."""
-
-
-class Plain:
-    """Values as they are."""
-
     reach = float("inf")
 
-    def __init__(self, dtype: str) -> None:
-        self.name, self.dtype = dtype, np.dtype(dtype)
+    def __init__(self, name: str) -> None:
+        self.name, self.dtype = name, np.dtype(name)
 
     def encode(self, rows: NDArray[Any]) -> tuple[NDArray[Any], float]:
+        """Return the stored form of rows within ``reach``, and the largest error it makes."""
         return rows, 0.0
 
     def decode(self, stored: NDArray[Any], out: NDArray[Any]) -> None:
+        """Write the rows of a stored form into ``out``."""
         out[:] = stored
 
 
-class Int16:
-    """float32 metres as int16 steps of 2^-12 m, rounded to the nearest; NaN is -2^15.
+class Int16(Codec):
+    """float32 metres as int16 multiples of 2^-12 m, rounded to the nearest; -2^15 stands for NaN.
 
-    The error is half a step, 0.122 mm, at most; the sensor's own noise is several millimetres.
+    The error is at most half a step, 0.122 mm; the sensor's own noise is several millimetres.
     """
 
-    name, dtype, reach = "int16", np.dtype(np.int16), (2**15 - 1) * STEP
+    reach = (2**15 - 1) * STEP
 
     def encode(self, rows: NDArray[Any]) -> tuple[NDArray[Any], float]:
-        unknown = np.isnan(rows)
+        missing = np.isnan(rows)
         steps = np.rint(rows * np.float32(1 / STEP))
-        steps[unknown] = _UNKNOWN
+        steps[missing] = _NAN
         stored = steps.astype(np.int16)
+        # In place from here on: this runs once a chunk, and the copies would leave the cache.
         steps *= np.float32(STEP)
         steps -= rows
         np.abs(steps, out=steps)
-        return stored, float(np.nanmax(steps)) if not unknown.all() else 0.0
+        if missing.all():
+            return stored, 0.0
+        return stored, float(np.nanmax(steps))
 
     def decode(self, stored: NDArray[Any], out: NDArray[Any]) -> None:
         np.multiply(stored, np.float32(STEP), out=out, dtype=np.float32)
-        out[stored == _UNKNOWN] = np.nan
+        out[stored == _NAN] = np.nan
 
 
-FLOAT32, UINT8 = Plain("float32"), Plain("uint8")
-JOINT_CODECS: dict[str, Codec] = {"float32": FLOAT32, "int16": Int16()}
-"""Codecs of joints; tracking states are stored as they are."""
+FLOAT32, UINT8 = Codec("float32"), Codec("uint8")
+JOINT_CODECS: dict[str, Codec] = {"float32": FLOAT32, "int16": Int16("int16")}
+"""Codecs of ``joints``; ``state`` is always ``UINT8``."""
 
 
 def joint_codec(name: str) -> Codec:
-    """Return the codec of joints called ``name``.
+    """Return a codec of joints by name.
 
     Raises:
         UnknownNameError: no such codec.

@@ -1,4 +1,4 @@
-"""Files of a store behind one interface: a folder here, an object store in ``object_store.py``."""
+"""Access to the files of a store by key: here in a folder, in ``object_store.py`` by URL."""
 
 from __future__ import annotations
 
@@ -13,58 +13,66 @@ from urllib.request import url2pathname
 from smae.atomic_io import fsync_file, fsync_folder, os_errors, write_atomic
 from smae.errors import ConfigError, DataError
 
+DAMAGED = "the store is damaged, copy it or prepare it again"
 IRREGULAR = -1
-"""Size of anything that is not a regular file (a link, a FIFO, a device)."""
+"""Size reported for an entry that is not a regular file (a link, a FIFO, a device)."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_DAMAGED = "the store is damaged, copy it or prepare it again"
 
 
 class FileStore(Protocol):
-    """A root with files below it; a key is a file's path relative to the root, with ``/``.
-
-    Reading raises ``DataError`` for a file that is missing, not regular or not readable. Writing
-    raises ``EnvironmentFault``: no space, no permission, a device error, no connection.
+    """A root with files below it; a key is a file's path relative to the root, separated by ``/``.
 
     Attributes:
-        name: the root, for messages.
+        name: the root in messages: its path or URL.
     """
 
     name: str
 
     def read(self, key: str, *, limit: int) -> bytes:
-        """Return a whole file; one of more than ``limit`` bytes is a ``DataError``."""
+        """Return a whole file.
+
+        Raises:
+            DataError: missing, not a regular file, not readable, or more than ``limit`` bytes.
+            EnvironmentFault: an object store does not answer or denies access.
+        """
+        ...
 
     def read_part(self, key: str, start: int, length: int) -> bytes:
-        """Return ``length`` bytes of a file, fewer where it ends before."""
+        """Return ``length`` bytes of a file, fewer if it ends before; raises as ``read`` does."""
+        ...
 
     def write(self, key: str, *pieces: bytes, durable: bool = True) -> None:
-        """Write a file atomically.
+        """Write a file atomically, given in one piece or several.
 
         Args:
             key: the file.
             pieces: its content, end to end.
             durable: wait until it survives a power cut; else ``fsync`` is left to the caller.
+
+        Raises:
+            EnvironmentFault: no space, no permission, a device error, or no connection.
         """
+        ...
 
     def fsync(self, key: str) -> None:
-        """Wait until a file survives a power cut."""
+        """Wait until a file survives a power cut, also one written by another process."""
+        ...
 
     def move(self, key: str, to: str) -> None:
-        """Rename a file, replacing one of that name."""
+        """Rename a file, replacing the one at ``to``; raises as ``write`` does."""
+        ...
 
     def remove(self, key: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists; raises as ``write`` does."""
+        ...
 
     def sizes(self) -> dict[str, int]:
-        """Return the size of every file by key, sorted; ``IRREGULAR`` for links and devices."""
+        """Return size by key, sorted by key; ``IRREGULAR`` for entries that are not files."""
+        ...
 
 
 class LocalFileStore:
-    """A folder on a disk.
-
-    Attributes:
-        folder: its path.
-    """
+    """The files below a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.name = folder, str(folder)
@@ -72,21 +80,22 @@ class LocalFileStore:
     def read(self, key: str, *, limit: int) -> bytes:
         data = self.read_part(key, 0, limit + 1)
         if len(data) > limit:
-            raise DataError(f"{self.name}/{key}: more than {limit} bytes: {_DAMAGED}")
+            raise DataError(f"{self.name}/{key}: more than {limit} bytes: {DAMAGED}")
         return data
 
     def read_part(self, key: str, start: int, length: int) -> bytes:
         try:
-            # Links are not followed, and opening a FIFO must not wait for a writer.
-            handle = os.open(self.folder / key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            # A hostile store must not lead outside by a link, or block the reader with a FIFO.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            handle = os.open(self.folder / key, flags)
             try:
                 if not stat.S_ISREG(os.fstat(handle).st_mode):
-                    raise DataError(f"{self.name}/{key}: not a regular file: {_DAMAGED}")
+                    raise DataError(f"{self.name}/{key}: not a regular file: {DAMAGED}")
                 return _pread(handle, start, length)
             finally:
                 os.close(handle)
         except OSError as error:
-            raise DataError(f"{self.name}/{key}: {error.strerror}: {_DAMAGED}") from error
+            raise DataError(f"{self.name}/{key}: {error.strerror}: {DAMAGED}") from error
 
     def write(self, key: str, *pieces: bytes, durable: bool = True) -> None:
         write_atomic(self.folder / key, *pieces, durable=durable)
@@ -100,6 +109,7 @@ class LocalFileStore:
         with os_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(source, target)
+            # Object stores have no empty folders, and the finished store must be the same in both.
             for folder in source.parents:
                 if folder == self.folder or any(folder.iterdir()):
                     break
@@ -111,46 +121,46 @@ class LocalFileStore:
             (self.folder / key).unlink(missing_ok=True)
 
     def sizes(self) -> dict[str, int]:
-        found: dict[str, int] = {}
+        sizes: dict[str, int] = {}
         for parent, folders, files in os.walk(self.folder):
+            # os.walk lists links to folders as folders, and does not enter them.
             links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-            for name in files + links:
-                path = os.path.join(parent, name)
+            for path in (os.path.join(parent, name) for name in files + links):
                 status = os.lstat(path)
                 key = os.path.relpath(path, self.folder).replace(os.sep, "/")
-                found[key] = status.st_size if stat.S_ISREG(status.st_mode) else IRREGULAR
-        return dict(sorted(found.items()))
+                sizes[key] = status.st_size if stat.S_ISREG(status.st_mode) else IRREGULAR
+        return dict(sorted(sizes.items()))
 
 
 def _pread(handle: int, start: int, length: int) -> bytes:
-    # One call may return fewer bytes than asked for.
+    # One call may return less than was asked for.
     parts: list[bytes] = []
     while length > 0 and (part := os.pread(handle, min(length, 1 << 30), start)):
         parts.append(part)
         start, length = start + len(part), length - len(part)
-    return b"".join(parts)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def locate(where: str | Path) -> str | Path:
-    """Return the URL of an object store as it is, anything else as a path (``file://`` URLs too)."""
-    if isinstance(where, Path) or not _URL.match(where):
-        return Path(where)
-    if where.startswith("file://"):
-        return Path(url2pathname(urlsplit(where).path))
-    return where.rstrip("/")
+def locate(location: str | Path) -> str | Path:
+    """Return the URL of an object store unchanged, anything else as a path (``file://`` too)."""
+    if isinstance(location, Path) or not _URL.match(location):
+        return Path(location)
+    if location.startswith("file://"):
+        return Path(url2pathname(urlsplit(location).path))
+    return location.rstrip("/")
 
 
-def open_file_store(where: str | Path) -> FileStore:
-    """Return the files below a path or a URL.
+def open_file_store(location: str | Path) -> FileStore:
+    """Return the file store at a path or a URL.
 
     Raises:
-        ConfigError: a URL that does not name an object store, or obstore is not installed.
+        ConfigError: not the URL of an object store, or obstore is not installed.
     """
-    where = locate(where)
-    if isinstance(where, Path):
-        return LocalFileStore(where)
+    location = locate(location)
+    if isinstance(location, Path):
+        return LocalFileStore(location)
     try:
         from smae.data.store.object_store import ObjectFileStore
     except ImportError as error:
         raise ConfigError(f"object stores need obstore ({error}): pip install 'smae[objects]'") from error
-    return ObjectFileStore(where)
+    return ObjectFileStore(location)

@@ -1,8 +1,8 @@
-"""What a store holds: figures for ``smae info`` and a dataset card in Markdown."""
+"""Statistics of a store, its classes, and a dataset card in Markdown; no rows are read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -15,7 +15,17 @@ from smae.data.raw.labels import NTU_DATASETS, ClassCount, count_classes, names_
 from smae.data.store.manifest import MANIFEST
 from smae.data.store.store import Store, open_store
 
-BINS = 12
+_BINS = 12
+_MODES = {
+    "reference": "as in published results, frames without a body cut out",
+    "exact": "every body at its true frames, gaps marked as missing",
+}
+_NTU_TERMS = """\
+The recordings are named as NTU RGB+D's. If they are from that data set: it is distributed by ROSE Lab
+(Nanyang Technological University) for academic research under its own licence, which holds for this
+store too. Do not pass it on to people who have not accepted that licence, and cite the data set as it
+asks."""
+_OTHER_TERMS = "The licence of this store is that of the recordings; ask the people who distribute them."
 
 
 @dataclass(frozen=True)
@@ -33,25 +43,25 @@ class Histogram:
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """What a store holds.
+    """Statistics of a store.
 
     Attributes:
         path: the store.
         fingerprint: SHA-256, hex, of its manifest.
-        dataset, mode, layout: from its metadata.
+        dataset, mode, layout: its attributes.
         clips: number of clips.
         frames: frames of all clips together.
         rows: body-frames of all clips together.
         classes: number of classes.
-        subjects, cameras, setups: number of different ones; 0 where the data set has none.
+        subjects, cameras, setups: numbers of different ones; 0 where the data set has none.
         frames_min, frames_median, frames_max: length of a clip.
-        lengths: lengths of clips as a histogram.
+        lengths: the same as a histogram.
         bodies: clips by number of bodies.
         protocols: train and test sizes of each protocol that fits.
-        counts: what was found, kept and left out when it was prepared.
-        codec: how joints are kept.
+        counts: samples found, kept and left out by the preparation.
+        codec: how joints are stored.
         bytes: on disk, manifest included.
-        names_note: a note on the names of its classes; often empty.
+        names_note: a caution about the names of its classes; often empty.
     """
 
     path: Path | str
@@ -78,102 +88,80 @@ class StoreInfo:
     names_note: str
 
 
-def info(store: Store | Path | str | None = None) -> StoreInfo:
-    """Return what a store holds, without reading rows.
-
-    Args:
-        store: a store or its path; found in the current folder if None.
+def info(path: Store | Path | str | None = None) -> StoreInfo:
+    """Return statistics of a store: an open one, a path or URL, or the one that ``find_store`` finds.
 
     Raises:
-        DataError: no store there, or it is damaged.
+        DataError: no store there, or a damaged one.
     """
     with progress.task("info"):
-        return _describe(open_store(store))
+        store = open_store(path)
+        clips = store.clips
+        numbers, clips_with = np.unique(clips.bodies, return_counts=True)
+        return StoreInfo(
+            path=store.path,
+            fingerprint=store.fingerprint,
+            dataset=store.dataset,
+            mode=store.mode,
+            layout=store.layout.name,
+            clips=len(store),
+            frames=int(clips.frames.sum()),
+            rows=int(clips.rows.sum()),
+            classes=len(store.classes),
+            subjects=_distinct(clips.subject),
+            cameras=_distinct(clips.camera),
+            setups=_distinct(clips.setup),
+            frames_min=int(clips.frames.min()),
+            frames_median=float(np.median(clips.frames)),
+            frames_max=int(clips.frames.max()),
+            lengths=_histogram(clips.frames),
+            bodies=dict(zip(numbers.tolist(), clips_with.tolist(), strict=True)),
+            protocols=store.protocols(),
+            counts=dict(store.attributes.counts),
+            codec=store.codec.name,
+            bytes=sum(record.size for record in store.files.values()) + store.root.sizes()[MANIFEST],
+            names_note=names_note(store),
+        )
 
 
-def classes(store: Store | Path | str | None = None) -> list[ClassCount]:
-    """Return the classes of a store by label, with names where they are known and numbers of clips.
-
-    Raises:
-        DataError: no store there, or it is damaged.
-    """
-    return count_classes(open_store(store))
-
-
-def _describe(store: Store) -> StoreInfo:
-    clips = store.clips
-    numbers, clips_with = np.unique(clips.bodies, return_counts=True)
-    return StoreInfo(
-        path=store.path,
-        fingerprint=store.fingerprint,
-        dataset=store.dataset,
-        mode=store.mode,
-        layout=store.layout.name,
-        clips=len(store),
-        frames=int(clips.frames.sum()),
-        rows=int(clips.rows.sum()),
-        classes=len(store.classes),
-        subjects=_different(clips.subject),
-        cameras=_different(clips.camera),
-        setups=_different(clips.setup),
-        frames_min=int(clips.frames.min()),
-        frames_median=float(np.median(clips.frames)),
-        frames_max=int(clips.frames.max()),
-        lengths=_histogram(clips.frames),
-        bodies={int(number): int(count) for number, count in zip(numbers, clips_with, strict=True)},
-        protocols=store.protocols(),
-        counts=dict(store.attributes.counts),
-        codec=store.attributes.codec.name,
-        bytes=sum(record.size for record in store.files.values()) + store.root.sizes()[MANIFEST],
-        names_note=names_note(store),
-    )
-
-
-def _different(numbers: NDArray[np.int16]) -> int:
+def _distinct(numbers: NDArray[np.int16]) -> int:
     return len(np.unique(numbers[numbers >= 0]))
 
 
 def _histogram(frames: NDArray[np.int32]) -> Histogram:
     low, high = int(frames.min()), int(frames.max())
-    width = max(-(-(high - low + 1) // BINS), 1)
+    width = max(-(-(high - low + 1) // _BINS), 1)
     edges = np.arange(low, high + width + 1, width)
     counts, _ = np.histogram(frames, edges)
-    return Histogram(edges=tuple(int(edge) for edge in edges), counts=tuple(int(count) for count in counts))
+    return Histogram(edges=tuple(edges.tolist()), counts=tuple(counts.tolist()))
 
 
-_MODES = {
-    "reference": "as published results were computed; frames without a body are cut out",
-    "exact": "every body at its true frames; unseen joints are marked as missing",
-}
-_NTU_TERMS = (
-    "The recordings are named as NTU RGB+D's. If they are that data set's, its owners (ROSE Lab, Nanyang Technological "
-    "University) distribute them for academic research under their own licence, which holds for this store too: do "
-    "not pass it on to people who have not accepted it, and cite the data set as the owners ask."
-)
-_OTHER_TERMS = "What may be done with this store depends on the licence of the recordings that it was made of."
-
-
-def dataset_card(store: Store | Path | str | None = None) -> str:
-    """Return a dataset card in Markdown from the metadata of a store; reads no rows.
+def classes(path: Store | Path | str | None = None) -> list[ClassCount]:
+    """Return the classes of a store by label, with names in words and numbers of clips.
 
     Raises:
-        DataError: no store there, or it is damaged.
+        DataError: no store there, or a damaged one.
     """
-    store = open_store(store)
-    about = _describe(store)
+    return count_classes(open_store(path))
+
+
+def dataset_card(path: Store | Path | str | None = None) -> str:
+    """Return a dataset card in Markdown: content, preparation, what was left out, licence.
+
+    Raises:
+        DataError: no store there, or a damaged one.
+    """
+    store = open_store(path)
+    about = info(store)
+    protocols = [(name, f"{train:,} / {test:,}") for name, (train, test) in about.protocols.items()]
+    counted = [(str(entry.label), entry.name, f"{entry.clips:,}") for entry in classes(store)]
     terms = _NTU_TERMS if store.dataset in NTU_DATASETS else _OTHER_TERMS
     sections = {
-        "What it holds": _table(_facts(about)),
-        "Protocols": _table(
-            [("protocol", "train / test clips")]
-            + [(name, f"{train:,} / {test:,}") for name, (train, test) in about.protocols.items()]
-        ),
-        "How it was made": _bullets(_making(about, store.attributes.origin)),
-        "What was left out": _bullets(_left_out(about.counts)),
-        "Classes": _table(
-            [("label", "class", "clips")]
-            + [(str(one.label), one.name, f"{one.clips:,}") for one in count_classes(store)]
-        ),
+        "Content": _table(("", ""), _facts(about)),
+        "Protocols": _table(("protocol", "train / test clips"), protocols),
+        "Preparation": _bullets(_preparation(about, store.attributes.origin)),
+        "Left out": _bullets(_left_out(about.counts)),
+        "Classes": _table(("label", "class", "clips"), counted),
         "Licence and people": [
             terms,
             "",
@@ -186,57 +174,59 @@ def dataset_card(store: Store | Path | str | None = None) -> str:
     return "\n".join(lines)
 
 
-def _facts(about: StoreInfo) -> list[tuple[str, ...]]:
+def _facts(about: StoreInfo) -> list[tuple[str, str]]:
     bodies = ", ".join(f"{clips:,} with {count}" for count, clips in about.bodies.items())
+    lengths = f"{about.frames_min} to {about.frames_max}, median {about.frames_median:g}"
     return [
-        ("", ""),
         ("clips", f"{about.clips:,} (bodies: {bodies})"),
-        (
-            "frames",
-            f"{about.frames:,}; a clip {about.frames_min} to {about.frames_max}, median {about.frames_median:g}",
-        ),
-        ("joints", f"layout `{about.layout}`, float32 metres when read, kept as {about.codec}"),
-        ("subjects, cameras, setups", f"{about.subjects}, {about.cameras}, {about.setups} (0: not known)"),
+        ("frames", f"{about.frames:,}; a clip {lengths}"),
+        ("joints", f"layout `{about.layout}`, float32 metres when read, stored as {about.codec}"),
+        ("subjects, cameras, setups", f"{about.subjects}, {about.cameras}, {about.setups} (0: unknown)"),
         ("size", f"{about.bytes / 1e6:,.1f} MB"),
         ("fingerprint", f"`{about.fingerprint}`"),
     ]
 
 
-def _making(about: StoreInfo, origin: Mapping[str, Any]) -> list[str]:
-    settings = {key: value for key, value in origin.items() if key not in ("source", "mode", "inputs", "names")}
-    return [
+def _preparation(about: StoreInfo, origin: Mapping[str, Any]) -> list[str]:
+    lines = [
         f"source `{origin.get('source', 'unknown')}`",
         f"mode `{about.mode}`: {_MODES[about.mode]}",
-        *[f"{key.replace('_', ' ')}: {_word(value)}" for key, value in settings.items()],
-        *([f"SHA-256 of the names and sizes of its recordings: `{origin['inputs']}`"] if "inputs" in origin else []),
     ]
+    for key, value in origin.items():
+        if key not in ("source", "mode", "inputs", "names"):
+            lines.append(f"{key.replace('_', ' ')}: {_value(value)}")
+    if "inputs" in origin:
+        lines.append(f"SHA-256 of the names and sizes of its recordings: `{origin['inputs']}`")
+    return lines
 
 
 def _left_out(counts: Mapping[str, Any]) -> list[str]:
     if not counts:
         return ["unknown: the clips were written directly"]
-    kept, noted = counts["ok"], counts["noted"]
-    return [
-        f"of {counts['found']:,} files found, {kept:,} became clips",
+    noted = ", ".join(f"{kind} {number:,}" for kind, number in counts["noted"].items())
+    lines = [
+        f"of {counts['found']:,} files found, {counts['ok']:,} became clips",
         *[f"{number:,} left out by rule: {reason}" for reason, number in counts["excluded"].items()],
         f"{counts['quarantined']:,} bad files, listed in `quarantine.jsonl`",
         f"{counts['ignored']:,} other files and second copies",
-        *([f"noted of clips: {', '.join(f'{kind} {number:,}' for kind, number in noted.items())}"] if noted else []),
     ]
+    if noted:
+        lines.append(f"noted of clips: {noted}")
+    return lines
 
 
-def _word(value: object) -> str:
-    if isinstance(value, bool):
-        return ("no", "yes")[value]
+def _value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    return "as recorded" if value is None else str(value)
+    # By their text, since 1 and True are the same key.
+    words = {"None": "as recorded", "True": "yes", "False": "no"}
+    return words.get(str(value), str(value))
 
 
 def _bullets(lines: list[str]) -> list[str]:
     return [f"- {line}" for line in lines]
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    head, *rest = ["| " + " | ".join(row) + " |" for row in rows]
-    return [head, "|" + "---|" * len(rows[0]), *rest]
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(row) + " |" for row in (columns, *rows)]
+    return [lines[0], "|" + "---|" * len(columns), *lines[1:]]

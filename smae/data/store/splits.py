@@ -1,7 +1,7 @@
-"""Evaluation splits: which clips of a store train and which test, under the names that papers use.
+"""Evaluation splits: the train and test clips of a protocol, under the names used in papers.
 
-NTU's rules: Shahroudy et al., "NTU RGB+D", CVPR 2016 (cross-subject, cross-view); Liu et al., "NTU RGB+D 120",
-TPAMI 2019 (cross-subject, cross-setup). Stores of other data bring their own splits as arrays.
+NTU's protocols: Shahroudy et al., "NTU RGB+D", CVPR 2016 (cross-subject, cross-view); Liu et al., "NTU
+RGB+D 120", TPAMI 2019 (cross-subject, cross-setup). Stores of other data hold their splits as arrays.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ TRAIN, TEST = 1, 2
 
 NTU60_SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38)
 NTU120_SUBJECTS = (
-    *NTU60_SUBJECTS, 45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91,
-    92, 93, 94, 95, 97, 98, 100, 103,
-)  # fmt: skip
+    *NTU60_SUBJECTS,
+    *(45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89),
+    *(91, 92, 93, 94, 95, 97, 98, 100, 103),
+)
 NTU60_SETUPS = 17
 
 NTU_PROTOCOLS: dict[str, tuple[str, ...]] = {
     "ntu60": ("ntu60-xsub", "ntu60-xview"),
     "ntu120": ("ntu60-xsub", "ntu60-xview", "ntu120-xsub", "ntu120-xset"),
 }
-"""Protocols of a data set; NTU-60 is the part of NTU-120 with setups up to 17."""
+"""Protocols by data set; NTU-60 is the part of NTU-120 with setups up to 17."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Split:
     Attributes:
         name: the protocol's full name, such as ``ntu60-xsub``.
         train: int64, clip indices, ascending.
-        test: int64, clip indices, ascending; shares none with ``train``.
+        test: int64, clip indices, ascending; disjoint from ``train``.
     """
 
     name: str
@@ -51,7 +52,7 @@ def full_name(protocol: str, *, dataset: str, stored: Mapping[str, NDArray[np.ui
     """Return the full name of a protocol: ``xsub`` in an NTU-60 store is ``ntu60-xsub``.
 
     Raises:
-        UnknownNameError: no such protocol for this data set; the message lists those there are.
+        UnknownNameError: no such protocol for this data set; the message lists the protocols.
     """
     known = [*stored, *NTU_PROTOCOLS.get(dataset, ())]
     for name in (protocol, f"{dataset}-{protocol}"):
@@ -66,17 +67,17 @@ def full_name(protocol: str, *, dataset: str, stored: Mapping[str, NDArray[np.ui
 
 
 def find_split(protocol: str, *, dataset: str, clips: ClipTable, stored: Mapping[str, NDArray[np.uint8]]) -> Split:
-    """Return the clips that ``protocol`` trains and tests on.
+    """Return the train and test clips of a protocol.
 
     Args:
-        protocol: full name, or its last part where the data set implies the rest.
+        protocol: full name, or its last part if the data set decides the rest.
         dataset: the store's data set.
         clips: the store's clips.
-        stored: uint8 [B] arrays of splits that came with the data: 1 train, 2 test, 0 neither.
+        stored: uint8 [B] arrays of the store's own splits: 1 train, 2 test, 0 neither.
 
     Raises:
         UnknownNameError: no such protocol for this data set.
-        DataError: nothing to train or nothing to test on in this store.
+        DataError: no train or no test clips in this store.
     """
     name = full_name(protocol, dataset=dataset, stored=stored)
     role = stored[name] if name in stored else _ntu_role(name, clips)
@@ -90,7 +91,7 @@ def find_split(protocol: str, *, dataset: str, clips: ClipTable, stored: Mapping
 
 
 def fitting(*, dataset: str, clips: ClipTable, stored: Mapping[str, NDArray[np.uint8]]) -> dict[str, tuple[int, int]]:
-    """Return the train and test sizes of every protocol that has both in this store."""
+    """Return the numbers of train and test clips of every protocol that has both."""
     sizes: dict[str, tuple[int, int]] = {}
     for name in (*stored, *NTU_PROTOCOLS.get(dataset, ())):
         try:
@@ -102,14 +103,16 @@ def fitting(*, dataset: str, clips: ClipTable, stored: Mapping[str, NDArray[np.u
 
 
 def _ntu_role(name: str, clips: ClipTable) -> NDArray[np.uint8]:
-    subset, rule = name.split("-")
+    dataset, rule = name.split("-")
+    subjects = {"ntu60": NTU60_SUBJECTS, "ntu120": NTU120_SUBJECTS}[dataset]
     if rule == "xview":
-        trains = np.isin(clips.camera, (2, 3))
+        train = np.isin(clips.camera, (2, 3))
     elif rule == "xset":
-        trains = clips.setup % 2 == 0
+        train = clips.setup % 2 == 0
     else:
-        trains = np.isin(clips.subject, NTU60_SUBJECTS if subset == "ntu60" else NTU120_SUBJECTS)
-    role = np.where(trains, TRAIN, TEST).astype(np.uint8)
-    if subset == "ntu60":
+        train = np.isin(clips.subject, subjects)
+    role = np.where(train, TRAIN, TEST).astype(np.uint8)
+    if dataset == "ntu60":
+        # The setups that NTU-120 adds are in neither half.
         role[clips.setup > NTU60_SETUPS] = 0
     return role

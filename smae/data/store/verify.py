@@ -1,4 +1,4 @@
-"""Verification: every byte of a store against its manifest, every value against its valid range."""
+"""Checks every byte of a store against its manifest, and that its values are valid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from smae import interrupts, progress
 from smae.data.raw.recording import MISSING
 from smae.data.store.chunks import SHARD_ROWS
 from smae.data.store.file_store import FileStore, locate, open_file_store
-from smae.data.store.manifest import QUARANTINE, FileRecord, check_files, read_checked, read_manifest
+from smae.data.store.manifest import (
+    QUARANTINE,
+    FileRecord,
+    check_files,
+    describe,
+    read_checked,
+    read_manifest,
+)
 from smae.data.store.store import Store, find_store, open_store
 from smae.errors import EXIT_DATA, EXIT_DONE, DataError
 
@@ -22,14 +29,14 @@ _BLOCK = 2**24
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What a check of a store found.
+    """Result of checking a store.
 
     Attributes:
         path: the store.
-        fingerprint: SHA-256, hex, of its manifest; empty where that cannot be read.
-        files: how many files were hashed.
-        bytes: how many bytes they hold.
-        problems: one line each, naming the file, chunk or clip; none in a sound store.
+        fingerprint: SHA-256, hex, of its manifest; empty if that cannot be read.
+        files: number of hashed files.
+        bytes: their size.
+        problems: one line each, naming the file, chunk or clip; none in an undamaged store.
     """
 
     path: Path | str
@@ -40,12 +47,12 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether the store is sound."""
+        """Whether the store is undamaged."""
         return not self.problems
 
     @property
     def exit_code(self) -> int:
-        """0 for a sound store, 4 otherwise."""
+        """0 for an undamaged store, 4 otherwise."""
         return EXIT_DONE if self.ok else EXIT_DATA
 
 
@@ -55,13 +62,12 @@ def verify(path: Path | str | None = None) -> VerifyReport:
     Damage is reported, not raised.
 
     Args:
-        path: the store, which can be a URL; found in the current folder if None.
+        path: folder or URL; by default the one that ``find_store`` finds.
 
     Raises:
-        ConfigError: a URL that does not name an object store.
-        DataError: no path, and no store in the current folder.
+        DataError: no ``path``, and ``find_store`` finds none.
+        ConfigError: a URL that is not one of an object store.
         EnvironmentFault: an object store does not answer or denies access.
-        Interrupted: a signal arrived.
     """
     path = locate(find_store(path))
     root = open_file_store(path)
@@ -69,34 +75,27 @@ def verify(path: Path | str | None = None) -> VerifyReport:
         fingerprint, files = read_manifest(root)
     except DataError as error:
         return VerifyReport(path, "", 0, 0, (str(error),))
-    problems = check_files(root, files)
-    broken = {problem.split(":")[0] for problem in problems}
-    sound = [record for record in files.values() if _shown(record) not in broken]
-    hashed = sum(record.size for record in sound)
-    # Every byte is read twice: as part of a file, and as part of a value.
-    with interrupts.deferred(), progress.task("verify", total=round(2 * hashed / 1e6), unit="MB") as task:
-        meter = _Meter(task)
-        problems += [
-            f"{_shown(record)}: its BLAKE3 is not the manifest's"
-            for record in sound
-            if _digest(root, record, meter) != record.blake3
-        ]
+    found = check_files(root, files)
+    problems = [describe(*item) for item in found.items()]
+    readable = [record for key, record in files.items() if key not in found]
+    size = sum(record.size for record in readable)
+    # Each byte counts twice: it is hashed as part of a file, and decoded as part of a value.
+    with interrupts.deferred(), progress.task("verify", total=_megabytes(2 * size), unit="MB") as task:
+        counter = _ByteCounter(task)
+        for record in readable:
+            if _digest(root, record, counter) != record.blake3:
+                problems.append(describe(record.path, "its BLAKE3 is not the manifest's"))
         if not problems:
             try:
                 store = open_store(path)
-                problems += _check_values(store, meter, size=hashed) + _check_quarantine(store)
+                problems += [*_check_values(store, counter, size), *_check_quarantine(store)]
             except DataError as error:
                 problems.append(str(error))
-    return VerifyReport(path, fingerprint, len(sound), hashed, tuple(problems))
+    return VerifyReport(path, fingerprint, len(readable), size, tuple(problems))
 
 
-def _shown(record: FileRecord) -> str:
-    """Return a file's name as ``check_files`` prints it."""
-    return ascii(record.path)[1:-1]
-
-
-class _Meter:
-    """Adds up bytes, reports megabytes, and stops at an interrupt."""
+class _ByteCounter:
+    """Counts bytes and reports megabytes; an interrupt ends the work between two blocks."""
 
     def __init__(self, task: progress.Task) -> None:
         self._task, self._bytes = task, 0.0
@@ -104,47 +103,52 @@ class _Meter:
     def add(self, count: float) -> None:
         interrupts.check()
         self._bytes += count
-        self._task.update(round(self._bytes / 1e6))
+        self._task.update(_megabytes(self._bytes))
 
 
-def _digest(root: FileStore, record: FileRecord, meter: _Meter) -> str:
+def _megabytes(count: float) -> int:
+    return round(count / 1e6)
+
+
+def _digest(root: FileStore, record: FileRecord, counter: _ByteCounter) -> str:
     digest = blake3()
     try:
         for start in range(0, record.size, _BLOCK):
             part = root.read_part(record.path, start, _BLOCK)
             digest.update(part)
-            meter.add(len(part))
+            counter.add(len(part))
     except DataError as error:
         return f"unreadable: {error}"
     return digest.hexdigest()
 
 
-def _check_values(store: Store, meter: _Meter, *, size: int) -> list[str]:
+def _check_values(store: Store, counter: _ByteCounter, size: int) -> list[str]:
     problems: list[str] = []
     for start in range(0, store.row_count, SHARD_ROWS):
         stop = min(start + SHARD_ROWS, store.row_count)
-        meter.add(size * (stop - start) / store.row_count)
+        counter.add(size * (stop - start) / store.row_count)
         try:
             joints, state = store.rows(start, stop), store.states(start, stop)
         except DataError as error:
             problems.append(str(error))
             continue
-        finite = np.isfinite(joints)
+        valid = np.isfinite(joints)
         if store.mode == "exact":
-            finite |= np.isnan(joints)
-        wrong = ~finite.all(axis=(1, 2)) | (state > MISSING).any(axis=1)
+            valid |= np.isnan(joints)
+        wrong = ~valid.all(axis=(1, 2)) | (state > MISSING).any(axis=1)
         if wrong.any():
             row = start + int(wrong.argmax())
-            clip = int(np.searchsorted(store.clips.offset, row, side="right")) - 1
-            problems.append(f"clip {store.clips.name[clip]}: row {row} holds an impossible joint or state")
+            clip = store.clips.name[np.searchsorted(store.clips.offset, row, side="right") - 1]
+            problems.append(f"clip {clip}: row {row} holds a number that no joint or state can have")
     return problems
 
 
 def _check_quarantine(store: Store) -> list[str]:
-    """Return a line if the list of bad files is malformed."""
     lines = read_checked(store.root, store.files[QUARANTINE]).splitlines()
     try:
-        sound = all(isinstance(json.loads(line), dict) for line in lines)
+        valid = all(isinstance(json.loads(line), dict) for line in lines)
     except (ValueError, RecursionError):
-        sound = False
-    return [] if sound else [f"{QUARANTINE}: not a list of bad files, one JSON object a line"]
+        valid = False
+    if valid:
+        return []
+    return [describe(QUARANTINE, "not a list of bad files, one JSON object a line")]

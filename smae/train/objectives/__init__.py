@@ -1,4 +1,4 @@
-"""The pluggable trainers: an objective turns a batch and its noise into a loss, and owns all that this takes."""
+"""Objectives: a pre-training method turns a batch and its noise into a loss."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from smae.skeleton import Layout
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What an objective returns for a batch.
+    """Loss and metrics of a batch.
 
     Attributes:
         loss: scalar, to be differentiated.
-        metrics: scalars to be logged, detached.
+        metrics: detached scalars, to be logged.
     """
 
     loss: Tensor
@@ -33,11 +33,11 @@ class StepOutput:
 
 @dataclass(frozen=True)
 class Preview:
-    """What an objective can show of itself, in the joints' own units.
+    """A reconstruction for figures, in the units of the joints.
 
     Attributes:
-        hidden: bool [N, T, V], true where the encoder saw nothing.
-        rebuilt: float32 [N, T, V, 3], the input with hidden joints replaced by the model's guess.
+        hidden: bool [N, T, V], true where joints were masked.
+        rebuilt: float32 [N, T, V, 3], the input with masked joints replaced by the prediction.
     """
 
     hidden: Tensor
@@ -45,31 +45,31 @@ class Preview:
 
 
 class Objective(nn.Module):
-    """Base of all objectives. The loop calls ``forward`` and ``after_step``; the rest of smae asks for ``encoder``.
+    """Base of all objectives. The loop calls ``forward`` and ``after_step``; the rest of smae uses ``encoder``.
 
     Attributes:
-        encoder: what is being trained for use elsewhere.
-        preview_note: what people should know when they look at previews.
+        encoder: the encoder that is pre-trained.
+        preview_note: a note shown beside previews.
     """
 
     encoder: Encoder
     preview_note: str = ""
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
-        """Return the loss of a batch, using nothing random but ``noise`` (and torch's dropout)."""
+        """Return the loss of a batch; ``noise`` is the only randomness besides torch's dropout."""
         raise TypeError(f"{type(self).__name__} must define forward(batch, noise)")
 
     def after_step(self, progress: float) -> None:
-        """Called after each optimiser step with the share of training done: a teacher moves here."""
+        """Called after each optimiser step with the finished share of training; updates a teacher."""
 
     def preview(self, batch: Batch, noise: Noise) -> Preview | None:
-        """Return what the objective makes of a batch, for pictures; ``None`` where it rebuilds nothing."""
+        """Return a reconstruction of a batch; ``None`` if the objective does not predict joints."""
         return None
 
 
 @dataclass(frozen=True)
 class ModelBuilder:
-    """What an objective builds its parts from, as the run's settings name them."""
+    """Builds an objective's encoder, decoder and masking from the run's settings."""
 
     layout: Layout
     frames: int
@@ -86,12 +86,12 @@ class ModelBuilder:
         return decoders.get(self.decoder_config.name)(self.decoder_config, grid=grid, width=width)
 
     def masking(self, grid: Grid) -> Masking:
-        """Return the masking."""
+        """Return a new masking."""
         return maskings.get(self.masking_config.name)(self.masking_config, grid, self.layout)
 
 
 class ObjectiveClass(Protocol):
-    """What an objective plug-in is: an ``Objective`` class with a ``Config`` (a ``PluginConfig``)."""
+    """Protocol of plug-ins: an ``Objective`` class with a ``Config``, a subclass of ``PluginConfig``."""
 
     def __call__(self, config: Any, builder: ModelBuilder) -> Objective:
         """Build the objective."""

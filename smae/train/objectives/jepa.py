@@ -1,4 +1,4 @@
-"""S-JEPA: hidden tokens' features, as a slowly moving teacher sees them, are predicted from the visible tokens."""
+"""S-JEPA: predict the teacher's features of masked tokens from the visible tokens."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from smae.train.objectives import ModelBuilder, Objective, StepOutput
 class SkeletonJEPA(Objective):
     """Joint-embedding prediction (S-JEPA, ECCV 2024, after I-JEPA, arXiv 2301.08243).
 
-    Loss = mean over hidden tokens of the smooth L1 distance between what the decoder predicts from visible tokens and
-    the teacher's features of the whole clip. The teacher is a moving average of the encoder: teacher = m teacher +
-    (1 - m) encoder after each step, m rising linearly to 1. That targets are layer-normalised without weights, the
-    distance and the momentum are I-JEPA's and data2vec's, taken over by this project.
+    Loss = mean over masked tokens of the smooth L1 distance between the decoder's prediction from
+    visible tokens and the teacher's features of the whole clip. The teacher is an exponential
+    moving average of the encoder: teacher = m teacher + (1 - m) encoder after each step, where m
+    rises linearly to 1. Layer normalisation of targets (without weights), distance and momentum
+    are those of I-JEPA and data2vec.
     """
 
     preview_note = "Features are predicted, not joints: there is nothing to show."
 
     class Config(PluginConfig):
-        """How slowly the teacher follows, and on which scale its features are wanted."""
+        """Momentum of the teacher, scale of its features, and the loss."""
 
-        momentum: float = Field(0.996, ge=0, lt=1, description="share of the teacher that stays at the first step")
+        momentum: float = Field(0.996, ge=0, lt=1, description="momentum of the teacher at the first step")
         normalise: Literal["token", "none"] = Field("token", description="token: each target by its mean and variance")
         beta: float = Field(1.0, gt=0, description="distance below which the loss is quadratic")
 
@@ -43,30 +44,32 @@ class SkeletonJEPA(Objective):
         self.encoder = builder.encoder()
         self.teacher = copy.deepcopy(self.encoder).requires_grad_(False)
         self.grid = self.encoder.grid
-        # The decoder's token holds as many numbers as a grid says: here a feature's, not a patch's.
+        # The decoder predicts as many values a token as its grid says: those of a feature, not of a patch.
         self.decoder = builder.decoder(replace(self.grid, patch=self.encoder.dim, channels=1), width=self.encoder.dim)
         self.masking = builder.masking(self.grid)
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
-        """Return the distance between predicted and taught features of a batch's hidden tokens."""
+        """Return the distance between predicted and target features of a batch's masked tokens."""
         mask, visible = mask_tokens(self.masking, patchify(batch.x, self.grid), noise)
-        wanted = gather(self.teach(batch.x), mask.hide)
-        guess: Tensor = self.decoder(self.encoder(visible, mask), mask)
-        loss = smooth_l1_loss(guess.float(), wanted, beta=self.config.beta)
-        # A teacher that says the same of all tokens is easily pleased: its spread tells of a collapse.
-        return StepOutput(loss, {"teacher-spread": wanted.std((0, 1)).mean()})
+        target = gather(self.teach(batch.x), mask.hide)
+        prediction: Tensor = self.decoder(self.encoder(visible, mask), mask)
+        loss = smooth_l1_loss(prediction.float(), target, beta=self.config.beta)
+        # A teacher with equal features for all tokens is trivial to predict: a spread near 0 shows a collapse.
+        return StepOutput(loss, {"teacher-spread": target.std((0, 1)).mean()})
 
     @torch.no_grad()
     def teach(self, x: Tensor) -> Tensor:
-        """Return the targets [N, L, D] of joints x [N, T, V, C], every token seen, without dropout."""
+        """Return the targets [N, L, D] of joints x [N, T, V, C], with all tokens visible and no dropout."""
         features: Tensor = self.teacher.eval()(x).float()
-        return layer_norm(features, features.shape[-1:]) if self.config.normalise == "token" else features
+        if self.config.normalise == "token":
+            features = layer_norm(features, features.shape[-1:])
+        return features
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """Move the teacher towards the encoder; the less, the more of training is done."""
-        stays = self.config.momentum + (1 - self.config.momentum) * progress
-        for held, now in zip(self.teacher.parameters(), self.encoder.parameters(), strict=True):
-            held.lerp_(now, 1 - stays)
-        for kept, running in zip(self.teacher.buffers(), self.encoder.buffers(), strict=True):
-            kept.copy_(running)
+        """Move the teacher towards the encoder, less so as training advances."""
+        momentum = self.config.momentum + (1 - self.config.momentum) * progress
+        for own, current in zip(self.teacher.parameters(), self.encoder.parameters(), strict=True):
+            own.lerp_(current, 1 - momentum)
+        for kept, new in zip(self.teacher.buffers(), self.encoder.buffers(), strict=True):
+            kept.copy_(new)

@@ -1,7 +1,8 @@
-"""Masked reconstruction: SkeletonMAE, and its nearest relatives MAE and MAMP, which differ in defaults alone."""
+"""Masked reconstruction: SkeletonMAE, MAE and MAMP, which differ in their defaults only."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -13,21 +14,20 @@ from smae.data.loader.batch import Batch
 from smae.errors import ConfigError
 from smae.models.decoders import CrossDecoder
 from smae.models.masking import Mask, mask_tokens
-from smae.models.tokens import gather, patchify, unpatchify
+from smae.models.tokens import Grid, gather, patchify, unpatchify
 from smae.rng import Noise
 from smae.train.objectives import ModelBuilder, Objective, Preview, StepOutput
-from smae.train.objectives.targets import Target, make_target, motion
 
 
 class SkeletonMAE(Objective):
-    """Rebuild hidden tokens from visible ones; mean squared error on hidden tokens of present bodies.
+    """Reconstruct masked tokens from visible ones (SkeletonMAE, arXiv 2209.02399; MAE, section 3).
 
-    Loss = mean over hidden tokens and their numbers of (prediction - target)^2 (SkeletonMAE, arXiv 2209.02399; MAE,
-    section 3). Absent bodies are not in the batch, so they are neither encoded nor counted.
+    Loss = mean over masked tokens and their values of (prediction - target)^2. Absent bodies are
+    not in the batch, so they are neither encoded nor counted.
     """
 
     class Config(PluginConfig):
-        """What is predicted, and on which scale."""
+        """Target of the prediction and its scale."""
 
         target: Literal["coordinates", "motion"] = Field(
             "coordinates", description="joints, or their next-frame motion"
@@ -35,8 +35,8 @@ class SkeletonMAE(Objective):
         normalise: Literal["token", "clip", "movement", "body", "none"] = Field(
             "token", description="scale of the target"
         )
-        floor: float = Field(1e-3, gt=0, description="metres: spread below which normalising stops to magnify")
-        predict: float = Field(1.0, gt=0, le=1, description="share of hidden tokens predicted a step (cross decoder)")
+        floor: float = Field(1e-3, gt=0, description="metres: spread below which normalisation stops amplifying")
+        predict: float = Field(1.0, gt=0, le=1, description="share of masked tokens predicted a step (cross decoder)")
 
     def __init__(self, config: Config, builder: ModelBuilder) -> None:
         super().__init__()
@@ -47,8 +47,8 @@ class SkeletonMAE(Objective):
         self.masking = builder.masking(self.grid)
         if config.normalise != "none":
             self.preview_note = (
-                f"The target is normalised by {config.normalise}: the decoder predicts shape and movement, while mean "
-                "and scale are taken from the true clip to put its guess back in place."
+                f"The target is normalised by {config.normalise}: the decoder predicts shape and movement, and the "
+                "mean and scale of the true clip convert its prediction back to metres."
             )
         if config.normalise in ("clip", "movement") and builder.frames < 2:
             raise ConfigError(
@@ -57,40 +57,41 @@ class SkeletonMAE(Objective):
             )
         if config.predict < 1 and not isinstance(self.decoder, CrossDecoder):
             raise ConfigError(
-                f"objective.predict={config.predict} needs decoder.name=cross: a decoder whose hidden tokens attend to "
-                "each other must be given all of them"
+                f"objective.predict={config.predict} needs decoder.name=cross: with self-attention each masked token "
+                "needs all the others"
             )
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Return the reconstruction loss of a batch."""
         mask, visible = mask_tokens(self.masking, patchify(batch.x, self.grid), noise)
         if self.config.predict < 1:
-            wanted = max(1, round(self.config.predict * mask.hide.shape[1]))
-            mask = mask.subsample_hidden(noise.uniform("predict", mask.hide.shape[1]), wanted)
+            count = max(1, round(self.config.predict * mask.hide.shape[1]))
+            mask = mask.subsample_hidden(noise.uniform("predict", mask.hide.shape[1]), count)
         error = self.reconstruct(visible, mask) - gather(self._target(batch.x).tokens, mask.hide)
         return StepOutput(error.float().square().mean())
 
     def reconstruct(self, visible: Tensor, mask: Mask) -> Tensor:
-        """Return predictions [N, H, P] at the hidden tokens from visible tokens [N, K, P]: encode, then decode."""
-        features = self.encoder(visible, mask)
-        prediction: Tensor = self.decoder(features, mask)
+        """Return predictions [N, H, P] of the masked tokens from visible tokens [N, K, P]."""
+        prediction: Tensor = self.decoder(self.encoder(visible, mask), mask)
         return prediction
 
     @torch.no_grad()
     def preview(self, batch: Batch, noise: Noise) -> Preview | None:
-        """Return the batch with its hidden joints rebuilt in metres; ``None`` for motion, which has no place."""
+        """Return the batch with its masked joints reconstructed in metres; ``None`` for motion targets."""
         if self.config.target == "motion":
             return None
         grid, target = self.grid, self._target(batch.x)
         mask, visible = mask_tokens(self.masking, patchify(batch.x, grid), noise)
-        guess = self.reconstruct(visible, mask).float()
-        tokens = target.tokens.scatter(1, mask.hide[..., None].expand_as(guess), guess) * target.scale + target.mean
+        prediction = self.reconstruct(visible, mask).float()
+        tokens = target.tokens.scatter(1, mask.hide[..., None].expand_as(prediction), prediction)
+        tokens = tokens * target.scale + target.mean
         hidden = unpatchify(mask.hidden[..., None].expand_as(tokens).float(), grid)[..., 0] > 0.5
         return Preview(hidden=hidden, rebuilt=unpatchify(tokens, grid))
 
     def _target(self, x: Tensor) -> Target:
-        wanted = motion(x) if self.config.target == "motion" else x
-        return make_target(wanted, self.grid, normalise=self.config.normalise, floor=self.config.floor)
+        if self.config.target == "motion":
+            x = motion(x)
+        return make_target(x, self.grid, normalise=self.config.normalise, floor=self.config.floor)
 
 
 class PlainMAE(SkeletonMAE):
@@ -101,9 +102,9 @@ class MAMP(SkeletonMAE):
     """Masked Motion Prediction (ICCV 2023): the target is motion; the recipe masks where it is large."""
 
     class Config(SkeletonMAE.Config):
-        """What is predicted, and on which scale."""
+        """Target of the prediction and its scale."""
 
-        target: Literal["coordinates", "motion"] = Field("motion", description="motion: that is what MAMP is")
+        target: Literal["coordinates", "motion"] = Field("motion", description="always motion")
 
     def __init__(self, config: Config, builder: ModelBuilder) -> None:
         if config.target != "motion":
@@ -112,3 +113,55 @@ class MAMP(SkeletonMAE):
                 "objective.name=skeletonmae, with the same masking"
             )
         super().__init__(config, builder)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Normalised target: ``tokens = (patches - mean) / scale``.
+
+    Attributes:
+        tokens: [N, L, P].
+        mean: broadcasts to [N, L, P].
+        scale: broadcasts to [N, L, P].
+    """
+
+    tokens: Tensor
+    mean: Tensor
+    scale: Tensor
+
+
+def motion(x: Tensor) -> Tensor:
+    """Return x[t + 1] - x[t] of joints [N, T, V, C], 0 in the last frame (MAMP, ICCV 2023, section 3.2)."""
+    return torch.cat([x[:, 1:] - x[:, :-1], torch.zeros_like(x[:, :1])], 1)
+
+
+def make_target(x: Tensor, grid: Grid, *, normalise: str, floor: float = 1e-3) -> Target:
+    """Return the target tokens of joints, or of their motion, x [N, T, V, C].
+
+    Args:
+        x: what is predicted.
+        grid: token layout.
+        normalise: by which mean and unbiased variance:
+            ``token``: of each token (MAE, section 4.1; MAMP; their eps of 1e-6 is floor^2);
+            ``clip``: of each coordinate of each joint over time, which leaves movement and
+            amplifies a still joint's sensor noise to the size of a wave of the hand;
+            ``movement``: the same means, but each axis has one variance about them, averaged over
+            joints, which keeps the proportions of movements (this project's choice);
+            ``body``: of each axis over time and joints;
+            ``none``: unchanged.
+        floor: metres; ``scale = sqrt(variance + floor^2)``, so that a still body is not amplified.
+    """
+    patches = patchify(x, grid)
+    if normalise == "none":
+        return Target(patches, torch.zeros_like(patches[:, :1, :1]), torch.ones_like(patches[:, :1, :1]))
+    if normalise == "token":
+        mean, variance = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
+    else:
+        dims = (1, 2) if normalise == "body" else (1,)
+        variance = x.var(dims, keepdim=True)
+        if normalise == "movement":
+            variance = variance.mean(2, keepdim=True)
+        mean = patchify(x.mean(dims, keepdim=True).expand_as(x), grid)
+        variance = patchify(variance.expand_as(x), grid)
+    scale = (variance + floor**2).sqrt()
+    return Target((patches - mean) / scale, mean, scale)

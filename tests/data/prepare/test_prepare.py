@@ -199,9 +199,9 @@ def test_folders_without_usable_recordings(tmp_path: Path) -> None:
 def test_paths_that_cannot_work_are_refused_before_any_work(raw: Path, tmp_path: Path) -> None:
     checks: list[tuple[Path, Path, str]] = [
         (tmp_path / "none", tmp_path / "out", "no input at"),
-        (raw, raw, "this output would replace, or lie inside"),
-        (raw, raw / "sub" / "out.zarr", "this output would replace, or lie inside"),
-        (raw, raw.parent, "this output would replace, or lie inside"),
+        (raw, raw, "this output would replace, or be inside"),
+        (raw, raw / "sub" / "out.zarr", "this output would replace, or be inside"),
+        (raw, raw.parent, "this output would replace, or be inside"),
     ]
     for source, out, message in checks:
         with pytest.raises(ConfigError, match=message):
@@ -253,7 +253,7 @@ def test_foreign_outputs_and_inputs_are_never_replaced(raw: Path, tmp_path: Path
             run(raw, tmp_path / name, **options)
     copy = write_folder(tmp_path / "raw", files(2))
     for out in (copy, copy / "x.zarr", tmp_path):
-        with pytest.raises(ConfigError, match="this output would replace, or lie inside"):
+        with pytest.raises(ConfigError, match="this output would replace, or be inside"):
             run(copy, out, **options)
     assert everything_under(tmp_path) == ["home", "letter.txt", "link", "loop", "raw"]
     assert (tmp_path / "home" / "letter.txt").read_text() == "dear"

@@ -1,4 +1,4 @@
-"""What every place promises: one suite for folders and object stores."""
+"""The contract of file stores: one suite for folders and object stores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytest.importorskip("obstore", reason="obstore is not installed: pip install 'sm
 
 from obstore.store import LocalStore, MemoryStore
 
-from smae.data.store import object_store as object_place
+from smae.data.store import object_store
 from smae.data.store.file_store import FileStore, LocalFileStore, locate, open_file_store
 from smae.data.store.object_store import ObjectFileStore
 from smae.errors import ConfigError, DataError, EnvironmentFault
@@ -36,8 +36,8 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(params=KINDS)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> FileStore:
-    """An empty place of each kind."""
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> FileStore:
+    """An empty file store of each kind."""
     if request.param == "folder":
         return LocalFileStore(tmp_path / "store")
     if request.param == "memory":
@@ -45,93 +45,93 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> FileStore:
     if request.param == "file":
         return ObjectFileStore("file://store", store=LocalStore(tmp_path / "store", mkdir=True))
     request.getfixturevalue("s3")
-    return open_file_store(f"s3://{BUCKET}/place{next(_numbers)}.zarr")
+    return open_file_store(f"s3://{BUCKET}/files{next(_numbers)}.zarr")
 
 
-def test_what_is_written_is_read_whole_and_in_parts(place: FileStore) -> None:
-    place.write("joints/c/0/0/0", b"0123456789")
-    place.write("empty", b"")
-    assert place.read("joints/c/0/0/0", limit=10) == b"0123456789"
-    assert place.read("empty", limit=0) == b""
+def test_what_is_written_is_read_whole_and_in_parts(files: FileStore) -> None:
+    files.write("joints/c/0/0/0", b"0123456789")
+    files.write("empty", b"")
+    assert files.read("joints/c/0/0/0", limit=10) == b"0123456789"
+    assert files.read("empty", limit=0) == b""
     parts = {(0, 3): b"012", (7, 3): b"789", (7, 100): b"789", (10, 5): b"", (99, 1): b"", (4, 0): b""}
     for (start, length), part in parts.items():
-        assert place.read_part("joints/c/0/0/0", start, length) == part
-    assert place.read_part("empty", 0, 8) == b""
+        assert files.read_part("joints/c/0/0/0", start, length) == part
+    assert files.read_part("empty", 0, 8) == b""
 
 
-def test_it_lists_sizes_by_key_and_nothing_of_its_neighbours(place: FileStore) -> None:
-    assert place.sizes() == {}
+def test_it_lists_sizes_by_key_and_nothing_of_its_neighbours(files: FileStore) -> None:
+    assert files.sizes() == {}
     for key, size in {"b": 3, "a/z": 0, "a/b/c": 12, "a.b": 1}.items():
-        place.write(key, b"x" * size)
-    assert list(place.sizes().items()) == [("a.b", 1), ("a/b/c", 12), ("a/z", 0), ("b", 3)]
-    if place.name.startswith("s3://"):
-        neighbour = open_file_store(place.name + ".wip")
+        files.write(key, b"x" * size)
+    assert list(files.sizes().items()) == [("a.b", 1), ("a/b/c", 12), ("a/z", 0), ("b", 3)]
+    if files.name.startswith("s3://"):
+        neighbour = open_file_store(files.name + ".wip")
         neighbour.write("c", b"x")
-        assert "c" not in place.sizes()
+        assert "c" not in files.sizes()
         assert neighbour.sizes() == {"c": 1}
 
 
-def test_writing_and_moving_replace_what_is_there(place: FileStore) -> None:
-    place.write("a", b"old")
-    place.write("a", b"newer")
-    assert place.read("a", limit=9) == b"newer"
-    place.write("more/1", b"moved")
-    place.move("more/1", "a")
-    assert place.read("a", limit=9) == b"moved"
-    assert list(place.sizes()) == ["a"]
+def test_writing_and_moving_replace_what_is_there(files: FileStore) -> None:
+    files.write("a", b"old")
+    files.write("a", b"newer")
+    assert files.read("a", limit=9) == b"newer"
+    files.write("more/1", b"moved")
+    files.move("more/1", "a")
+    assert files.read("a", limit=9) == b"moved"
+    assert list(files.sizes()) == ["a"]
 
 
-def test_removing(place: FileStore) -> None:
-    place.write("a/b", b"x")
-    place.remove("a/b")
-    place.remove("a/b")
-    place.remove("never/there")
-    assert place.sizes() == {}
+def test_removing(files: FileStore) -> None:
+    files.write("a/b", b"x")
+    files.remove("a/b")
+    files.remove("a/b")
+    files.remove("never/there")
+    assert files.sizes() == {}
 
 
-def test_more_than_the_limit_is_not_read(place: FileStore) -> None:
-    place.write("a", b"x" * 11)
-    with pytest.raises(DataError, match=rf"{place.name}/a: more than 10 bytes: the store is damaged"):
-        place.read("a", limit=10)
+def test_more_than_the_limit_is_not_read(files: FileStore) -> None:
+    files.write("a", b"x" * 11)
+    with pytest.raises(DataError, match=rf"{files.name}/a: more than 10 bytes: the store is damaged"):
+        files.read("a", limit=10)
 
 
-def test_what_is_not_there(place: FileStore) -> None:
-    place.write("there", b"x")
-    with pytest.raises(DataError, match=rf"{place.name}/missing: .*copy it or prepare it again"):
-        place.read("missing", limit=10)
-    with pytest.raises(DataError, match=rf"{place.name}/missing: .*copy it or prepare it again"):
-        place.read_part("missing", 0, 1)
-    with pytest.raises(EnvironmentFault, match=rf"cannot write {place.name}/b"):
-        place.move("missing", "b")
+def test_what_is_not_there(files: FileStore) -> None:
+    files.write("there", b"x")
+    with pytest.raises(DataError, match=rf"{files.name}/missing: .*copy it or prepare it again"):
+        files.read("missing", limit=10)
+    with pytest.raises(DataError, match=rf"{files.name}/missing: .*copy it or prepare it again"):
+        files.read_part("missing", 0, 1)
+    with pytest.raises(EnvironmentFault, match=rf"cannot write {files.name}/b"):
+        files.move("missing", "b")
 
 
-def test_a_reader_never_sees_a_part_of_a_write(place: FileStore) -> None:
+def test_a_reader_never_sees_a_part_of_a_write(files: FileStore) -> None:
     contents = [bytes([number]) * 300_000 for number in range(2)]
-    place.write("a", contents[0])
+    files.write("a", contents[0])
     seen, stop = set(), threading.Event()
 
     def read() -> None:
         while not stop.is_set():
-            seen.add(place.read("a", limit=300_000))
+            seen.add(files.read("a", limit=300_000))
 
     reader = threading.Thread(target=read)
     reader.start()
     try:
         for number in range(1, 30):
-            place.write("a", contents[number % 2])
+            files.write("a", contents[number % 2])
     finally:
         stop.set()
         reader.join()
     assert seen <= set(contents)
 
 
-def test_only_one_creates(place: FileStore) -> None:
-    if not isinstance(place, ObjectFileStore):
+def test_only_one_creates(files: FileStore) -> None:
+    if not isinstance(files, ObjectFileStore):
         pytest.skip("a folder is locked otherwise")
-    assert place.create("lock", b"mine")
-    assert not place.create("lock", b"theirs")
-    assert place.create("lock", b"mine")  # as after an answer that was lost
-    assert place.read("lock", limit=10) == b"mine"
+    assert files.create("lock", b"mine")
+    assert not files.create("lock", b"theirs")
+    assert files.create("lock", b"mine")  # as after an answer that was lost
+    assert files.read("lock", limit=10) == b"mine"
 
 
 @pytest.mark.parametrize("kind", ["folder", "s3"])
@@ -140,10 +140,10 @@ def test_it_crosses_processes(kind: str, tmp_path: Path, request: pytest.Fixture
     if kind == "s3":
         request.getfixturevalue("s3")
         where = f"s3://{BUCKET}/crossing.zarr"
-    place = open_file_store(where)
-    place.write("a", b"x")
+    files = open_file_store(where)
+    files.write("a", b"x")
     # Workers get it so from our own process.
-    pickled = pickle.dumps(place)
+    pickled = pickle.dumps(files)
     assert pickle.loads(pickled).read("a", limit=1) == b"x"
     assert SECRET.encode() not in pickled
 
@@ -178,20 +178,20 @@ def test_without_obstore_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_bucket_that_is_not_there(s3: str) -> None:
-    place = open_file_store("s3://no-such-bucket/a.zarr")
+    files = open_file_store("s3://no-such-bucket/a.zarr")
     with pytest.raises(
         EnvironmentFault, match=r"cannot read s3://no-such-bucket/a.zarr/: .*404 Not Found NoSuchBucket"
     ):
-        place.sizes()
+        files.sizes()
     with pytest.raises(EnvironmentFault, match=r"cannot write s3://no-such-bucket/a.zarr/k \(3 bytes\): .*--resume"):
-        place.write("k", b"abc")
+        files.write("k", b"abc")
 
 
 def test_a_server_that_does_not_answer(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr(object_place, "_RETRY", {"max_retries": 1})
-    place = open_file_store(f"s3://{BUCKET}/a.zarr")
-    for act in (place.sizes, lambda: place.read("a", limit=1), lambda: place.write("a", b"x")):
+    monkeypatch.setattr(object_store, "_RETRY", {"max_retries": 1})
+    files = open_file_store(f"s3://{BUCKET}/a.zarr")
+    for act in (files.sizes, lambda: files.read("a", limit=1), lambda: files.write("a", b"x")):
         with pytest.raises(EnvironmentFault, match=r"does not answer: look at AWS_ACCESS_KEY_ID, .*ENDPOINT") as caught:
             act()
         assert SECRET not in str(caught.value)

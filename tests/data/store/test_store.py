@@ -135,7 +135,7 @@ def test_info_counts(store: Store) -> None:
     assert found.bytes == sum(path.stat().st_size for path in store.path.rglob("*") if path.is_file())
 
 
-def test_unknown_clips_and_missing_stores_are_told(store: Store, tmp_path: Path) -> None:
+def test_unknown_clips_and_missing_stores_are_refused_by_name(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'clip32'"):
         store.index_of("clip-32")
     with pytest.raises(DataError, match=r"found nothing.*; did you mean 'data\.zarr'\?"):
@@ -174,9 +174,9 @@ def test_flipped_bits_in_shards_are_found_by_reading(copy: Path) -> None:
     rng = np.random.default_rng(2)
     path = copy / "joints/c/0/0/0"
     sound = path.read_bytes()
-    for place in rng.integers(0, len(sound), 20):
+    for at in rng.integers(0, len(sound), 20):
         flipped = bytearray(sound)
-        flipped[place] ^= 0x10
+        flipped[at] ^= 0x10
         path.write_bytes(flipped)
         with pytest.raises(DataError, match="joints/c/0/0/0"):
             open_store(copy).rows(0, 6001)
@@ -212,7 +212,7 @@ def test_a_chunk_swapped_for_a_sound_one_of_the_same_size_is_found(tmp_path: Pat
     path = tmp_path / "x.zarr/state/c/0/0"
     shard = bytearray(path.read_bytes())
     index = np.frombuffer(bytes(shard[-516:-4]), "<u8").reshape(32, 2)
-    (a, length), (b, other) = (tuple(int(value) for value in place) for place in index[:2])
+    (a, length), (b, other) = (tuple(int(value) for value in span) for span in index[:2])
     assert length == other
     shard[a : a + length], shard[b : b + length] = shard[b : b + length], shard[a : a + length]
     path.write_bytes(shard)

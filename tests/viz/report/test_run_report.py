@@ -201,5 +201,5 @@ def test_an_earlier_page_is_replaced_and_a_store_is_not_written_to(home: Path, t
     out = tmp_path / "page.html"
     first = smae.report(home / "first", home / "second", out=out).read_text()
     assert smae.report(home / "first", home / "third", out=out).read_text() != first
-    with pytest.raises(ConfigError, match="lie inside"):
+    with pytest.raises(ConfigError, match="be inside"):
         smae.report(home / "third", out=home / "ntu.zarr" / "page.html")

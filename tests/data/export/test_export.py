@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from smae.data.export import ctrgcn
-from smae.data.export.base import EXPORTS, export
+from smae.data.export.base import EXPORTS, Request, export, signature
 from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError, EnvironmentFault, UnknownNameError
 from tests.data import imported
@@ -30,10 +30,10 @@ def ntu120(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return imported.store(tmp_path_factory.mktemp("exports") / "ntu120.zarr", dataset="ntu120", count=150)
 
 
-def expected(store: Store, dataset: str, protocol: str, places: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the four arrays by the oracle, from the clips at ``places``."""
-    names = [str(store.clips.name[place]) for place in places]
-    clips = [store.clip(int(place)).swapaxes(0, 1) for place in places]
+def expected(store: Store, dataset: str, protocol: str, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the four arrays by the oracle, from the clips at ``indices``."""
+    names = [str(store.clips.name[index]) for index in indices]
+    clips = [store.clip(int(index)).swapaxes(0, 1) for index in indices]
     x = aligned([clip.reshape(len(clip), -1) for clip in clips], dataset)
     columns = {"ntu60": 60, "ntu120": 120}[dataset]
     y = np.eye(columns)[[int(name[-3:]) - 1 for name in names]]
@@ -159,21 +159,17 @@ def test_wrong_requests_write_nothing(ntu60: Store, tmp_path: Path) -> None:
         export(ntu60, tmp_path / "a", format="ctrgcn", protocol="xset")
     with pytest.raises(ConfigError, match="does not pad"):
         export(ntu60, tmp_path / "a", format="pyskl", frames=300)
-    with pytest.raises(ConfigError, match="lie inside"):
+    with pytest.raises(ConfigError, match="be inside"):
         export(ntu60, ntu60.path / "a.npz", format="hdf5")
-    with pytest.raises(ConfigError, match="found the folder"):
+    with pytest.raises(ConfigError, match="is not a file of format hdf5"):
         export(ntu60, tmp_path, format="hdf5")
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / "there").write_text("mine")
-    with pytest.raises(ConfigError, match="add --overwrite"):
-        export(ntu60, tmp_path / "there", format="hdf5")
-    assert (tmp_path / "there").read_text() == "mine"
 
 
 def test_full_disk_leaves_the_old_file_and_no_half_one(
     ntu60: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "a.npz").write_text("PK old")
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 old")
 
     def full(*args: object, **kwargs: object) -> np.ndarray:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -182,17 +178,51 @@ def test_full_disk_leaves_the_old_file_and_no_half_one(
     with pytest.raises(EnvironmentFault, match="No space left"):
         export(ntu60, tmp_path / "a.npz", format="ctrgcn", protocol="xsub", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
-    assert (tmp_path / "a.npz").read_text() == "PK old"
+    assert (tmp_path / "a.npz").read_bytes() == b"PK\x03\x04 old"
 
 
-def test_overwrite_replaces_only_an_earlier_export(ntu60: Store, tmp_path: Path) -> None:
-    foreign = tmp_path / "thesis.npz"
-    foreign.write_text("not an archive")
-    inside = Path(ntu60.path) / "a.npz"
-    for target in (foreign, inside):
-        with pytest.raises(ConfigError, match=r"is not a file of format ctrgcn|would replace, or lie inside"):
+def test_overwrite_replaces_only_an_export_of_the_same_format(ntu60: Store, tmp_path: Path) -> None:
+    for name in ("thesis.npz", "notes.txt", "no-suffix"):
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "other.pkl").write_bytes(b"\x80\x04.")
+    (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "link.npz").symlink_to(tmp_path / "thesis.npz")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    for name in ("thesis.npz", "notes.txt", "no-suffix", "other.pkl", "folder.npz", "link.npz"):
+        with pytest.raises(ConfigError, match="is not a file of format ctrgcn"):
+            export(ntu60, tmp_path / name, format="ctrgcn", protocol="xsub", overwrite=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    for form, name in {"ctrgcn": "a.npz", "pyskl": "a.pkl", "hdf5": "a.H5"}.items():
+        export(ntu60, tmp_path / name, format=form, protocol="xsub")
+        with pytest.raises(ConfigError, match="add --overwrite"):
+            export(ntu60, tmp_path / name, format=form, protocol="xsub")
+        export(ntu60, tmp_path / name, format=form, protocol="xsub", overwrite=True)
+
+
+def test_overwrite_never_touches_the_store(ntu60: Store, tmp_path: Path) -> None:
+    (tmp_path / "to-store").symlink_to(ntu60.path)
+    shard = ntu60.path / "joints/c/0/0/0"
+    before = shard.read_bytes()
+    for target in (ntu60.path, ntu60.path / "a.npz", ntu60.path.parent, shard, tmp_path / "to-store" / "a.npz"):
+        with pytest.raises(ConfigError, match="would replace, or be inside"):
             export(ntu60, target, format="ctrgcn", protocol="xsub", overwrite=True)
-    assert foreign.read_text() == "not an archive"
-    assert not inside.exists()
-    for _ in range(2):
-        export(ntu60, tmp_path / "a.npz", format="ctrgcn", protocol="xsub", overwrite=True)
+    assert shard.read_bytes() == before
+    assert not (ntu60.path / "a.npz").exists()
+
+
+def test_exporters_of_packages_declare_what_they_replace(
+    ntu60: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EXPORTS, "_members", {})
+
+    def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], tuple[str, ...]]:
+        path.write_text("name,class\n")
+        return {}, ()
+
+    EXPORTS.register("test-undeclared")(write)
+    (tmp_path / "a.csv").write_text("earlier")
+    with pytest.raises(ConfigError, match="is not a file of format"):
+        export(ntu60, tmp_path / "a.csv", format="test-undeclared", overwrite=True)
+    EXPORTS.register("test-declared")(signature(".csv")(write))
+    export(ntu60, tmp_path / "a.csv", format="test-declared", overwrite=True)
+    assert (tmp_path / "a.csv").read_text() == "name,class\n"

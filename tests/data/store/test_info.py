@@ -1,4 +1,4 @@
-"""The dataset card says what the store says: counts, protocols, settings, what was left out, whose terms hold."""
+"""Statistics and dataset card agree with the store: counts, protocols, settings, licence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return smae.prepare(folder / "ntu", folder / "ntu.zarr", executor="inline", max_bad=1.0).store
 
 
-def test_it_holds_what_info_tells(store: Path) -> None:
+def test_card_agrees_with_info(store: Path) -> None:
     card, about = dataset_card(store), smae.info(store)
     assert card.startswith("# ntu.zarr\n")
     assert f"| fingerprint | `{about.fingerprint}` |" in card
@@ -33,13 +33,13 @@ def test_it_holds_what_info_tells(store: Path) -> None:
     assert f"of {about.counts['found']} files found, {about.clips} became clips" in card
     assert "- 1 bad files, listed in `quarantine.jsonl`" in card
     assert "- source `ntu`" in card
-    assert "- mode `reference`: as published results were computed" in card
+    assert "- mode `reference`: as in published results" in card
     assert "| 0 | A001 drink | " in card
     assert "{" not in card
     assert "ROSE Lab" in card
 
 
-def test_its_tables_are_tables(store: Path) -> None:
+def test_tables_of_the_card_are_valid(store: Path) -> None:
     for table in re.findall(r"(?:^\|.*\n)+", dataset_card(store), re.MULTILINE):
         rows = table.splitlines()
         assert set(rows[1]) == {"|", "-"}
@@ -47,7 +47,7 @@ def test_its_tables_are_tables(store: Path) -> None:
         assert len(rows) > 2
 
 
-def test_a_store_of_ones_own_tells_nothing_that_it_does_not_know(tmp_path: Path) -> None:
+def test_card_of_other_data_names_no_ntu_licence(tmp_path: Path) -> None:
     clip = Clip(joints=np.zeros((1, 4, 20, 3), np.float32), state=np.full((1, 4, 20), 2, np.uint8))
     header = Header(layout=KINECT20, mode="exact", dataset="mine", classes=("sit",))
     split = np.array([1], np.uint8)
@@ -60,4 +60,13 @@ def test_a_store_of_ones_own_tells_nothing_that_it_does_not_know(tmp_path: Path)
     assert "- source `unknown`" in card
     assert "| 0 | sit | 1 |" in card
     assert "ROSE Lab" not in card
-    assert "depends on the licence" in card
+    assert "The licence of this store is that of the recordings" in card
+
+
+def test_info_classes_and_card_take_stores_paths_and_the_default(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = smae.open_store(store)
+    for function in (smae.info, smae.classes, dataset_card):
+        assert function(opened) == function(store) == function(str(store))
+    monkeypatch.chdir(store.parent)
+    assert smae.info().fingerprint == opened.fingerprint
+    assert [entry.id for entry in smae.classes()] == list(opened.classes)
