@@ -38,7 +38,7 @@ def test_without_results_the_command_is_shown():
         ({"rows": [{"what": "chance", "top1": 0.3, "interval": [-1, 0.5]}]}, "expected a share"),
         ({"rows": []}, "found 0 rows"),
         ({"confusion": [[1]]}, r"confusion matrix of shape \(4, 4\)"),
-        ({"predicted": [1]}, "are not as many"),
+        ({"predicted": [1]}, "different numbers of clips"),
         ({"rows": [{"top1": 0.3}]}, "no result of smae eval"),
         ({"classes": None}, "no result of smae eval"),
     ],
