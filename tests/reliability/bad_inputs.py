@@ -248,13 +248,13 @@ COMMAND_LINE: dict[str, Case] = {
         2, ("fifo",), lambda raw: os.mkfifo(raw.parent / "fifo"), ["--raw", "{place}/fifo"], leaves=("fifo",)
     ),
     "input a device": Case(2, ("/dev/zero",), arguments=["--raw", "/dev/zero"], leaves=()),
-    "output inside the input": _usage("--out", "{place}/raw/out.zarr", says="would replace, or lie inside"),
-    "output equal to the input": _usage("--out", "{place}/raw", says="would replace, or lie inside"),
+    "output inside the input": _usage("--out", "{place}/raw/out.zarr", says="would replace, or be inside"),
+    "output equal to the input": _usage("--out", "{place}/raw", says="would replace, or be inside"),
     "output inside the input, by a link": Case(
-        2, ("would replace, or lie inside",), lambda raw: (raw.parent / "link").symlink_to(raw),
+        2, ("would replace, or be inside",), lambda raw: (raw.parent / "link").symlink_to(raw),
         ["--out", "{place}/link/out.zarr"], leaves=("link",),
     ),
-    "input inside the output": _usage("--out", "{place}", says="would replace, or lie inside"),
+    "input inside the output": _usage("--out", "{place}", says="would replace, or be inside"),
     "output there already": Case(2, ("is there already: add --overwrite",), before=[[]]),
     "output there, of other settings": Case(
         4, ("frames was None, now 7", "mode was 'reference', now 'exact'"),
