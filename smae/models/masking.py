@@ -184,7 +184,7 @@ class _BuiltIn(ABC):
         """Return the mask, by torch."""
 
     @abstractmethod
-    def _launch(self, kernels: Any, tokens: Tensor, noise: Noise) -> KernelOutput:
+    def _launch(self, kernels: Any, tokens: Tensor, noise: Noise) -> Any:
         """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by the kernel."""
 
 
@@ -270,7 +270,7 @@ class SpatialTemporalMasking(_BuiltIn):
         keep = (times[:, :, None] * self.grid.joints + joints[:, None, :]).flatten(1)
         return mask_from_kept(keep, self.grid)
 
-    def _launch(self, kernels: Any, tokens: Tensor, noise: Noise) -> KernelOutput:
+    def _launch(self, kernels: Any, tokens: Tensor, noise: Noise) -> Any:
         keep = (self.times, self.joints)
         return kernels.spatial_temporal(noise, tokens, times=self.grid.times, keep=keep)
 
@@ -288,7 +288,7 @@ class RandomMasking(_BuiltIn):
     def _draw(self, tokens: Tensor, noise: Noise) -> Mask:
         return mask_from_scores(noise.uniform("mask", self.tokens), self.keep)
 
-    def _launch(self, kernels: Any, tokens: Tensor, noise: Noise) -> KernelOutput:
+    def _launch(self, kernels: Any, tokens: Tensor, noise: Noise) -> Any:
         return kernels.random(noise, tokens, keep=self.keep)
 
 
@@ -311,7 +311,7 @@ class TubeMasking(_BuiltIn):
         # All tokens of a tube have the tube's score, so the lowest scores are whole tubes.
         return mask_from_scores(tubes.repeat_interleave(self.length, 1).flatten(1), self.keep)
 
-    def _launch(self, kernels: Any, tokens: Tensor, noise: Noise) -> KernelOutput:
+    def _launch(self, kernels: Any, tokens: Tensor, noise: Noise) -> Any:
         joints = self.grid.joints
         return kernels.tube(noise, tokens, joints=joints, length=self.length, keep=self.keep)
 
@@ -353,7 +353,7 @@ class BodyPartMasking(_BuiltIn):
         keep = time[:, None] * joints + kept.repeat_interleave(self.length, 1)
         return mask_from_kept(keep.flatten(1), self.grid)
 
-    def _launch(self, kernels: Any, tokens: Tensor, noise: Noise) -> KernelOutput:
+    def _launch(self, kernels: Any, tokens: Tensor, noise: Noise) -> Any:
         part_of, keep = self._part_on(tokens.device), self.keep
         return kernels.body_part(noise, tokens, part_of=part_of, parts=self.parts, length=self.length, keep=keep)
 
@@ -388,7 +388,7 @@ class MotionAwareMasking(_BuiltIn):
         scores = self.rate(tokens) - torch.log(-torch.log(uniform))
         return mask_from_scores(scores.float(), self.keep)
 
-    def _launch(self, kernels: Any, tokens: Tensor, noise: Noise) -> KernelOutput:
+    def _launch(self, kernels: Any, tokens: Tensor, noise: Noise) -> Any:
         joints = self.grid.joints
         return kernels.motion_aware(noise, tokens, joints=joints, tau=self.tau, keep=self.keep)
 

@@ -191,7 +191,7 @@ def test_a_view_may_be_whole_but_what_is_predicted_must_be_hidden() -> None:
     none: Any = maskings.get("none")
     builder = small_builder(masking=none.Config(name="none"))
     check_objective(objectives.get("simclr"), settings=SMALL, builder=builder)
-    with pytest.raises(ConfigError, match="masking.name=none hides no token"):
+    with pytest.raises(ConfigError, match=r"masking\.name=none hides no token"):
         check_objective(objectives.get("skeletonmae"), builder=builder)
 
 
