@@ -64,6 +64,7 @@ encoders: Registry[EncoderClass] = Registry(
         "vit": "smae.models.encoders:VisionTransformer",
         "sttformer": "smae.models.sttformer:STTFormer",
         "ctrgcn": "smae.models.ctrgcn:CTRGCN",
+        "graph": "smae.models.graph:GraphEncoder",
     },
 )
 

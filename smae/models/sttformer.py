@@ -110,7 +110,9 @@ class TupleBlock(nn.Module):
     With p = x plus fixed positions, attention = alpha tanh(sum over tuples and numbers of q k /
     (numbers x tuples)) + bias: one map a head for all tuples of an item, applied to x itself; no
     softmax, no values. The heads' outputs side by side go through a convolution over 5 joints; a
-    linear map; and a convolution over 3 tuples, each with BatchNorm, shortcut and LeakyReLU.
+    linear map; and a convolution over 3 tuples, each with BatchNorm, shortcut and LeakyReLU. Where
+    the width changes, shortcuts are linear maps with BatchNorm: of x for the first two, of what
+    enters the convolution over tuples for the last.
     """
 
     def __init__(self, inputs: int, outputs: int, *, joints: int, heads: int, drop_path: float) -> None:
@@ -123,8 +125,10 @@ class TupleBlock(nn.Module):
         self.feed_forward = _conv_norm(outputs, outputs, kernel=(1, 1))
         self.temporal = _conv_norm(outputs, outputs, kernel=(3, 1))
         self.shortcut: nn.Module = nn.Identity()
+        self.temporal_shortcut: nn.Module = nn.Identity()
         if inputs != outputs:
             self.shortcut = _conv_norm(inputs, outputs, kernel=(1, 1))
+            self.temporal_shortcut = _conv_norm(outputs, outputs, kernel=(1, 1))
         self.drop_path = DropPath(drop_path)
         self.register_buffer("positions", sinusoids(joints, inputs), persistent=False)
 
@@ -139,7 +143,7 @@ class TupleBlock(nn.Module):
         shortcut = self.shortcut(x)
         y = leaky_relu(self.drop_path(self.proj(mixed)) + shortcut, SLOPE)
         y = leaky_relu(self.drop_path(self.feed_forward(y)) + shortcut, SLOPE)
-        return leaky_relu(self.drop_path(self.temporal(y)) + y, SLOPE)
+        return leaky_relu(self.drop_path(self.temporal(y)) + self.temporal_shortcut(y), SLOPE)
 
 
 def _conv_norm(inputs: int, outputs: int, *, kernel: tuple[int, int]) -> nn.Sequential:
