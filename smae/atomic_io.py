@@ -10,6 +10,7 @@ import ctypes
 import errno
 import fcntl
 import json
+import math
 import os
 import shutil
 import sys
@@ -22,6 +23,8 @@ from smae.errors import ConfigError, DataError, EnvironmentFault, LockedError
 
 MAX_JSON = 2**24
 """Largest JSON file that is read, in bytes; a larger one is a mistake or an attack."""
+MAX_INTEGER = 2**63 - 1
+"""Largest whole number that is read from a JSON file."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 """Constants of Linux's renameat2."""
@@ -251,11 +254,32 @@ def read_json(path: Path, *, what: str, remedy: str) -> dict[str, Any]:
     if path.stat().st_size > MAX_JSON:
         raise DataError(f"{path}: {path.stat().st_size:,} bytes, which no {what} has: {remedy}")
     try:
-        value = json.loads(path.read_bytes())
+        value = parse_json(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: no readable {what} ({type(error).__name__}): {remedy}") from None
     if not isinstance(value, dict):
         raise DataError(f"{path}: expected a JSON object as {what}, found {type(value).__name__}: {remedy}")
+    return value
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Return JSON values whose numbers are finite and fit 64 bits; a ``ValueError`` otherwise.
+
+    A value of another kind than expected is for the caller to refuse, by ``type(...)``: a subclass
+    of int is JSON's true.
+    """
+    return json.loads(data, parse_int=_integer, parse_float=_finite, parse_constant=_finite)
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 19 or not -MAX_INTEGER <= int(digits) <= MAX_INTEGER:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(value := float(digits)):
+        raise ValueError(f"the number {digits[:40]}")
     return value
 
 

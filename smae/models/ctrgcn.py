@@ -22,7 +22,7 @@ from smae.models.encoders import Encoder
 from smae.models.graph import bone_graphs
 from smae.models.masking import Mask
 from smae.models.tokens import Grid, gather, unpatchify
-from smae.models.transformer import DropPath
+from smae.models.transformer import MAX_WIDTH, DropPath
 from smae.skeleton import Layout
 
 WIDTHS = (1, 1, 1, 1, 2, 2, 2, 4, 4, 4)
@@ -38,7 +38,11 @@ class CTRGCN(Encoder):
         """Size of the encoder."""
 
         dim: int = Field(
-            256, ge=32, multiple_of=32, description="width D of the last three blocks; the first has D / 4"
+            256,
+            ge=32,
+            le=MAX_WIDTH,
+            multiple_of=32,
+            description="width D of the last three blocks; the first has D / 4",
         )
         drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth of the last block, rising from 0")
 

@@ -20,7 +20,7 @@ from smae.errors import ConfigError
 from smae.models.encoders import Encoder
 from smae.models.masking import Mask
 from smae.models.tokens import Grid, gather
-from smae.models.transformer import DropPath, PositionEmbedding
+from smae.models.transformer import MAX_DEPTH, MAX_WIDTH, DropPath, PositionEmbedding
 from smae.skeleton import Layout
 
 STAGES = 3
@@ -38,8 +38,10 @@ class GraphEncoder(Encoder):
     class Config(PluginConfig):
         """Size of the encoder."""
 
-        dim: int = Field(256, ge=16, multiple_of=16, description="width D of the last stage; the first has D / 4")
-        depth: int = Field(3, ge=1, description="blocks in each of the three stages")
+        dim: int = Field(
+            256, ge=16, le=MAX_WIDTH, multiple_of=16, description="width D of the last stage; the first has D / 4"
+        )
+        depth: int = Field(3, ge=1, le=MAX_DEPTH, description="blocks in each of the three stages")
         share: int = Field(4, ge=1, description="channels that share a graph")
         patch: Literal[1, 2, 4] = Field(4, description="frames in a token: time is halved for the last stages")
         drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth of the last block, rising from 0")

@@ -17,7 +17,7 @@ from smae.config import PluginConfig
 from smae.models.encoders import Encoder
 from smae.models.masking import Mask, mask_from_scores
 from smae.models.tokens import Grid, gather
-from smae.models.transformer import DropPath
+from smae.models.transformer import MAX_WIDTH, DropPath
 from smae.skeleton import Layout
 
 SLOPE = 0.1
@@ -31,9 +31,11 @@ class STTFormer(Encoder):
     class Config(PluginConfig):
         """Size of the encoder."""
 
-        dim: int = Field(256, ge=16, multiple_of=16, description="width D of the last four blocks; the first has D / 4")
-        heads: int = Field(3, ge=1, description="attention heads")
-        patch: int = Field(6, ge=1, description="frames in a tuple")
+        dim: int = Field(
+            256, ge=16, le=MAX_WIDTH, multiple_of=16, description="width D of the last four blocks; the first has D / 4"
+        )
+        heads: int = Field(3, ge=1, le=MAX_WIDTH, description="attention heads")
+        patch: int = Field(6, ge=1, le=4096, description="frames in a tuple")
         drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth of the last block, rising from 0")
         leave_out: bool = Field(
             True, description="leave out tuples in which nothing is visible; counting them waits for a GPU once a step"

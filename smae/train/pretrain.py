@@ -21,8 +21,8 @@ from smae.data.loader.loader import Loader
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from smae.interrupts import deferred
-from smae.train.build import build_objective, compile_blocks, has_native_bf16, pick_device
-from smae.train.checkpoint import load_latest, max_file_bytes
+from smae.train.build import build_objective, compile_blocks, has_native_bf16, outline, pick_device
+from smae.train.checkpoint import check_size, load_latest, max_file_bytes
 from smae.train.config import RunConfig, build_config, resolve
 from smae.train.distributed import DistributedContext, process_group
 from smae.train.loop import Loop
@@ -117,6 +117,7 @@ def pretrain(
             config = build_config(merge(saved["config"], overrides))
             store = open_store(data or saved["store"].get("path"))
             previous.check_layout(store)
+            check_size(previous.checkpoints, outline(lambda: build_objective(config, store.layout)))
         split = store.split(config.protocol)
         if config.train.wandb:
             check_wandb()
