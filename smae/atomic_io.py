@@ -31,18 +31,29 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @contextmanager
-def os_errors(path: Path, size: int = 0) -> Iterator[None]:
-    """Turn an ``OSError`` of the block into an ``EnvironmentFault`` that names ``path`` and ``size``."""
+def os_errors(path: Path, size: int = 0, *, partial: Path | None = None) -> Iterator[None]:
+    """Turn an ``OSError`` of the block into an ``EnvironmentFault`` that names ``path`` and ``size``.
+
+    Where the size is not known, it names the bytes that are in ``partial``.
+    """
     try:
         yield
     except EnvironmentFault:
         raise
     except OSError as error:
         amount = f" ({size:,} bytes)" if size else ""
+        if not size and partial is not None:
+            amount = f" (after {_size(partial):,} bytes)"
         raise EnvironmentFault(
             f"cannot write {path}{amount}: {error.strerror or error}; everything finished is kept: "
             "fix this and run the same command again (prepare and pretrain continue with --resume)"
         ) from error
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file, or of all files of a folder; 0 if there is none."""
+    files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names] or [path]
+    return sum(file.lstat().st_size for file in files if file.is_file())
 
 
 def partial_path(path: Path) -> Path:
@@ -95,7 +106,7 @@ def atomic_file(path: Path, *, size: int = 0) -> Iterator[Path]:
     Raises:
         EnvironmentFault: no space, no permission, or a device error; an earlier file is intact.
     """
-    with os_errors(path, size), _temporary(path) as partial:
+    with _temporary(path) as partial, os_errors(path, size, partial=partial):
         create(partial).close()
         yield partial
         fsync_file(partial)
@@ -116,7 +127,7 @@ def atomic_folder(path: Path, *, size: int = 0) -> Iterator[Path]:
     Raises:
         EnvironmentFault: no space, no permission, or a device error; an earlier folder is intact.
     """
-    with os_errors(path, size), _temporary(path) as partial:
+    with _temporary(path) as partial, os_errors(path, size, partial=partial):
         _remove(partial)
         partial.mkdir()
         yield partial
@@ -134,7 +145,8 @@ def atomic_folder(path: Path, *, size: int = 0) -> Iterator[Path]:
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
     """Yield the temporary name of ``path``; remove what has that name if the block fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
     try:
         yield partial

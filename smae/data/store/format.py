@@ -105,7 +105,7 @@ def read_header(root: FileStore) -> Header:
             counts=_counts(values["counts"]),
             splits=tuple(_text(name) for name in values["splits"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         where = f"{root.name}/zarr.json"
         raise DataError(f"{where}: {type(error).__name__}: {error}; prepare the store again") from error
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from smae import interrupts, progress
-from smae.atomic_io import atomic_folder, check_output, os_errors
+from smae.atomic_io import atomic_folder, check_output
 from smae.data.raw.labels import CLASSES_FILE
 from smae.data.raw.recording import TRACKED
 from smae.data.synthetic import LIMITS, SynthSettings
@@ -115,7 +115,7 @@ def synthesise(
     faults: Counter[str] = Counter()
     classes = dict(list(CLASSES.items())[:actions])
     total = actions * subjects * cameras * replications
-    with interrupts.deferred("run the same command again"), atomic_folder(out) as folder, os_errors(out):
+    with interrupts.deferred("run the same command again"), atomic_folder(out) as folder:
         (folder / CLASSES_FILE).write_text(_class_lines(actions), encoding="ascii")
         with progress.task("synth", total=total, unit="recordings") as task:
             for subject, action, replication in product(*(range(1, n + 1) for n in (subjects, actions, replications))):
