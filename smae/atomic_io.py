@@ -26,6 +26,8 @@ MAX_JSON = 2**24
 MAX_INTEGER = 2**63 - 1
 """Largest whole number that is read from a JSON file."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_LINK = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""Of a lock file, which may come from elsewhere: a link, or a pipe at which opening would wait."""
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 """Constants of Linux's renameat2."""
 
@@ -197,8 +199,8 @@ def check_output(
         inputs: files and folders that the command reads.
 
     Raises:
-        ConfigError: the output is an input, is inside one or contains one; or it exists and is a link
-            or not of the kind; or it is of the kind, and ``overwrite`` is false.
+        ConfigError: the output is an input, is inside one or contains one; or it exists and is a link,
+            a mount point or not of the kind; or it is of the kind, and ``overwrite`` is false.
     """
     # realpath, so that a link or ".." hides nothing; Path.resolve raises on links in a circle.
     output = Path(os.path.realpath(path))
@@ -208,10 +210,37 @@ def check_output(
             raise ConfigError(f"{path}: this output would replace, or be inside, {entry}, which is read: name another")
     if not os.path.lexists(path):
         return
-    if path.is_symlink() or not is_kind(path):
+    if path.is_symlink():
+        raise ConfigError(f"{path} is a link, which is not replaced: name what it leads to, or another output")
+    if _is_mount_point(output):
+        raise ConfigError(f"{path} is a mount point, which no rename can replace: name an output inside it")
+    if not is_kind(path):
         raise ConfigError(f"{path} is there already and is not {kind}, so it is not replaced: name another output")
     if not overwrite:
         raise ConfigError(f"{path} is there already: add --overwrite to replace it, or name another output")
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse to write into a folder that is or holds a link: what it leads to would be written to.
+
+    Raises:
+        DataError: there is one.
+    """
+    inside = (Path(parent, name) for parent, folders, files in os.walk(folder) for name in (*folders, *files))
+    for path in (folder, *inside):
+        if os.path.islink(path):
+            raise DataError(f"{path} is a link, and what it leads to would be written to: put a copy in its place")
+
+
+def _is_mount_point(path: Path) -> bool:
+    """Return whether something is mounted at ``path``, from the same disk too, as containers do with files."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return os.path.ismount(path)
+    # The fifth field, in which spaces are octal escapes.
+    places = (line.split(b" ")[4].decode("unicode_escape").encode("latin-1") for line in lines)
+    return os.fsencode(path) in places
 
 
 def exchange(one: Path, other: Path) -> bool:
@@ -319,7 +348,7 @@ def locked(path: Path) -> Iterator[None]:
 def is_locked(path: Path) -> bool:
     """Whether a process holds the lock file ``path``."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | _NO_LINK)
     except OSError:
         return False
     try:
@@ -334,7 +363,7 @@ def is_locked(path: Path) -> bool:
 def _acquire(path: Path) -> int:
     while True:
         with os_errors(path):
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

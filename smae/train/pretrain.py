@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from smae import __version__
-from smae.atomic_io import locked, write_json
+from smae.atomic_io import locked, refuse_links, write_json
 from smae.config import merge, nested
 from smae.data.loader.loader import Loader
 from smae.data.store.store import Store, open_store
@@ -125,6 +125,7 @@ def pretrain(
 
         # Only now, because wrong settings must not leave a folder behind.
         run = previous or _create_run(out, f"{config.objective.name}-{config.protocol}", dist)
+        refuse_links(run.path.resolve())
         logger.info("run %s: %s, recipe %s, %s", run.path, config.objective.name, recipe, target.type)
         if dist.world_size > 1:
             logger.info("%d processes share the %d clips of each step", dist.world_size, config.train.batch)

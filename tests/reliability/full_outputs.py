@@ -22,6 +22,8 @@ from tests.reliability.lies import made
 from tests.reliability.runs import warm_up_training
 from tests.reliability.stores import digest
 
+REPLACED = ("ctrgcn", "features", "features in a folder", "encoder", "page", "gif", "synth", "store")
+"""Kinds of output that are put in their place by one rename."""
 QUICK = ("--set", "linear.epochs=2", "--mode", "linear", "--mode", "knn", "--protocol", "xsub", "--device", "cpu")
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "ctrgcn": ("export", "STORE", "--format", "ctrgcn", "--protocol", "xsub", "--to", "OUT.npz", "--overwrite"),
@@ -36,6 +38,7 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "gif": ("view", "STORE", "--to", "OUT.gif"),
     "png": ("view", "STORE", "--to", "OUT.png"),
     "synth": ("synth", "OUT", "--actions=2", "--subjects=2", "--cameras=1", "--replications=1", "--overwrite"),
+    "store": ("prepare", "--raw", "RAW", "--out", "OUT", "--executor", "inline", "--overwrite"),
     "results": ("eval", "--checkpoint", "OUT", *QUICK),
 }  # fmt: skip
 
@@ -45,7 +48,7 @@ class Output:
 
     def __init__(self, kind: str, place: Path, whole: Path) -> None:
         place.mkdir(exist_ok=True)
-        names = {"STORE": whole / "data.zarr", "RUN": whole / "run", "ENCODER": whole / "encoder"}
+        names = {"STORE": whole / "data.zarr", "RAW": whole / "raw", "RUN": whole / "run", "ENCODER": whole / "encoder"}
         words = [word for word in OUTPUTS[kind] if word.startswith("OUT")]
         self.kind, self.whole = kind, whole
         self.path = place / words[0].lower()
@@ -201,9 +204,42 @@ def _lowest(output: Output, place: str) -> int:
     return free(place) - used
 
 
+def mounted(place: str, folder: str, kinds: list[str]) -> list[str]:
+    """Write each kind of output to a mount point, of another disk and of the same one, and to a link."""
+    whole, problems = _prepare(Path(folder)), []
+    # A disk of its own, since a process may only mount where it may write.
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", place], check=True)
+    for kind in kinds:
+        output = Output(kind, Path(place) / "place", whole)
+        output.make()
+        _remove(output.path)
+        (output.path.mkdir if output.older.is_dir() else output.path.touch)()
+        for source in ("tmpfs", "older", "link", "link to nothing"):
+            if source == "tmpfs" and not output.older.is_dir():
+                continue
+            if source.startswith("link"):
+                _remove(output.path)
+                output.path.symlink_to(output.older if source == "link" else place + "/nothing")
+            else:
+                what = ["--bind", str(output.older)] if source == "older" else ["-t", "tmpfs", "none"]
+                subprocess.run(["mount", *what, str(output.path)], check=True)
+            before, began = _digest(output.older), os.listdir(output.path.parent)
+            ended = smae(*output.words)
+            fine = ended.code == 2 and len(ended.messages) == 1 and str(output.path) in ended.messages[0]
+            fine = fine and (" is a link" if source.startswith("link") else " is a mount point") in ended.messages[0]
+            problem = "" if fine else str(ended)
+            if before != _digest(output.older) or began != os.listdir(output.path.parent):
+                problem = problem or "something was changed"
+            problems.append(problem and f"{kind}, {source}: {problem}")
+            if not source.startswith("link"):
+                subprocess.run(["umount", str(output.path)], check=True)
+        _remove(output.path)
+    return problems
+
+
 def trials(how: str, **job: Any) -> list[str] | dict[str, Any]:
-    """Make the trials of one kind: ``failing`` or ``full``."""
-    return failing(**job) if how == "failing" else {"problems": full(**job)}
+    """Make the trials of one kind: ``failing``, or in a namespace ``full`` or ``mounted``."""
+    return failing(**job) if how == "failing" else {"problems": {"full": full, "mounted": mounted}[how](**job)}
 
 
 if __name__ == "__main__":

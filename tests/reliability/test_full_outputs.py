@@ -11,7 +11,7 @@ from tests.reliability.counts import counts
 from tests.reliability.forked_cli import AT_ONCE, in_programs
 from tests.reliability.scoreboard import Scoreboard
 
-KINDS = list(full_outputs.OUTPUTS)
+KINDS = [kind for kind in full_outputs.OUTPUTS if kind != "store"]
 
 
 @pytest.mark.parametrize(("step", "sizes"), counts(short=(25, 1), full=(1, 16)))
@@ -25,6 +25,15 @@ def test_failing_writes(scoreboard: Scoreboard, memory: Path, step: int, sizes: 
             jobs.append(job)
         for problems in in_programs(full_outputs.__name__, jobs):
             row.take(problems)
+
+
+def test_mount_points_and_links_are_refused_before_the_work(scoreboard: Scoreboard, tmp_path: Path) -> None:
+    place, folder = tmp_path / "disk", tmp_path / "folder"
+    place.mkdir()
+    folder.mkdir()
+    with scoreboard("outputs: a mount point, a link") as row:
+        job = {"how": "mounted", "place": place, "folder": folder, "kinds": full_outputs.REPLACED}
+        row.take(disk_full.in_namespace(module=full_outputs.__name__, **job)["problems"])
 
 
 @pytest.mark.parametrize("count", counts(short=2, full=12))

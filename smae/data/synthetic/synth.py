@@ -109,8 +109,8 @@ def synthesise(
     out = Path(out)
     if not out.name:
         out = out.absolute()
-    if out.is_symlink() or not out.is_dir() or any(out.iterdir()):
-        check_output(out, kind="a folder of synthetic recordings", is_kind=_is_synthetic, overwrite=overwrite)
+    overwrite = overwrite or (out.is_dir() and not any(out.iterdir()))
+    check_output(out, kind="a folder of synthetic recordings", is_kind=_is_synthetic, overwrite=overwrite)
     files = frames = size = 0
     faults: Counter[str] = Counter()
     classes = dict(list(CLASSES.items())[:actions])
@@ -135,7 +135,9 @@ def _class_lines(actions: int) -> str:
 
 
 def _is_synthetic(path: Path) -> bool:
-    """Return whether a folder was written by ``synthesise``: its list of classes is the marker."""
+    """Return whether a folder is empty or was written by ``synthesise``: its list of classes is the marker."""
+    if path.is_dir() and not any(path.iterdir()):
+        return True
     marker = path / CLASSES_FILE
     if not marker.is_file() or not _class_lines(len(CLASSES)).encode().startswith(marker.read_bytes()):
         return False
