@@ -26,9 +26,6 @@ MAX_KERNEL_TOKENS = 8192
 """Tokens of a clip that one program of a Triton kernel can hold."""
 
 
-KernelOutput = tuple[Tensor, Tensor, Tensor, Tensor]
-
-
 class Mask:
     """Token indices of a batch; each row of ``keep`` and ``hide`` ascends.
 
@@ -298,7 +295,7 @@ class TubeMasking(_BuiltIn):
     class Config(_KeepConfig):
         """Share that stays visible and the tubes' length."""
 
-        length: int = Field(5, ge=1, description="time patches in a tube; must divide the clip's")
+        length: int = Field(5, ge=1, le=4096, description="time patches in a tube; must divide the clip's")
 
     def __init__(self, config: Config, grid: Grid, layout: Layout) -> None:
         self.grid, self.length, self.kernel = grid, config.length, config.kernel
@@ -331,7 +328,7 @@ class BodyPartMasking(_BuiltIn):
             lt=1,
             description="share of joints kept in a segment; or give mask_ratio, the share masked: 1 - keep",
         )
-        length: int = Field(5, ge=1, description="time patches in a segment; must divide the clip's")
+        length: int = Field(5, ge=1, le=4096, description="time patches in a segment; must divide the clip's")
 
     def __init__(self, config: Config, grid: Grid, layout: Layout) -> None:
         self.segments = _segments(config.length, grid)

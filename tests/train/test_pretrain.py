@@ -244,7 +244,7 @@ def test_a_log_cut_short_by_a_crash_is_read_up_to_there(tmp_path, caplog):
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1, "loss": 2.0, "seconds": 1}\n{"step": 2, "lo')
     assert [line["step"] for line in read_log(path)] == [1]
-    assert caplog.messages == [f"{path}:2: not JSON, skipped"]
+    assert caplog.messages == [f"{path}:2: not the line of a step, skipped"]
     with MetricsLog(path, from_step=1) as log:
         log.write({"step": 2, "epoch": 0, "loss": 1.5, "lr": 0.1, "clips": 4, "spread": 0.5}, {})
         assert log.last_loss == 1.5
