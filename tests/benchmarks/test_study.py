@@ -20,7 +20,7 @@ from smae.eval.results import PRETRAINED, RANDOM
 
 TINY = Study(
     "tiny",
-    "cpu",
+    "skeletonmae-cpu",
     ("train.max_steps=2", "train.batch=4", "augment.frames=12", "encoder.dim=16", "encoder.depth=1", "linear.epochs=3"),
     rows=(
         Row(
@@ -110,7 +110,7 @@ def test_another_evaluation_needs_no_training(run: Callable[..., tuple[Result, l
 def result(row: str, seed: int, **top1: float) -> Result:
     scores = tuple(Score(mode, PRETRAINED, value) for mode, value in top1.items())
     evaluated = (ProbeResults(("linear",), (), 5.0, scores),)
-    return Result(row, seed, 2, 0.5, 10.2, evaluated, {}, "ab", "c0ffee", {"cpu": "x"})
+    return Result(row, seed, 2, 0.5, 10.2, evaluated, {}, "ab", "c0ffee", {"skeletonmae-cpu": "x"})
 
 
 def test_a_page_shows_each_seed_and_the_command_and_keeps_what_people_wrote(tmp_path: Path) -> None:
