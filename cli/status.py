@@ -36,6 +36,8 @@ def command(folder: Path) -> None:
 
 
 def _text(runs: list[RunState], unfinished: list[Unfinished]) -> None:
+    from smae.eval.results import RULE
+
     if not runs and not unfinished:
         click.echo("no runs here, nothing unfinished")
     if runs:
@@ -43,6 +45,8 @@ def _text(runs: list[RunState], unfinished: list[Unfinished]) -> None:
     for run in runs:
         if run.problem:
             click.echo(f"  {run.problem}")
+    if any(run.scores for run in runs):
+        click.echo(f"results, of several: {RULE}")
     resumable = [run for run in runs if run.resumable]
     if resumable:
         click.echo(f"continue: smae pretrain --resume --out {resumable[-1].path}")
@@ -60,5 +64,9 @@ def _row(run: RunState) -> tuple[str, ...]:
         loss = f"{run.loss:.4f}"
     if run.steps:
         step += f" of {run.steps:,}"
-    scores = "\n".join(f"{one.protocol} {one.mode} {console.percent(one.top1)}" for one in run.scores)
+    lines = []
+    for one in run.scores:
+        notes = "; ".join([*one.notes, *[f"{one.others} more"] * (one.others > 0)])
+        lines.append(f"{one.protocol} {one.mode} {console.percent(one.top1)}{f' ({notes})' if notes else ''}")
+    scores = "\n".join(lines)
     return str(run.path), state, step, loss, scores or "-"

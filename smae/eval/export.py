@@ -29,6 +29,7 @@ from smae.errors import ConfigError, DataError, NonFiniteError
 from smae.eval.model_card import model_card
 from smae.eval.probes.finetune import Classifier
 from smae.eval.probes.linear import LinearClassifier
+from smae.eval.results import choose, read_results
 from smae.models.encoders import Encoder, encoders
 from smae.skeleton import LAYOUTS, Layout
 from smae.train.build import build_objective
@@ -216,6 +217,34 @@ def load_encoder(path: Path | str, *, layout: str | None = None, frames: int | N
     return loaded.encoder
 
 
+def read_exported(folder: Path, store: Store) -> tuple[LoadedEncoder, dict[str, Any]]:
+    """Return an exported encoder, and settings under which it can be evaluated on a store.
+
+    The settings are those of its run for probes, seed and protocol, where it names them.
+
+    Raises:
+        DataError: no usable folder, a head, or a store of another joint layout.
+    """
+    loaded = read_weights(folder)
+    if loaded.config.head is not None:
+        raise DataError(f"{folder}: a head of smae eval: name its run, or a folder of smae export-encoder")
+    if loaded.layout.name != store.layout.name:
+        raise DataError(
+            f"{folder} was trained on layout {loaded.layout.name}, {store.path} has {store.layout.name}: give a "
+            "store of the encoder's layout"
+        )
+    config = loaded.config.model_dump(mode="json")
+    # Objective, masking and decoder are not needed, and their plug-ins need not be installed.
+    keys = ("seed", "protocol", "linear", "knn", "finetune", "scratch", "selection")
+    known = {key: value for key, value in loaded.config.origin.get("config", {}).items() if key in keys}
+    return loaded, {**known, "encoder": config["encoder"], "augment": config["augment"]}
+
+
+def encoder_sha256(encoder: nn.Module) -> str:
+    """Return the SHA-256 of an encoder's weights, the one that ``config.json`` of its exported folder has."""
+    return hashlib.sha256(save(cpu_state_dict(encoder))).hexdigest()
+
+
 def _check_joints(there: JointsConfig, here: Layout) -> None:
     if len(there.joints) != len(here):
         raise ConfigError(f"layout {here.name}: {len(there.joints)} joints there, {len(here)} here")
@@ -281,10 +310,9 @@ def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = 
         layout = LAYOUTS.get(about["store"]["layout"])
         config, objective, checkpoint = load_trained(source, layout, step=step)
         done = {key: checkpoint.state[key] for key in ("step", "steps")}
-        results = [
-            read_json(path, what="results", remedy="run smae eval again")
-            for path in sorted(source.results.glob("*.json"))
-        ]
+        weights = encoder_sha256(objective.encoder)
+        of_these = [one for one in read_results(source) if one.first["checkpoint"]["sha256"] == weights]
+        results = choose(of_these or read_results(source))
         interrupts.check()
         origin = {key: about.get(key) for key in ("recipe", "versions")}
         # The path of the store means nothing on another machine.
@@ -297,7 +325,7 @@ def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = 
             augment=config.augment,
             layout=layout,
             origin={**origin, **done, "run": source.path.name, "store": store, "config": about["config"]},
-            card=model_card(name=source.path.name, about=about, steps=steps, results=results),
+            card=model_card(name=source.path.name, about=about, steps=steps, sha256=weights, results=results),
         )
 
 

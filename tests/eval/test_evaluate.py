@@ -10,7 +10,7 @@ import torch
 
 from smae.errors import UnknownNameError
 from smae.eval.evaluate import evaluate_encoder, result_json
-from smae.eval.results import CHANCE, PRETRAINED, RANDOM, RAW
+from smae.eval.records import CHANCE, PRETRAINED, RANDOM, RAW
 from smae.train.build import build_objective, random_encoder
 from tests.fakes import FakeStore
 from tests.train.small import small_config, small_context

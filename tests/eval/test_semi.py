@@ -7,7 +7,7 @@ import pytest
 
 from smae.eval.evaluate import evaluate_encoder, expand_modes
 from smae.eval.probes.finetune import LABEL_SHARES, labelled_subset, semi_context
-from smae.eval.results import SUPERVISED
+from smae.eval.records import SUPERVISED
 from smae.train.build import build_objective
 from tests.fakes import FakeStore
 from tests.train.small import small_context

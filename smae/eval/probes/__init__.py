@@ -21,7 +21,7 @@ from smae.data.store.splits import Split
 from smae.data.store.store import Store
 from smae.errors import DataError
 from smae.eval.features import FeatureExtractor, Features, extract
-from smae.eval.results import BEST_TEST, BEST_VAL
+from smae.eval.records import BEST_TEST, BEST_VAL
 from smae.models.encoders import Encoder
 from smae.registry import Registry
 from smae.rng import Noise
@@ -73,10 +73,12 @@ class ProbeContext:
         name = part
         if view is not None:
             name = f"{part}, view {view + 1}"
-        if (extractor, name) not in self.cache:
+        # Another seed draws other views, and the cache is shared by all seeds.
+        key = name if view is None else f"{name}, seed {self.config.seed}"
+        if (extractor, key) not in self.cache:
             loader = self.loader(part, augmented=view is not None, batch=ENCODE_BATCH)
-            self.cache[extractor, name] = extract(extractor, loader, epoch=view or 0, name=f"features, {name}")
-        return self.cache[extractor, name]
+            self.cache[extractor, key] = extract(extractor, loader, epoch=view or 0, name=f"features, {name}")
+        return self.cache[extractor, key]
 
     def with_clips(self, *, train: NDArray[np.int64], test: NDArray[np.int64] | None = None) -> ProbeContext:
         """Return the context with other train clips and, if given, other test clips."""
@@ -154,6 +156,8 @@ def score(logits: Tensor, label: Tensor) -> Scores:
     classes = logits.shape[1]
 
     def accuracy(k: int) -> float:
+        if classes == 1:
+            return 1.0  # torchmetrics refuses a single class
         return float(multiclass_accuracy(logits, label, num_classes=classes, top_k=k, average="micro"))
 
     top5 = None

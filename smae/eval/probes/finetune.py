@@ -14,7 +14,7 @@ from smae import interrupts, progress
 from smae.data.loader.batch import Batch
 from smae.eval.features import mean_over_bodies
 from smae.eval.probes import OnEpoch, Probe, ProbeContext, Scores, average_views, score, select
-from smae.eval.results import ONE_VIEW
+from smae.eval.records import ONE_VIEW
 from smae.models.encoders import Encoder
 from smae.models.masking import kept_count, mask_from_scores
 from smae.models.transformer import DropPath

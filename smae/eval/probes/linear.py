@@ -12,7 +12,7 @@ from smae import interrupts, progress
 from smae.data.loader.batch import Batch
 from smae.eval.features import FeatureExtractor, Features, Pooled, extract
 from smae.eval.probes import ENCODE_BATCH, OnEpoch, ProbeContext, Scores, average_views, score, select
-from smae.eval.results import ONE_VIEW
+from smae.eval.records import ONE_VIEW
 from smae.models.encoders import Encoder
 from smae.train.config import Pool
 

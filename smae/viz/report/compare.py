@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,21 +11,32 @@ from html import escape
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smae.errors import ConfigError
-from smae.eval.results import RANDOM, Result, Row, bootstrap_difference, read_results
+from smae.eval.records import RANDOM, Row
+from smae.eval.results import (
+    Result,
+    bootstrap,
+    bootstrap_difference,
+    choose,
+    differences,
+    flatten,
+    read_results,
+    std_over_seeds,
+)
 from smae.train.run_folder import Run
 from smae.viz.report.figures import draw_curves, read_curves
 from smae.viz.report.page import PageSection, missing, note, percent, render, table
-from smae.viz.report.results import draw_accuracies, row_numbers
+from smae.viz.report.results import draw_accuracies, provenance, row_numbers, warnings_of
 
 logger = logging.getLogger(__name__)
 
+EVALUATION = ("linear", "knn", "finetune", "scratch", "selection")
+"""Sections of a run's settings that training does not read; results have their own."""
+
 MAX_RUNS = 8
 """Runs on one page: as many as there are colours for lines."""
-
-Key = tuple[str, str, tuple[str, bytes]]
-"""Protocol, mode, and the evaluated data: results of one key can be compared."""
 
 
 def comparison_page(runs: Sequence[Run]) -> str:
@@ -42,9 +54,9 @@ def comparison_page(runs: Sequence[Run]) -> str:
     if len(set(names)) < len(names):
         names = [str(run.path) for run in runs]
     about = [run.describe() for run in runs]
-    modes = [str(one["store"].get("mode", "")) for one in about]
-    results = [read_results(run, mode=mode) for run, mode in zip(runs, modes, strict=True)]
-    warnings = differing_data(names, about, results)
+    results = [read_results(run) for run in runs]
+    groups = alike(results)
+    warnings = differing_data(names, about, groups)
     for words in warnings:
         logger.warning(f"warning: {words}")
     scales = _loss_scales(about)
@@ -57,18 +69,40 @@ def comparison_page(runs: Sequence[Run]) -> str:
     curves = [(name, read_curves(run)) for name, run in zip(names, runs, strict=True)]
     training += draw_curves(curves, losses=scales)
     sections = [
-        PageSection("results", "Results", draw_comparable(names, results, runs)),
+        PageSection(
+            "results", "Results", draw_comparable(names, groups, methods(about)) + _lacking(names, runs, results)
+        ),
         PageSection("training", "Training", training),
         PageSection("differences", "Settings that differ", draw_differences(names, about)),
     ]
     head = key + "".join(f'<p class="warning">{escape(words)}</p>' for words in warnings)
+    head += warnings_of(result for several in results for result in choose(several))
     return render(f"{len(runs)} runs compared", head=head, sections=sections)
 
 
+def alike(results: Sequence[Sequence[Result]]) -> dict[str, list[tuple[int, Result]]]:
+    """Return groups of (run number, result) by ``Result.alike``; of a run at most one in each."""
+    groups: dict[str, dict[int, Result]] = defaultdict(dict)
+    for slot, several in enumerate(results):
+        for result in several:
+            groups[result.alike].setdefault(slot, result)
+    ordered = sorted(groups.items(), key=lambda item: next(iter(item[1].values())).protocol)
+    return {key: list(group.items()) for key, group in ordered}
+
+
+def methods(about: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return for each run the number of the first run that was trained like it, up to the seed."""
+    keys = []
+    for one in about:
+        config = {key: value for key, value in one["config"].items() if key not in ("seed", *EVALUATION)}
+        keys.append(json.dumps([config, one["store"].get("fingerprint")], sort_keys=True))
+    return [keys.index(key) for key in keys]
+
+
 def differing_data(
-    names: Sequence[str], about: Sequence[Mapping[str, Any]], results: Sequence[Sequence[Result]]
+    names: Sequence[str], about: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[tuple[int, Result]]]
 ) -> list[str]:
-    """Return warnings about runs that were trained or evaluated on different data."""
+    """Return warnings about runs that were trained or evaluated in different ways."""
     warnings = []
     stores = _differing(names, [f"{one['store'].get('fingerprint', '')[:12]}" for one in about])
     if stores:
@@ -76,50 +110,60 @@ def differing_data(
     protocols = _differing(names, [str(one["config"].get("protocol", "")) for one in about])
     if protocols:
         warnings.append(f"the runs were trained under different protocols ({protocols})")
-    keys = {_key(result) for several in results for result in several}
-    modes = Counter((protocol, mode) for protocol, mode, _ in keys)
-    order = dict.fromkeys((one.protocol, one.mode) for several in results for one in several)
-    different = [f"{protocol} · {mode}" for protocol, mode in order if modes[protocol, mode] > 1]
+    firsts = [group[0][1] for group in groups.values()]
+    different = [f"{one.name} ({words})" for one, words in zip(firsts, _apart(firsts), strict=True) if words]
     if different:
-        warnings.append(
-            f"evaluated on different stores or test clips: {', '.join(different)}; those results are not compared"
-        )
+        warnings.append(f"evaluated in different ways, and shown apart: {'; '.join(different)}")
     return warnings
 
 
-def draw_comparable(names: Sequence[str], results: Sequence[Sequence[Result]], runs: Sequence[Run]) -> str:
-    """Return results in groups of the same protocol, probe, store and test clips."""
-    groups: dict[Key, list[tuple[int, Result]]] = defaultdict(list)
-    for slot, several in enumerate(results):
-        for result in several:
-            groups[_key(result)].append((slot, result))
-    lacking = "".join(
+def _apart(results: Sequence[Result]) -> list[str]:
+    # Runs differ in their checkpoints, and may differ in their seeds.
+    return differences(results, without=("seeds", "checkpoint"))
+
+
+def draw_comparable(
+    names: Sequence[str], groups: Mapping[str, Sequence[tuple[int, Result]]], method: Sequence[int]
+) -> str:
+    """Return charts and tables of the groups of ``alike``, and one matrix of all of them."""
+    if not groups:
+        return ""
+    charts, tables = [], ""
+    firsts = [group[0][1] for group in groups.values()]
+    titles = [f"{one.name} · {words}" if words else one.name for one, words in zip(firsts, _apart(firsts), strict=True)]
+    for title, group in zip(titles, groups.values(), strict=True):
+        rows = [replace(result.lead, what=names[slot], slot=slot) for slot, result in group]
+        charts.append((title, [*rows, *_baselines(names, group)]))
+        settings = "".join(f"<small>{escape(line)}</small>" for line in provenance(group[0][1])[:2])
+        tables += f"<h3>{escape(title)}{settings}</h3>{_numbers(names, group, method)}"
+    explained = note(
+        "Difference: accuracy on the same test clips minus that of the table's first run, or of the first method where "
+        "it is a mean over pre-training seeds; in brackets its 95 % paired bootstrap interval over seeds and clips."
+    )
+    return _matrix(names, titles, list(groups.values())) + draw_accuracies(charts) + tables + explained
+
+
+def _lacking(names: Sequence[str], runs: Sequence[Run], results: Sequence[Sequence[Result]]) -> str:
+    return "".join(
         missing(f"{name} has not been evaluated yet.", f"smae eval --checkpoint {run.path}")
         for name, run, several in zip(names, runs, results, strict=True)
         if not several
     )
-    if not groups:
-        return lacking
-    several_stores = len({store for _, _, (store, _) in groups}) > 1
-    charts, tables = [], ""
-    for (protocol, mode, (store, _)), group in groups.items():
-        title = f"{protocol} · {mode}"
-        if several_stores:
-            title += f" · store {store[:8]}"
-        rows = [replace(result.lead, what=names[slot], slot=slot) for slot, result in group]
-        charts.append((title, [*rows, *_baselines(names, group)]))
-        tables += f"<h3>{escape(title)}</h3>{_numbers(names, group)}"
-    explained = note(
-        "Difference: accuracy on the same test clips minus that of the table's first run, with the "
-        "first seed of both; in brackets its 95 % paired bootstrap interval."
-    )
-    return draw_accuracies(charts) + tables + explained + lacking
+
+
+def _matrix(names: Sequence[str], titles: Sequence[str], groups: Sequence[Sequence[tuple[int, Result]]]) -> str:
+    """Return runs down, evaluations across."""
+    if len(groups) < 2:
+        return ""
+    cells = [{slot: row_numbers(result.lead)[0] for slot, result in group} for group in groups]
+    rows = [(name, *(column.get(slot, "–") for column in cells)) for slot, name in enumerate(names)]
+    return table(("top-1 in per cent", *titles), rows, kind="matrix")
 
 
 def _baselines(names: Sequence[str], group: Sequence[tuple[int, Result]]) -> list[Row]:
     """Return the baselines of a group once, with a run's name where runs differ in them.
 
-    They differ where seeds, probe settings or clip lengths do. The random encoder is in the table.
+    They differ where seeds or clip lengths do. The random encoder is in the table.
     """
     rows: dict[Row, str] = {}
     for slot, result in group:
@@ -131,28 +175,49 @@ def _baselines(names: Sequence[str], group: Sequence[tuple[int, Result]]) -> lis
     return [replace(row, what=label) for row, label in zip(rows, labels, strict=True)]
 
 
-def _numbers(names: Sequence[str], group: Sequence[tuple[int, Result]]) -> str:
-    """Return accuracy, random encoder and difference from the first run, a row a run."""
-    first, rows = group[0][1], []
+def _numbers(names: Sequence[str], group: Sequence[tuple[int, Result]], method: Sequence[int]) -> str:
+    """Return accuracy, random encoder and difference from the first, a row a run; then a row a pre-training method."""
+    first, rows = group[0][1], list[tuple[str, ...]]()
     for slot, result in group:
-        top1, interval, _ = row_numbers(result.lead)
+        top1, interval, per_class, _ = row_numbers(result.lead)
         random = next((row.top1 for row in result.rows if row.what == RANDOM), None)
         difference = "–"
         if result is not first:
-            difference = _difference(first, result)
-        rows.append((names[slot], top1, interval, percent(random, ""), difference, result.lead.note))
-    head = ("in per cent", "top-1", "95 %", "random encoder", "difference", "")
+            difference = _difference(first.correct, result.correct)
+        seeds = str(len(result.records))
+        notes = "; ".join(result.notes)
+        rows.append((names[slot], seeds, top1, interval, per_class, percent(random, ""), difference, notes))
+    kinds = dict.fromkeys(method[slot] for slot, _ in group)
+    stacks = {kind: [one for slot, one in group if method[slot] == kind] for kind in kinds}
+    if any(len(several) > 1 for several in stacks.values()):
+        rows += _means(names, stacks)
+    head = ("in per cent", "seeds", "top-1", "95 %", "mean class", "random encoder", "difference", "")
     return table(head, rows, kind="comparison")
 
 
-def _difference(first: Result, second: Result) -> str:
-    one, two = first.predicted == first.label, second.predicted == second.label
+def _means(names: Sequence[str], stacks: Mapping[int, Sequence[Result]]) -> list[tuple[str, ...]]:
+    """Return a row for each method: mean and standard deviation over the seeds of pre-training, and the difference."""
+    rows = list[tuple[str, ...]]()
+    base = _stack(next(iter(stacks.values())))
+    for number, (kind, results) in enumerate(stacks.items()):
+        correct, means = _stack(results), [one.lead.top1 for one in results]
+        row = Row("", float(np.mean(means)), std=std_over_seeds(means), interval=bootstrap(correct))
+        per_class = float(np.mean([one.lead.mean_class or 0.0 for one in results]))
+        top1, interval, mean, _ = row_numbers(replace(row, mean_class=per_class))
+        name = f"{names[kind]}, mean of {len(results)} pre-training seeds"
+        rows.append(
+            (name, str(len(results)), top1, interval, mean, "", _difference(base, correct) if number else "–", "")
+        )
+    return rows
+
+
+def _stack(results: Sequence[Result]) -> NDArray[np.bool_]:
+    return np.concatenate([one.correct for one in results])
+
+
+def _difference(one: NDArray[np.bool_], two: NDArray[np.bool_]) -> str:
     low, high = bootstrap_difference(one, two)
     return f"{100 * (two.mean() - one.mean()):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
-
-
-def _key(result: Result) -> Key:
-    return result.protocol, result.mode, (result.store, np.stack([result.test, result.label]).tobytes())
 
 
 def _loss_scales(about: Sequence[Mapping[str, Any]]) -> list[list[int]]:
@@ -174,32 +239,14 @@ def _differing(names: Sequence[str], values: Sequence[str]) -> str:
     return "; ".join(f"{value}: {', '.join(group)}" for value, group in groups.items())
 
 
-def flatten(settings: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:
-    """Return settings with dotted names, as text."""
-    flat: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, prefix=f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = setting_text(value)
-    return flat
-
-
-def setting_text(value: Any) -> str:
-    """Return a setting's value for people."""
-    if value is None or value is True or value is False:
-        return {True: "yes", False: "no", None: "–"}[value]
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(setting_text, value)) or "–"
-    return str(value)
-
-
 def draw_differences(names: Sequence[str], about: Sequence[Mapping[str, Any]]) -> str:
-    """Return the settings in which runs differ, a column a run; ``-`` where a run lacks one."""
+    """Return the settings of pre-training in which runs differ, a column a run; ``-`` where a run lacks one."""
     parts = ("recipe", "versions", "store")
-    flat = [flatten({**one["config"], **{part: one.get(part, "") for part in parts}}) for one in about]
+    settings = [{key: value for key, value in one["config"].items() if key not in EVALUATION} for one in about]
+    flat = [
+        flatten({**mine, **{part: one.get(part, "") for part in parts}})
+        for mine, one in zip(settings, about, strict=True)
+    ]
     rows = []
     for key in dict.fromkeys(key for one in flat for key in one):
         values = [one.get(key, "-") for one in flat]

@@ -7,6 +7,7 @@ from html import escape
 from importlib.resources import files
 from typing import NamedTuple
 
+from smae.eval.records import circumstances
 from smae.viz.player import as_json, fill_template, page_data, page_file
 from smae.viz.scene import Scene
 
@@ -24,6 +25,8 @@ def render(title: str, *, head: str, sections: Sequence[PageSection], scenes: Se
 
     Its content security policy lets it load nothing.
     """
+    made = circumstances()
+    words = [f"commit {made['commit']}" * bool(made["commit"]), f"smae {made['versions']['smae']}", made["command"]]
     parts = {
         "title": escape(title),
         "head": head,
@@ -33,6 +36,7 @@ def render(title: str, *, head: str, sections: Sequence[PageSection], scenes: Se
         ),
         "style": page_file("player.css") + _file("page.css"),
         "script": page_file("player.js") + _file("page.js"),
+        "made": escape(" · ".join(filter(None, [made["date"][:16].replace("T", " ") + " UTC", *words]))),
         "data": as_json([page_data(scene) for scene in scenes]),
     }
     return fill_template(_file("page.html"), parts)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.eval.results import Result, Row
+from smae.eval.records import LAST, Row
+from smae.eval.results import RULE, Result, choose, differences
 from smae.viz.report.page import bars, missing, note, percent, table
 
 SMALL = 20
@@ -36,23 +37,60 @@ def headline(results: Sequence[Result]) -> str:
         return ""
     result, body = results[0], ""
     lead = result.lead
-    others = [row for row in result.rows if row is not lead and "epoch chosen" not in row.note]
+    others = [row for row in result.rows if row is not lead and row.selection == LAST]
     for row in (lead, *others):
         own = " own" * (row is lead)
         body += f'<div class="figure{own}"><b>{percent(row.top1)}</b>{escape(row.what)}</div>'
-    return f'<p class="over">{escape(result.name)} · top-1</p><div class="figures">{body}</div>'
+    about = " · ".join([f"{result.name} · top-1", *result.notes])
+    return f'<p class="over">{escape(about)}</p><div class="figures">{body}</div>'
 
 
 def draw_results(results: Sequence[Result], run: Path, protocol: str) -> str:
-    """Return the chart and the table of all results, and the command that adds missing ones."""
+    """Return the matrix, the chart and the table of all results, and the command that adds missing ones."""
     command = f"smae eval --checkpoint {run} --protocol {protocol}"
     if not results:
         return missing("Not evaluated yet.", f"{command} --mode linear --mode knn")
     modes = {result.mode for result in results}
     others = [options for mode, options in _MODES.items() if mode not in modes]
-    body = draw_accuracies([(result.title, result.rows) for result in results]) + results_table(results)
+    titles = titles_of(results)
+    lists = [(title, result.rows) for title, result in zip(titles, results, strict=True)]
+    body = warnings_of(results) + draw_matrix(results) + draw_accuracies(lists) + results_table(results, titles)
+    if len(choose(results)) < len(results):
+        body += note(f"Of several results of a probe, the first one counts: {RULE}.")
     if others:
         body += missing("More evaluations:", f"{command} {' '.join(others)}")
+    return body
+
+
+def titles_of(results: Sequence[Result]) -> list[str]:
+    """Return headings, with the settings in which a result differs from others of its protocol and probe."""
+    return [
+        f"{one.title} · {words}" if words else one.title
+        for one, words in zip(results, differences(results), strict=True)
+    ]
+
+
+def warnings_of(results: Iterable[Result]) -> str:
+    """Return what makes figures less than they seem, each once."""
+    words = dict.fromkeys(f"{one.protocol}: {line}" for one in results for line in one.warnings)
+    return "".join(f'<p class="warning">{escape(line)}</p>' for line in words)
+
+
+def draw_matrix(results: Sequence[Result]) -> str:
+    """Return one table a protocol of the results that count: classifiers down, probes across; nothing for one probe."""
+    body, chosen = "", [one for one in choose(results) if one.current]
+    for protocol in dict.fromkeys(one.protocol for one in chosen):
+        several = [one for one in chosen if one.protocol == protocol]
+        cells = {
+            (row.what, one.mode): row_numbers(row)[0] for one in several for row in one.rows if row.selection == LAST
+        }
+        rows = [
+            (what, *(cells.get((what, one.mode), "–") for one in several))
+            for what in dict.fromkeys(w for w, _ in cells)
+        ]
+        if len(several) > 1:
+            head = ("top-1 in per cent", *(one.mode for one in several))
+            body += f"<h3>{escape(protocol)}</h3>{table(head, rows, kind='matrix')}"
     return body
 
 
@@ -90,30 +128,44 @@ def _dot(row: Row, top: float) -> str:
     )
 
 
-def row_numbers(row: Row) -> tuple[str, str, str]:
-    """Return a row's top-1 ± its standard deviation, interval and top-5, in per cent."""
+def row_numbers(row: Row) -> tuple[str, str, str, str]:
+    """Return a row's top-1 ± its standard deviation, interval, mean class accuracy and top-5, in per cent."""
     top1, interval = percent(row.top1, ""), "–"
     if row.std is not None:
         top1 += f" ± {100 * row.std:.1f}"
     if row.interval:
         interval = " to ".join(percent(edge, "") for edge in row.interval)
-    return top1, interval, percent(row.top5, "")
+    return top1, interval, percent(row.mean_class, ""), percent(row.top5, "")
 
 
-def results_table(results: Iterable[Result]) -> str:
-    """Return every row as numbers."""
+def results_table(results: Sequence[Result], titles: Sequence[str]) -> str:
+    """Return every row as numbers; each result with settings, origin and notes from its own record."""
     body = ""
-    for result in results:
-        body += f'<tr class="group"><th colspan="4" scope="rowgroup">{escape(result.title)}</th></tr>'
+    for result, title in zip(results, titles, strict=True):
+        lines = "".join(f"<small>{escape(line)}</small>" for line in (*result.notes, *provenance(result)))
+        body += f'<tr class="group"><th colspan="5" scope="rowgroup">{escape(title)}{lines}</th></tr>'
         for row in result.rows:
             name, own = escape(row.what), ' class="own"' * row.own
-            if row.note:
-                name += f"<small>{escape(row.note)}</small>"
+            if row.selection != LAST:
+                name += f" ({escape(row.selection)})"
             cells = "".join(f"<td>{cell}</td>" for cell in (name, *row_numbers(row)))
             body += f"<tr{own}>{cells}</tr>"
-    names = ("in per cent", "top-1", "95 %", "top-5")
+    names = ("in per cent", "top-1", "95 %", "mean class", "top-5")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     return f'<table class="results"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def provenance(result: Result) -> list[str]:
+    """Return the settings of a result, and when, with what and by which command it was made."""
+    groups: dict[bool, list[str]] = {False: [], True: []}
+    for key, value in result.settings.items():
+        groups[key.startswith("augment.")].append(f"{key.removeprefix('augment.')} {value}")
+    about = result.first
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    made = [about["date"][:16].replace("T", " ") + " UTC", versions, str(about["device"]), str(about["command"])]
+    if about["commit"]:
+        made.insert(1, f"commit {about['commit']}")
+    return [", ".join(groups[False]), f"augmentation: {', '.join(groups[True])}", " · ".join(made)]
 
 
 def draw_confusion(names: Sequence[str], matrix: NDArray[np.int64]) -> str:
