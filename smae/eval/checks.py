@@ -59,7 +59,7 @@ def data_warnings(store: Store, split: Split) -> list[str]:
         listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         warnings.append(
             f"{unseen.sum():,} of the {len(test):,} test clips are of {len(names)} classes that the train part never "
-            f"shows ({listed}): they count as wrong"
+            f"shows ({listed}): no probe can learn them"
         )
     for part, kinds in (("train", train), ("test", np.unique(test))):
         if len(kinds) == 1:

@@ -303,7 +303,10 @@ def make_record(content: Mapping[str, Any], outcome: Outcome, store: Store, spli
         "label": scores.label.tolist(),
         "predicted": scores.predicted.tolist(),
     }
-    return parse_record(stem(content), whole)
+    try:
+        return parse_record(stem(content), whole)
+    except ValueError as error:
+        raise ConfigError(f"probe '{outcome.mode}' gave scores that do not fit: {error}: mend the plug-in") from error
 
 
 def _write(run: Run, store: Store, config: RunConfig, record: Record, outcome: Outcome, name: str) -> None:

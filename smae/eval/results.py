@@ -257,7 +257,7 @@ def setting_text(value: Any) -> str:
     return str(value)
 
 
-def bootstrap(correct: NDArray[np.bool_]) -> tuple[float, float]:
+def bootstrap(correct: NDArray[Any]) -> tuple[float, float]:
     """Return the 95 % bootstrap percentile interval of an accuracy (Efron, 1979).
 
     Each draw resamples the seeds and the clips with replacement. All seeds share the resampled
@@ -273,13 +273,18 @@ def bootstrap(correct: NDArray[np.bool_]) -> tuple[float, float]:
     return _interval(means)
 
 
-def bootstrap_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the 95 % interval of the accuracy of ``second`` minus that of ``first``, bool [S, n] each.
+def bootstrap_difference(first: NDArray[Any], second: NDArray[Any], *, paired: bool = True) -> tuple[float, float]:
+    """Return the 95 % interval of the accuracy of ``second`` minus that of ``first``.
 
-    It is paired: each draw takes the same clips for both, so clips that are hard for both do not
-    widen the interval. With equal numbers of seeds it takes the same seeds too.
+    Each draw takes the same clips for both, so clips that are hard for both do not widen the
+    interval; if ``paired``, the same seeds too.
+
+    Args:
+        first: [S, n], whether each seed is right about each test clip, or the share of times.
+        second: [S', n]; S' = S if ``paired``.
+        paired: whether row s of both is of the same seed.
     """
-    paired, means = len(first) == len(second), list[float]()
+    means = list[float]()
     for noise, clips in _resampled(first.shape[1]):
         one = _seeds(noise, len(first), "bootstrap-seeds")
         two = one if paired else _seeds(noise, len(second), "bootstrap-more-seeds")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from smae import interrupts, progress
+from smae.errors import ConfigError
 from smae.eval.features import raw_coordinates
 from smae.eval.probes import Probe, ProbeContext, Scores
 from smae.eval.probes.finetune import LABEL_SHARES, semi_context
@@ -74,7 +75,7 @@ def run_probes(
     encoder, units = encoder.to(context.device), list(units)
     costs = [_cost(context.config, mode, baselines=baselines) for _, mode in units]
     sides: dict[int, _Baselines] = {}
-    with progress.task("eval", total=sum(costs), unit="") as task:
+    with progress.task("eval", total=sum(costs), unit="passes over the clips") as task:
         for number, ((seed, mode), cost) in enumerate(zip(units, costs, strict=True)):
             interrupts.check()
             started = time.monotonic()
@@ -84,6 +85,8 @@ def run_probes(
             # Built-in probes set their own seed; a plug-in's must not depend on what ran before.
             torch.manual_seed(seed)
             found = list(sides[seed].probe(encoder, mode, chosen[mode]))
+            if not all(isinstance(scores, Scores) for _, scores in found):
+                raise ConfigError(f"probe '{mode}': expected Scores, found {found[0][1]!r}: mend the plug-in")
             rows = [
                 _row(mode, what, selection, one)
                 for what, scores in found

@@ -183,7 +183,7 @@ def _numbers(names: Sequence[str], group: Sequence[tuple[int, Result]], method: 
         random = next((row.top1 for row in result.rows if row.what == RANDOM), None)
         difference = "–"
         if result is not first:
-            difference = _difference(first.correct, result.correct)
+            difference = _difference([first], [result])
         seeds = str(len(result.records))
         notes = "; ".join(result.notes)
         rows.append((names[slot], seeds, top1, interval, per_class, percent(random, ""), difference, notes))
@@ -198,26 +198,36 @@ def _numbers(names: Sequence[str], group: Sequence[tuple[int, Result]], method: 
 def _means(names: Sequence[str], stacks: Mapping[int, Sequence[Result]]) -> list[tuple[str, ...]]:
     """Return a row for each method: mean and standard deviation over the seeds of pre-training, and the difference."""
     rows = list[tuple[str, ...]]()
-    base = _stack(next(iter(stacks.values())))
+    base = next(iter(stacks.values()))
     for number, (kind, results) in enumerate(stacks.items()):
-        correct, means = _stack(results), [one.lead.top1 for one in results]
-        row = Row("", float(np.mean(means)), std=std_over_seeds(means), interval=bootstrap(correct))
+        means = [one.lead.top1 for one in results]
+        row = Row("", float(np.mean(means)), std=std_over_seeds(means), interval=bootstrap(_correct(results)))
         per_class = float(np.mean([one.lead.mean_class or 0.0 for one in results]))
         top1, interval, mean, _ = row_numbers(replace(row, mean_class=per_class))
-        name = f"{names[kind]}, mean of {len(results)} pre-training seeds"
+        name = f"{names[kind]}, pre-training seed{'s' * (len(results) > 1)} {', '.join(map(str, _seeds(results)))}"
         rows.append(
-            (name, str(len(results)), top1, interval, mean, "", _difference(base, correct) if number else "–", "")
+            (name, str(len(results)), top1, interval, mean, "", _difference(base, results) if number else "–", "")
         )
     return rows
 
 
-def _stack(results: Sequence[Result]) -> NDArray[np.bool_]:
-    return np.concatenate([one.correct for one in results])
+def _seeds(results: Sequence[Result]) -> list[int]:
+    """Return the first seed of each result: that of pre-training, unless another was set."""
+    return [int(one.first["seed"]) for one in results]
 
 
-def _difference(one: NDArray[np.bool_], two: NDArray[np.bool_]) -> str:
-    low, high = bootstrap_difference(one, two)
-    return f"{100 * (two.mean() - one.mean()):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+def _correct(results: Sequence[Result]) -> NDArray[Any]:
+    """Return how right each run is about each test clip, [runs, n]; of a single run [seeds, n]."""
+    if len(results) == 1:
+        return results[0].correct
+    return np.stack([one.correct.mean(0) for one in results])
+
+
+def _difference(one: Sequence[Result], two: Sequence[Result]) -> str:
+    first, second = (_correct(sorted(several, key=lambda result: int(result.first["seed"]))) for several in (one, two))
+    same = sorted(_seeds(one)) == sorted(_seeds(two)) and len(first) == len(second)
+    low, high = bootstrap_difference(first, second, paired=same)
+    return f"{100 * (second.mean() - first.mean()):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def _loss_scales(about: Sequence[Mapping[str, Any]]) -> list[list[int]]:

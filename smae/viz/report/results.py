@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.eval.records import LAST, Row
+from smae.eval.records import CHANCE, LAST, MOST_FREQUENT, Row
 from smae.eval.results import RULE, Result, choose, differences
 from smae.viz.report.page import bars, missing, note, percent, table
 
@@ -86,7 +86,7 @@ def draw_matrix(results: Sequence[Result]) -> str:
         }
         rows = [
             (what, *(cells.get((what, one.mode), "–") for one in several))
-            for what in dict.fromkeys(w for w, _ in cells)
+            for what in sorted(dict.fromkeys(what for what, _ in cells), key=(CHANCE, MOST_FREQUENT).__contains__)
         ]
         if len(several) > 1:
             head = ("top-1 in per cent", *(one.mode for one in several))
