@@ -100,7 +100,7 @@ def test_two_checkpoints_keep_their_records_and_the_older_one_is_marked(run, cap
     assert evaluated.reused == 1, "the older checkpoint's record is recognised"
 
 
-def test_two_settings_keep_their_records_and_are_told_apart(run):
+def test_two_settings_keep_their_records_and_are_kept_apart(run):
     check(run, "knn")
     check(run, "knn", settings={"knn.k": 3})
     results = read_results(run)
@@ -143,7 +143,13 @@ class StopAt:
 
 def test_an_interrupted_evaluation_of_all_goes_on_to_the_same_figures(trained, tmp_path):
     whole, cut = (Run(shutil.copytree(trained.path, tmp_path / name / "run")) for name in ("whole", "cut"))
-    options = {"data": STORE, "modes": ["all"], "seeds": 2, "settings": FAST | {"linear.test_views": 2}, "device": "cpu"}
+    options = {
+        "data": STORE,
+        "modes": ["all"],
+        "seeds": 2,
+        "settings": FAST | {"linear.test_views": 2},
+        "device": "cpu",
+    }
     evaluate(checkpoint=whole.path, **options)
     for number in (3, 4, 5):
         with pytest.raises(Interrupted), interrupts.deferred(), progress.reporting(StopAt(number)):

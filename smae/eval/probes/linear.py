@@ -114,7 +114,8 @@ def _fit(extractor: FeatureExtractor, context: ProbeContext, on_epoch: OnEpoch) 
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-            schedule.step()
+            if len(x) > 1:
+                schedule.step()
             on_epoch(head)
             task.advance()
     assert head is not None, "settings.epochs is at least 1"
