@@ -98,6 +98,11 @@ class Result:
         return next((row for row in self.rows if row.what in (PRETRAINED, SUPERVISED)), self.rows[0])
 
     @property
+    def place(self) -> tuple[str, int, str]:
+        """Where it stands among results: by protocol, then in the order of ``MODES``."""
+        return self.protocol, (*MODES, self.mode).index(self.mode), self.mode
+
+    @property
     def alike(self) -> str:
         """Digest of store, parts, probe, settings, augmentation and selection: equal ones may be compared."""
         return digest(self.first, without=ENCODER)
@@ -182,14 +187,12 @@ def read_results(run: Run, *, strict: bool = True) -> list[Result]:
         records = tuple(seeds[seed] for seed in sorted(seeds))
         notes, current = _notes(records[0].content, about["store"], newest)
         results.append(Result(records, notes, current))
-    order = {name: number for number, name in enumerate(MODES)}
     results.sort(key=lambda one: max(record.content["date"] for record in one.records), reverse=True)
     own = about["store"].get("fingerprint")
     return sorted(
         results,
         key=lambda one: (
-            one.protocol,
-            order.get(one.mode, len(MODES)),
+            *one.place,
             one.first["store"] != own,
             not one.current,
             -one.first["checkpoint"]["step"],

@@ -236,7 +236,7 @@ def test_the_mode_of_the_store_is_shown_everywhere(smae, home, trained):
     code, output, _ = smae("report", "first")
     page = Path(output["page"]).read_text()
     assert "reference mode" in page
-    assert "on a store in exact mode" in page, "beside the numbers that rest on the other one"
+    assert ", in exact mode" in page, "beside the numbers that rest on the other one"
 
 
 def test_people_get_words(home, trained, monkeypatch, capsys):

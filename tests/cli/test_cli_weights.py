@@ -18,7 +18,14 @@ TINY = [
     "--recipe", "cpu", "--device", "cpu", "--epochs", "1", "--set", "augment.frames=12", "--set", "encoder.dim=16",
     "--set", "encoder.depth=1", "--set", "decoder.dim=16", "--set", "decoder.depth=1", "--set", "train.batch=8",
 ]  # fmt: skip
-BRIEF = ["--set", "linear.epochs=2", "--set", "finetune.epochs=1", "--set", "finetune.hidden=16", "--device", "cpu"]
+BRIEF = ["--set", "linear.epochs=2", "--device", "cpu"]
+TUNED = ["--set", "finetune.epochs=1", "--set", "finetune.hidden=16"]
+
+
+def record_of(run, mode):
+    """Return the only record of a probe of a run."""
+    (path,) = (run / "eval").glob(f"ntu60-xsub-{mode}-*.json")
+    return json.loads(path.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +38,7 @@ def home(tmp_path_factory):
     for stream in ("joint", "bone"):
         out = str(folder / stream)
         assert run(["pretrain", "--data", data, "--out", out, *TINY, "--set", f"augment.stream={stream}"]) == 0
-        assert run(["eval", "--checkpoint", out, "--mode", "linear", "--mode", "finetune", *BRIEF]) == 0
+        assert run(["eval", "--checkpoint", out, "--mode", "linear", "--mode", "finetune", *BRIEF, *TUNED]) == 0
     return folder
 
 
@@ -150,7 +157,7 @@ def test_features_go_to_files_of_known_kinds_and_come_from_one_encoder(smae, tmp
 def test_a_recording_is_classified_like_its_clip_in_the_store(smae, home, recordings, mode):
     code, result, _ = smae("predict", *recordings, "--run", "joint", "--mode", mode, "--device", "cpu")
     assert code == 0
-    written = json.loads((home / "joint" / "eval" / f"ntu60-xsub-{mode}.json").read_text())
+    written = record_of(home / "joint", mode)
     store = package.open_store(home / "ntu.zarr")
     wanted = {str(store.clips.name[clip]): store.classes[kind]
               for clip, kind in zip(written["test"], written["predicted"], strict=True)}  # fmt: skip
@@ -162,9 +169,10 @@ def test_a_recording_is_classified_like_its_clip_in_the_store(smae, home, record
         assert one["first"][0] == [one["label"], one["probability"]]
 
 
-def test_the_fine_tuned_head_comes_first(smae, recordings):
+def test_the_fine_tuned_head_comes_first(smae, home, recordings):
     code, result, _ = smae("predict", recordings[0], "--run", "joint")
-    assert (code, Path(result["head"]).name) == (0, "ntu60-xsub-finetune")
+    name = f"ntu60-xsub-finetune-{record_of(home / 'joint', 'finetune')['id'][:10]}"
+    assert (code, Path(result["head"]).name) == (0, name)
     assert smae("predict", recordings[0], "--head", result["head"])[1]["found"] == result["found"]
     assert smae("predict", recordings[0], "--head", result["head"], "--mode", "linear")[0] == 2
 
@@ -214,16 +222,19 @@ def test_seeds_and_selection_are_in_the_table_and_transfer_needs_another_store(s
     own = [row for row in result["rows"] if row["what"] == "pre-trained encoder"]
     assert [(row["selection"], row["seeds"]) for row in own] == [("last", 2), ("best_test", 2)]
     assert all(row["interval"][0] <= row["top1"] <= row["interval"][1] for row in own)
-    code, result, _ = smae("eval", "--checkpoint", "bone", "--mode", "transfer", *BRIEF)
+    code, result, _ = smae("eval", "--checkpoint", "bone", "--mode", "transfer", *BRIEF, *TUNED)
     assert (code, "nothing is transferred" in result["error"]["message"]) == (2, True)
 
 
 def test_transfer_is_to_other_classes_of_the_same_layout(smae, home):
     assert run(["synth", "other", "--actions", "3", "--subjects", "3", "--cameras", "1", "--seed", "5"]) == 0
     assert run(["prepare", "--raw", "other", "--out", "other.zarr", "--executor", "inline"]) == 0
-    code, result, _ = smae("eval", "--checkpoint", "joint", "--data", "other.zarr", "--mode", "transfer", *BRIEF)
+    code, result, _ = smae(
+        "eval", "--checkpoint", "joint", "--data", "other.zarr", "--mode", "transfer", *BRIEF, *TUNED
+    )
     assert (code, {row["mode"] for row in result["rows"]}) == (0, {"transfer"})
-    config = json.loads((home / "joint" / "heads" / "ntu60-xsub-transfer" / "config.json").read_text())
+    (folder,) = (home / "joint" / "heads").glob("ntu60-xsub-transfer-*")
+    config = json.loads((folder / "config.json").read_text())
     assert config["head"]["classes"] == ["A001", "A002", "A003"]
 
 

@@ -86,7 +86,7 @@ def alike(results: Sequence[Sequence[Result]]) -> dict[str, list[tuple[int, Resu
     for slot, several in enumerate(results):
         for result in several:
             groups[result.alike].setdefault(slot, result)
-    ordered = sorted(groups.items(), key=lambda item: next(iter(item[1].values())).protocol)
+    ordered = sorted(groups.items(), key=lambda item: next(iter(item[1].values())).place)
     return {key: list(group.items()) for key, group in ordered}
 
 
@@ -111,9 +111,12 @@ def differing_data(
     if protocols:
         warnings.append(f"the runs were trained under different protocols ({protocols})")
     firsts = [group[0][1] for group in groups.values()]
-    different = [f"{one.name} ({words})" for one, words in zip(firsts, _apart(firsts), strict=True) if words]
-    if different:
-        warnings.append(f"evaluated in different ways, and shown apart: {'; '.join(different)}")
+    different: dict[str, list[str]] = defaultdict(list)
+    for one, words in zip(firsts, _apart(firsts), strict=True):
+        different[one.name] += [words] * bool(words)
+    listed = [f"{name} ({' / '.join(words)})" for name, words in different.items() if words]
+    if listed:
+        warnings.append(f"evaluated in different ways, and shown apart: {'; '.join(listed)}")
     return warnings
 
 
