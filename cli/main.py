@@ -14,7 +14,6 @@ import click
 
 from smae import __version__, interrupts
 from smae.errors import EXIT_BUG, EXIT_ENVIRONMENT, SmaeError
-from smae.registry import plugin_at_fault
 from smae_cli import console
 
 COMMANDS = {
@@ -130,6 +129,8 @@ def run(args: list[str] | None = None) -> int:
         console.error(f"{type(error).__name__}: {error}", kind=type(error).__name__, code=EXIT_ENVIRONMENT)
         return EXIT_ENVIRONMENT
     except Exception as error:
+        from smae.registry import plugin_at_fault
+
         traceback.print_exc()
         message, plugin = f"{type(error).__name__}: {error}", plugin_at_fault(error)
         if plugin:

@@ -47,6 +47,9 @@ def _text(runs: list[RunState], unfinished: list[Unfinished]) -> None:
             click.echo(f"  {run.problem}")
     if any(run.scores for run in runs):
         click.echo(f"results, of several: {RULE}")
+    for run in runs:
+        if run.state == "no checkpoint":
+            click.echo(f"{run.path}: stopped before its first checkpoint; other commands leave it out")
     resumable = [run for run in runs if run.resumable]
     if resumable:
         click.echo(f"continue: smae pretrain --resume --out {resumable[-1].path}")

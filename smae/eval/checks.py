@@ -58,8 +58,8 @@ def data_warnings(store: Store, split: Split) -> list[str]:
         names = [store.classes[kind] for kind in np.unique(test[unseen])]
         listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         warnings.append(
-            f"{unseen.sum():,} of the {len(test):,} test clips are of {len(names)} classes that the train part never "
-            f"shows ({listed}): no probe can learn them"
+            f"{unseen.sum():,} of the {len(test):,} test clips are of classes that the train part never shows, and no "
+            f"probe can learn: {listed}"
         )
     for part, kinds in (("train", train), ("test", np.unique(test))):
         if len(kinds) == 1:

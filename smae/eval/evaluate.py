@@ -174,7 +174,7 @@ def evaluate(
         for number in range(seeds)
         for mode in modes
     }
-    there = {record.identity for record in read_records(subject.folder)}
+    there = {record.identity for record in read_records(subject.folder, strict=False)}
     missing = {unit: content for unit, content in asked.items() if again or digest(content) not in there}
     reused = len(asked) - len(missing)
     if reused:
@@ -190,7 +190,7 @@ def evaluate(
             write = partial(_write, subject.folder, store, subject.config, record, outcome)
             keep(subject.folder, stem(content), write)
     names = [(digest(asked[subject.config.seed, mode], without=SEED), mode) for mode in modes]
-    found = {digest(one.first, without=SEED): one for one in read_results(subject.folder)}
+    found = {digest(one.first, without=SEED): one for one in read_results(subject.folder, strict=False)}
     wanted = range(subject.config.seed, subject.config.seed + seeds)
     results = [_only(found[name], wanted) for name, _ in names]
     return subject.folder, Evaluation(split.name, store.mode, results, reused, time.monotonic() - started)

@@ -122,6 +122,11 @@ class Result:
         }
 
     @property
+    def top1(self) -> float:
+        """Accuracy of the encoder's probe, the mean over seeds."""
+        return float(np.mean([record.rows[0].top1 for record in self.records]))
+
+    @property
     def correct(self) -> NDArray[np.bool_]:
         """Bool [S, n], whether each seed's probe is right about each test clip."""
         return np.stack([record.rows[0].correct for record in self.records])
