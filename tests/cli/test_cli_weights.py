@@ -245,3 +245,39 @@ def test_people_get_tables(smae, home, recordings, capsys):
     assert "A001 drink" in out
     assert run(["ensemble", "joint", "bone", "--mode", "linear"]) == 0
     assert "95 % interval" in capsys.readouterr().out
+
+
+def test_an_exported_encoder_is_evaluated_from_the_command_line(smae, tmp_path):
+    assert smae("export-encoder", "bone", "--to", tmp_path / "encoder")[0] == 0
+    words = ("eval", "--encoder", tmp_path / "encoder", "--data", "ntu.zarr", "--mode", "knn", "--device", "cpu")
+    code, result, err = smae(*words)
+    assert (code, result["run"], result["reused"]) == (0, str(tmp_path / "encoder"), 0)
+    assert f"using {tmp_path / 'encoder'}, exported after step 2 of bone" in err
+    assert (tmp_path / "encoder" / "eval" / result["records"][0]).is_file()
+    assert smae(*words, "--resume")[1]["reused"] == 1
+    assert run([*map(str, words), "--resume", "--again"]) == 2
+    code, result, _ = smae("eval", "--encoder", tmp_path / "encoder", "--checkpoint", "bone")
+    assert (code, "not both" in result["error"]["message"]) == (2, True)
+    code, result, _ = smae("export-encoder", "joint", "--to", tmp_path / "encoder", "--overwrite")
+    assert code == 2, "its records are not replaced"
+
+
+def test_settings_without_effect_are_refused(smae):
+    code, result, _ = smae("eval", "--checkpoint", "bone", "--set", "masking.keep_joints=0.4")
+    assert code == 2
+    assert "masking.keep_joints: no effect on an evaluation" in result["error"]["message"]
+
+
+def test_the_newest_usable_run_is_named(smae, home, tmp_path, monkeypatch, recordings):
+    runs = tmp_path / "runs"
+    shutil.copytree(home / "bone", runs / "bone")
+    shutil.copytree(home / "joint", runs / "dead", ignore=shutil.ignore_patterns("checkpoints", "heads"))
+    (runs / "dead" / "run.json").touch()
+    monkeypatch.chdir(tmp_path)
+    using = f"using {Path('runs/bone')} (newer, without a"
+    for words in (["eval", "--mode", "knn", "--device", "cpu"], ["report"], ["predict", recordings[0]],
+                  ["export-encoder", "--to", "encoder"], ["embed", home / "ntu.zarr", "--to", "x.npz"]):  # fmt: skip
+        code, _, err = smae(*words)
+        assert (code, using in err) == (0, True), words
+    states = {Path(one["path"]).name: one["state"] for one in smae("status")[1]["runs"]}
+    assert states == {"bone": "finished", "dead": "no checkpoint"}
