@@ -1,4 +1,4 @@
-"""Checks before an evaluation: settings without effect, and data whose accuracies say less than they seem."""
+"""Checks before an evaluation: settings without effect, and data that make figures flatter than they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ensembles: the mean of the class probabilities of several runs, from the logits of their records."""
+"""Ensembles: the mean of the class probabilities of several runs, from logits of their records."""
 
 from __future__ import annotations
 

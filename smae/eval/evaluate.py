@@ -1,4 +1,4 @@
-"""Evaluation of an encoder: probes of it and of baselines under one protocol, each written as a record."""
+"""Evaluation of an encoder: probes of it and of baselines, each written as a record."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def parts(split: Split) -> dict[str, Any]:
 
 
 def _describe(subject: Subject, store: Store, split: Split) -> dict[str, Any]:
-    """Return what a record says about its data beside the identity, and warn of what spoils figures."""
+    """Return what a record says about its data beside its identity; warn of what makes it flatter."""
     seen = seen_in_training(subject.store, subject.protocol, store, test=split.test)
     warnings = data_warnings(store, split)
     if seen:

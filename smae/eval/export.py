@@ -241,7 +241,7 @@ def read_exported(folder: Path, store: Store) -> tuple[LoadedEncoder, dict[str, 
 
 
 def encoder_sha256(encoder: nn.Module) -> str:
-    """Return the SHA-256 of an encoder's weights, the one that ``config.json`` of its exported folder has."""
+    """Return the SHA-256 of an encoder's weights, as in ``config.json`` of its exported folder."""
     return hashlib.sha256(save(cpu_state_dict(encoder))).hexdigest()
 
 

@@ -168,7 +168,7 @@ def circumstances() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Return the commit of the checkout that runs, ``+`` if it was changed since; empty outside of one."""
+    """Return the commit of the checkout that runs, with ``+`` if it was changed; empty without one."""
     root = Path(__file__).resolve().parents[2]
 
     def git(*words: str) -> str:

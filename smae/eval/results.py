@@ -1,4 +1,4 @@
-"""Results: records of one evaluation that differ in their seed, as rows with intervals; which of them count."""
+"""Results: records that differ in their seed alone, as rows with intervals; which of them count."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Result:
 
     @property
     def alike(self) -> str:
-        """Digest of store, parts, probe, settings, augmentation and selection: equal ones may be compared."""
+        """Digest of store, parts, probe, settings, augmentation, selection: equal ones may be compared."""
         return digest(self.first, without=ENCODER)
 
     @property
@@ -206,7 +206,7 @@ def read_results(run: Run, *, strict: bool = True) -> list[Result]:
 
 
 def _notes(content: Mapping[str, Any], store: Mapping[str, Any], newest: Path | None) -> tuple[tuple[str, ...], bool]:
-    """Return the notes on a record, and whether it is of the run's store and newest checkpoint."""
+    """Return notes on a record, and whether it is of the run's store and newest checkpoint."""
     notes, own, step = [], content["store"] == store.get("fingerprint", content["store"]), content["checkpoint"]["step"]
     latest = newest is None or _sha256(newest / "manifest.json") == content["manifest"]
     if not own:
@@ -223,7 +223,7 @@ def _sha256(path: Path) -> str:
 
 
 def choose(results: Sequence[Result]) -> list[Result]:
-    """Return the first of ``read_results`` of each protocol and probe: the one that counts by ``RULE``."""
+    """Return the first of ``read_results`` of each protocol and probe: it counts by ``RULE``."""
     chosen: dict[tuple[str, str], Result] = {}
     for result in results:
         chosen.setdefault((result.protocol, result.mode), result)
@@ -231,7 +231,7 @@ def choose(results: Sequence[Result]) -> list[Result]:
 
 
 def differences(results: Sequence[Result], *, without: tuple[str, ...] = ("seeds",)) -> list[str]:
-    """Return for each result in which settings it differs from others of its protocol and probe; or nothing."""
+    """Return in which settings each result differs from others of its protocol and probe."""
     labels = []
     for result in results:
         mine, words = result.settings, []

@@ -1,4 +1,4 @@
-"""Runs probes of an encoder and of its baselines, seed by seed, and gives each outcome as it comes."""
+"""Runs probes of an encoder and its baselines, seed by seed, and gives each outcome as it comes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from smae import interrupts, progress
 from smae.errors import ConfigError
 from smae.eval.features import raw_coordinates
 from smae.eval.probes import Probe, ProbeContext, Scores
-from smae.eval.probes.finetune import LABEL_SHARES, semi_context
+from smae.eval.probes.finetune import LABEL_SHARES, TRAINING_PASSES, semi_context
 from smae.eval.probes.linear import knn_on, linear_on
-from smae.eval.records import CHANCE, LAST, PRETRAINED, RANDOM, RAW, SUPERVISED, Row, mean_class
+from smae.eval.records import BEST_VAL, CHANCE, LAST, PRETRAINED, RANDOM, RAW, SUPERVISED, Row, mean_class
 from smae.eval.results import bootstrap
 from smae.models.encoders import Encoder
 from smae.train.build import random_encoder
-from smae.train.config import RunConfig
 
 MODE_GROUPS: dict[str, tuple[str, ...]] = {
     "semi": tuple(LABEL_SHARES),
@@ -41,7 +40,7 @@ def expand_modes(modes: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a probe with one seed gave: rows of one seed, the encoder's first; and the encoder's scores."""
+    """What a probe gave with one seed: rows, the encoder's first, and the encoder's scores."""
 
     mode: str
     seed: int
@@ -73,14 +72,16 @@ def run_probes(
             chance are the only comparisons.
     """
     encoder, units = encoder.to(context.device), list(units)
-    costs = [_cost(context.config, mode, baselines=baselines) for _, mode in units]
+    costs = [_cost(context, mode, baselines=baselines) for _, mode in units]
     sides: dict[int, _Baselines] = {}
-    with progress.task("eval", total=sum(costs), unit="passes over the clips") as task:
-        for number, ((seed, mode), cost) in enumerate(zip(units, costs, strict=True)):
+    with progress.whole("eval", total=sum(costs), unit="clips") as task:
+        for number, (seed, mode) in enumerate(units):
             interrupts.check()
             started = time.monotonic()
             if seed not in sides:
-                seeded = replace(context, config=context.config.model_copy(update={"seed": seed}))
+                config = context.config.model_copy(update={"seed": seed})
+                # A cache of its own, because another seed draws other views.
+                seeded = replace(context, config=config, cache={})
                 sides = {seed: _Baselines(seeded, shown=baselines)}
             # Built-in probes set their own seed; a plug-in's must not depend on what ran before.
             torch.manual_seed(seed)
@@ -95,7 +96,8 @@ def run_probes(
             kinds = len(np.unique(np.asarray(context.store.clips.label)[context.split.test]))
             rows.append(Row(CHANCE, 1 / kinds, mode=mode, mean_class=1 / kinds))
             yield Outcome(mode, seed, tuple(rows), found[0][1], time.monotonic() - started)
-            task.advance(cost, note=f"{number + 1} of {len(units)}: {mode}, seed {seed}")
+            done = max(task.done, sum(costs[: number + 1]))
+            task.update(done, note=f"{number + 1} of {len(units)} done: {mode}, seed {seed}")
 
 
 @dataclass(frozen=True)
@@ -130,15 +132,16 @@ class _Baselines:
         yield what, self.raw_linear if part is context else linear_on(raw_coordinates, part)
 
 
-def _cost(config: RunConfig, mode: str, *, baselines: bool) -> int:
-    """Return roughly how long a probe takes, in passes over the train clips, for the time left."""
+def _cost(context: ProbeContext, mode: str, *, baselines: bool) -> int:
+    """Return roughly how many clips a probe encodes, for the time left."""
+    config, clips = context.config, len(context.split.train) * LABEL_SHARES.get(mode, 1.0)
     section = getattr(config, PROBE_SECTIONS.get(mode, "linear"))
-    passes = 1
-    if mode in LABEL_SHARES:
-        passes = 1 + round(3 * section.epochs * LABEL_SHARES[mode])
-    elif mode != "knn":
-        passes = min(section.views, section.epochs) + 1 if section is config.linear else 3 * section.epochs
-    return passes * (2 if baselines and mode != "scratch" else 1)
+    if section is config.linear:
+        clips *= max(1, min(section.views, section.epochs))
+    elif section is not config.knn:
+        clips *= TRAINING_PASSES * section.epochs
+    trainings = 1 + (BEST_VAL in config.selection.also)
+    return round(clips * trainings * (2 if baselines and mode != "scratch" else 1)) or 1
 
 
 def _row(mode: str, what: str, selection: str, scores: Scores) -> Row:

@@ -138,6 +138,5 @@ def _scores(run: Run) -> list[Score]:
     results = read_results(run, strict=False)  # smae report names damaged ones
     count = Counter((one.protocol, one.mode) for one in results)
     return [
-        Score(one.protocol, one.mode, one.top1, one.notes, count[one.protocol, one.mode] - 1)
-        for one in choose(results)
+        Score(one.protocol, one.mode, one.top1, one.notes, count[one.protocol, one.mode] - 1) for one in choose(results)
     ]

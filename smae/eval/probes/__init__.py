@@ -73,12 +73,10 @@ class ProbeContext:
         name = part
         if view is not None:
             name = f"{part}, view {view + 1}"
-        # Another seed draws other views, and the cache is shared by all seeds.
-        key = name if view is None else f"{name}, seed {self.config.seed}"
-        if (extractor, key) not in self.cache:
+        if (extractor, name) not in self.cache:
             loader = self.loader(part, augmented=view is not None, batch=ENCODE_BATCH)
-            self.cache[extractor, key] = extract(extractor, loader, epoch=view or 0, name=f"features, {name}")
-        return self.cache[extractor, key]
+            self.cache[extractor, name] = extract(extractor, loader, epoch=view or 0, name=f"features, {name}")
+        return self.cache[extractor, name]
 
     def with_clips(self, *, train: NDArray[np.int64], test: NDArray[np.int64] | None = None) -> ProbeContext:
         """Return the context with other train clips and, if given, other test clips."""

@@ -25,6 +25,9 @@ from smae.train.optim import adamw, warmup_cosine
 LABEL_SHARES = {f"semi-{percent}": percent / 100 for percent in (1, 2, 5, 10)}
 """Semi-supervised probes, and the share of train labels that each uses."""
 
+TRAINING_PASSES = 3
+"""Work of training on a clip, relative to encoding it: forwards, and twice as much backwards."""
+
 
 class Classifier(nn.Module):
     """Encoder, dropout, mean over time, joints concatenated, mean over bodies, two-layer head.
@@ -183,6 +186,7 @@ def _fit(encoder: Encoder, context: ProbeContext, settings: Finetune, on_epoch: 
                 schedule.step()
             on_epoch(model)
             task.advance()
+            progress.spend(TRAINING_PASSES * len(context.split.train))
     return model
 
 

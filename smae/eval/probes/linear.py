@@ -86,6 +86,8 @@ def _fit(extractor: FeatureExtractor, context: ProbeContext, on_epoch: OnEpoch) 
         else:
             name = f"features, train, view {view + 1}"
             features = extract(extractor, loader, epoch=view, name=name)
+        if isinstance(extractor, Pooled):
+            progress.spend(len(features.x))
         return features.x.to(context.device), features.label.to(context.device)
 
     # Views that serve several epochs are kept. Where each serves one, memory holds a single one.

@@ -179,7 +179,7 @@ def _baselines(names: Sequence[str], group: Sequence[tuple[int, Result]]) -> lis
 
 
 def _numbers(names: Sequence[str], group: Sequence[tuple[int, Result]], method: Sequence[int]) -> str:
-    """Return accuracy, random encoder and difference from the first, a row a run; then a row a pre-training method."""
+    """Return accuracy, random encoder and difference from the first: a row a run, then a method."""
     first, rows = group[0][1], list[tuple[str, ...]]()
     for slot, result in group:
         top1, interval, per_class, _ = row_numbers(result.lead)
@@ -199,7 +199,7 @@ def _numbers(names: Sequence[str], group: Sequence[tuple[int, Result]], method: 
 
 
 def _means(names: Sequence[str], stacks: Mapping[int, Sequence[Result]]) -> list[tuple[str, ...]]:
-    """Return a row for each method: mean and standard deviation over the seeds of pre-training, and the difference."""
+    """Return a row a method: mean and deviation over seeds of pre-training, and the difference."""
     rows = list[tuple[str, ...]]()
     base = next(iter(stacks.values()))
     for number, (kind, results) in enumerate(stacks.items()):
@@ -253,7 +253,7 @@ def _differing(names: Sequence[str], values: Sequence[str]) -> str:
 
 
 def draw_differences(names: Sequence[str], about: Sequence[Mapping[str, Any]]) -> str:
-    """Return the settings of pre-training in which runs differ, a column a run; ``-`` where a run lacks one."""
+    """Return settings of pre-training in which runs differ, a column a run; ``-`` without one."""
     parts = ("recipe", "versions", "store")
     settings = [{key: value for key, value in one["config"].items() if key not in EVALUATION} for one in about]
     flat = [

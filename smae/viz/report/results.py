@@ -46,7 +46,7 @@ def headline(results: Sequence[Result]) -> str:
 
 
 def draw_results(results: Sequence[Result], run: Path, protocol: str) -> str:
-    """Return the matrix, the chart and the table of all results, and the command that adds missing ones."""
+    """Return matrix, chart and table of all results, and the command that adds missing ones."""
     command = f"smae eval --checkpoint {run} --protocol {protocol}"
     if not results:
         return missing("Not evaluated yet.", f"{command} --mode linear --mode knn")
@@ -63,7 +63,7 @@ def draw_results(results: Sequence[Result], run: Path, protocol: str) -> str:
 
 
 def titles_of(results: Sequence[Result]) -> list[str]:
-    """Return headings, with the settings in which a result differs from others of its protocol and probe."""
+    """Return headings, with the settings in which results of a probe differ."""
     return [
         f"{one.title} · {words}" if words else one.title
         for one, words in zip(results, differences(results), strict=True)
@@ -77,7 +77,7 @@ def warnings_of(results: Iterable[Result]) -> str:
 
 
 def draw_matrix(results: Sequence[Result]) -> str:
-    """Return one table a protocol of the results that count: classifiers down, probes across; nothing for one probe."""
+    """Return a table a protocol of the results that count: classifiers down, probes across."""
     body, chosen = "", [one for one in choose(results) if one.current]
     for protocol in dict.fromkeys(one.protocol for one in chosen):
         several = [one for one in chosen if one.protocol == protocol]
@@ -129,7 +129,7 @@ def _dot(row: Row, top: float) -> str:
 
 
 def row_numbers(row: Row) -> tuple[str, str, str, str]:
-    """Return a row's top-1 ± its standard deviation, interval, mean class accuracy and top-5, in per cent."""
+    """Return a row's top-1 ± its deviation, interval, mean class accuracy and top-5, in per cent."""
     top1, interval = percent(row.top1, ""), "–"
     if row.std is not None:
         top1 += f" ± {100 * row.std:.1f}"
@@ -139,7 +139,7 @@ def row_numbers(row: Row) -> tuple[str, str, str, str]:
 
 
 def results_table(results: Sequence[Result], titles: Sequence[str]) -> str:
-    """Return every row as numbers; each result with settings, origin and notes from its own record."""
+    """Return every row as numbers, each result with the settings and origin of its own record."""
     body = ""
     for result, title in zip(results, titles, strict=True):
         lines = "".join(f"<small>{escape(line)}</small>" for line in (*result.notes, *provenance(result)))

@@ -264,7 +264,7 @@ def _bad_files(store: Store) -> str:
 
 
 def draw_settings(about: Mapping[str, Any]) -> str:
-    """Return a run's settings of pre-training, one card a section; results have those of their probes."""
+    """Return a run's settings of pre-training, one card a section; results have their probes'."""
     single, cards = [("recipe", str(about.get("recipe", "–")))], ""
     for key, value in about["config"].items():
         if key in EVALUATION:

@@ -22,7 +22,7 @@ _SPECIAL = {character: "\\" + character for character in "&%$#_{}"} | {
 
 
 def write_tables(page: str, folder: Path) -> None:
-    """Write every table of a page as ``<section>-<number>.csv`` and ``.tex``, replacing an earlier folder."""
+    """Write every table of a page as ``<section>-<number>.csv`` and ``.tex`` to a folder."""
     parser = _Tables()
     parser.feed(page)
     with atomic_folder(folder) as partial:
@@ -46,7 +46,7 @@ def latex(rows: list[list[str]]) -> str:
 
 
 class _Tables(HTMLParser):
-    """Collects tables; the heading of a group of rows becomes their first cell, small print is left out."""
+    """Collects tables; the heading of a group of rows becomes their first cell."""
 
     def __init__(self) -> None:
         super().__init__()
