@@ -94,6 +94,8 @@ def command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **optio
 
     def text() -> None:
         console.table(columns, rows, title=title)
+        for words in dict.fromkeys(note for one in evaluation.results if not one.current for note in one.notes):
+            click.echo(f"note: {words}")
         for words in evaluation.warnings:
             click.echo(f"careful: {words}")
         click.echo(f"records and confusion matrices: {run.results}")

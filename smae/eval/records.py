@@ -7,6 +7,7 @@ anything else gets a file of its own. Beside ``<name>.json`` are ``<name>.safete
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -47,6 +48,14 @@ IDENTITY = (
 SEED = ("seed",)
 ENCODER = ("seed", "checkpoint", "baselines")
 """Keys in which records of one result differ, and records that may be compared."""
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(
+        ("store", "protocol", "mode", "date", "command", "commit", "device", "manifest", "store_mode"), str
+    ),
+    **dict.fromkeys(("parts", "settings", "augment", "selection", "checkpoint", "versions"), dict),
+    **dict.fromkeys(("seed", "seen_in_training", "most_frequent"), int),
+    **dict.fromkeys(("warnings", "classes", "rows"), list),
+}
 _REMEDY = "move it away and run smae eval again"
 
 
@@ -167,6 +176,7 @@ def circumstances() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def commit() -> str:
     """Return the commit of the checkout that runs, with ``+`` if it was changed; empty without one."""
     root = Path(__file__).resolve().parents[2]
@@ -238,7 +248,7 @@ def read_record(path: Path) -> Record | None:
         )
     try:
         return parse_record(path.stem, content)
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError, RecursionError) as error:
         raise DataError(f"{path}: no record of smae eval ({type(error).__name__}: {error}): {_REMEDY}") from None
 
 
@@ -250,6 +260,9 @@ def parse_record(name: str, content: dict[str, Any]) -> Record:
     """
     test, label, predicted = (np.array(content[key], np.int64) for key in ("test", "label", "predicted"))
     classes = len(content["classes"])
+    _check_kinds(content, _KINDS)
+    _check_kinds(content["parts"], {"train": int, "test": int, "sha256": str})
+    _check_kinds(content["checkpoint"], {"step": int, "sha256": str})
     if content["id"] != digest(content):
         raise ValueError("its id is not that of its store, parts, settings and checkpoint")
     if not len(test) or not test.shape == label.shape == predicted.shape == (len(test),):
@@ -259,12 +272,18 @@ def parse_record(name: str, content: dict[str, Any]) -> Record:
     rows = tuple(_read_row(row, label) for row in content["rows"])
     if not np.array_equal(rows[0].correct, predicted == label):
         raise ValueError("its first row is not that of its predictions")
-    if not np.array_equal(content["confusion"], confusion_matrix(label, predicted, classes)):
+    confusion = np.array(content["confusion"], np.int64)
+    # The shape first: a list of classes may claim any number.
+    expected = confusion_matrix(label, predicted, classes) if confusion.shape == (classes, classes) else None
+    if expected is None or not np.array_equal(confusion, expected):
         raise ValueError("its confusion matrix is not that of its predictions")
-    for key, kind in (("date", str), ("store", str), ("warnings", list), ("most_frequent", int)):
-        if not isinstance(content[key], kind):
-            raise TypeError(f"{key}: found {content[key]!r}")
     return Record(name, content, rows, test, label, predicted)
+
+
+def _check_kinds(values: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    for key, kind in kinds.items():
+        if type(values[key]) is not kind:
+            raise TypeError(f"{key}: expected {kind.__name__}, found {values[key]!r:.40}")
 
 
 def confusion_matrix(label: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 RUNS = Path("runs")
 """Folder for runs that are not named."""
+Need = Literal["", "checkpoint", "head"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,12 @@ class Run:
     def newest_checkpoint(self) -> Path | None:
         """Return the newest checkpoint whose files have the sizes of its manifest; None without one."""
         return next(filter(_is_whole, sorted(self.checkpoints.glob("step-*"), reverse=True)), None)
+
+    def has(self, need: Need) -> bool:
+        """Whether it has a checkpoint with all its files, or a head; True if nothing is needed."""
+        if need == "checkpoint":
+            return self.newest_checkpoint() is not None
+        return not need or any(self.heads.glob("*/config.json"))
 
     def describe(self) -> dict[str, Any]:
         """Return ``run.json``.
@@ -99,9 +106,7 @@ def new_run(root: Path, stem: str) -> Run:
     raise ConfigError(f"{root}: 9,999 runs called {stem} are there: name yours with --out")
 
 
-def find_run(
-    path: Path | str | None = None, *, root: Path = RUNS, needs: Literal["", "checkpoint", "head"] = ""
-) -> Run:
+def find_run(path: Path | str | None = None, *, root: Path = RUNS, needs: Need = "") -> Run:
     """Return the run at ``path``; without a path, the newest under ``root`` that has what is needed.
 
     Raises:
@@ -116,7 +121,7 @@ def find_run(
     runs = [Run(entry.parent) for entry in root.glob("*/run.json")]
     skipped = list[str]()
     for run in sorted(runs, key=lambda run: (_last_change(run.path), run.path.name), reverse=True):
-        if not needs or (run.newest_checkpoint() and (needs == "checkpoint" or any(run.heads.glob("*/config.json")))):
+        if run.has(needs):
             without = f" (newer, without a {needs}: {', '.join(skipped)})" if skipped else ""
             logger.info(f"using {run.path}{without}")
             return run

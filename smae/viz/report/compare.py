@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 EVALUATION = ("linear", "knn", "finetune", "scratch", "selection")
 """Sections of a run's settings that training does not read; results have their own."""
 
+OF_A_RUN = ("checkpoint", "seeds")
+"""Settings of a result in which runs that are compared may differ."""
+
 MAX_RUNS = 8
 """Runs on one page: as many as there are colours for lines."""
 
@@ -121,8 +124,7 @@ def differing_data(
 
 
 def _apart(results: Sequence[Result]) -> list[str]:
-    # Runs differ in their checkpoints, and may differ in their seeds.
-    return differences(results, without=("seeds", "checkpoint"))
+    return differences(results, without=OF_A_RUN)
 
 
 def draw_comparable(
@@ -137,8 +139,11 @@ def draw_comparable(
     for title, group in zip(titles, groups.values(), strict=True):
         rows = [replace(result.lead, what=names[slot], slot=slot) for slot, result in group]
         charts.append((title, [*rows, *_baselines(names, group)]))
-        settings = "".join(f"<small>{escape(line)}</small>" for line in provenance(group[0][1])[:2])
+        settings = "".join(f"<small>{escape(line)}</small>" for line in provenance(group[0][1], without=OF_A_RUN)[:2])
         tables += f"<h3>{escape(title)}{settings}</h3>{_numbers(names, group, method)}"
+        for slot, result in group:
+            own = ", ".join(f"{key} {result.settings[key]}" for key in OF_A_RUN)
+            tables += note(f"{names[slot]}: {own}; {provenance(result)[-1]}")
     explained = note(
         "Difference: accuracy on the same test clips minus that of the table's first run, or of the first method where "
         "it is a mean over pre-training seeds; in brackets its 95 % paired bootstrap interval over seeds and clips."

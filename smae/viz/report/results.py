@@ -155,10 +155,12 @@ def results_table(results: Sequence[Result], titles: Sequence[str]) -> str:
     return f'<table class="results"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def provenance(result: Result) -> list[str]:
-    """Return the settings of a result, and when, with what and by which command it was made."""
+def provenance(result: Result, *, without: tuple[str, ...] = ()) -> list[str]:
+    """Return settings of a result, its augmentation, and when, with what and by which command it was made."""
     groups: dict[bool, list[str]] = {False: [], True: []}
     for key, value in result.settings.items():
+        if key in without:
+            continue
         groups[key.startswith("augment.")].append(f"{key.removeprefix('augment.')} {value}")
     about = result.first
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
