@@ -94,6 +94,13 @@ def command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **optio
 
     def text() -> None:
         console.table(columns, rows, title=title)
+        if len(evaluation.results) > 2:
+            cells = {
+                what: ["-" if row is None else console.percent(row.top1) for row in found]
+                for what, found in evaluation.matrix.items()
+            }
+            names = ("top-1 %", *(result.mode for result in evaluation.results))
+            console.table(names, [(what, *shares) for what, shares in cells.items()], left=1)
         for words in dict.fromkeys(note for one in evaluation.results if not one.current for note in one.notes):
             click.echo(f"note: {words}")
         for words in evaluation.warnings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ from smae.eval.records import (
     row_json,
     stem,
 )
-from smae.eval.results import Result, draw_confusion, read_results
+from smae.eval.results import Result, draw_confusion, matrix, read_results
 from smae.eval.run_probes import PROBE_SECTIONS, Outcome, expand_modes, run_probes
 from smae.models.encoders import Encoder
 from smae.train.build import pick_device
@@ -80,6 +81,11 @@ class Evaluation:
     def rows(self) -> list[Row]:
         """The table of results; baselines follow each result."""
         return [row for result in self.results for row in result.rows]
+
+    @property
+    def matrix(self) -> dict[str, list[Row | None]]:
+        """Rows by classifier, a column a probe, in the order of ``results``."""
+        return matrix(self.results)
 
     @property
     def warnings(self) -> list[str]:
@@ -174,12 +180,15 @@ def evaluate(
         for number in range(seeds)
         for mode in modes
     }
-    there = {record.identity for record in read_records(subject.folder, strict=False)}
+    there = {record.identity: record for record in read_records(subject.folder, strict=False)}
     missing = {unit: content for unit, content in asked.items() if again or digest(content) not in there}
     reused = len(asked) - len(missing)
     if reused:
         words = "all" if not missing else f"{reused} of {len(asked)}"
         logger.info(f"{words} evaluations are done already, and kept (--again evaluates anew)")
+        now, kept = circumstances(), [there[key] for key in map(digest, asked.values()) if key in there]
+        if any(record.content[key] != now[key] for record in kept for key in ("commit", "versions")):
+            logger.info("some of them were made with other versions of smae, torch, numpy or Python")
     if missing:
         shared = _describe(subject, store, split)
         logger.info(f"{split.name}, {store.mode} mode: {len(split.train):,} train and {len(split.test):,} test clips")
@@ -238,8 +247,10 @@ def identity(
 ) -> dict[str, Any]:
     """Return the keys of ``records.IDENTITY``: all that the figures of a probe and seed depend on."""
     config, split = context.config.model_dump(mode="json"), context.split
-    section = PROBE_SECTIONS.get(mode)
-    settings = config[section] if section else {name: config[name] for name in sorted({*PROBE_SECTIONS.values()})}
+    settings = config.get(PROBE_SECTIONS.get(mode, ""))
+    if settings is None:
+        # A plug-in may read all of them, and its code may change without its name.
+        settings = {name: config[name] for name in sorted({*PROBE_SECTIONS.values()})} | {"code": code_of(mode)}
     selection = config["selection"]
     if "best_val" not in selection["also"]:
         selection = {"also": selection["also"]}
@@ -255,6 +266,15 @@ def identity(
         "checkpoint": subject.checkpoint,
         "seed": config["seed"] + number,
     }
+
+
+def code_of(mode: str) -> str:
+    """Return the SHA-256 of the file that defines a probe; empty where there is none."""
+    try:
+        path = inspect.getsourcefile(inspect.unwrap(probes.get(mode)))
+        return hashlib.sha256(Path(path or "").read_bytes()).hexdigest()
+    except (TypeError, OSError):
+        return ""
 
 
 def parts(split: Split) -> dict[str, Any]:

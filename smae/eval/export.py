@@ -305,7 +305,9 @@ def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = 
     """
     source, step = find_checkpoint(run)
     to, about = Path(to), source.describe()
-    check_output(to, kind="an exported encoder", is_kind=is_encoder, overwrite=overwrite, inputs=[source.path])
+    check_output(
+        to, kind="an exported encoder without records", is_kind=is_encoder, overwrite=overwrite, inputs=[source.path]
+    )
     with progress.task("export-encoder"):
         layout = LAYOUTS.get(about["store"]["layout"])
         config, objective, checkpoint = load_trained(source, layout, step=step)

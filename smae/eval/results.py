@@ -17,6 +17,7 @@ from smae.atomic_io import atomic_file
 from smae.eval.records import (
     CHANCE,
     ENCODER,
+    LAST,
     MOST_FREQUENT,
     PRETRAINED,
     SEED,
@@ -228,6 +229,13 @@ def choose(results: Sequence[Result]) -> list[Result]:
     for result in results:
         chosen.setdefault((result.protocol, result.mode), result)
     return list(chosen.values())
+
+
+def matrix(results: Sequence[Result]) -> dict[str, list[Row | None]]:
+    """Return rows of the last epoch by classifier, a column a result; chance and the like come last."""
+    cells = {(row.what, number): row for number, one in enumerate(results) for row in one.rows if row.selection == LAST}
+    names = sorted(dict.fromkeys(what for what, _ in cells), key=(CHANCE, MOST_FREQUENT).__contains__)
+    return {what: [cells.get((what, number)) for number in range(len(results))] for what in names}
 
 
 def differences(results: Sequence[Result], *, without: tuple[str, ...] = ("seeds",)) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import signal
@@ -15,6 +16,7 @@ from smae.eval.checks import check_effect
 from smae.eval.evaluate import evaluate
 from smae.eval.export import export_encoder
 from smae.eval.predict import find_head
+from smae.eval.probes import probes
 from smae.eval.records import IDENTITY, digest, keep, read_record, read_records
 from smae.eval.results import choose, differences, read_results
 from smae.eval.status import run_states
@@ -271,3 +273,63 @@ def test_a_model_card_marks_results_of_other_weights(run, tmp_path):
     card = (export_encoder(run.path, tmp_path / "two") / "README.md").read_text()
     assert "not these weights" not in card
     assert "chosen by this rule" in card
+
+
+def test_a_plug_in_whose_code_has_changed_is_evaluated_anew(run, tmp_path, monkeypatch):
+    path = tmp_path / "own_probe.py"
+    code = "from smae.eval.probes.linear import knn\n\ndef own(encoder, context):\n    return knn(encoder, context)\n"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path.write_text(code)
+    monkeypatch.setitem(probes._members, "own", importlib.import_module("own_probe").own)
+    assert [check(run, "own").reused for _ in range(2)] == [0, 1]
+    path.write_text(code + "# another line\n")
+    assert check(run, "own").reused == 0
+    assert all(words.startswith("own.code ") for words in differences(read_results(run)))
+    assert len(contents(run)) == 2
+
+
+def test_records_made_with_other_versions_are_kept_with_a_note(run, caplog, monkeypatch):
+    check(run, "knn")
+    caplog.set_level("INFO")
+    check(run, "knn")
+    words = "some of them were made with other versions of smae, torch, numpy or Python"
+    assert words not in caplog.messages
+    monkeypatch.setattr("smae.eval.records.commit", lambda: "another")
+    assert check(run, "knn").reused == 1
+    assert words in caplog.messages
+
+
+def test_several_probes_make_one_matrix(run):
+    evaluation = check(run, "knn", "linear", "scratch")
+    matrix = {what: ["-" if row is None else row.mode for row in rows] for what, rows in evaluation.matrix.items()}
+    assert list(matrix)[-2:] == ["chance", "most frequent class"]
+    assert matrix["pre-trained encoder"] == ["knn", "linear", "-"]
+    assert matrix["supervised from scratch"] == ["-", "-", "scratch"]
+    assert matrix["raw coordinates, linear"] == ["knn", "-", "scratch"]
+
+
+class Totals:
+    """A progress reporter that keeps how far the task of the whole is."""
+
+    def __init__(self):
+        self.done, self.total = [], 0
+
+    def begin(self, task):
+        pass
+
+    def update(self, task):
+        if task.name == "eval":
+            self.done.append(task.done)
+            self.total = task.total
+
+    def end(self, task):
+        pass
+
+
+def test_the_whole_knows_how_far_it_is(run):
+    totals = Totals()
+    with progress.reporting(totals):
+        check(run, "linear", "finetune", "semi-10", "scratch", seeds=2, settings={"finetune.epochs": 5})
+    assert totals.done == sorted(totals.done), "it never goes back"
+    assert totals.done[-1] == totals.total
+    assert len(set(totals.done)) > 4 * 2, "more steps than probes"

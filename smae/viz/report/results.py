@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.eval.records import CHANCE, LAST, MOST_FREQUENT, Row
-from smae.eval.results import RULE, Result, choose, differences
+from smae.eval.records import LAST, Row
+from smae.eval.results import RULE, Result, choose, differences, matrix
 from smae.viz.report.page import bars, missing, note, percent, table
 
 SMALL = 20
@@ -81,12 +81,9 @@ def draw_matrix(results: Sequence[Result]) -> str:
     body, chosen = "", [one for one in choose(results) if one.current]
     for protocol in dict.fromkeys(one.protocol for one in chosen):
         several = [one for one in chosen if one.protocol == protocol]
-        cells = {
-            (row.what, one.mode): row_numbers(row)[0] for one in several for row in one.rows if row.selection == LAST
-        }
         rows = [
-            (what, *(cells.get((what, one.mode), "–") for one in several))
-            for what in sorted(dict.fromkeys(what for what, _ in cells), key=(CHANCE, MOST_FREQUENT).__contains__)
+            (what, *("–" if row is None else row_numbers(row)[0] for row in cells))
+            for what, cells in matrix(several).items()
         ]
         if len(several) > 1:
             head = ("top-1 in per cent", *(one.mode for one in several))
