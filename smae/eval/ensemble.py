@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from smae.errors import ConfigError, DataError
-from smae.eval.records import ENSEMBLE, Record, Row, mean_class
-from smae.eval.results import bootstrap, read_results
+from smae.eval.records import ENSEMBLE, Row, mean_class
+from smae.eval.results import Result, bootstrap, differences, read_results
 from smae.train.run_folder import Run, find_run
 
 logger = logging.getLogger(__name__)
@@ -66,9 +66,13 @@ def ensemble(
     found = [find_run(run) for run in runs]
     protocol = protocol or str(found[0].describe()["config"]["protocol"])
     results = [_read_logits(run, protocol, mode) for run in found]
-    first, rows = results[0][0], []
+    first, rows = results[0][0].records[0], []
     mean = np.zeros_like(results[0][1], np.float64)
-    for run, (record, logits), weight in zip(found, results, share / share.sum(), strict=True):
+    apart = differences([result for result, _ in results], without=("checkpoint", "seeds", "augment.stream"))
+    if any(apart):
+        logger.warning(f"careful: the runs were not evaluated alike: {' / '.join(apart)}")
+    for run, (result, logits), weight in zip(found, results, share / share.sum(), strict=True):
+        record = result.records[0]
         for key in ("protocol", "store", "parts", "classes", "label"):
             if record.content[key] != first.content[key]:
                 raise DataError(
@@ -89,7 +93,7 @@ def _accuracy(mode: str, what: str, predicted: NDArray[np.int64], label: NDArray
     return Row(what, float(correct.mean()), interval=interval, mode=mode, mean_class=per_class)
 
 
-def _read_logits(run: Run, protocol: str, mode: str) -> tuple[Record, NDArray[np.float32]]:
+def _read_logits(run: Run, protocol: str, mode: str) -> tuple[Result, NDArray[np.float32]]:
     """Return the first result of ``read_results`` that has logits, and those."""
     for result in read_results(run):
         path = run.results / f"{result.records[0].name}.safetensors"
@@ -111,4 +115,4 @@ def _read_logits(run: Run, protocol: str, mode: str) -> tuple[Record, NDArray[np
     expected = (len(record.test), len(record.content["classes"]))
     if not np.array_equal(test, record.test) or logits.shape != expected:
         raise DataError(f"{path}: does not match the .json of the same name: run smae eval --again")
-    return record, logits
+    return result, logits

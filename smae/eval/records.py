@@ -227,8 +227,8 @@ def read_records(run: Run, *, strict: bool = True) -> list[Record]:
             found.append(record)
     if older:
         logger.info(
-            f"{run.results}: {older} results of an older version of smae, which do not say of which checkpoint and "
-            "clips they are, are left out: run smae eval again"
+            f"{run.results}: left out, because they do not say of which checkpoint and clips they are: {older} of an "
+            "older version of smae; run smae eval again"
         )
     return found
 

@@ -53,6 +53,17 @@ def test_an_ensemble_is_the_mean_of_softmaxes(tmp_path, weights):
     assert [row.top1 for row in found.rows] == [*alone, float((found.predicted == LABEL).mean())]
 
 
+def test_an_ensemble_of_runs_that_were_evaluated_differently_says_so(tmp_path, caplog):
+    runs = [write(tmp_path / str(seed), seed=seed, settings={"epochs": 5 + seed})[0] for seed in range(2)]
+    ensemble(runs, mode="linear")
+    assert "careful: the runs were not evaluated alike: linear.epochs 5 / linear.epochs 6" in caplog.messages
+    caplog.clear()
+    streams = [{"augment": {"frames": 12, "stream": stream}} for stream in ("joint", "bone")]
+    runs = [write(tmp_path / f"s{seed}", seed=seed, **streams[seed])[0] for seed in range(2)]
+    ensemble(runs, mode="linear")
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize(
     ("changes", "message"), [({"store": "cd"}, "its store"), ({"classes": ["A", "B", "D"]}, "its classes")]
 )
