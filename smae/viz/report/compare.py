@@ -38,42 +38,49 @@ EVALUATION = ("linear", "knn", "finetune", "scratch", "selection")
 OF_A_RUN = ("checkpoint", "seeds")
 """Settings of a result in which runs that are compared may differ."""
 
-MAX_RUNS = 8
-"""Runs on one page: as many as there are colours for lines."""
+COLOURS = 8
+"""Number of colours for lines: one for each run, or of more runs one for each method."""
 
 
 def comparison_page(runs: Sequence[Run]) -> str:
     """Return the page that compares runs; it opens no store and loads no weights.
 
     Raises:
-        ConfigError: a run that is named twice, or more than ``MAX_RUNS``.
+        ConfigError: a run that is named twice, or more runs, and methods, than ``COLOURS``.
         DataError: a run or result that cannot be read.
     """
-    if len(runs) > MAX_RUNS:
-        raise ConfigError(f"{len(runs)} runs: expected {MAX_RUNS} at most: name fewer")
     if len({run.path.resolve() for run in runs}) < len(runs):
         raise ConfigError("one run is named twice: name each once")
     names = [run.path.name for run in runs]
     if len(set(names)) < len(names):
         names = [str(run.path) for run in runs]
     about = [run.describe() for run in runs]
+    method = methods(about)
+    colours = list(range(len(runs)))
+    if len(runs) > COLOURS:
+        colours = [list(dict.fromkeys(method)).index(one) for one in method]
+    if max(colours) >= COLOURS:
+        raise ConfigError(
+            f"{len(runs)} runs of {len(set(method))} methods: expected {COLOURS} runs at most, or more that differ "
+            f"in the seed alone, of {COLOURS} methods at most: name fewer"
+        )
     results = [read_results(run) for run in runs]
     groups = alike(results)
     warnings = differing_data(names, about, groups)
     for words in warnings:
         logger.warning(f"warning: {words}")
     scales = _loss_scales(about)
-    listed = "".join(f'<li class="s{slot}">{escape(name)}</li>' for slot, name in enumerate(names))
+    listed = "".join(f'<li class="s{slot}">{escape(name)}</li>' for slot, name in zip(colours, names, strict=True))
     key = training = f'<ul class="runs">{listed}</ul>'
     if len(scales) > 1:
         training += note(
             "Losses of different objectives, targets or streams have different scales: each has its own chart."
         )
     curves = [(name, read_curves(run)) for name, run in zip(names, runs, strict=True)]
-    training += draw_curves(curves, losses=scales)
+    training += draw_curves(curves, losses=scales, colours=colours)
     sections = [
         PageSection(
-            "results", "Results", draw_comparable(names, groups, methods(about)) + _lacking(names, runs, results)
+            "results", "Results", draw_comparable(names, groups, method, colours) + _lacking(names, runs, results)
         ),
         PageSection("training", "Training", training),
         PageSection("differences", "Settings that differ", draw_differences(names, about)),
@@ -128,7 +135,10 @@ def _apart(results: Sequence[Result]) -> list[str]:
 
 
 def draw_comparable(
-    names: Sequence[str], groups: Mapping[str, Sequence[tuple[int, Result]]], method: Sequence[int]
+    names: Sequence[str],
+    groups: Mapping[str, Sequence[tuple[int, Result]]],
+    method: Sequence[int],
+    colours: Sequence[int],
 ) -> str:
     """Return charts and tables of the groups of ``alike``, and one matrix of all of them."""
     if not groups:
@@ -137,7 +147,7 @@ def draw_comparable(
     firsts = [group[0][1] for group in groups.values()]
     titles = [f"{one.name} · {words}" if words else one.name for one, words in zip(firsts, _apart(firsts), strict=True)]
     for title, group in zip(titles, groups.values(), strict=True):
-        rows = [replace(result.lead, what=names[slot], slot=slot) for slot, result in group]
+        rows = [replace(result.lead, what=names[slot], slot=colours[slot]) for slot, result in group]
         charts.append((title, [*rows, *_baselines(names, group)]))
         settings = "".join(f"<small>{escape(line)}</small>" for line in provenance(group[0][1], without=OF_A_RUN)[:2])
         tables += f"<h3>{escape(title)}{settings}</h3>{_numbers(names, group, method)}"

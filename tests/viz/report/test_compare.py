@@ -6,8 +6,18 @@ import re
 
 import pytest
 
+from smae.atomic_io import write_json
+from smae.errors import ConfigError
 from smae.eval.results import flatten
-from smae.viz.report.compare import alike, differing_data, draw_comparable, draw_differences, methods
+from smae.train.run_folder import Run
+from smae.viz.report.compare import (
+    alike,
+    comparison_page,
+    differing_data,
+    draw_comparable,
+    draw_differences,
+    methods,
+)
 from tests.viz.report.pages import NASTY, Checker, result
 
 
@@ -46,7 +56,7 @@ def test_results_that_were_evaluated_differently_are_shown_apart_with_what_diffe
     assert [len(group) for group in groups.values()] == [1, 1]
     (warning,) = differing_data(["one", "two"], [about(), about()], groups)
     assert warning.startswith(f"evaluated in different ways, and shown apart: ntu60-xsub · linear ({words} / ")
-    text = Checker(draw_comparable(["one", "two"], groups, [0, 0])).text
+    text = Checker(draw_comparable(["one", "two"], groups, [0, 0], [0, 1])).text
     assert f"ntu60-xsub · linear · {words}" in text
     assert not re.search(r"[+-]\d+\.\d \(", text), "no difference is given"
 
@@ -69,9 +79,22 @@ def test_seeds_of_pre_training_are_grouped_with_mean_deviation_and_paired_interv
     results = [
         [of_weights(f"{n}{n}", right=right, seed=n % 2)] for n, right in enumerate((0.5, 0.6, 0.7, 0.8))
     ]  # fmt: skip
-    text = Checker(draw_comparable(list("abcd"), alike(results), methods(runs))).text
+    text = Checker(draw_comparable(list("abcd"), alike(results), methods(runs), range(4))).text
     assert "a, pre-training seeds 0, 1255.0 ± 7.1" in text
     found = re.search(r"c, pre-training seeds 0, 1275\.0 ± 7\.1.*?\+20\.0 \(\+(\d+\.\d) to \+(\d+\.\d)\)", text)
     low, high = map(float, found.groups())
     assert 5 < low < 20 < high < 35
-    assert ", pre-training seed" not in Checker(draw_comparable(list("abcd"), alike(results), [0, 1, 2, 3])).text
+    assert ", pre-training seed" not in Checker(draw_comparable(list("abcd"), alike(results), range(4), range(4))).text
+
+
+@pytest.mark.parametrize(("count", "masks", "slots"), [(8, 8, 8), (12, 4, 4), (24, 8, 8), (9, 9, 0)])
+def test_more_runs_than_colours_are_shown_if_they_are_seeds_of_few_methods(tmp_path, count, masks, slots):
+    runs = [Run(tmp_path / f"run-{number}") for number in range(count)]
+    for number, run in enumerate(runs):
+        write_json(run.path / "run.json", {"version": 1, "device": {}, **about(number // masks, mask=number % masks)})
+    if not slots:
+        with pytest.raises(ConfigError, match="9 runs of 9 methods: expected 8 runs at most"):
+            comparison_page(runs)
+        return
+    listed = re.findall(r'<li class="s(\d+)">', comparison_page(runs))
+    assert (len(listed), len(set(listed))) == (2 * count, slots)
