@@ -28,6 +28,7 @@ from smae_cli import console
     "--epochs", type=click.IntRange(min=1), help="Passes over the train clips; lifts a recipe's limit of steps."
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, order, crops and masks.")
+@click.option("--init", help="Run, checkpoint or exported encoder whose weights the encoder starts from.")
 @click.option(
     "--set",
     "sets",

@@ -70,6 +70,7 @@ maskings: Registry[Callable[[Any, Grid, Layout], Masking]] = Registry(
         "tube": "smae.models.masking:TubeMasking",
         "body-part": "smae.models.masking:BodyPartMasking",
         "motion-aware": "smae.models.masking:MotionAwareMasking",
+        "none": "smae.models.masking:NoMasking",
     },
 )
 """Name -> class with a ``Config`` (a ``PluginConfig``), built as ``cls(config, grid, layout)``."""
@@ -198,6 +199,21 @@ def _check_hides(keep: int, total: int, masking: str) -> int:
     if keep >= total:
         raise ConfigError(f"masking {masking} would hide nothing: all {total} are kept; lower the kept share")
     return keep
+
+
+class NoMasking:
+    """All tokens are visible: for objectives that compare views."""
+
+    class Config(PluginConfig):
+        """No settings."""
+
+    def __init__(self, config: Config, grid: Grid, layout: Layout) -> None:
+        self.tokens = grid.tokens
+
+    def __call__(self, tokens: Tensor, noise: Noise) -> Mask:
+        """Return the mask of tokens [N, L, P] that hides none."""
+        keep = torch.arange(self.tokens, device=tokens.device).expand(len(tokens), -1)
+        return Mask(keep, keep[:, :0], keep)
 
 
 class SpatialTemporalMasking(_BuiltIn):

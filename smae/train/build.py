@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from smae.errors import ConfigError, EnvironmentFault
 from smae.models.encoders import Encoder
@@ -66,10 +67,20 @@ def model_builder(config: RunConfig, layout: Layout) -> ModelBuilder:
     return ModelBuilder(layout, config.augment.frames, config.encoder, config.decoder, config.masking)
 
 
-def build_objective(config: RunConfig, layout: Layout) -> Objective:
-    """Return a newly initialised objective; its weights depend on the seed only."""
+def build_objective(config: RunConfig, layout: Layout, *, weights: dict[str, Tensor] | None = None) -> Objective:
+    """Return a newly initialised objective; its weights depend on the seed only, and on ``weights``.
+
+    Args:
+        config: the run's settings.
+        layout: joints of its clips.
+        weights: by name, what the encoder, and a teacher made from it, start from.
+
+    Raises:
+        DataError: ``weights`` do not fit the encoder.
+    """
     torch.manual_seed(config.seed)
-    return objectives.get(config.objective.name)(config.objective, model_builder(config, layout))
+    builder = replace(model_builder(config, layout), weights=weights)
+    return objectives.get(config.objective.name)(config.objective, builder)
 
 
 def random_encoder(config: RunConfig, layout: Layout) -> Encoder:

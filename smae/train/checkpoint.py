@@ -245,3 +245,33 @@ def load_weights(module: nn.Module, weights: Tensors, *, where: str) -> None:
     if differences:
         raise DataError(f"{where}: weights do not fit this model: " + "; ".join(differences[:4]))
     module.load_state_dict(weights)
+
+
+def encoder_weights(path: Path) -> Tensors:
+    """Return the encoder's weights of a run, a checkpoint or an exported encoder.
+
+    Raises:
+        DataError: there is none of them, or it is damaged.
+    """
+    exported = path / "model.safetensors"
+    if (path / "config.json").is_file():
+        about = read_json(path / "config.json", what="weights", remedy=_REMEDY)
+        entry = {"bytes": exported.stat().st_size if exported.is_file() else 0, "sha256": about.get("sha256")}
+        data = _read_verified(exported, entry, max_bytes=MAX_BYTES)
+        try:
+            weights = load(data)
+        except (SafetensorError, ValueError) as error:
+            raise DataError(f"{exported}: {error}: {_REMEDY}") from None
+    else:
+        checkpoint = load_checkpoint(path) if path.name.startswith("step-") else load_latest(path / "checkpoints")
+        weights = checkpoint.average or checkpoint.model
+    # The names of an objective, or of a head's classifier; an exported encoder has the bare ones.
+    prefix = "encoder."
+    weights = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in weights.items()
+        if name.startswith(prefix) or not any(other.startswith(prefix) for other in weights)
+    }
+    if bad := non_finite(weights):
+        raise DataError(f"{path}: {', '.join(bad[:3])}: not finite: {_REMEDY}")
+    return weights

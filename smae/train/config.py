@@ -139,6 +139,7 @@ class RunConfig(Section):
 
     seed: int = Field(0, ge=0, lt=2**63)
     protocol: str = Field("xsub", description="split whose train part is used, never its test part")
+    init: str = Field("", description="run, checkpoint or exported encoder to start the encoder's weights from")
     augment: Augment = Augment()
     objective: SerializeAsAny[PluginConfig]
     masking: SerializeAsAny[PluginConfig]
