@@ -53,17 +53,17 @@ _PLAIN = {"selection": "last", "seeds": 1}
     metavar="SECTION.KEY=VALUE",
     help="A probe's setting, for example linear.epochs=50. Repeatable.",
 )
-@click.option("--resume", is_flag=True, help="Go on after an interrupt; the same without it: what is done is kept.")
-@click.option("--again", is_flag=True, help="Evaluate anew what was evaluated before; both records stay.")
+@click.option("--resume", is_flag=True, help="Go on after an interrupt, as without it.")
+@click.option("--again", is_flag=True, help="Evaluate anew what is done; both records stay.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @console.json_option
 def command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **options: Any) -> None:
     """Evaluate a pre-trained encoder on the test part of a protocol.
 
-    Each result has its baselines: chance, a linear classifier on raw coordinates, and the same probe
-    on a randomly initialised encoder. Nothing is selected on test, except by --select best_test.
-    Each probe and seed is written when it is done, and not evaluated again: after an interrupt, run the
-    same command again.
+    Each result has its baselines: chance, the most frequent class, a linear classifier on raw
+    coordinates, and the same probe on a randomly initialised encoder. Nothing is selected on test,
+    except by --select best_test. Each probe and seed is written when it is done, and not evaluated
+    again: after an interrupt, run the same command again.
 
     \b
     Examples:

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 def command(files: tuple[Path, ...], **options: Any) -> int:
     """Classify raw recordings (FILES) with a trained head.
 
-    smae eval --mode linear or --mode finetune trains heads and keeps them in the run. Recordings are read,
-    cleaned and cropped like the training data. A bad recording is an error (exit code 4), the one that prepare
-    lists; among several it is listed, and the exit code is 3.
+    smae eval --mode linear or --mode finetune trains heads and keeps them in the run. Recordings are
+    read, cleaned and cropped like the training data. A bad recording is an error (exit code 4), the
+    one that prepare lists; among several it is listed, and the exit code is 3.
 
     \b
     Examples:

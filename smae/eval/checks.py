@@ -1,4 +1,4 @@
-"""Checks before an evaluation: settings without effect, and data that make figures flatter than they are."""
+"""Checks before an evaluation: settings without effect, data that make figures flatter."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def data_warnings(store: Store, split: Split) -> list[str]:
         names = [store.classes[kind] for kind in np.unique(test[unseen])]
         listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         warnings.append(
-            f"{unseen.sum():,} of the {len(test):,} test clips are of classes that the train part never shows, and no "
-            f"probe can learn: {listed}"
+            f"{unseen.sum():,} of the {len(test):,} test clips are of classes that the train part "
+            f"never shows, and no probe can learn: {listed}"
         )
     for part, kinds in (("train", train), ("test", np.unique(test))):
         if len(kinds) == 1:

@@ -245,7 +245,7 @@ def _open(
 def identity(
     subject: Subject, context: ProbeContext, mode: str, *, number: int = 0, baselines: bool = True
 ) -> dict[str, Any]:
-    """Return the keys of ``records.IDENTITY``: all that the figures of a probe and seed depend on."""
+    """Return the keys of ``records.IDENTITY``: all that figures of a probe depend on."""
     config, split = context.config.model_dump(mode="json"), context.split
     settings = config.get(PROBE_SECTIONS.get(mode, ""))
     if settings is None:
@@ -284,13 +284,13 @@ def parts(split: Split) -> dict[str, Any]:
 
 
 def _describe(subject: Subject, store: Store, split: Split) -> dict[str, Any]:
-    """Return what a record says about its data beside its identity; warn of what makes it flatter."""
+    """Return what a record says about its data, and warn of what makes figures flatter."""
     seen = seen_in_training(subject.store, subject.protocol, store, test=split.test)
     warnings = data_warnings(store, split)
     if seen:
         warnings.append(
-            f"{seen:,} of the {len(split.test):,} test clips were seen, without labels, in pre-training (protocol "
-            f"{subject.protocol}): this is not a clean result of {split.name}"
+            f"{seen:,} of the {len(split.test):,} test clips were seen, without labels, in "
+            f"pre-training (protocol {subject.protocol}): this is not a clean result of {split.name}"
         )
     trained = subject.store.get("mode", store.mode)
     if trained != store.mode:
@@ -330,7 +330,7 @@ def make_record(content: Mapping[str, Any], outcome: Outcome, store: Store, spli
 
 
 def _write(run: Run, store: Store, config: RunConfig, record: Record, outcome: Outcome, name: str) -> None:
-    """Write the files of a record: logits, classifier and confusion figure, and at last the JSON."""
+    """Write the files of a record: logits, classifier, confusion figure, at last the JSON."""
     scores, path = outcome.scores, run.results / f"{name}.json"
     # Logits are for ensembles.
     if scores.logits is not None:

@@ -197,8 +197,9 @@ def find_head(run: Run, *, protocol: str | None = None, mode: str | None = None)
     content, folder = record.content, run.heads / record.name
     notes = "".join(f"; {note}" for note in result.notes)
     logger.info(
-        f"using the head {folder}: {result.mode} on {result.protocol}, store {content['store'][:8]}, step "
-        f"{content['checkpoint']['step']:,}, seed {content['seed']}, top-1 {record.rows[0].top1:.1%}{notes} "
+        f"using the head {folder}: {result.mode} on {result.protocol}, "
+        f"store {content['store'][:8]}, step {content['checkpoint']['step']:,}, "
+        f"seed {content['seed']}, top-1 {record.rows[0].top1:.1%}{notes} "
         f"({len(fitting)} fit; --head names another)"
     )
     return folder

@@ -178,7 +178,7 @@ def circumstances() -> dict[str, Any]:
 
 @functools.cache
 def commit() -> str:
-    """Return the commit of the checkout that runs, with ``+`` if it was changed; empty without one."""
+    """Return the commit of the checkout that runs, ``+`` if it was changed; empty without."""
     root = Path(__file__).resolve().parents[2]
 
     def git(*words: str) -> str:
@@ -208,7 +208,7 @@ def row_json(row: Row) -> dict[str, Any]:
 
 
 def read_records(run: Run, *, strict: bool = True) -> list[Record]:
-    """Return the records of a run by name; those that older versions wrote are left out, with a note.
+    """Return the records of a run by name; those of older versions are left out, with a note.
 
     Raises:
         DataError: a damaged record, or a file that is none; with ``strict`` false it is left out.
@@ -234,7 +234,7 @@ def read_records(run: Run, *, strict: bool = True) -> list[Record]:
 
 
 def read_record(path: Path) -> Record | None:
-    """Return one record, its figures compared with its predictions; None for one of an older version.
+    """Return one record, its figures checked by its predictions; None for an older version's.
 
     Raises:
         DataError: no record of ``smae eval``, another version, or figures that contradict it.

@@ -105,7 +105,7 @@ class Result:
 
     @property
     def alike(self) -> str:
-        """Digest of store, parts, probe, settings, augmentation, selection: equal ones may be compared."""
+        """Digest without checkpoint and seed: results of equal ones may be compared."""
         return digest(self.first, without=ENCODER)
 
     @property
@@ -232,7 +232,7 @@ def choose(results: Sequence[Result]) -> list[Result]:
 
 
 def matrix(results: Sequence[Result]) -> dict[str, list[Row | None]]:
-    """Return rows of the last epoch by classifier, a column a result; chance and the like come last."""
+    """Return rows of the last epoch by classifier, a column a result; chance comes last."""
     cells = {(row.what, number): row for number, one in enumerate(results) for row in one.rows if row.selection == LAST}
     names = sorted(dict.fromkeys(what for what, _ in cells), key=(CHANCE, MOST_FREQUENT).__contains__)
     return {what: [cells.get((what, number)) for number in range(len(results))] for what in names}

@@ -58,7 +58,7 @@ class Run:
         return self.path / "heads"
 
     def newest_checkpoint(self) -> Path | None:
-        """Return the newest checkpoint whose files have the sizes of its manifest; None without one."""
+        """Return the newest checkpoint with all its files in full size; None without one."""
         return next(filter(_is_whole, sorted(self.checkpoints.glob("step-*"), reverse=True)), None)
 
     def has(self, need: Need) -> bool:
@@ -107,7 +107,7 @@ def new_run(root: Path, stem: str) -> Run:
 
 
 def find_run(path: Path | str | None = None, *, root: Path = RUNS, needs: Need = "") -> Run:
-    """Return the run at ``path``; without a path, the newest under ``root`` that has what is needed.
+    """Return the run at ``path``; without one the newest under ``root`` that has what is needed.
 
     Raises:
         DataError: there is none.

@@ -155,8 +155,9 @@ def draw_comparable(
             own = ", ".join(f"{key} {result.settings[key]}" for key in OF_A_RUN)
             tables += note(f"{names[slot]}: {own}; {provenance(result)[-1]}")
     explained = note(
-        "Difference: accuracy on the same test clips minus that of the table's first run, or of the first method where "
-        "it is a mean over pre-training seeds; in brackets its 95 % paired bootstrap interval over seeds and clips."
+        "Difference: accuracy on the same test clips minus that of the table's first run, or of the "
+        "first method where it is a mean over pre-training seeds; in brackets its 95 % paired "
+        "bootstrap interval over seeds and clips."
     )
     return _matrix(names, titles, list(groups.values())) + draw_accuracies(charts) + tables + explained
 

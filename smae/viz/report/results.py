@@ -126,7 +126,7 @@ def _dot(row: Row, top: float) -> str:
 
 
 def row_numbers(row: Row) -> tuple[str, str, str, str]:
-    """Return a row's top-1 ± its deviation, interval, mean class accuracy and top-5, in per cent."""
+    """Return a row's top-1 ± deviation, interval, mean class accuracy, top-5, in per cent."""
     top1, interval = percent(row.top1, ""), "–"
     if row.std is not None:
         top1 += f" ± {100 * row.std:.1f}"
@@ -153,7 +153,7 @@ def results_table(results: Sequence[Result], titles: Sequence[str]) -> str:
 
 
 def provenance(result: Result, *, without: tuple[str, ...] = ()) -> list[str]:
-    """Return settings of a result, its augmentation, and when, with what and by which command it was made."""
+    """Return settings of a result, its augmentation, and when, how and with what it was made."""
     groups: dict[bool, list[str]] = {False: [], True: []}
     for key, value in result.settings.items():
         if key in without:

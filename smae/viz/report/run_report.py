@@ -26,10 +26,9 @@ from smae.train.run_folder import Run, find_run
 from smae.viz.report.compare import EVALUATION, comparison_page
 from smae.viz.report.feature_map import feature_map
 from smae.viz.report.figures import Curves, draw_curves, read_curves
-from smae.viz.report.page import PageSection, facts, missing, note, render, table, tabs
+from smae.viz.report.page import PageSection, facts, is_tables, missing, note, render, table, tabs, write_tables
 from smae.viz.report.reconstruction_error import draw_reconstruction, summarise
 from smae.viz.report.results import draw_confusion, draw_results, headline
-from smae.viz.report.tables import is_tables, write_tables
 from smae.viz.scene import Scene
 from smae.viz.view import check_replaceable
 

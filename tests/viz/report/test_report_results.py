@@ -11,7 +11,7 @@ import numpy as np
 from smae.atomic_io import write_json
 from smae.eval.results import read_results
 from smae.train.run_folder import Run
-from smae.viz.report.page import PageSection, render, table
+from smae.viz.report.page import PageSection, is_tables, render, table, write_tables
 from smae.viz.report.results import (
     confusion_chart,
     draw_confusion,
@@ -20,7 +20,6 @@ from smae.viz.report.results import (
     headline,
     results_table,
 )
-from smae.viz.report.tables import is_tables, write_tables
 from tests.eval.evaluated import record_json
 from tests.viz.report.pages import NASTY, Checker, result
 
