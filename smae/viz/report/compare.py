@@ -153,7 +153,7 @@ def draw_comparable(
         tables += f"<h3>{escape(title)}{settings}</h3>{_numbers(names, group, method)}"
         for slot, result in group:
             own = ", ".join(f"{key} {result.settings[key]}" for key in OF_A_RUN)
-            tables += note(f"{names[slot]}: {own}; {provenance(result)[-1]}")
+            tables += note(f"{names[slot]}: {own}; {'; '.join(provenance(result)[2:])}")
     explained = note(
         "Difference: accuracy on the same test clips minus that of the table's first run, or of the "
         "first method where it is a mean over pre-training seeds; in brackets its 95 % paired "

@@ -159,12 +159,15 @@ def provenance(result: Result, *, without: tuple[str, ...] = ()) -> list[str]:
         if key in without:
             continue
         groups[key.startswith("augment.")].append(f"{key.removeprefix('augment.')} {value}")
-    about = result.first
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    made = [about["date"][:16].replace("T", " ") + " UTC", versions, str(about["device"]), str(about["command"])]
-    if about["commit"]:
-        made.insert(1, f"commit {about['commit']}")
-    return [", ".join(groups[False]), f"augmentation: {', '.join(groups[True])}", " · ".join(made)]
+    made: dict[str, str] = {}
+    for record in result.records:
+        about = record.content
+        versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+        commit = f"commit {about['commit']}" * bool(about["commit"])
+        how = " · ".join(filter(None, [commit, versions, about["device"], about["command"]]))
+        made.setdefault(how, about["date"][:16].replace("T", " "))
+    lines = [f"{date} UTC · {how}" for how, date in made.items()]
+    return [", ".join(groups[False]), f"augmentation: {', '.join(groups[True])}", *lines]
 
 
 def draw_confusion(names: Sequence[str], matrix: NDArray[np.int64]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from smae.atomic_io import write_json
-from smae.eval.results import read_results
+from smae.eval.results import Result, read_results
 from smae.train.run_folder import Run
 from smae.viz.report.page import PageSection, is_tables, render, table, write_tables
 from smae.viz.report.results import (
@@ -18,6 +18,7 @@ from smae.viz.report.results import (
     draw_matrix,
     draw_results,
     headline,
+    provenance,
     results_table,
 )
 from tests.eval.evaluated import record_json
@@ -49,6 +50,9 @@ def test_each_result_has_the_settings_and_the_origin_of_its_own_record():
         "the first one counts: the run's own store first",
     ):
         assert words in text
+    mixed = Result((one.records[0], result(seed=1, commit="def").records[0]))
+    assert [line.split(" · ")[1] for line in provenance(mixed)[2:]] == ["commit abc", "commit def"]
+    assert len(provenance(result(seeds=3))) == 3, "one command, one line"
     assert "linear.epochs 5" not in Checker(results_table([one], ["x"])).text.split("selection")[1]
 
 
