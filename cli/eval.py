@@ -102,12 +102,12 @@ def command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **optio
             names = ("top-1 %", *(result.mode for result in evaluation.results))
             console.table(names, [(what, *shares) for what, shares in cells.items()], left=1)
         for words in dict.fromkeys(note for one in evaluation.results if not one.current for note in one.notes):
-            click.echo(f"note: {words}")
+            console.echo(f"note: {words}")
         for words in evaluation.warnings:
-            click.echo(f"careful: {words}")
-        click.echo(f"records and confusion matrices: {run.results}")
+            console.echo(f"careful: {words}")
+        console.echo(f"records and confusion matrices: {run.results}")
         if options["encoder"] is None:
-            click.echo("next: smae report")
+            console.echo("next: smae report")
 
     value = {
         "run": str(run.path),

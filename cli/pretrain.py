@@ -60,7 +60,7 @@ def command(sets: Sequence[str], **options: Any) -> None:
     result = smae.pretrain(settings=parse_sets(sets), **options)
 
     def text() -> None:
-        click.echo(f"{result.run.path}: {result.steps} steps, loss {result.loss:.4f}")
-        click.echo(f"next: smae eval --protocol {result.run.describe()['config']['protocol']}")
+        console.echo(f"{result.run.path}: {result.steps} steps, loss {result.loss:.4f}")
+        console.echo(f"next: smae eval --protocol {result.run.describe()['config']['protocol']}")
 
     console.result({"run": str(result.run.path), "steps": result.steps, "loss": result.loss}, text)

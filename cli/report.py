@@ -37,4 +37,4 @@ def command(runs: tuple[Path, ...], **options: Any) -> None:
       smae report runs/first runs/second --out both.html --tables both-tables
     """
     path = smae.report(*runs, **options)
-    console.result({"page": str(path)}, lambda: click.echo(f"page: {path.absolute()}"))
+    console.result({"page": str(path)}, lambda: console.echo(f"page: {path.absolute()}"))

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from smae import interrupts
-from smae.atomic_io import write_atomic, write_json
+from smae.atomic_io import refuse_links, write_atomic, write_json
 from smae.config import check, merge, nested
 from smae.data.raw.labels import class_names
 from smae.data.store.splits import Split
@@ -190,6 +190,7 @@ def evaluate(
         if any(record.content[key] != now[key] for record in kept for key in ("commit", "versions")):
             logger.info("some of them were made with other versions of smae, torch, numpy or Python")
     if missing:
+        refuse_links(subject.folder.path.resolve())
         shared = _describe(subject, store, split)
         logger.info(f"{split.name}, {store.mode} mode: {len(split.train):,} train and {len(split.test):,} test clips")
         for outcome in run_probes(subject.encoder, context, chosen, missing, baselines=baselines):

@@ -53,18 +53,24 @@ could come to harm.
 
 
 def model_card(
-    *, name: str, about: Mapping[str, Any], steps: str, sha256: str = "", results: Sequence[Result] = ()
+    *,
+    name: str,
+    about: Mapping[str, Any],
+    config: Mapping[str, Any],
+    steps: str,
+    sha256: str = "",
+    results: Sequence[Result] = (),
 ) -> str:
     """Return a model card in Markdown.
 
     Args:
         name: name of the run.
         about: content of its ``run.json``.
+        config: its settings, checked.
         steps: how far it was trained, for people.
         sha256: of the encoder's weights; results of others are marked.
         results: one of each protocol and probe.
     """
-    config = about["config"]
     settings = [
         f"- {section}: " + ", ".join(f"{key} {value}" for key, value in config[section].items()) for section in SECTIONS
     ]

@@ -213,7 +213,7 @@ def _notes(content: Mapping[str, Any], store: Mapping[str, Any], newest: Path | 
     if not own:
         notes.append(f"on another store, {content['store'][:8]}, in {content['store_mode']} mode")
     if newest is not None and not latest:
-        notes.append(f"of an older checkpoint, step {step:,}; the newest is step {int(newest.name[5:]):,}")
+        notes.append(f"of an older checkpoint, step {step:,}; the newest is {newest.name}")
     if content["seen_in_training"]:
         notes.append(f"{content['seen_in_training']:,} test clips were seen in pre-training")
     return tuple(notes), own and latest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from smae.atomic_io import is_locked
 from smae.data.prepare.workspace import Unfinished, find_unfinished
 from smae.errors import ConfigError, DataError
 from smae.eval.results import choose, read_results
-from smae.train.run_folder import RUNS, Run
+from smae.train.run_folder import RUNS, Run, read_log_line
 
 _TAIL = 1 << 16
 """Bytes at the end of a log that are searched for its last whole line."""
@@ -90,7 +89,7 @@ def _state(run: Run) -> RunState:
     except DataError as error:
         return RunState(run.path, "unreadable", problem=str(error))
     last, updated, loss = _last_step(run.log), "", None
-    step, steps = int(last.get("step", 0)), int(about.get("steps", 0))
+    step, steps = last.get("step", 0), about.get("steps", 0)
     if last:
         changed = datetime.fromtimestamp(run.log.stat().st_mtime, UTC)
         updated = changed.isoformat(timespec="seconds")
@@ -109,8 +108,8 @@ def _state(run: Run) -> RunState:
         steps,
         loss,
         updated,
-        pid=int(process.get("pid", 0)),
-        host=str(process.get("host", "")),
+        pid=process.get("pid", 0),
+        host=process.get("host", ""),
         resumable=saved and state == "interrupted",
         scores=tuple(_scores(run)),
     )
@@ -124,12 +123,7 @@ def _last_step(log: Path) -> dict[str, Any]:
         source.seek(max(0, os.fstat(source.fileno()).st_size - _TAIL))
         lines = source.read().splitlines()
     for text in reversed(lines):
-        try:
-            line = json.loads(text)
-        except ValueError:
-            # Cut short by a crash, or by the start of the tail.
-            continue
-        if isinstance(line, dict):
+        if (line := read_log_line(text)) is not None:
             return line
     return {}
 

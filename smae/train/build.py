@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +17,8 @@ from smae.models.transformer import Block
 from smae.skeleton import Layout
 from smae.train.config import RunConfig
 from smae.train.objectives import ModelBuilder, Objective, objectives
+
+T = TypeVar("T")
 
 
 def pick_device(name: str) -> torch.device:
@@ -81,6 +86,16 @@ def build_objective(config: RunConfig, layout: Layout, *, weights: dict[str, Ten
     torch.manual_seed(config.seed)
     builder = replace(model_builder(config, layout), weights=weights)
     return objectives.get(config.objective.name)(config.objective, builder)
+
+
+def outline(build: Callable[[], T]) -> T:
+    """Return what ``build`` makes, its weights without memory, so that its size can be checked first.
+
+    A plug-in that cannot be built without memory is built as it is.
+    """
+    with suppress(NotImplementedError, RuntimeError, TypeError), torch.device("meta"):
+        return build()
+    return build()
 
 
 def random_encoder(config: RunConfig, layout: Layout) -> Encoder:

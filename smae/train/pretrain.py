@@ -15,14 +15,14 @@ from typing import Any
 import torch
 
 from smae import __version__
-from smae.atomic_io import locked, write_json
+from smae.atomic_io import locked, refuse_links, write_json
 from smae.config import merge, nested
 from smae.data.loader.loader import Loader
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from smae.interrupts import deferred
-from smae.train.build import build_objective, compile_blocks, has_native_bf16, pick_device
-from smae.train.checkpoint import encoder_weights, load_latest, max_file_bytes
+from smae.train.build import build_objective, compile_blocks, has_native_bf16, outline, pick_device
+from smae.train.checkpoint import check_size, encoder_weights, load_latest, max_file_bytes
 from smae.train.config import RunConfig, build_config, resolve
 from smae.train.distributed import DistributedContext, process_group
 from smae.train.loop import Loop
@@ -121,6 +121,7 @@ def pretrain(
             config = build_config(merge(saved["config"], overrides))
             store = open_store(data or saved["store"].get("path"))
             previous.check_layout(store)
+            check_size(previous.checkpoints, outline(lambda: build_objective(config, store.layout)))
         split = store.split(config.protocol)
         if config.train.wandb:
             check_wandb()
@@ -132,6 +133,7 @@ def pretrain(
 
         # Only now, because wrong settings must not leave a folder behind.
         run = previous or _create_run(out, f"{config.objective.name}-{config.protocol}", dist)
+        refuse_links(run.path.resolve())
         logger.info("run %s: %s, recipe %s, %s", run.path, config.objective.name, recipe, target.type)
         if dist.world_size > 1:
             logger.info("%d processes share the %d clips of each step", dist.world_size, config.train.batch)

@@ -88,7 +88,7 @@ def test_two_checkpoints_keep_their_records_and_the_older_one_is_marked(run, cap
         check(run, "linear")
     before = contents(run)
     stale = read_results(run)[0]
-    assert (stale.current, stale.notes) == (False, ("of an older checkpoint, step 4; the newest is step 8",))
+    assert (stale.current, stale.notes) == (False, ("of an older checkpoint, step 4; the newest is step-00000008",))
     assert run_states(run.path.parent)[0].scores[0].notes == stale.notes
     check(run, "linear")
     assert before.items() <= contents(run).items()

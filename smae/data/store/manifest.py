@@ -11,6 +11,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from smae.atomic_io import parse_json
 from smae.data.store.chunks import CHUNKS
 from smae.data.store.file_store import DAMAGED, IRREGULAR, FileStore
 from smae.errors import DataError
@@ -153,6 +154,6 @@ def read_checked(root: FileStore, record: FileRecord) -> bytes:
 
 def _parse(data: bytes, *, where: str) -> Any:
     try:
-        return json.loads(data)
+        return parse_json(data)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not the JSON of a store ({str(error)[:100]}); prepare the store again") from error
