@@ -6,7 +6,9 @@ import importlib
 import json
 import shutil
 import signal
+from contextlib import suppress
 
+import numpy as np
 import pytest
 
 from smae import interrupts, progress
@@ -21,7 +23,9 @@ from smae.eval.records import IDENTITY, digest, keep, read_record, read_records
 from smae.eval.results import choose, differences, read_results
 from smae.eval.status import run_states
 from smae.train.run_folder import Run
-from tests.eval.evaluated import FAST, OTHER, STORE, check, half_trained, train
+from smae.viz.report.results import draw_results
+from tests.eval.evaluated import FAST, OTHER, STORE, check, half_trained, record_json, train
+from tests.reliability.lies import VALUES, leaves, replace
 
 
 @pytest.fixture(scope="module")
@@ -333,3 +337,26 @@ def test_the_whole_knows_how_far_it_is(run):
     assert totals.done == sorted(totals.done), "it never goes back"
     assert totals.done[-1] == totals.total
     assert len(set(totals.done)) > 4 * 2, "more steps than probes"
+
+
+def test_no_value_of_a_record_ends_in_a_traceback(tmp_path):
+    """Each value replaced by values of other kinds: the record is refused, or shown."""
+    whole = record_json(mode="knn", predicted=np.arange(40) // 2 % 4)
+    run, read = Run(tmp_path / "run"), 0
+    for signed in (False, True):
+        for number, path in enumerate(leaves(whole)):
+            for name in list(VALUES)[number % 3 :: 3]:
+                content = replace(whole, path, VALUES[name])
+                if signed:
+                    with suppress(KeyError, ValueError):
+                        content["id"] = digest(content)
+                run.results.mkdir(parents=True, exist_ok=True)
+                (run.results / "x.json").write_text(json.dumps(content))
+                try:
+                    results = read_results(run)
+                except DataError:
+                    continue
+                read += len(results)
+                assert draw_results(results, tmp_path, "xsub")
+                assert differences(results) == [""] * len(results)
+    assert read > 100
