@@ -165,26 +165,3 @@ def accuracy(row: Any) -> tuple[str, str]:
 def percent(share: float | None) -> str:
     """Return a share as a percentage with one decimal, or a dash."""
     return "-" if share is None else f"{100 * share:.1f}"
-
-
-# The three below go when no command passes callbacks any more.
-say = note
-
-
-@contextmanager
-def progress(what: str, *, unit: str, after: float = 0.0) -> Iterator[Callable[..., None]]:
-    """Yield ``update(done, total, note="", what="")`` of a task."""
-    with tasks.task(what, total=0, unit=unit) as task:
-
-        def update(done: int, total: int, *, note: str = "", what: str = "") -> None:
-            task.name = what or task.name
-            task.update(done, total=total, note=note)
-
-        yield update
-
-
-@contextmanager
-def busy(what: str) -> Iterator[None]:
-    """Report a task of unknown length."""
-    with tasks.task(what):
-        yield

@@ -16,7 +16,7 @@ from benchmarks.study.results import ProbeResults, Result, Score, keep, path_of,
 from benchmarks.study.rows import Evaluation, Line, Row, Study, Table
 from benchmarks.study.runner import carry_out
 from benchmarks.study.studies import STUDIES
-from smae.eval.results import PRETRAINED, RANDOM
+from smae.eval.records import PRETRAINED, RANDOM
 
 TINY = Study(
     "tiny",

@@ -21,7 +21,7 @@ from smae.data.store.splits import Split
 from smae.data.store.store import Store
 from smae.errors import DataError
 from smae.eval.features import FeatureExtractor, Features, extract
-from smae.eval.results import BEST_TEST, BEST_VAL
+from smae.eval.records import BEST_TEST, BEST_VAL
 from smae.models.encoders import Encoder
 from smae.registry import Registry
 from smae.rng import Noise
@@ -155,6 +155,8 @@ def score(logits: Tensor, label: Tensor) -> Scores:
     classes = logits.shape[1]
 
     def accuracy(k: int) -> float:
+        if classes == 1:
+            return 1.0  # torchmetrics refuses a single class
         return float(multiclass_accuracy(logits, label, num_classes=classes, top_k=k, average="micro"))
 
     top5 = None
