@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from smae import interrupts
-from smae.atomic_io import refuse_links, write_atomic, write_json
+from smae.atomic_io import locked, refuse_links, write_atomic, write_json
 from smae.config import check
 from smae.data.raw.labels import class_names
 from smae.data.store.store import Store, open_store
@@ -261,7 +261,6 @@ def _write(
     run: Run, result: Evaluation, store: Store, config: RunConfig, *, mode: str, overlap: int, seeds: int
 ) -> None:
     """Write the result of a mode as JSON, its logits, its classifier, and its confusion figure."""
-    stem, scores = f"{result.protocol}-{mode}", result.scores[mode]
     sections = config.model_dump(mode="json")
     content = {
         **result_json(result, mode, classes=store.classes),
@@ -274,6 +273,16 @@ def _write(
         "seed": config.seed,
         "seeds": seeds,
     }
+    run.results.mkdir(exist_ok=True)
+    # Two evaluations of a run at once take turns, so that files of one name belong together.
+    with locked(run.results / ".lock", wait=True):
+        _write_files(run, result, store, config, content, mode=mode)
+
+
+def _write_files(
+    run: Run, result: Evaluation, store: Store, config: RunConfig, content: dict[str, Any], *, mode: str
+) -> None:
+    stem, scores = f"{result.protocol}-{mode}", result.scores[mode]
     write_json(run.results / f"{stem}.json", content)
     # Logits are for ensembles. Stale ones must not stay beside a new result.
     logits = run.results / f"{stem}.safetensors"
