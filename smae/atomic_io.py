@@ -40,7 +40,7 @@ def os_errors(path: Path, size: int = 0, *, partial: Path | None = None) -> Iter
     """
     try:
         yield
-    except EnvironmentFault:
+    except (EnvironmentFault, LockedError):
         raise
     except OSError as error:
         amount = f" ({size:,} bytes)" if size else ""

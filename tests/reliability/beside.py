@@ -84,7 +84,7 @@ def twice_at_once(folder: Path, whole: dict[str, Path], most: int) -> list[str]:
 
 
 def same_output(folder: Path, whole: dict[str, Path], most: int) -> list[str]:
-    """Write one output from two commands at the same time: both end, or the other is told to wait."""
+    """Write one output from two commands at the same time: both end, or one asks to wait for the other."""
     problems = []
     for number in range(most):
         to = folder / f"encoder-{number}"
