@@ -84,6 +84,7 @@ class Linear(Section):
     lr: float = Field(0.1, gt=0, description="SGD's learning rate, cosine to 0")
     momentum: float = Field(0.9, ge=0, lt=1)
     views: int = Field(100, ge=0, le=10_000, description="augmented passes over the train clips, cycled; 0: one plain")
+    strength: float = Field(1.0, ge=0, le=4, description="factor on the limits of augmentation in those passes")
     test_views: int = Field(
         0, ge=0, le=10_000, description="augmented views of a test clip, probabilities averaged; 0: one, plain"
     )

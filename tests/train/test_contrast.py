@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from smae.errors import ConfigError
+from smae.models.masking import maskings
 from smae.rng import Noise
 from smae.skeleton import NTU25
 from smae.testing import check_objective
@@ -184,6 +185,14 @@ def test_a_step_that_compares_clips_cannot_be_split(tmp_path: Any) -> None:
     config = small_config(objective={"name": "simclr", **SMALL}, train={"accumulate": 2})
     with pytest.raises(ConfigError, match="cannot be split"):
         small_loop(FakeStore.random(clips=12, seed=1), Run(tmp_path / "run"), config)
+
+
+def test_a_view_may_be_whole_but_what_is_predicted_must_be_hidden() -> None:
+    none: Any = maskings.get("none")
+    builder = small_builder(masking=none.Config(name="none"))
+    check_objective(objectives.get("simclr"), settings=SMALL, builder=builder)
+    with pytest.raises(ConfigError, match=r"masking\.name=none hides no token"):
+        check_objective(objectives.get("skeletonmae"), builder=builder)
 
 
 def test_noise_of_a_later_view_is_its_own() -> None:

@@ -62,8 +62,11 @@ class Augment(Section):
     )
 
     def of_view(self, view: int) -> Augment:
-        """Return the settings of a view, its strength applied: limits are multiplied by it."""
-        factor = self.strength[view % len(self.strength)]
+        """Return the settings of a view, its strength applied."""
+        return self.scaled(self.strength[view % len(self.strength)])
+
+    def scaled(self, factor: float) -> Augment:
+        """Return the settings with crop and all limits but noise multiplied by a factor; 0: fixed."""
         if factor == 1:
             return self
         low, high = (min(1.0, max(0.05, 1 - factor * (1 - share))) for share in self.crop)

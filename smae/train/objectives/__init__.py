@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
+from smae.errors import ConfigError
 from smae.models.decoders import decoders
 from smae.models.encoders import Encoder, encoders
 from smae.models.masking import Masking, maskings
@@ -104,8 +105,16 @@ class ModelBuilder:
         """Return a new decoder of features of ``width``."""
         return decoders.get(self.decoder_config.name)(self.decoder_config, grid=grid, width=width)
 
-    def masking(self, grid: Grid) -> Masking:
-        """Return a new masking."""
+    def masking(self, grid: Grid, *, may_be_none: bool = False) -> Masking:
+        """Return a new masking.
+
+        Raises:
+            ConfigError: it hides nothing, and the objective has not said that it may.
+        """
+        if self.masking_config.name == "none" and not may_be_none:
+            raise ConfigError(
+                "masking.name=none hides no token, and this objective predicts hidden ones: choose another masking"
+            )
         return maskings.get(self.masking_config.name)(self.masking_config, grid, self.layout)
 
 

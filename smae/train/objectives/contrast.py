@@ -85,7 +85,7 @@ class ViewObjective(Objective):
         super().__init__()
         self.config, self.views = config, config.views
         self.encoder = builder.encoder()
-        self.masking = builder.masking(self.encoder.grid)
+        self.masking = builder.masking(self.encoder.grid, may_be_none=True)
         self.head = projection_head(self.encoder.dim, hidden=config.hidden, out=config.out)
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
