@@ -110,7 +110,7 @@ def test_another_evaluation_needs_no_training(run: Callable[..., tuple[Result, l
 def result(row: str, seed: int, **top1: float) -> Result:
     scores = tuple(Score(mode, PRETRAINED, value) for mode, value in top1.items())
     evaluated = (ProbeResults(("linear",), (), 5.0, scores),)
-    return Result(row, seed, 2, 0.5, 10.2, evaluated, {}, "ab", "c0ffee", {"skeletonmae-cpu": "x"})
+    return Result(row, seed, 2, 0.5, 10.2, evaluated, {}, "ab", "c0ffee", {"cpu": "x"})
 
 
 def test_a_page_shows_each_seed_and_the_command_and_keeps_what_people_wrote(tmp_path: Path) -> None:
