@@ -43,13 +43,13 @@ from smae_cli import console
 @click.option("--resume", is_flag=True, help="Continue the run at --out, or the newest one; start if there is none.")
 @console.json_option
 def command(sets: Sequence[str], **options: Any) -> None:
-    """Pre-train an encoder by masked reconstruction, on the train part of a protocol.
+    """Pre-train an encoder without labels, on the train part of a protocol.
 
     \b
     Examples:
       smae pretrain
       smae pretrain --data ntu.zarr --epochs 100 --out runs/first
-      smae pretrain --set masking.keep_frames=1        (joint-level masking only)
+      smae pretrain --recipe skeletonmae-cpu --set masking.keep_frames=1
       smae pretrain --set objective.name=mamp --set masking.name=motion-aware
       smae pretrain --resume
 
