@@ -303,6 +303,19 @@ def test_shares_are_percentages():
     assert [console.percent(share) for share in (None, 0, 0.12345, 1)] == ["-", "0.0", "12.3", "100.0"]
 
 
+@pytest.mark.parametrize("columns", [0, 60])
+def test_names_in_tables_are_never_cut(monkeypatch, capsys, columns):
+    names = [f"/data/{'deep/' * 30}S001C001P00{n}R001A001.skeleton" for n in range(3)]
+    if columns:
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+        monkeypatch.setenv("COLUMNS", str(columns))
+    console.table(("recording", "class"), [(name, "wave") for name in names])
+    lines = capsys.readouterr().out.splitlines()
+    assert columns or max(map(len, lines)) > 170
+    assert all(name in "".join("".join(lines).split()).replace("wave", "") for name in names)
+    assert not columns or max(len(re.sub(r"\x1b.*?m", "", line)) for line in lines) <= columns
+
+
 @pytest.mark.parametrize("arguments", [["recipes"], ["recipes", "--json"], ["--help"]])
 def test_a_closed_pipe_is_no_error(arguments):
     command = [sys.executable, "-m", "smae_cli.main", *arguments]
