@@ -210,7 +210,7 @@ NW_UCLA = Study(
 
 UI_PRMD = Study(
     "ui-prmd",
-    "ui-prmd",
+    "skeletonmae-ui-prmd",
     SHORT,
     rows=(
         Row("skeletonmae", (), (beside(MEAN, 3), beside(TOKENS, 3), FINETUNE, SCRATCH, beside(SEMI, 1))),

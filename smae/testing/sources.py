@@ -46,7 +46,7 @@ class SourceContract:
         names = [sample.name for sample in inventory.samples]
         assert len(names) >= 3
         assert names == sorted(set(names))
-        assert all(name.isascii() and name for name in names)
+        assert all(name.isascii() and name.isprintable() and name for name in names)
         assert not inventory.refused
         assert SOURCES.get(self.name)().discover(raw) == inventory
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -179,7 +180,12 @@ def find_checkpoint(path: Path | str | None = None) -> tuple[Run, Path | None]:
 
 
 def _last_change(folder: Path) -> int:
-    return max((entry.stat().st_mtime_ns for entry in [folder / "run.json", *folder.glob("checkpoints/*")]), default=0)
+    times = []
+    for entry in (folder / "run.json", *folder.glob("checkpoints/*")):
+        # A run that is trained removes its older checkpoints.
+        with suppress(FileNotFoundError):
+            times.append(entry.stat().st_mtime_ns)
+    return max(times, default=0)
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -20,7 +20,7 @@ from smae.eval.records import PRETRAINED, RANDOM
 
 TINY = Study(
     "tiny",
-    "cpu",
+    "skeletonmae-cpu",
     ("train.max_steps=2", "train.batch=4", "augment.frames=12", "encoder.dim=16", "encoder.depth=1", "linear.epochs=3"),
     rows=(
         Row(

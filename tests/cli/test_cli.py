@@ -360,3 +360,10 @@ def test_a_signal_saves_and_exits_within_five_seconds(home, tmp_path, number, co
     assert "--resume continues" in err
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
     assert (tmp_path / "run" / "checkpoints" / f"step-{steps[-1]:08d}").is_dir()
+
+
+def test_control_characters_are_escaped_wherever_a_command_prints():
+    assert console.printable("a\x1b[2J\x07\r\x9b\u202e\ud800 é\n\tb") == "a\\x1b[2J\\x07\\r\\x9b\\u202e\\ud800 é\n\tb"
+    for path in Path(console.__file__).parent.glob("*.py"):
+        if path.name != "console.py":
+            assert not re.search(r"click\.echo|\bprint\(", path.read_text()), f"{path.name}: use console.echo"

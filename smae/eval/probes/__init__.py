@@ -74,7 +74,7 @@ class ProbeContext:
         if view is not None:
             name = f"{part}, view {view + 1}"
         if (extractor, name) not in self.cache:
-            strength = self.config.linear.strength
+            strength = 1.0 if view is None else self.config.linear.strength
             loader = self.loader(part, augmented=view is not None, batch=ENCODE_BATCH, strength=strength)
             self.cache[extractor, name] = extract(extractor, loader, epoch=view or 0, name=f"features, {name}")
         return self.cache[extractor, name]

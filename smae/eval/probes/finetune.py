@@ -161,7 +161,7 @@ def _fit(encoder: Encoder, context: ProbeContext, settings: Finetune, on_epoch: 
         keep=settings.keep,
     ).to(context.device)
     set_drop_path(encoder, settings.drop_path)
-    loader = context.loader("train", augmented=True, batch=settings.batch)
+    loader = context.loader("train", augmented=True, batch=settings.batch, strength=settings.strength)
     scale = model.lr_scale(settings.layer_decay).__getitem__
     optimizer = adamw(model, lr=settings.lr, weight_decay=settings.weight_decay, scale=scale)
     schedule = warmup_cosine(

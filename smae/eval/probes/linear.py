@@ -78,7 +78,7 @@ def _fit(extractor: FeatureExtractor, context: ProbeContext, on_epoch: OnEpoch) 
     """Train a head; epoch e uses augmented view e mod ``linear.views``."""
     settings, seed = context.config.linear, context.config.seed
     views = min(settings.views, settings.epochs)
-    loader = context.loader("train", augmented=True, batch=ENCODE_BATCH)
+    loader = context.loader("train", augmented=True, batch=ENCODE_BATCH, strength=settings.strength)
 
     def train_features(view: int) -> tuple[Tensor, Tensor]:
         if not views:
