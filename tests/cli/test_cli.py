@@ -24,8 +24,9 @@ from tests.data import imported
 from tests.reliability.forked_cli import too_slow
 
 TINY = [
-    "--recipe", "cpu", "--device", "cpu", "--epochs", "1", "--set", "augment.frames=12", "--set", "encoder.dim=16",
-    "--set", "encoder.depth=1", "--set", "decoder.dim=16", "--set", "decoder.depth=1", "--set", "train.batch=8",
+    "--recipe", "skeletonmae-cpu", "--device", "cpu", "--epochs", "1", "--set", "augment.frames=12",
+    "--set", "encoder.dim=16", "--set", "encoder.depth=1", "--set", "decoder.dim=16", "--set", "decoder.depth=1",
+    "--set", "train.batch=8",
 ]  # fmt: skip
 
 
@@ -71,7 +72,7 @@ def test_the_help_of_synth_shows_its_defaults(capsys):
 
 
 def test_the_settings_of_a_recipe_are_printed(capsys):
-    assert run(["recipes", "cpu"]) == 0
+    assert run(["recipes", "skeletonmae-cpu"]) == 0
     assert '[masking]\nname = "spatial-temporal"' in capsys.readouterr().out
     assert run(["recipes", "cpu", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["encoder"]["dim"] == 128
