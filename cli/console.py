@@ -16,6 +16,8 @@ import click
 from smae import progress as tasks
 
 _json = False
+WIDE = 10_000
+"""Columns of output that is redirected: nothing is cut, and nothing wrapped."""
 SILENT = os.environ.get("RANK", "0") != "0"
 """Whether this is a rank of torchrun other than 0: only rank 0 prints."""
 
@@ -101,11 +103,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
         echo(title)
     grid = Table(box=box.SIMPLE_HEAD, show_header=any(columns))
     for number, column in enumerate(columns):
-        grid.add_column(column, justify="left" if number < left else "right")
+        grid.add_column(column, justify="left" if number < left else "right", overflow="fold")
     for row in rows:
         grid.add_row(*map(printable, row))
     # Names such as smae[rerun] are not markup.
-    Console(width=None if sys.stdout.isatty() else 120, markup=False).print(grid)
+    Console(width=None if sys.stdout.isatty() else WIDE, markup=False).print(grid)
 
 
 @contextmanager
