@@ -10,7 +10,7 @@ import click
 
 import smae
 from smae.data.clean import MODES
-from smae.data.prepare.settings import CODECS, EXECUTOR, EXECUTORS, MAX_BAD, PrepareSettings
+from smae.data.prepare import CODECS, EXECUTOR, EXECUTORS, MAX_BAD, PrepareSettings
 from smae_cli import console
 
 if TYPE_CHECKING:

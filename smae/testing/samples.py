@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 
+from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
 from smae.skeleton import Layout
 
@@ -18,6 +20,13 @@ def check(condition: bool, message: str) -> None:
     """
     if not condition:
         raise AssertionError(message)
+
+
+def check_config(plugin: Any, what: str) -> None:
+    """Raise ``AssertionError`` unless a plug-in's class, called ``what``, has settings of its own."""
+    config = getattr(plugin, "Config", None)
+    is_config = isinstance(config, type) and issubclass(config, PluginConfig)
+    check(is_config, f"{what} class needs a Config, a subclass of smae.config.PluginConfig")
 
 
 def bodies(layout: Layout, *, items: int, frames: int, seed: int = 0) -> torch.Tensor:

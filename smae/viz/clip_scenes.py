@@ -10,13 +10,13 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from smae.data.prepare import PrepareSettings
 from smae.data.prepare.explain import find_sample, settings_of
-from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.labels import class_name, class_names, find_class_file, read_class_names
 from smae.data.raw.ntu import parse_name
 from smae.data.raw.recording import MISSING, Clip, Recording
 from smae.data.raw.source import SOURCES, Source
-from smae.data.store.manifest import QUARANTINE
+from smae.data.store.format import QUARANTINE
 from smae.data.store.store import Store
 from smae.errors import BadRecording, ConfigError, DataError, NoBody, UnknownNameError
 from smae.viz.scene import Panel, Scene

@@ -91,7 +91,7 @@ def _is_store(where: Store | Path | str) -> bool:
 
 
 def _raw_scene(where: Path, *, clip: str | None, source: str) -> Scene:
-    from smae.data.prepare.settings import PrepareSettings
+    from smae.data.prepare import PrepareSettings
     from smae.viz.clip_scenes import scene_of_raw
 
     if not where.exists():

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from smae.data.prepare import PrepareSettings
 from smae.data.prepare.run import prepare
-from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.recording import MISSING, Recording
 from smae.data.store.store import open_store
 from smae.errors import DataError, NoBody, UnknownNameError

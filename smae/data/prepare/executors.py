@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from smae import interrupts
-from smae.data.prepare.settings import EXECUTORS
+from smae.data.prepare import EXECUTORS
 from smae.errors import ConfigError, EnvironmentFault, UnknownNameError
 from smae.registry import nearest
 

@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from smae import interrupts, progress
 from smae.data.clean import Mode
-from smae.data.prepare.settings import PrepareSettings
+from smae.data.prepare import PrepareSettings
 from smae.data.raw.recording import MISSING, Clip, Recording
 from smae.data.raw.source import SOURCES, Sample, Source
 from smae.data.store.chunks import FLOAT32

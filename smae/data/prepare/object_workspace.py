@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 from smae.data.prepare.plan import Plan
 from smae.data.prepare.workspace import PLAN, Workspace
 from smae.data.store.file_store import open_file_store
-from smae.data.store.manifest import MANIFEST
+from smae.data.store.format import MANIFEST
 from smae.errors import ConfigError, LockedError, SmaeError
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import numpy as np
 from blake3 import blake3
 
 from smae import interrupts
+from smae.data.prepare import PrepareSettings
 from smae.data.prepare.plan import Task
-from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.recording import MISSING, Clip
 from smae.data.raw.source import SOURCES, Refused, Sample
 from smae.data.store.file_store import FileStore

@@ -23,7 +23,7 @@ from smae.atomic_io import check_output, exchange, fsync_folder, is_locked, lock
 from smae.data.prepare.plan import Plan, differences
 from smae.data.prepare.worker import TaskResult
 from smae.data.store.file_store import FileStore, LocalFileStore
-from smae.data.store.manifest import MANIFEST, FileRecord, read_json
+from smae.data.store.format import MANIFEST, FileRecord, read_json
 from smae.errors import DataError
 
 PLAN, QUARANTINE_UNPUBLISHED = "plan.json", "quarantine.jsonl"

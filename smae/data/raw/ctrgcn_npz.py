@@ -20,7 +20,7 @@ from smae import interrupts, progress
 from smae.data.raw import array_source as arrays
 from smae.data.raw.discovery import open_zip
 from smae.data.raw.source import Inventory, Sample
-from smae.data.store.splits import TEST, TRAIN
+from smae.data.store.clip_table import TEST, TRAIN
 from smae.errors import BadRecording, DataError
 
 _SUFFIXES = (".npz",)

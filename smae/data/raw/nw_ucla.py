@@ -9,8 +9,7 @@ import numpy as np
 
 from smae.data.raw.recording import Recording
 from smae.data.raw.single_body import SingleBodySource, single_body_recording
-from smae.data.store.clip_table import ClipFacts
-from smae.data.store.splits import TEST, TRAIN
+from smae.data.store.clip_table import TEST, TRAIN, ClipFacts
 from smae.errors import BadRecording
 
 TRAIN_VIEWS = (1, 2)

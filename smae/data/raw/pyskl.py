@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from smae.data.raw import array_source as arrays
 from smae.data.raw.plain_pickle import as_array, load_plain_pickle
 from smae.data.raw.source import Inventory, Sample
-from smae.data.store.splits import TEST, TRAIN
+from smae.data.store.clip_table import TEST, TRAIN
 from smae.errors import BadRecording, DataError
 
 _ROLES = {"train": TRAIN, "val": TEST, "test": TEST}

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from smae.data.raw.recording import MAX_BYTES, Recording
 from smae.data.raw.single_body import SingleBodySource, single_body_recording
-from smae.data.store.clip_table import ClipFacts
-from smae.data.store.splits import TEST, TRAIN
+from smae.data.store.clip_table import TEST, TRAIN, ClipFacts
 from smae.errors import BadRecording
 
 _HEADER = 128

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from smae import progress
 from smae.data.raw.labels import NTU_DATASETS, ClassCount, count_classes, names_note
-from smae.data.store.manifest import MANIFEST
+from smae.data.store.format import MANIFEST
 from smae.data.store.store import Store, open_store
 
 _BINS = 12

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from smae.data.prepare import PrepareSettings
 from smae.data.prepare.run import prepare
-from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.labels import (
     CLASSES_FILE,
     class_name,
