@@ -119,7 +119,7 @@ def feedback() -> Iterator[None]:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        with tasks.reporting(_Late()):
+        with tasks.reporting(None if SILENT else _Late()):
             yield
     finally:
         logger.removeHandler(handler)
@@ -143,15 +143,14 @@ class _Late:
         if self._chosen is None:
             bar = sys.stderr.isatty() and not _json
             self._chosen = BarReporter() if bar else LineReporter(_to_people, as_json=_json)
-        if not SILENT:
-            self._chosen.begin(task)
+        self._chosen.begin(task)
 
     def update(self, task: tasks.Task) -> None:
-        if not SILENT and self._chosen is not None:
+        if self._chosen is not None:
             self._chosen.update(task)
 
     def end(self, task: tasks.Task) -> None:
-        if not SILENT and self._chosen is not None:
+        if self._chosen is not None:
             self._chosen.end(task)
 
 
@@ -180,7 +179,6 @@ class LineReporter:
         self._paces: dict[tasks.Task, _Pace] = {}
 
     def begin(self, task: tasks.Task) -> None:
-        """See ``smae.progress.Reporter``."""
         pace = self._paces[task] = _Pace(task)
         if self._json:
             pace.due = 0.0  # programs are given the first count at once, and the last
@@ -189,7 +187,6 @@ class LineReporter:
             threading.Thread(target=self._watch, args=(task, pace), daemon=True).start()
 
     def update(self, task: tasks.Task) -> None:
-        """See ``smae.progress.Reporter``."""
         pace = self._paces[task]
         pace.measure()
         now = time.monotonic()
@@ -199,7 +196,6 @@ class LineReporter:
             self._write(self._object(task, pace) if self._json else _words(task, pace))
 
     def end(self, task: tasks.Task) -> None:
-        """See ``smae.progress.Reporter``."""
         self._paces.pop(task).over.set()
 
     def _object(self, task: tasks.Task, pace: _Pace) -> dict[str, Any]:
@@ -233,7 +229,6 @@ class BarReporter:
         self._tasks: dict[tasks.Task, tuple[Any, _Pace]] = {}
 
     def begin(self, task: tasks.Task) -> None:
-        """See ``smae.progress.Reporter``."""
         if self._bars is None:
             self._bars = _rich_progress()
         number = self._bars.add_task(task.name, total=task.total, unit=task.unit, note="", visible=False)
@@ -241,7 +236,6 @@ class BarReporter:
         self._bars.start()
 
     def update(self, task: tasks.Task) -> None:
-        """See ``smae.progress.Reporter``."""
         assert self._bars is not None, "begin ran before"
         number, pace = self._tasks[task]
         pace.measure()
@@ -254,7 +248,6 @@ class BarReporter:
         )
 
     def end(self, task: tasks.Task) -> None:
-        """See ``smae.progress.Reporter``."""
         assert self._bars is not None, "begin ran before"
         number, _ = self._tasks.pop(task)
         if not self._tasks:

@@ -14,17 +14,25 @@ Derive from the class, write a little raw data, and run pytest.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from smae.data.prepare.run import prepare
 from smae.data.raw.recording import MAX_RANGE, MISSING, Clip, Recording
-from smae.data.raw.source import SOURCES, Inventory, Source
+from smae.data.raw.source import SOURCES, Inventory, Sample, Source
 from smae.data.store.store import open_store
 from smae.errors import BadRecording, NoBody
 from smae.skeleton import Layout
 from smae.testing.samples import check
+
+
+def read_all(source: Source, raw: Path, samples: Iterable[Sample]) -> list[bytes]:
+    """Return the bytes of samples, read one after another by one reader."""
+    with closing(source.reader(raw)) as reader:
+        return [bytes(reader.read(sample)) for sample in samples]
 
 
 class SourceContract:
@@ -58,13 +66,9 @@ class SourceContract:
         """Workers create sources of their own and never call ``discover``."""
         raw, _, inventory = self.found(tmp_path)
         source = SOURCES.get(self.name)()
-        reader = source.reader(raw)
-        try:
-            forwards = [bytes(reader.read(sample)) for sample in inventory.samples]
-            backwards = [bytes(reader.read(sample)) for sample in reversed(inventory.samples)]
-        finally:
-            reader.close()
-        assert forwards == backwards[::-1]
+        both_ways = read_all(source, raw, [*inventory.samples, *reversed(inventory.samples)])
+        forwards = both_ways[: len(inventory.samples)]
+        assert both_ways == forwards + forwards[::-1]
         for data in forwards:
             parsed = source.parse(data, strict=False, max_range=MAX_RANGE)
             assert (source.cleaned is None) == isinstance(parsed, Recording)
@@ -72,15 +76,8 @@ class SourceContract:
     def test_parsed_samples_have_the_layout_and_sound_values(self, tmp_path: Path) -> None:
         """Joints are float32 of the layout's number, states 0 to 3, frames in order."""
         raw, source, inventory = self.found(tmp_path)
-        reader = source.reader(raw)
-        try:
-            parsed = [
-                source.parse(bytes(reader.read(sample)), strict=False, max_range=MAX_RANGE)
-                for sample in inventory.samples
-            ]
-        finally:
-            reader.close()
-        for one in parsed:
+        for data in read_all(source, raw, inventory.samples):
+            one = source.parse(data, strict=False, max_range=MAX_RANGE)
             joints = one.joints if isinstance(one, Clip) else one.xyz
             assert joints.dtype == np.float32
             assert joints.shape[-2:] == (len(source.layout), 3)
@@ -106,11 +103,7 @@ class SourceContract:
     def test_damaged_bytes_are_bad_recordings_and_nothing_else(self, tmp_path: Path) -> None:
         """A worker survives any bytes."""
         raw, source, inventory = self.found(tmp_path)
-        reader = source.reader(raw)
-        try:
-            data = bytes(reader.read(inventory.samples[0]))
-        finally:
-            reader.close()
+        (data,) = read_all(source, raw, inventory.samples[:1])
         damaged = [b"", b"\0" * 300, data[: len(data) // 2], data[:-1], data[: len(data) // 3] + b"\xff" * 40]
         for bad in damaged:
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,9 +138,9 @@ def find_clip(store: Store, name: str) -> int:
 def _read(source: Source, raw: Path, name: str | None, settings: PrepareSettings) -> tuple[str, Recording | Clip, str]:
     """Return a sample's name, its content, and its BLAKE3."""
     sample, _ = find_sample(source, raw, name)
-    reader = source.reader(raw)
     try:
-        data = bytes(reader.read(sample))
+        with closing(source.reader(raw)) as reader:
+            data = bytes(reader.read(sample))
         parsed = source.parse(data, strict=settings.strict, max_range=settings.max_range)
         return sample.name, parsed, blake3(data).hexdigest()
     except BadRecording as error:
@@ -148,8 +148,6 @@ def _read(source: Source, raw: Path, name: str | None, settings: PrepareSettings
         if error.line:
             where += f":{error.line}:{error.column}"
         raise DataError(f"{where}: {error.code}: {error.message}") from error
-    finally:
-        reader.close()
 
 
 def _panel_of_recording(recording: Recording, clip: Clip | None = None) -> Panel:

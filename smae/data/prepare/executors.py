@@ -53,7 +53,6 @@ class InlineExecutor:
     """Works in this process."""
 
     def run(self, make: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]) -> Generator[Result, None, None]:
-        """See ``Executor.run``."""
         work = make()
         try:
             for task in tasks:

@@ -182,15 +182,12 @@ class BaseSource:
         self._splits: dict[str, dict[str, int]] = {}
 
     def facts(self, name: str) -> ClipFacts:
-        """See ``Source.facts``."""
         return self._facts[name]
 
     def splits(self) -> Mapping[str, Mapping[str, int]]:
-        """See ``Source.splits``."""
         return self._splits
 
     def dataset(self, facts: Sequence[ClipFacts]) -> str:
-        """See ``Source.dataset``."""
         return self.dataset_name
 
     def missing(self) -> frozenset[str]:
