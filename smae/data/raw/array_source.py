@@ -203,15 +203,10 @@ def _next_array(file: io.BytesIO) -> NDArray[Any]:
 
 
 class CleanedSource(BaseSource):
-    """Shared by the sources of cleaned clips."""
+    """Shared by the sources of cleaned clips; ``discover`` finds ``dataset_name``."""
 
     cleaned: str | None = "reference"
-    other_dataset = "imported"
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Clip:
         """Return the clip of one sample."""
         return unpack(data, max_range=max_range, gaps=self.cleaned == "exact")
-
-    def dataset(self, facts: Sequence[ClipFacts]) -> str:
-        """Return the name of the data set."""
-        return dataset_of(facts, otherwise=self.other_dataset)

@@ -41,8 +41,6 @@ class CtrgcnNpzSource(arrays.CleanedSource):
     (``NTU60_CS.npz``: ``ntu60-xsub``).
     """
 
-    other_dataset = "ctrgcn"
-
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
         """Return one sample per row; checks the arrays and reads the labels."""
         file = arrays.find_array_file(raw, _SUFFIXES)
@@ -58,18 +56,14 @@ class CtrgcnNpzSource(arrays.CleanedSource):
                     raise DataError(f"{file}: {rows.shape[2]} numbers a frame: expected 2 x joints x 3, such as 150")
                 self.layout = arrays.find_layout(rows.shape[2] // 6, where=file)
                 labels, columns = _labels(file, archive, f"y_{half}", count=rows.shape[0])
-                self._dataset = _DATASETS.get(columns, self.other_dataset)
+                self.dataset_name = _DATASETS.get(columns, "ctrgcn")
                 for row, label in enumerate(labels.tolist()):
                     name = f"{half}-{row:06}"
                     samples.append(arrays.array_sample(file, name, f"x_{half}", rows.row_bytes))
                     self._facts[name], roles[name] = arrays.facts_of(name, label), role
         word = re.split(r"[^a-z]+", file.stem.lower())[-1]
-        self._splits = {arrays.split_name(_SPLITS.get(word, "npz"), dataset=self._dataset): roles}
+        self._splits = {arrays.split_name(_SPLITS.get(word, "npz"), dataset=self.dataset_name): roles}
         return Inventory(tuple(sorted(samples)), (), 0, "rows of x_train and x_test")
-
-    def dataset(self, facts: Any) -> str:
-        """Return ``ntu60`` or ``ntu120`` by the columns of y, else ``ctrgcn``."""
-        return self._dataset
 
     def reader(self, raw: Path) -> NpzReader:
         """Return a reader of the rows."""

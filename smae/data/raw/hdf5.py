@@ -40,7 +40,7 @@ class Hdf5Source(arrays.CleanedSource):
         if int(about["version"]) != VERSION or about["mode"] not in MODES:
             raise ValueError("version or mode is unknown")
         self.layout, self.cleaned = LAYOUTS.get(str(about["layout"])), str(about["mode"])
-        self._dataset = str(about["dataset"])
+        self.dataset_name = str(about["dataset"])
         classes = [name.decode("ascii") for name in about["classes"].tolist()]
         clips = {name: content[f"clips/{name}"][:] for name in ("offset", "frames", "bodies", "label", *_COLUMNS)}
         names = [name.decode("ascii") for name in content["clips/name"][:].tolist()]
@@ -66,10 +66,6 @@ class Hdf5Source(arrays.CleanedSource):
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Clip:
         """Return the clip of one sample; its state marks the joints that may be NaN."""
         return arrays.unpack(data, max_range=max_range, gaps=True)
-
-    def dataset(self, facts: Any) -> str:
-        """Return the data set of the exported store."""
-        return self._dataset
 
     def reader(self, raw: Path) -> Hdf5Reader:
         """Return a reader of the clips."""

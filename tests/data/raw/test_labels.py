@@ -12,11 +12,11 @@ from smae.data.raw.labels import (
     CLASSES_FILE,
     class_name,
     class_names,
-    count_classes,
     names_note,
     ntu_actions,
     read_class_names,
 )
+from smae.data.store.info import classes
 from smae.data.store.store import open_store
 from smae.data.synthetic.synth import CLASSES, synthesise
 from smae.errors import ConfigError, DataError
@@ -72,7 +72,7 @@ def test_synthetic_recordings_have_names_of_their_own(tmp_path: Path) -> None:
     assert (summary.found, summary.ignored) == (4, 0), "the list of names is no stray file"
     store = open_store(tmp_path / "own.zarr")
     own = [f"{id_} {name}" for id_, name in list(CLASSES.items())[:2]]
-    assert class_names(store) == own == [one.name for one in count_classes(store)]
+    assert class_names(store) == own == [one.name for one in classes(store)]
     assert names_note(store) == ""
     assert scene_of_clip(store, 0).title.endswith(own[0])
     name = str(store.clips.name[0])
