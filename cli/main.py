@@ -62,7 +62,7 @@ class Commands(console.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="smae")
 def smae() -> None:
     """Self-supervised skeleton action recognition: raw recordings to evaluated encoders.

@@ -19,7 +19,7 @@ from smae_cli import console
     help="File to write; <run>/report.html by default, comparison.html for several runs.",
 )
 @click.option("--data", help="Store of a single run; the one it was trained on by default.")
-@click.option("--device", default="auto", show_default=True, help="Where features are computed: auto, cpu, cuda.")
+@click.option("--device", default="auto", help="Where features are computed: auto, cpu, cuda.")
 @console.json_option
 def command(runs: tuple[Path, ...], **options: Any) -> None:
     """Write one self-contained HTML page of a RUN (the newest by default), or a page that compares several.

@@ -94,11 +94,10 @@ def scene_of_clip(store: Store, index: int, *, raw: Path | None = None) -> Scene
         panels = [first, replace(panels[0], title=f"denoised, {panels[0].title}")]
         if digest != clips.source[index].tobytes().hex():
             notes.append("The raw file is NOT the one this clip was prepared from: its BLAKE3 differs.")
-    numbers = [(key, int(getattr(clips, key)[index])) for key in ("subject", "camera", "setup", "replication")]
     facts = (
         ("store", clip_location(store, index)),
         *_sizes(panels),
-        *((key, str(number)) for key, number in numbers if number >= 0),
+        *((key, str(number)) for key, number in clips.numbers(index).items()),
     )
     real_time = raw is not None or store.attributes.frames is None
     return Scene(name, clip_title(store, index), tuple(panels), store.layout, facts, tuple(notes), real_time)

@@ -185,13 +185,5 @@ def _refused(sample: Sample, data: bytes | memoryview | None, error: BadRecordin
     sha256 = ""
     if data is not None:
         sha256 = hashlib.sha256(data).hexdigest()
-    return Refused(
-        path=sample.where,
-        code=error.code,
-        message=error.message,
-        size=sample.size,
-        sha256=sha256,
-        line=error.line,
-        column=error.column,
-        excerpt=error.excerpt,
-    )
+    place = error.line, error.column, error.excerpt
+    return Refused(sample.where, error.code, error.message, sample.size, sha256, *place)

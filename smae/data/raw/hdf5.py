@@ -10,14 +10,13 @@ import numpy as np
 from smae.data.raw import array_source as arrays
 from smae.data.raw.recording import Clip
 from smae.data.raw.source import Inventory, Sample
-from smae.data.store.clip_table import ClipFacts
+from smae.data.store.clip_table import FACTS, ClipFacts
 from smae.data.store.format import MODES
 from smae.errors import BadRecording, DataError
 from smae.skeleton import LAYOUTS
 
 VERSION = 1
 _SUFFIXES = (".h5", ".hdf5")
-_COLUMNS = ("subject", "camera", "setup", "replication")
 
 
 class Hdf5Source(arrays.CleanedSource):
@@ -42,7 +41,7 @@ class Hdf5Source(arrays.CleanedSource):
         self.layout, self.cleaned = LAYOUTS.get(str(about["layout"])), str(about["mode"])
         self.dataset_name = str(about["dataset"])
         classes = [name.decode("ascii") for name in about["classes"].tolist()]
-        clips = {name: content[f"clips/{name}"][:] for name in ("offset", "frames", "bodies", "label", *_COLUMNS)}
+        clips = {name: content[f"clips/{name}"][:] for name in ("offset", "frames", "bodies", "label", *FACTS)}
         names = [name.decode("ascii") for name in content["clips/name"][:].tolist()]
         arrays.check_names(names, where=file)
         if any(len(column) != len(names) for column in clips.values()) or not np.isin(clips["bodies"], (1, 2)).all():
@@ -53,7 +52,7 @@ class Hdf5Source(arrays.CleanedSource):
             raise ValueError(f"joints {content['joints'].shape} do not hold the {shape[0]} rows of its clips")
         samples = []
         for index, name in enumerate(names):
-            numbers = {column: int(clips[column][index]) for column in _COLUMNS}
+            numbers = {column: int(clips[column][index]) for column in FACTS}
             self._facts[name] = ClipFacts(name, classes[int(clips["label"][index])], **numbers)
             # The reader finds a clip's rows by its member name alone. 13 bytes a joint: xyz and
             # state.

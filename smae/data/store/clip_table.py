@@ -28,7 +28,8 @@ COLUMNS: dict[str, str] = {
     "replication": "int16",
 }
 """The one-dimensional columns and their types; ``name`` and ``source`` are byte matrices."""
-_FACTS = ("subject", "camera", "setup", "replication")
+FACTS = ("subject", "camera", "setup", "replication")
+"""The columns of numbers in ``ClipFacts``."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ class ClipTable:
         """int64 [B], rows of each clip: M x T."""
         return self.frames.astype(np.int64) * self.bodies
 
+    def numbers(self, index: int) -> dict[str, int]:
+        """Return subject, camera and so on of one clip, those that its data set has."""
+        found = {name: int(getattr(self, name)[index]) for name in FACTS}
+        return {name: number for name, number in found.items() if number >= 0}
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the columns as stored: names as NUL-padded ASCII bytes, uint8 [B, W]."""
         columns: dict[str, NDArray[Any]] = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -113,9 +119,7 @@ def build_table(
         classes: sorted action ids; a clip's label is the index of its action.
     """
     label = {action: index for index, action in enumerate(classes)}
-    numbers: dict[str, Any] = {
-        name: np.array([getattr(fact, name) for fact in facts], COLUMNS[name]) for name in _FACTS
-    }
+    numbers: dict[str, Any] = {name: np.array([getattr(fact, name) for fact in facts], COLUMNS[name]) for name in FACTS}
     return ClipTable(
         name=np.array([fact.name for fact in facts], np.str_),
         offset=offset,
