@@ -66,7 +66,7 @@ class Bench:
         """Return a batch's plan, as training draws it."""
         number = np.random.default_rng(0).integers(0, self.clips, self.items)
         noise = Noise(0, 0, number)
-        variation = draw_variation(noise, self.items, augment=Augment())
+        variation = draw_variation(noise, self.items, augment=Augment(), layout=NTU25)
         start, length = crop_windows(np.full(self.items, FRAMES), variation.crop, augment=Augment())
         joint = np.tile(np.arange(len(NTU25)), (self.items, 1))
         keyed = noise if KINDS[kind][0] else None

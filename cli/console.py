@@ -47,6 +47,16 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)  # fmt: skip
 
 
+def printable(text: str) -> str:
+    """Return text with all but printable characters, line ends and tabs escaped: no file may drive a terminal."""
+    return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
+
+
+def echo(text: object, *, nl: bool = True) -> None:
+    """Print a line of a result."""
+    click.echo(printable(str(text)), nl=nl)
+
+
 def note(message: str) -> None:
     """Print a message for people on standard error."""
     _to_people({"note": message} if _json else message)
@@ -54,7 +64,7 @@ def note(message: str) -> None:
 
 def _to_people(line: str | dict[str, Any]) -> None:
     try:
-        print(line if isinstance(line, str) else json.dumps(line), file=sys.stderr, flush=True)
+        print(printable(line) if isinstance(line, str) else json.dumps(line), file=sys.stderr, flush=True)
     except BrokenPipeError:
         # The reader has closed the pipe (`smae pretrain 2>&1 | head`): the work goes on without notes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
@@ -100,12 +110,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
 
     if title:
         # Not the table's own title, which is wrapped at the width of the table: a path could not be copied.
-        click.echo(title)
+        echo(title)
     grid = Table(box=box.SIMPLE_HEAD, show_header=any(columns))
     for number, column in enumerate(columns):
         grid.add_column(column, justify="left" if number < left else "right")
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*map(printable, row))
     # Names such as smae[rerun] are not markup.
     Console(width=None if sys.stdout.isatty() else 120, markup=False).print(grid)
 

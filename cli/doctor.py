@@ -31,7 +31,7 @@ def command(folder: Path) -> int:
         console.table(("", "check", "found"), rows, left=3)
         for finding in diagnosis.findings:
             if finding.remedy:
-                click.echo(f"{finding.what}: {finding.remedy}")
+                console.echo(f"{finding.what}: {finding.remedy}")
 
     findings = [asdict(finding) for finding in diagnosis.findings]
     console.result({"ok": diagnosis.exit_code == 0, "findings": findings}, text)

@@ -32,5 +32,5 @@ def command(store: str | None, to: Path, **options: Any) -> None:
     features = smae.embed(store, to, **options)
     clips, width = features.x.shape
     console.result(
-        {"path": str(to), "clips": clips, "width": width}, lambda: click.echo(f"{to}: {clips:,} clips x {width}")
+        {"path": str(to), "clips": clips, "width": width}, lambda: console.echo(f"{to}: {clips:,} clips x {width}")
     )

@@ -81,8 +81,8 @@ def command(modes: tuple[str, ...], sets: tuple[str, ...], **options: Any) -> No
 
     def text() -> None:
         console.table(columns, rows, title=title)
-        click.echo(f"results and confusion matrices: {run.results}")
-        click.echo("next: smae report")
+        console.echo(f"results and confusion matrices: {run.results}")
+        console.echo("next: smae report")
 
     value = {
         "run": str(run.path),

@@ -55,10 +55,10 @@ def show(explanation: Explanation) -> int:
 
 
 def _text(explanation: Explanation) -> None:
-    click.echo(f"{explanation.name}: {explanation.verdict}")
+    console.echo(f"{explanation.name}: {explanation.verdict}")
     sections = {"raw": explanation.raw, "cleaning": explanation.steps, "store": explanation.stored}
     for title, lines in sections.items():
         if lines:
-            click.echo(title)
+            console.echo(title)
         for line in lines:
-            click.echo(f"  {line}")
+            console.echo(f"  {line}")

@@ -41,10 +41,10 @@ def command(store: str | None, to: Path, **options: Any) -> None:
     summary = smae.export(store, to, **options)
 
     def text() -> None:
-        click.echo(f"{summary.path}: {summary.bytes / 1e6:,.1f} MB")
+        console.echo(f"{summary.path}: {summary.bytes / 1e6:,.1f} MB")
         for name, what in summary.contents.items():
-            click.echo(f"  {name}: {what}")
+            console.echo(f"  {name}: {what}")
         for note in summary.notes:
-            click.echo(f"note: {note}")
+            console.echo(f"note: {note}")
 
     console.result({**asdict(summary), "path": str(summary.path)}, text)

@@ -29,7 +29,7 @@ def command(run: Path | None, to: Path, overwrite: bool) -> None:
     path = smae.export_encoder(run, to, overwrite=overwrite)
 
     def text() -> None:
-        click.echo(f"encoder: {path.absolute()}")
-        click.echo(f"next: smae embed STORE --encoder {path} --to features.npz")
+        console.echo(f"encoder: {path.absolute()}")
+        console.echo(f"next: smae embed STORE --encoder {path} --to features.npz")
 
     console.result({"encoder": str(path), "files": sorted(file.name for file in path.iterdir())}, text)

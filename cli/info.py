@@ -39,7 +39,7 @@ def command(store: str | None, classes: bool, card: bool, clip: str | None, raw:
         raise click.UsageError("--raw goes with --clip: leave --raw out, or name a clip")
     if card:
         markdown = smae.dataset_card(store)
-        console.result({"card": markdown}, lambda: click.echo(markdown))
+        console.result({"card": markdown}, lambda: console.echo(markdown))
         return 0
     if classes:
         _show_classes(store)
@@ -57,7 +57,7 @@ def _show_classes(path: str | None) -> None:
     def text() -> None:
         console.table(("label", "class", "clips"), rows)
         if note:
-            click.echo(note)
+            console.echo(note)
 
     console.result({"classes": [asdict(entry) for entry in counted]}, text)
 
@@ -81,6 +81,6 @@ def _text(about: StoreInfo) -> None:
     ]
     console.table(("", ""), rows, title=f"{about.path} ({about.dataset})")
     longest_bar = max(about.lengths.counts)
-    click.echo("clips by length in frames")
+    console.echo("clips by length in frames")
     for low, high, count in zip(about.lengths.edges, about.lengths.edges[1:], about.lengths.counts, strict=False):
-        click.echo(f"  {low:4d} to {high:4d}  {'█' * round(40 * count / longest_bar):<40} {count:,}")
+        console.echo(f"  {low:4d} to {high:4d}  {'█' * round(40 * count / longest_bar):<40} {count:,}")

@@ -99,7 +99,7 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None, "click knows all three"
     script = kind(click.Group("smae"), {}, "smae", "_SMAE_COMPLETE").source()
-    console.result({"shell": shell, "script": script}, lambda: click.echo(script))
+    console.result({"shell": shell, "script": script}, lambda: console.echo(script))
 
 
 def main(args: list[str] | None = None) -> None:

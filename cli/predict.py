@@ -48,6 +48,6 @@ def _text(predictions: Predictions) -> None:
         rows.append((one.path, names[one.label], console.percent(one.probability), ", ".join(others)))
     console.table(("recording", "class", "probability %", "then"), rows, title=predictions.head)
     for bad in predictions.quarantined:
-        click.echo(f"  {bad}")
+        console.echo(f"  {bad}")
     for path in predictions.no_body:
-        click.echo(f"  {path}: no body was recorded")
+        console.echo(f"  {path}: no body was recorded")

@@ -115,12 +115,14 @@ def _text(summary: PrepareSummary) -> None:
         title=f"{summary.store} ({summary.dataset}): {summary.seconds:.1f} s, {summary.bytes_read / 1e6:,.0f} MB read",
     )
     if summary.codec != "float32":
-        click.echo(f"joints are stored as {summary.codec}: the largest error is {summary.largest_error * 1000:.3f} mm")
+        console.echo(
+            f"joints are stored as {summary.codec}: the largest error is {summary.largest_error * 1000:.3f} mm"
+        )
     for refused in bad[:_MAX_LISTED]:
-        click.echo(f"  {refused}")
+        console.echo(f"  {refused}")
     if len(bad) > _MAX_LISTED:
-        click.echo(f"  ... and {len(bad) - _MAX_LISTED} more")
-    click.echo("next: smae info, smae pretrain")
+        console.echo(f"  ... and {len(bad) - _MAX_LISTED} more")
+    console.echo("next: smae info, smae pretrain")
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -27,6 +27,7 @@ from smae_cli import console
     "--epochs", type=click.IntRange(min=1), help="Passes over the train clips; lifts a recipe's limit of steps."
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, order, crops and masks.")
+@click.option("--init", help="Run, checkpoint or exported encoder whose weights the encoder starts from.")
 @click.option(
     "--set",
     "sets",
@@ -58,7 +59,7 @@ def command(sets: Sequence[str], **options: Any) -> None:
     result = smae.pretrain(settings=parse_sets(sets), **options)
 
     def text() -> None:
-        click.echo(f"{result.run.path}: {result.steps} steps, loss {result.loss:.4f}")
-        click.echo(f"next: smae eval --protocol {result.run.describe()['config']['protocol']}")
+        console.echo(f"{result.run.path}: {result.steps} steps, loss {result.loss:.4f}")
+        console.echo(f"next: smae eval --protocol {result.run.describe()['config']['protocol']}")
 
     console.result({"run": str(result.run.path), "steps": result.steps, "loss": result.loss}, text)

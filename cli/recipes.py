@@ -44,4 +44,4 @@ def _show(name: str) -> None:
     from smae.train.config import resolve
 
     config = resolve(name)
-    console.result(config.model_dump(mode="json"), lambda: click.echo(as_toml(config), nl=False))
+    console.result(config.model_dump(mode="json"), lambda: console.echo(as_toml(config), nl=False))

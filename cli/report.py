@@ -35,4 +35,4 @@ def command(runs: tuple[Path, ...], **options: Any) -> None:
       smae report runs/first runs/second --out both.html
     """
     path = smae.report(*runs, **options)
-    console.result({"page": str(path)}, lambda: click.echo(f"page: {path.absolute()}"))
+    console.result({"page": str(path)}, lambda: console.echo(f"page: {path.absolute()}"))

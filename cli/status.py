@@ -37,19 +37,19 @@ def command(folder: Path) -> None:
 
 def _text(runs: list[RunState], unfinished: list[Unfinished]) -> None:
     if not runs and not unfinished:
-        click.echo("no runs here, nothing unfinished")
+        console.echo("no runs here, nothing unfinished")
     if runs:
         console.table(("run", "state", "step", "loss", "results, top-1 %"), [_row(run) for run in runs])
     for run in runs:
         if run.problem:
-            click.echo(f"  {run.problem}")
+            console.echo(f"  {run.problem}")
     resumable = [run for run in runs if run.resumable]
     if resumable:
-        click.echo(f"continue: smae pretrain --resume --out {resumable[-1].path}")
+        console.echo(f"continue: smae pretrain --resume --out {resumable[-1].path}")
     for work in unfinished:
-        click.echo(f"{work.out}: preparing, {work.state}; {work.done:,} of {work.total:,} samples are done")
+        console.echo(f"{work.out}: preparing, {work.state}; {work.done:,} of {work.total:,} samples are done")
     if any(work.state == "interrupted" for work in unfinished):
-        click.echo("continue: the same smae prepare, with --resume")
+        console.echo("continue: the same smae prepare, with --resume")
 
 
 def _row(run: RunState) -> tuple[str, ...]:

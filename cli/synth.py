@@ -57,4 +57,4 @@ def command(out: Path, **options: Any) -> None:
     """
     summary = smae.synthesise(out, **options)
     value = asdict(summary) | {"out": str(summary.out)}
-    console.result(value, lambda: click.echo(f"{out}: {summary.files} recordings, {summary.frames} frames"))
+    console.result(value, lambda: console.echo(f"{out}: {summary.files} recordings, {summary.frames} frames"))

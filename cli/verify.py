@@ -24,9 +24,9 @@ def command(store: str | None) -> int:
 
     def text() -> None:
         for problem in report.problems:
-            click.echo(f"  {problem}")
+            console.echo(f"  {problem}")
         verdict = "sound" if report.ok else f"{len(report.problems)} problems"
-        click.echo(f"{report.path}: {verdict}; {report.files} files, {report.bytes / 1e6:,.1f} MB hashed")
+        console.echo(f"{report.path}: {verdict}; {report.files} files, {report.bytes / 1e6:,.1f} MB hashed")
 
     console.result({**asdict(report), "path": str(report.path), "ok": report.ok}, text)
     return report.exit_code

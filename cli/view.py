@@ -44,4 +44,4 @@ def command(where: str | None, **options: Any) -> None:
     Exit code 4 if the recording is bad.
     """
     path = smae.view(where, **options)
-    console.result({"file": str(path)}, lambda: click.echo(f"file: {path.absolute()}"))
+    console.result({"file": str(path)}, lambda: console.echo(f"file: {path.absolute()}"))

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import fcntl
 import json
+import math
 import os
 import shutil
 import sys
@@ -22,24 +23,39 @@ from smae.errors import ConfigError, DataError, EnvironmentFault, LockedError
 
 MAX_JSON = 2**24
 """Largest JSON file that is read, in bytes; a larger one is a mistake or an attack."""
+MAX_INTEGER = 2**63 - 1
+"""Largest whole number that is read from a JSON file."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_LINK = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""Of a lock file, which may come from elsewhere: a link, or a pipe at which opening would wait."""
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 """Constants of Linux's renameat2."""
 
 
 @contextmanager
-def os_errors(path: Path, size: int = 0) -> Iterator[None]:
-    """Turn an ``OSError`` of the block into an ``EnvironmentFault`` that names ``path`` and ``size``."""
+def os_errors(path: Path, size: int = 0, *, partial: Path | None = None) -> Iterator[None]:
+    """Turn an ``OSError`` of the block into an ``EnvironmentFault`` that names ``path`` and ``size``.
+
+    Where the size is not known, it names the bytes that are in ``partial``.
+    """
     try:
         yield
     except EnvironmentFault:
         raise
     except OSError as error:
         amount = f" ({size:,} bytes)" if size else ""
+        if not size and partial is not None:
+            amount = f" (after {_size(partial):,} bytes)"
         raise EnvironmentFault(
             f"cannot write {path}{amount}: {error.strerror or error}; everything finished is kept: "
             "fix this and run the same command again (prepare and pretrain continue with --resume)"
         ) from error
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file, or of all files of a folder; 0 if there is none."""
+    files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names] or [path]
+    return sum(file.lstat().st_size for file in files if file.is_file())
 
 
 def partial_path(path: Path) -> Path:
@@ -92,7 +108,7 @@ def atomic_file(path: Path, *, size: int = 0) -> Iterator[Path]:
     Raises:
         EnvironmentFault: no space, no permission, or a device error; an earlier file is intact.
     """
-    with os_errors(path, size), _temporary(path) as partial:
+    with _temporary(path) as partial, os_errors(path, size, partial=partial):
         create(partial).close()
         yield partial
         fsync_file(partial)
@@ -113,7 +129,7 @@ def atomic_folder(path: Path, *, size: int = 0) -> Iterator[Path]:
     Raises:
         EnvironmentFault: no space, no permission, or a device error; an earlier folder is intact.
     """
-    with os_errors(path, size), _temporary(path) as partial:
+    with _temporary(path) as partial, os_errors(path, size, partial=partial):
         _remove(partial)
         partial.mkdir()
         yield partial
@@ -131,7 +147,8 @@ def atomic_folder(path: Path, *, size: int = 0) -> Iterator[Path]:
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
     """Yield the temporary name of ``path``; remove what has that name if the block fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
     try:
         yield partial
@@ -182,8 +199,8 @@ def check_output(
         inputs: files and folders that the command reads.
 
     Raises:
-        ConfigError: the output is an input, is inside one or contains one; or it exists and is a link
-            or not of the kind; or it is of the kind, and ``overwrite`` is false.
+        ConfigError: the output is an input, is inside one or contains one; or it exists and is a link,
+            a mount point or not of the kind; or it is of the kind, and ``overwrite`` is false.
     """
     # realpath, so that a link or ".." hides nothing; Path.resolve raises on links in a circle.
     output = Path(os.path.realpath(path))
@@ -193,10 +210,37 @@ def check_output(
             raise ConfigError(f"{path}: this output would replace, or be inside, {entry}, which is read: name another")
     if not os.path.lexists(path):
         return
-    if path.is_symlink() or not is_kind(path):
+    if path.is_symlink():
+        raise ConfigError(f"{path} is a link, which is not replaced: name what it leads to, or another output")
+    if _is_mount_point(output):
+        raise ConfigError(f"{path} is a mount point, which no rename can replace: name an output inside it")
+    if not is_kind(path):
         raise ConfigError(f"{path} is there already and is not {kind}, so it is not replaced: name another output")
     if not overwrite:
         raise ConfigError(f"{path} is there already: add --overwrite to replace it, or name another output")
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse to write into a folder that is or holds a link: what it leads to would be written to.
+
+    Raises:
+        DataError: there is one.
+    """
+    inside = (Path(parent, name) for parent, folders, files in os.walk(folder) for name in (*folders, *files))
+    for path in (folder, *inside):
+        if os.path.islink(path):
+            raise DataError(f"{path} is a link, and what it leads to would be written to: put a copy in its place")
+
+
+def _is_mount_point(path: Path) -> bool:
+    """Return whether something is mounted at ``path``, from the same disk too, as containers do with files."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return os.path.ismount(path)
+    # The fifth field, in which spaces are octal escapes.
+    places = (line.split(b" ")[4].decode("unicode_escape").encode("latin-1") for line in lines)
+    return os.fsencode(path) in places
 
 
 def exchange(one: Path, other: Path) -> bool:
@@ -251,11 +295,32 @@ def read_json(path: Path, *, what: str, remedy: str) -> dict[str, Any]:
     if path.stat().st_size > MAX_JSON:
         raise DataError(f"{path}: {path.stat().st_size:,} bytes, which no {what} has: {remedy}")
     try:
-        value = json.loads(path.read_bytes())
+        value = parse_json(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: no readable {what} ({type(error).__name__}): {remedy}") from None
     if not isinstance(value, dict):
         raise DataError(f"{path}: expected a JSON object as {what}, found {type(value).__name__}: {remedy}")
+    return value
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Return JSON values whose numbers are finite and fit 64 bits; a ``ValueError`` otherwise.
+
+    A value of another kind than expected is for the caller to refuse, by ``type(...)``: a subclass
+    of int is JSON's true.
+    """
+    return json.loads(data, parse_int=_integer, parse_float=_finite, parse_constant=_finite)
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 19 or not -MAX_INTEGER <= int(digits) <= MAX_INTEGER:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(value := float(digits)):
+        raise ValueError(f"the number {digits[:40]}")
     return value
 
 
@@ -283,7 +348,7 @@ def locked(path: Path) -> Iterator[None]:
 def is_locked(path: Path) -> bool:
     """Whether a process holds the lock file ``path``."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | _NO_LINK)
     except OSError:
         return False
     try:
@@ -298,7 +363,7 @@ def is_locked(path: Path) -> bool:
 def _acquire(path: Path) -> int:
     while True:
         with os_errors(path):
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

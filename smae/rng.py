@@ -1,4 +1,4 @@
-"""Counter-based random numbers: pure functions of (seed, stream, epoch, clip, body, element).
+"""Counter-based random numbers: pure functions of (seed, stream, epoch, clip, body, view, element).
 
 Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 The same integer arithmetic runs on NumPy arrays and on torch tensors of any device, so a clip gets
@@ -11,6 +11,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
+MAX_CLIPS, MAX_VIEWS = 2**27, 16
+"""Clips of a store and views of a clip whose numbers fit into one 32-bit word."""
 _LOW32 = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -45,17 +47,19 @@ class Noise:
         epoch: 0-based epoch.
         clip: int64 [N] array or tensor, each item's clip number in its store.
         body: int64 [N] like ``clip`` (0 or 1), or 0 for numbers that both bodies of a clip share.
+        view: int64 [N] or a number, which of its clip's augmented views the item is.
     """
 
     seed: int
     epoch: int
     clip: Any
     body: Any = 0
+    view: Any = 0
 
     @property
     def item(self) -> Any:
-        """Int64 [N], one number for each clip and body."""
-        return self.clip * 2 + self.body
+        """Int64 [N], one number for each clip, body and view, below 2**32."""
+        return self.clip * 2 + self.body + self.view * (2 * MAX_CLIPS)
 
     def uniform(self, stream: str, count: int) -> Any:
         """Return float32 [N, count], uniform on [0, 1) in steps of 2**-24.

@@ -134,11 +134,11 @@ def test_only_an_output_of_the_same_kind_is_replaced(tmp_path: Path) -> None:
         check(foreign)
     link = tmp_path / "link"
     link.symlink_to(ours)
-    with pytest.raises(ConfigError, match="is not a note"):
+    with pytest.raises(ConfigError, match="is a link, which is not replaced"):
         check(link)
     link.unlink()
     link.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match="is not a note"):
+    with pytest.raises(ConfigError, match="is a link, which is not replaced"):
         check(link)
     read = tmp_path / "read"
     read.mkdir()

@@ -57,7 +57,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "s-jepa": {**VIT, "objective.name": "s-jepa", "masking.name": "tube", "masking.length": 3},
     "body-part": {**VIT, "masking.name": "body-part", "masking.length": 3},
     "sttformer": {"encoder.heads": 2, "encoder.name": "sttformer", "masking.name": "random"},
-    "ctrgcn": {"encoder.name": "ctrgcn", "masking.name": "random", "encoder.share": 2},
+    "ctrgcn": {"encoder.name": "ctrgcn", "masking.name": "random", "encoder.dim": 32},
+    "graph": {"encoder.name": "graph", "masking.name": "random", "encoder.share": 2},
 }
 AUGMENTS: dict[str, dict[str, Any]] = {
     "plain": {},

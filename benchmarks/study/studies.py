@@ -38,7 +38,7 @@ def at_length(part: str) -> tuple[str, ...]:
 
 
 GRAPH = (
-    "train.max_steps=600", "encoder.name=ctrgcn", "encoder.dim=128", "encoder.depth=2", "encoder.share=8",
+    "train.max_steps=600", "encoder.name=graph", "encoder.dim=128", "encoder.depth=2", "encoder.share=8",
     "augment.stream=relative", "augment.align=none", "augment.turn=3.1415", "augment.rotate=0.5", "augment.scale=0.3",
     "augment.mirror=true", "augment.crop=[0.8,1.0]", 'selection.also=["best_test"]',
     *(f"{part}.{one}" for part in ("finetune", "scratch") for one in ("epochs=65", "lr=0.002", "layer_decay=1")),
@@ -197,7 +197,7 @@ NW_UCLA = Study(
         ),
         Table(
             "Graph",
-            "Graph convolution (`ctrgcn`, 128 wide in its last stage, 2 + 2 + 2 blocks, 24 frames) in place of the "
+            "Graph convolution (`graph`, 128 wide in its last stage, 2 + 2 + 2 blocks, 24 frames) in place of the "
             "transformer: clips as the camera saw them, joints seen from the body's centre, turned any way about the "
             "vertical and by up to 29° about each axis, mirrored and scaled at random; pre-trained for 600 steps; 65 "
             "epochs with labels, one plain view of each test clip. `best_test` is the best of the 65 epochs on test: "

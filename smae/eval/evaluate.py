@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from smae import interrupts
-from smae.atomic_io import write_atomic, write_json
+from smae.atomic_io import refuse_links, write_atomic, write_json
 from smae.config import check
 from smae.data.raw.labels import class_names
 from smae.data.store.store import Store, open_store
@@ -129,6 +129,7 @@ def evaluate(
     if select:
         settings = {**(settings or {}), "selection.also": list(select)}
     run, step = find_checkpoint(checkpoint)
+    refuse_links(run.path.resolve())
     about = run.describe()
     store = data or about["store"]["path"]
     if isinstance(store, Path | str):

@@ -29,11 +29,13 @@ from smae.errors import ConfigError, DataError, NonFiniteError
 from smae.eval.model_card import model_card
 from smae.eval.probes.finetune import Classifier
 from smae.eval.probes.linear import LinearClassifier
+from smae.eval.results import read_results
 from smae.models.encoders import Encoder, encoders
 from smae.skeleton import LAYOUTS, Layout
-from smae.train.build import build_objective
+from smae.train.build import build_objective, outline
 from smae.train.checkpoint import (
     Checkpoint,
+    check_weights,
     cpu_state_dict,
     load_checkpoint,
     load_latest,
@@ -41,7 +43,7 @@ from smae.train.checkpoint import (
     max_file_bytes,
     non_finite,
 )
-from smae.train.config import Pool, RunConfig, build_config, plugin_config
+from smae.train.config import MAX_BATCH, Pool, RunConfig, build_config, plugin_config
 from smae.train.objectives import Objective
 from smae.train.run_folder import Run, find_checkpoint
 
@@ -65,7 +67,7 @@ class HeadConfig(Section):
     kind: Literal["linear", "finetune"]
     classes: tuple[str, ...] = Field(min_length=1)
     names: tuple[str, ...] = Field((), description="readable class names; empty: ids alone")
-    hidden: int = Field(0, ge=0, description="width of the hidden layer of a finetune head")
+    hidden: int = Field(0, ge=0, le=MAX_BATCH, description="width of the hidden layer of a finetune head")
     pool: Pool = Field("mean", description="pooling of the features of a linear head")
 
     @model_validator(mode="after")
@@ -180,18 +182,29 @@ def read_weights(folder: Path) -> LoadedEncoder:
         settings = plugin_config("encoder", config.encoder)
         layout = LAYOUTS.get(config.layout.name)
         _check_joints(config.layout, layout)
-        encoder = encoders.get(settings.name)(settings, frames=config.augment.frames, layout=layout)
+
+        def build() -> tuple[Encoder, nn.Module]:
+            encoder = encoders.get(settings.name)(settings, frames=config.augment.frames, layout=layout)
+            return encoder, _with_head(encoder, config.head)
+
+        # First without memory: config.json may claim any size.
+        _, sketch = outline(build)
     except ConfigError as error:
         raise DataError(f"{folder / 'config.json'}: {error}") from None
-    model: nn.Module = encoder
-    if (head := config.head) and head.kind == "linear":
-        model = LinearClassifier(encoder, classes=len(head.classes), pool=head.pool)
-    elif head:
-        model = Classifier(encoder, classes=len(head.classes), hidden=head.hidden, dropout=0.0)
     tensors = _read_tensors(folder / "model.safetensors", config.sha256)
+    check_weights(sketch, tensors, where=str(folder))
+    encoder, model = build()
     load_weights(model, tensors, where=str(folder))
     encoder.register_forward_pre_hook(_check_shape)
     return LoadedEncoder(model.eval(), encoder, layout, config)
+
+
+def _with_head(encoder: Encoder, head: HeadConfig | None) -> nn.Module:
+    if head is None:
+        return encoder
+    if head.kind == "linear":
+        return LinearClassifier(encoder, classes=len(head.classes), pool=head.pool)
+    return Classifier(encoder, classes=len(head.classes), hidden=head.hidden, dropout=0.0)
 
 
 def load_encoder(path: Path | str, *, layout: str | None = None, frames: int | None = None) -> Encoder:
@@ -281,10 +294,6 @@ def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = 
         layout = LAYOUTS.get(about["store"]["layout"])
         config, objective, checkpoint = load_trained(source, layout, step=step)
         done = {key: checkpoint.state[key] for key in ("step", "steps")}
-        results = [
-            read_json(path, what="results", remedy="run smae eval again")
-            for path in sorted(source.results.glob("*.json"))
-        ]
         interrupts.check()
         origin = {key: about.get(key) for key in ("recipe", "versions")}
         # The path of the store means nothing on another machine.
@@ -297,7 +306,13 @@ def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = 
             augment=config.augment,
             layout=layout,
             origin={**origin, **done, "run": source.path.name, "store": store, "config": about["config"]},
-            card=model_card(name=source.path.name, about=about, steps=steps, results=results),
+            card=model_card(
+                name=source.path.name,
+                about=about,
+                config=config.model_dump(mode="json"),
+                steps=steps,
+                results=read_results(source, mode=""),
+            ),
         )
 
 
@@ -326,8 +341,9 @@ def load_trained(
         DataError: the checkpoint has another joint layout, or there is no usable one.
     """
     config = build_config(merge(run.describe()["config"], nested(settings or {})))
-    objective = build_objective(config, layout)
-    size = max_file_bytes(objective)
+    # First without memory: run.json may claim any size.
+    sketch = outline(lambda: build_objective(config, layout))
+    size = max_file_bytes(sketch)
     if step is not None:
         checkpoint = load_checkpoint(step, max_bytes=size)
     else:
@@ -337,6 +353,8 @@ def load_trained(
         raise DataError(
             f"{checkpoint.path} was trained on layout {trained}, the run on {layout.name}: it is from another run"
         )
+    check_weights(sketch, checkpoint.average or checkpoint.model, where=str(checkpoint.path))
+    objective = build_objective(config, layout)
     load_weights(objective, checkpoint.average or checkpoint.model, where=str(checkpoint.path))
     objective.eval()
     average = ", moving average of its weights" if checkpoint.average else ""

@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from smae.eval.results import Result
+
 SECTIONS = ("objective", "masking", "encoder", "decoder", "augment", "optim", "train")
 
 TEMPLATE = """\
@@ -50,16 +52,18 @@ could come to harm.
 """
 
 
-def model_card(*, name: str, about: Mapping[str, Any], steps: str, results: Sequence[Mapping[str, Any]]) -> str:
+def model_card(
+    *, name: str, about: Mapping[str, Any], config: Mapping[str, Any], steps: str, results: Sequence[Result]
+) -> str:
     """Return a model card in Markdown.
 
     Args:
         name: name of the run.
         about: content of its ``run.json``.
+        config: its settings, checked.
         steps: how far it was trained, for people.
-        results: contents of its result files.
+        results: its results.
     """
-    config = about["config"]
     settings = [
         f"- {section}: " + ", ".join(f"{key} {value}" for key, value in config[section].items()) for section in SECTIONS
     ]
@@ -76,15 +80,14 @@ def model_card(*, name: str, about: Mapping[str, Any], steps: str, results: Sequ
     )
 
 
-def _results(results: Sequence[Mapping[str, Any]]) -> list[str]:
+def _results(results: Sequence[Result]) -> list[str]:
     if not results:
         return ["None yet: run `smae eval`."]
     lines = ["| protocol | probe | what | selection | seeds | top-1 % |", "|---|---|---|---|---|---|"]
     for result in results:
-        for row in result["rows"]:
-            spread = f" ± {100 * row['std']:.1f}" if row.get("std") is not None else ""
-            accuracy = f"{100 * row['top1']:.1f}{spread}"
-            selection, seeds = row.get("selection", "last"), row.get("seeds", 1)
-            cells = (result["protocol"], row["mode"], row["what"], selection, seeds, accuracy)
+        for row in result.rows:
+            spread = f" ± {100 * row.std:.1f}" if row.std is not None else ""
+            accuracy = f"{100 * row.top1:.1f}{spread}"
+            cells = (result.protocol, row.mode, row.what, row.selection, row.seeds, accuracy)
             lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines

@@ -147,7 +147,7 @@ def read_result(path: Path, *, mode: str = "") -> Result:
             predicted=np.array(content["predicted"], np.int64),
             store=str(content.get("store", "")),
         )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"{path}: no result of smae eval ({reason}): run it again") from None
     count = len(result.classes)
@@ -173,10 +173,10 @@ def _read_row(row: dict[str, Any], content: dict[str, Any], *, mode: str) -> Row
     low, high = row.get("interval") or (None, None)
     return Row(
         what=str(row["what"]),
-        top1=_share(row["top1"]),
-        top5=None if row.get("top5") is None else _share(row["top5"]),
+        top1=read_share(row["top1"]),
+        top5=None if row.get("top5") is None else read_share(row["top5"]),
         std=None if row.get("std") is None else float(row["std"]),
-        interval=None if low is None else (_share(low), _share(high)),
+        interval=None if low is None else (read_share(low), read_share(high)),
         seeds=int(row.get("seeds", 1)),
         note="; ".join(notes),
         mode=str(content["mode"]),
@@ -184,7 +184,8 @@ def _read_row(row: dict[str, Any], content: dict[str, Any], *, mode: str) -> Row
     )
 
 
-def _share(value: Any) -> float:
+def read_share(value: Any) -> float:
+    """Return a share of a result file; ``TypeError`` or ``ValueError`` unless it is one."""
     if not 0 <= float(value) <= 1:
         raise ValueError(f"expected a share in [0, 1], found {value}")
     return float(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,8 +11,8 @@ from typing import Any
 from smae.atomic_io import is_locked, read_json
 from smae.data.prepare.workspace import Unfinished, find_unfinished
 from smae.errors import ConfigError, DataError
-from smae.eval.results import PRETRAINED
-from smae.train.run_folder import RUNS, Run
+from smae.eval.results import PRETRAINED, read_share
+from smae.train.run_folder import RUNS, Run, read_log_line
 
 _TAIL = 1 << 16
 """Bytes at the end of a log that are searched for its last whole line."""
@@ -81,7 +80,7 @@ def _state(run: Run) -> RunState:
     except DataError as error:
         return RunState(run.path, "unreadable", problem=str(error))
     last, updated, loss = _last_step(run.log), "", None
-    step, steps = int(last.get("step", 0)), int(about.get("steps", 0))
+    step, steps = last.get("step", 0), about.get("steps", 0)
     if last:
         changed = datetime.fromtimestamp(run.log.stat().st_mtime, UTC)
         updated = changed.isoformat(timespec="seconds")
@@ -100,8 +99,8 @@ def _state(run: Run) -> RunState:
         steps,
         loss,
         updated,
-        pid=int(process.get("pid", 0)),
-        host=str(process.get("host", "")),
+        pid=process.get("pid", 0),
+        host=process.get("host", ""),
         resumable=saved and state == "interrupted",
         scores=tuple(_scores(run)),
     )
@@ -115,12 +114,7 @@ def _last_step(log: Path) -> dict[str, Any]:
         source.seek(max(0, os.fstat(source.fileno()).st_size - _TAIL))
         lines = source.read().splitlines()
     for text in reversed(lines):
-        try:
-            line = json.loads(text)
-        except ValueError:
-            # Cut short by a crash, or by the start of the tail.
-            continue
-        if isinstance(line, dict):
+        if (line := read_log_line(text)) is not None:
             return line
     return {}
 
@@ -131,7 +125,7 @@ def _scores(run: Run) -> list[Score]:
         try:
             result = read_json(path, what="results", remedy="run smae eval again")
             own = next(row for row in result["rows"] if row["what"] == PRETRAINED)
-            score = Score(str(result["protocol"]), str(result["mode"]), float(own["top1"]))
+            score = Score(str(result["protocol"]), str(result["mode"]), read_share(own["top1"]))
         except (DataError, KeyError, TypeError, ValueError, StopIteration):
             # Another program's file, or a damaged one: smae report names it.
             continue

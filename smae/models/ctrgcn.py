@@ -1,191 +1,181 @@
 """CTR-GCN as an encoder of masked clips: graph convolution whose graphs are refined for every clip.
 
 After Chen, Zhang, Yuan, Li, Deng and Hu, "Channel-wise Topology Refinement Graph Convolution for
-Skeleton-Based Action Recognition" (2021). To make it an encoder of visible tokens, this project
-chose: frames are halved between stages, so that features are those of one joint over a few frames;
-a hidden joint is a learned vector (the graphs are over all joints); a few channels share a graph
-(``share=1``: as published).
+Skeleton-Based Action Recognition" (2021), layer by layer as its authors published it in code. To
+make it an encoder of visible tokens, this project chose: a hidden joint is a learned vector that
+takes the place of its normalised coordinates, and a token is one joint over 4 frames, which the two
+strides of 2 make one.
+
+An item is one body here, so the BatchNorm of the input has V x C numbers (joint by joint). Published
+weights for two bodies have 2 x V x C, body by body: the first half is the first body's and maps onto
+this one; the second body's statistics have no counterpart.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from smae.config import PluginConfig
-from smae.errors import ConfigError
 from smae.models.encoders import Encoder
+from smae.models.graph import bone_graphs
 from smae.models.masking import Mask
-from smae.models.tokens import Grid, gather
-from smae.models.transformer import DropPath, PositionEmbedding
+from smae.models.tokens import Grid, gather, unpatchify
+from smae.models.transformer import MAX_WIDTH, DropPath
 from smae.skeleton import Layout
 
-STAGES = 3
-RELATIONS = 8
-"""Numbers that describe how two joints are related, from which a channel's graph is refined."""
-DILATIONS = (1, 2)
-"""Of the two convolutions over time, in frames."""
-RADIUS = 2
-"""Neighbours on either side in a convolution over time."""
+WIDTHS = (1, 1, 1, 1, 2, 2, 2, 4, 4, 4)
+"""Width of each block's output, in quarters of the last one's; time is halved where it grows."""
+PATCH = 4
+"""Frames in a token."""
 
 
 class CTRGCN(Encoder):
-    """Input map, then three stages of blocks, each twice as wide as the one before."""
+    """BatchNorm of the input, then ten blocks."""
 
     class Config(PluginConfig):
         """Size of the encoder."""
 
-        dim: int = Field(256, ge=16, multiple_of=16, description="width D of the last stage; the first has D / 4")
-        depth: int = Field(3, ge=1, description="blocks in each of the three stages")
-        share: int = Field(4, ge=1, description="channels that share a graph; 1 as published")
-        patch: Literal[1, 2, 4] = Field(4, description="frames in a token: time is halved for the last stages")
+        dim: int = Field(
+            256,
+            ge=32,
+            le=MAX_WIDTH,
+            multiple_of=32,
+            description="width D of the last three blocks; the first has D / 4",
+        )
         drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth of the last block, rising from 0")
 
     def __init__(self, config: Config, *, frames: int, layout: Layout) -> None:
         super().__init__()
-        self.grid = Grid.cut(frames, joints=len(layout), patch=config.patch)
-        self.dim, self.depth = config.dim, STAGES * config.depth
-        width = config.dim // 4
-        if width % config.share:
-            raise ConfigError(
-                f"encoder.share={config.share} does not divide the first stage's width, {width} "
-                f"(encoder.dim / 4): choose 1, 2 or 4"
-            )
-        self.embed = nn.Sequential(nn.Linear(self.grid.channels, width), BatchNorm(width))
-        self.mask_token = nn.Parameter(torch.empty(width))
+        self.grid = Grid.cut(frames, joints=len(layout), patch=PATCH)
+        self.dim, self.depth, inputs = config.dim, len(WIDTHS), self.grid.channels
+        self.norm = JointNorm(self.grid.joints * inputs)
+        self.mask_token = nn.Parameter(torch.empty(inputs))
         nn.init.trunc_normal_(self.mask_token, std=0.02)
-        self.pos_embed = PositionEmbedding(self.grid.times, self.grid.joints, width)
-        graphs, halvings = bone_graphs(layout), config.patch.bit_length() - 1
-        self.blocks, inputs = nn.ModuleList(), width
-        for number in range(self.depth):
-            stage, first = number // config.depth, number % config.depth == 0
-            outputs = width * 2**stage
-            # Time is halved by the first block of each of the last stages.
-            stride = 2 if first and stage >= STAGES - halvings else 1
-            drop = config.drop_path * number / (self.depth - 1)
-            self.blocks.append(
-                GraphBlock(inputs, outputs, graphs=graphs, share=config.share, stride=stride, drop_path=drop)
-            )
+        itself, parent, children = bone_graphs(layout)
+        graphs = torch.stack([itself, children, parent])
+        graphs = graphs / graphs.sum(1, keepdim=True).clamp(min=1)
+        self.blocks = nn.ModuleList()
+        for number, factor in enumerate(WIDTHS):
+            outputs, drop = config.dim // 4 * factor, config.drop_path * number / (len(WIDTHS) - 1)
+            self.blocks.append(RefinedGraphBlock(inputs, outputs, graphs=graphs, first=number == 0, drop_path=drop))
             inputs = outputs
 
     def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
         """Return features [N, K, D]; see ``Encoder.forward``.
 
-        Hidden joints enter no BatchNorm statistics of the input map.
+        Hidden joints enter no statistics of the input's BatchNorm.
         """
-        grid, n = self.grid, len(x)
-        tokens = self.embed(self.visible_tokens(x, mask).view(n, -1, grid.patch, grid.channels))
-        if mask is not None:
-            seen = tokens
-            tokens = self.mask_token.to(seen.dtype).expand(n, grid.tokens, grid.patch, -1)
-            tokens = tokens.scatter(1, mask.keep[..., None, None].expand_as(seen), seen)
-        tokens = tokens + self.pos_embed()[:, None]
-        # [N, T, V, D / 4]
-        y = tokens.view(n, grid.times, grid.joints, grid.patch, -1).transpose(2, 3).flatten(1, 2)
+        grid, tokens = self.grid, self.visible_tokens(x, mask)
+        if mask is None:
+            y = self.norm(unpatchify(tokens, grid))
+        else:
+            empty = tokens.new_zeros(len(x), grid.tokens, grid.values)
+            index = mask.keep[..., None].expand_as(tokens)
+            visible = unpatchify(empty.scatter(1, index, 1.0), grid)
+            y = self.norm(unpatchify(empty.scatter(1, index, tokens), grid), visible)
+            y = torch.where(visible > 0, y, self.mask_token.to(y.dtype))
+        y = y.permute(0, 3, 1, 2)  # [N, C, T, V]
         for block in self.blocks:
             y = block(y)
-        features = y.flatten(1, 2)
+        features = y.permute(0, 2, 3, 1).flatten(1, 2)
         return features if mask is None else gather(features, mask.keep)
 
     def layer_of(self, parameter: str) -> int:
-        """Return 0 for the input map, 1 to ``depth`` for the blocks."""
+        """Return 0 for the input, 1 to ``depth`` for the blocks."""
         return int(parameter.split(".")[1]) + 1 if parameter.startswith("blocks.") else 0
 
 
-class BatchNorm(nn.BatchNorm1d):
-    """BatchNorm of the last axis."""
+class JointNorm(nn.BatchNorm1d):
+    """BatchNorm of each coordinate of each joint, over items and frames."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x [..., D], each number standardised over all others of the batch."""
-        return super().forward(x.reshape(-1, x.shape[-1])).view_as(x)
+    def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Return x [N, T, V, C] standardised; ``visible``, of the same shape, is 0 where hidden."""
+        flat = x.flatten(2).flatten(0, 1)
+        if visible is None or not self.training:
+            return super().forward(flat).view_as(x)
+        weight = visible.flatten(2).flatten(0, 1)
+        count = weight.sum(0)
+        mean = (flat * weight).sum(0) / count.clamp(min=1)
+        variance = ((flat - mean).square() * weight).sum(0) / count.clamp(min=1)
+        with torch.no_grad():
+            # A joint that no frame shows leaves its running statistics as they are.
+            rate = 0.1 * (count > 0)
+            self.get_buffer("running_mean").lerp_(mean, rate)
+            self.get_buffer("running_var").lerp_(variance * count / (count - 1).clamp(min=1), rate)
+            self.get_buffer("num_batches_tracked").add_(1)
+        return ((flat - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias).view_as(x)
 
 
-class GraphBlock(nn.Module):
+class RefinedGraphBlock(nn.Module):
     """Graph convolution, then temporal convolution, each with BatchNorm, shortcut and ReLU.
 
-    Three graphs begin as the skeleton's: a joint itself, its parent, its children. Channel c mixes
-    joints by A_c[v, u] = A[v, u] + alpha sum over r of w[r, c] tanh(q_r[v] - k_r[u]), q and k
-    linear maps of the mean over time (the paper's equations 3 to 5); ``share`` channels share one
-    A_c. Over time there are four branches, a quarter of the channels each: a convolution over 5
-    frames, one over 5 of every second frame, a maximum over 3, the frame itself.
+    Three graphs begin as the skeleton's: a joint itself, its children, its parent, each column
+    adding up to 1 or 0, and are learned. Time is halved where the width grows; the first block has
+    no shortcut around both.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, graphs: Tensor, share: int, stride: int, drop_path: float) -> None:
+    def __init__(self, inputs: int, outputs: int, *, graphs: Tensor, first: bool, drop_path: float) -> None:
         super().__init__()
-        self.kinds, self.groups, self.stride = len(graphs), outputs // share, stride
-        self.graph = nn.Parameter(graphs.clone())
-        self.query_key = nn.Linear(inputs, 2 * self.kinds * RELATIONS)
-        self.refine = nn.Parameter(torch.empty(self.kinds, RELATIONS, self.groups))
-        nn.init.normal_(self.refine, std=RELATIONS**-0.5)
-        self.alpha = nn.Parameter(torch.zeros(()))
-        self.value, self.norm_graph = nn.Linear(inputs, self.kinds * outputs), BatchNorm(outputs)
-        self.split = nn.Sequential(nn.Linear(outputs, outputs), BatchNorm(outputs))
-        branch = outputs // 4
-        self.temporal = nn.ModuleList(nn.Linear((2 * RADIUS + 1) * branch, branch) for _ in DILATIONS)
-        self.norm_time = BatchNorm(outputs)
-        self.graph_shortcut, self.shortcut = shortcut(inputs, outputs), shortcut(inputs, outputs)
+        stride, branch = 1 if first or inputs == outputs else 2, outputs // 4
+        self.first, self.graph = first, nn.Parameter(graphs.clone())
+        self.alpha = nn.Parameter(torch.zeros(1))
+        self.convs = nn.ModuleList(GraphConv(inputs, outputs) for _ in graphs)
+        self.norm_graph = nn.BatchNorm2d(outputs)
+        self.graph_shortcut: nn.Module = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
+        if inputs != outputs:
+            self.graph_shortcut = _conv_norm(inputs, outputs)
+            if not first:
+                self.shortcut = _conv_norm(inputs, outputs, stride=stride)
+        self.branches = nn.ModuleList(
+            nn.Sequential(
+                _conv_norm(outputs, branch), nn.ReLU(), _conv_norm(branch, branch, 5, stride=stride, dilation=dilation)
+            )
+            for dilation in (1, 2)
+        )
+        maximum = nn.MaxPool2d((3, 1), stride=(stride, 1), padding=(1, 0))
+        self.branches.append(nn.Sequential(_conv_norm(outputs, branch), nn.ReLU(), maximum, nn.BatchNorm2d(branch)))
+        self.branches.append(_conv_norm(outputs, branch, stride=stride))
         self.drop_path = DropPath(drop_path)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        nn.init.constant_(self.norm_graph.weight, 1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [N, T / stride, V, outputs] of x [N, T, V, inputs]."""
-        y = torch.relu(self.drop_path(self.norm_graph(self.graph_conv(x))) + self.graph_shortcut(x))
-        y = self.drop_path(self.norm_time(self.temporal_conv(y)))
-        return torch.relu(y + self.shortcut(x[:, :: self.stride]))
-
-    def graph_conv(self, x: Tensor) -> Tensor:
-        """Return [N, T, V, outputs]: values of all kinds of neighbours, mixed by each group's graphs."""
-        n, times, joints, _ = x.shape
-        query, key = self.query_key(x.mean(1)).view(n, joints, 2, self.kinds, RELATIONS).unbind(2)
-        relation = (query[:, :, None] - key[:, None]).tanh()  # [N, V, V, kinds, relations]
-        refined = torch.einsum("nvukr,krg->ngvku", relation, self.alpha * self.refine)
-        graph = refined + self.graph.transpose(0, 1)
-        value = self.value(x).view(n, times, joints, self.kinds, self.groups, -1).permute(0, 4, 3, 2, 1, 5)
-        # One product a group: the sum over kinds is part of it.
-        mixed: Tensor = graph.flatten(3) @ value.reshape(n, self.groups, self.kinds * joints, -1)
-        mixed = mixed.view(n, self.groups, joints, times, -1)
-        return mixed.permute(0, 3, 2, 1, 4).reshape(n, times, joints, -1)
-
-    def temporal_conv(self, x: Tensor) -> Tensor:
-        """Return [N, T / stride, V, outputs]: four branches side by side."""
-        *parts, most, same = self.split(x).chunk(4, -1)
-        convolved = [
-            linear(unfold(part.relu(), radius=RADIUS, dilation=dilation, stride=self.stride))
-            for linear, part, dilation in zip(self.temporal, parts, DILATIONS, strict=True)
-        ]
-        # After ReLU all is at least 0, so the zeros beyond the ends never are the maximum.
-        near = unfold(most.relu(), radius=1, dilation=1, stride=self.stride)
-        most = torch.stack(near.chunk(3, -1)).amax(0)
-        return torch.cat([*convolved, most, same[:, :: self.stride]], -1)
+        """Return [N, outputs, T / stride, V] of x [N, inputs, T, V]."""
+        mixed = sum(conv(x, graph, self.alpha) for conv, graph in zip(self.convs, self.graph, strict=True))
+        y = torch.relu(self.drop_path(self.norm_graph(mixed)) + self.graph_shortcut(x))
+        y = self.drop_path(torch.cat([branch(y) for branch in self.branches], 1))
+        return torch.relu(y if self.first else y + self.shortcut(x))
 
 
-def shortcut(inputs: int, outputs: int) -> nn.Module:
-    """Return the identity, or, where widths differ, a linear map and BatchNorm."""
-    if inputs == outputs:
-        return nn.Identity()
-    return nn.Sequential(nn.Linear(inputs, outputs), BatchNorm(outputs))
+class GraphConv(nn.Module):
+    """Mixes joints by graphs of each clip and channel (the paper's equations 3 to 5).
 
-
-def unfold(x: Tensor, *, radius: int, dilation: int, stride: int) -> Tensor:
-    """Return [N, T / stride, V, (2 radius + 1) D], windows of every ``stride``-th frame of x.
-
-    A window holds frames ``dilation`` apart, from the earliest to the latest; beyond the ends are
-    zeros.
+    Channel c of joint v weighs joint u by A[v, u] + alpha (b[c] + sum over r of
+    w[c, r] tanh(q_r[v] - k_r[u])), q and k linear maps of the mean over time.
     """
-    far = radius * dilation
-    padded = pad(x, (0, 0, 0, 0, far, far))
-    starts = range(0, 2 * far + 1, dilation)
-    return torch.cat([padded[:, start : start + x.shape[1] : stride] for start in starts], -1)
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        relations = 8 if inputs == 3 else inputs // 8
+        self.query, self.key = nn.Conv2d(inputs, relations, 1), nn.Conv2d(inputs, relations, 1)
+        self.value, self.refine = nn.Conv2d(inputs, outputs, 1), nn.Conv2d(relations, outputs, 1)
+
+    def forward(self, x: Tensor, graph: Tensor, alpha: Tensor) -> Tensor:
+        """Return [N, outputs, T, V] of x [N, inputs, T, V] and the graph A [V, V]."""
+        mean = x.mean(2, keepdim=True)
+        relation = (self.query(mean).transpose(2, 3) - self.key(mean)).tanh()  # [N, relations, V, V]
+        graphs = self.refine(relation) * alpha + graph
+        return self.value(x) @ graphs.transpose(2, 3)  # type: ignore[no-any-return]
 
 
-def bone_graphs(layout: Layout) -> Tensor:
-    """Return [3, V, V]: each joint to itself, its parent, its children; rows add up to 1 or 0."""
-    graphs = torch.zeros(3, len(layout), len(layout))
-    graphs[0] = torch.eye(len(layout))
-    for child, parent in layout.bones:
-        graphs[1, child, parent] = 1
-        graphs[2, parent, child] = 1
-    return graphs / graphs.sum(2, keepdim=True).clamp(min=1)
+def _conv_norm(inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    """Return a convolution over time and BatchNorm."""
+    far = kernel // 2 * dilation
+    conv = nn.Conv2d(inputs, outputs, (kernel, 1), stride=(stride, 1), dilation=(dilation, 1), padding=(far, 0))
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs))

@@ -12,7 +12,7 @@ from torch.nn.functional import embedding
 from smae.config import PluginConfig
 from smae.models.masking import Mask
 from smae.models.tokens import Grid
-from smae.models.transformer import Block, PositionEmbedding, init_weights
+from smae.models.transformer import MAX_DEPTH, MAX_WIDTH, Block, PositionEmbedding, init_weights
 from smae.registry import Registry
 
 
@@ -41,10 +41,10 @@ class _Decoder(nn.Module):
     class Config(PluginConfig):
         """Size of the decoder."""
 
-        dim: int = Field(256, ge=8, description="width")
-        depth: int = Field(3, ge=1, description="blocks: 3 for NTU-60, 5 for NTU-120 and PKU-MMD (MAMP)")
-        heads: int = Field(8, ge=1, description="attention heads")
-        mlp: float = Field(4.0, gt=0, description="hidden width of the MLP, in units of dim")
+        dim: int = Field(256, ge=8, le=MAX_WIDTH, description="width")
+        depth: int = Field(3, ge=1, le=MAX_DEPTH, description="blocks: 3 for NTU-60, 5 for NTU-120 and PKU-MMD (MAMP)")
+        heads: int = Field(8, ge=1, le=MAX_WIDTH, description="attention heads")
+        mlp: float = Field(4.0, gt=0, le=64, description="hidden width of the MLP, in units of dim")
 
     def __init__(self, config: Config, *, grid: Grid, width: int) -> None:
         super().__init__()

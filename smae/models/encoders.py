@@ -11,7 +11,7 @@ from torch.nn.functional import embedding
 from smae.config import PluginConfig
 from smae.models.masking import Mask
 from smae.models.tokens import Grid, gather, patchify
-from smae.models.transformer import Block, PositionEmbedding, init_weights
+from smae.models.transformer import MAX_DEPTH, MAX_WIDTH, Block, PositionEmbedding, init_weights
 from smae.registry import Registry
 from smae.skeleton import Layout
 
@@ -64,6 +64,7 @@ encoders: Registry[EncoderClass] = Registry(
         "vit": "smae.models.encoders:VisionTransformer",
         "sttformer": "smae.models.sttformer:STTFormer",
         "ctrgcn": "smae.models.ctrgcn:CTRGCN",
+        "graph": "smae.models.graph:GraphEncoder",
     },
 )
 
@@ -74,11 +75,11 @@ class VisionTransformer(Encoder):
     class Config(PluginConfig):
         """Size of the encoder."""
 
-        dim: int = Field(256, ge=8, description="width D")
-        depth: int = Field(8, ge=1, description="blocks")
-        heads: int = Field(8, ge=1, description="attention heads")
-        mlp: float = Field(4.0, gt=0, description="hidden width of the MLP, in units of D")
-        patch: int = Field(4, ge=1, description="frames in a token")
+        dim: int = Field(256, ge=8, le=MAX_WIDTH, description="width D")
+        depth: int = Field(8, ge=1, le=MAX_DEPTH, description="blocks")
+        heads: int = Field(8, ge=1, le=MAX_WIDTH, description="attention heads")
+        mlp: float = Field(4.0, gt=0, le=64, description="hidden width of the MLP, in units of D")
+        patch: int = Field(4, ge=1, le=4096, description="frames in a token")
         drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth of the last block, rising from 0")
 
     def __init__(self, config: Config, *, frames: int, layout: Layout) -> None:

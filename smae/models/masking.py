@@ -26,9 +26,6 @@ MAX_KERNEL_TOKENS = 8192
 """Tokens of a clip that one program of a Triton kernel can hold."""
 
 
-KernelOutput = tuple[Tensor, Tensor, Tensor, Tensor]
-
-
 class Mask:
     """Token indices of a batch; each row of ``keep`` and ``hide`` ascends.
 
@@ -70,6 +67,8 @@ maskings: Registry[Callable[[Any, Grid, Layout], Masking]] = Registry(
         "tube": "smae.models.masking:TubeMasking",
         "body-part": "smae.models.masking:BodyPartMasking",
         "motion-aware": "smae.models.masking:MotionAwareMasking",
+        "joints-in-frames": "smae.models.masking:JointsInFramesMasking",
+        "none": "smae.models.masking:NoMasking",
     },
 )
 """Name -> class with a ``Config`` (a ``PluginConfig``), built as ``cls(config, grid, layout)``."""
@@ -172,7 +171,9 @@ class _BuiltIn(ABC):
 
     def fused(self, tokens: Tensor, noise: Noise) -> tuple[Mask, Tensor]:
         """Return the mask and the visible tokens, by the kernel."""
-        keep, hide, restore, visible = self._launch(tokens, noise)
+        from smae.models import masking_kernels
+
+        keep, hide, restore, visible = self._launch(masking_kernels, tokens, noise)
         return Mask(keep, hide, restore), visible
 
     @abstractmethod
@@ -180,7 +181,7 @@ class _BuiltIn(ABC):
         """Return the mask, by torch."""
 
     @abstractmethod
-    def _launch(self, tokens: Tensor, noise: Noise) -> KernelOutput:
+    def _launch(self, kernels: Any, tokens: Tensor, noise: Noise) -> Any:
         """Return ``keep``, ``hide``, ``restore`` and the visible tokens, by the kernel."""
 
 
@@ -198,6 +199,46 @@ def _check_hides(keep: int, total: int, masking: str) -> int:
     if keep >= total:
         raise ConfigError(f"masking {masking} would hide nothing: all {total} are kept; lower the kept share")
     return keep
+
+
+class JointsInFramesMasking:
+    """Joints are hidden only inside chosen time patches, others in each: the paper's levels read otherwise."""
+
+    class Config(PluginConfig):
+        """How many time patches are chosen, and what is hidden in them."""
+
+        frames: float = Field(0.9, gt=0, le=1, description="share of time patches in which joints are hidden")
+        joints: float = Field(0.9, gt=0, le=1, description="share of joints hidden in such a patch")
+
+    def __init__(self, config: Config, grid: Grid, layout: Layout) -> None:
+        self.grid = grid
+        self.frames = kept_count(config.frames, grid.times, setting="masking.frames")
+        self.joints = kept_count(config.joints, grid.joints, setting="masking.joints")
+        if self.frames * self.joints >= grid.tokens:
+            raise ConfigError("masking joints-in-frames would hide all: lower masking.frames or masking.joints")
+
+    def __call__(self, tokens: Tensor, noise: Noise) -> Mask:
+        """Return the mask of tokens [N, L, P]."""
+        times, joints = self.grid.times, self.grid.joints
+        chosen = mask_from_scores(noise.uniform("mask-frames", times), self.frames).hidden.logical_not()
+        rank = noise.uniform("mask", times * joints).unflatten(1, (times, joints)).argsort(2).argsort(2)
+        hidden = chosen[..., None] & (rank < self.joints)
+        return mask_from_scores(hidden.flatten(1).float(), self.grid.tokens - self.frames * self.joints)
+
+
+class NoMasking:
+    """All tokens are visible: for objectives that compare views."""
+
+    class Config(PluginConfig):
+        """No settings."""
+
+    def __init__(self, config: Config, grid: Grid, layout: Layout) -> None:
+        self.tokens = grid.tokens
+
+    def __call__(self, tokens: Tensor, noise: Noise) -> Mask:
+        """Return the mask of tokens [N, L, P] that hides none."""
+        keep = torch.arange(self.tokens, device=tokens.device).expand(len(tokens), -1)
+        return Mask(keep, keep[:, :0], keep)
 
 
 class SpatialTemporalMasking(_BuiltIn):
@@ -226,11 +267,9 @@ class SpatialTemporalMasking(_BuiltIn):
         keep = (times[:, :, None] * self.grid.joints + joints[:, None, :]).flatten(1)
         return mask_from_kept(keep, self.grid)
 
-    def _launch(self, tokens: Tensor, noise: Noise) -> KernelOutput:
-        from smae.models import masking_kernels
-
+    def _launch(self, kernels: Any, tokens: Tensor, noise: Noise) -> Any:
         keep = (self.times, self.joints)
-        return masking_kernels.spatial_temporal(noise, tokens, times=self.grid.times, keep=keep)
+        return kernels.spatial_temporal(noise, tokens, times=self.grid.times, keep=keep)
 
 
 class RandomMasking(_BuiltIn):
@@ -246,10 +285,8 @@ class RandomMasking(_BuiltIn):
     def _draw(self, tokens: Tensor, noise: Noise) -> Mask:
         return mask_from_scores(noise.uniform("mask", self.tokens), self.keep)
 
-    def _launch(self, tokens: Tensor, noise: Noise) -> KernelOutput:
-        from smae.models import masking_kernels
-
-        return masking_kernels.random(noise, tokens, keep=self.keep)
+    def _launch(self, kernels: Any, tokens: Tensor, noise: Noise) -> Any:
+        return kernels.random(noise, tokens, keep=self.keep)
 
 
 class TubeMasking(_BuiltIn):
@@ -258,7 +295,7 @@ class TubeMasking(_BuiltIn):
     class Config(_KeepConfig):
         """Share that stays visible and the tubes' length."""
 
-        length: int = Field(5, ge=1, description="time patches in a tube; must divide the clip's")
+        length: int = Field(5, ge=1, le=4096, description="time patches in a tube; must divide the clip's")
 
     def __init__(self, config: Config, grid: Grid, layout: Layout) -> None:
         self.grid, self.length, self.kernel = grid, config.length, config.kernel
@@ -271,11 +308,9 @@ class TubeMasking(_BuiltIn):
         # All tokens of a tube have the tube's score, so the lowest scores are whole tubes.
         return mask_from_scores(tubes.repeat_interleave(self.length, 1).flatten(1), self.keep)
 
-    def _launch(self, tokens: Tensor, noise: Noise) -> KernelOutput:
-        from smae.models import masking_kernels
-
+    def _launch(self, kernels: Any, tokens: Tensor, noise: Noise) -> Any:
         joints = self.grid.joints
-        return masking_kernels.tube(noise, tokens, joints=joints, length=self.length, keep=self.keep)
+        return kernels.tube(noise, tokens, joints=joints, length=self.length, keep=self.keep)
 
 
 class BodyPartMasking(_BuiltIn):
@@ -293,7 +328,7 @@ class BodyPartMasking(_BuiltIn):
             lt=1,
             description="share of joints kept in a segment; or give mask_ratio, the share masked: 1 - keep",
         )
-        length: int = Field(5, ge=1, description="time patches in a segment; must divide the clip's")
+        length: int = Field(5, ge=1, le=4096, description="time patches in a segment; must divide the clip's")
 
     def __init__(self, config: Config, grid: Grid, layout: Layout) -> None:
         self.segments = _segments(config.length, grid)
@@ -315,13 +350,9 @@ class BodyPartMasking(_BuiltIn):
         keep = time[:, None] * joints + kept.repeat_interleave(self.length, 1)
         return mask_from_kept(keep.flatten(1), self.grid)
 
-    def _launch(self, tokens: Tensor, noise: Noise) -> KernelOutput:
-        from smae.models import masking_kernels
-
+    def _launch(self, kernels: Any, tokens: Tensor, noise: Noise) -> Any:
         part_of, keep = self._part_on(tokens.device), self.keep
-        return masking_kernels.body_part(
-            noise, tokens, part_of=part_of, parts=self.parts, length=self.length, keep=keep
-        )
+        return kernels.body_part(noise, tokens, part_of=part_of, parts=self.parts, length=self.length, keep=keep)
 
     def _part_on(self, device: torch.device) -> Tensor:
         # Stored, so that the table is sent to the device once and not at every step.
@@ -354,11 +385,9 @@ class MotionAwareMasking(_BuiltIn):
         scores = self.rate(tokens) - torch.log(-torch.log(uniform))
         return mask_from_scores(scores.float(), self.keep)
 
-    def _launch(self, tokens: Tensor, noise: Noise) -> KernelOutput:
-        from smae.models import masking_kernels
-
+    def _launch(self, kernels: Any, tokens: Tensor, noise: Noise) -> Any:
         joints = self.grid.joints
-        return masking_kernels.motion_aware(noise, tokens, joints=joints, tau=self.tau, keep=self.keep)
+        return kernels.motion_aware(noise, tokens, joints=joints, tau=self.tau, keep=self.keep)
 
     def rate(self, tokens: Tensor) -> Tensor:
         """Return m / (max over the clip * tau), float64 [N, L]; its softmax is p."""

@@ -17,7 +17,7 @@ from smae.config import PluginConfig
 from smae.models.encoders import Encoder
 from smae.models.masking import Mask, mask_from_scores
 from smae.models.tokens import Grid, gather
-from smae.models.transformer import DropPath
+from smae.models.transformer import MAX_WIDTH, DropPath
 from smae.skeleton import Layout
 
 SLOPE = 0.1
@@ -31,9 +31,11 @@ class STTFormer(Encoder):
     class Config(PluginConfig):
         """Size of the encoder."""
 
-        dim: int = Field(256, ge=16, multiple_of=16, description="width D of the last four blocks; the first has D / 4")
-        heads: int = Field(3, ge=1, description="attention heads")
-        patch: int = Field(6, ge=1, description="frames in a tuple")
+        dim: int = Field(
+            256, ge=16, le=MAX_WIDTH, multiple_of=16, description="width D of the last four blocks; the first has D / 4"
+        )
+        heads: int = Field(3, ge=1, le=MAX_WIDTH, description="attention heads")
+        patch: int = Field(6, ge=1, le=4096, description="frames in a tuple")
         drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth of the last block, rising from 0")
         leave_out: bool = Field(
             True, description="leave out tuples in which nothing is visible; counting them waits for a GPU once a step"
@@ -110,7 +112,9 @@ class TupleBlock(nn.Module):
     With p = x plus fixed positions, attention = alpha tanh(sum over tuples and numbers of q k /
     (numbers x tuples)) + bias: one map a head for all tuples of an item, applied to x itself; no
     softmax, no values. The heads' outputs side by side go through a convolution over 5 joints; a
-    linear map; and a convolution over 3 tuples, each with BatchNorm, shortcut and LeakyReLU.
+    linear map; and a convolution over 3 tuples, each with BatchNorm, shortcut and LeakyReLU. Where
+    the width changes, shortcuts are linear maps with BatchNorm: of x for the first two, of what
+    enters the convolution over tuples for the last.
     """
 
     def __init__(self, inputs: int, outputs: int, *, joints: int, heads: int, drop_path: float) -> None:
@@ -123,8 +127,10 @@ class TupleBlock(nn.Module):
         self.feed_forward = _conv_norm(outputs, outputs, kernel=(1, 1))
         self.temporal = _conv_norm(outputs, outputs, kernel=(3, 1))
         self.shortcut: nn.Module = nn.Identity()
+        self.temporal_shortcut: nn.Module = nn.Identity()
         if inputs != outputs:
             self.shortcut = _conv_norm(inputs, outputs, kernel=(1, 1))
+            self.temporal_shortcut = _conv_norm(outputs, outputs, kernel=(1, 1))
         self.drop_path = DropPath(drop_path)
         self.register_buffer("positions", sinusoids(joints, inputs), persistent=False)
 
@@ -139,7 +145,7 @@ class TupleBlock(nn.Module):
         shortcut = self.shortcut(x)
         y = leaky_relu(self.drop_path(self.proj(mixed)) + shortcut, SLOPE)
         y = leaky_relu(self.drop_path(self.feed_forward(y)) + shortcut, SLOPE)
-        return leaky_relu(self.drop_path(self.temporal(y)) + y, SLOPE)
+        return leaky_relu(self.drop_path(self.temporal(y)) + self.temporal_shortcut(y), SLOPE)
 
 
 def _conv_norm(inputs: int, outputs: int, *, kernel: tuple[int, int]) -> nn.Sequential:

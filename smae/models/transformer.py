@@ -8,6 +8,9 @@ from torch.nn import functional
 
 from smae.errors import ConfigError
 
+MAX_WIDTH, MAX_DEPTH = 2**14, 200
+"""Largest width and number of blocks of settings: more is a mistake or an attack."""
+
 
 class Attention(nn.Module):
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, equation 1), fused by torch."""

@@ -50,7 +50,7 @@ def check_objective(
     check(
         isinstance(made.encoder, Encoder), "objective.encoder must be the smae.models.encoders.Encoder that it trains"
     )
-    batch = small_batch(shop.layout, frames=shop.frames)
+    batch = small_batch(shop.layout, frames=shop.frames, views=made.views)
     _check_loss(made, batch)
     _check_training(made, batch)
     again.load_state_dict(made.state_dict())

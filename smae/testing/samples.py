@@ -38,14 +38,19 @@ def bodies(layout: Layout, *, items: int, frames: int, seed: int = 0) -> torch.T
     return 0.5 * position + 0.1 * swing * torch.sin(pace * time)
 
 
-def small_batch(layout: Layout, *, frames: int, clips: int = 4, seed: int = 0, label: int = 0) -> Batch:
+def small_batch(layout: Layout, *, frames: int, clips: int = 4, seed: int = 0, label: int = 0, views: int = 1) -> Batch:
     """Return a batch of ``clips`` clips on the CPU; the first has two bodies, the others one."""
     clip = torch.tensor([0, *range(clips)])
+    x = bodies(layout, items=clips + 1, frames=frames, seed=seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    changed = [x, *(x + 0.05 * torch.randn(x.shape, generator=generator) for _ in range(views - 1))]
     return Batch(
-        x=bodies(layout, items=clips + 1, frames=frames, seed=seed),
-        clip=clip,
-        body=torch.tensor([0, 1, *[0] * (clips - 1)]),
+        x=torch.cat(changed),
+        clip=clip.repeat(views),
+        body=torch.tensor([0, 1, *[0] * (clips - 1)]).repeat(views),
         index=100 + 7 * torch.arange(clips),
         label=torch.full((clips,), label),
         epoch=3,
+        views=views,
+        view=torch.arange(views).repeat_interleave(len(clip)),
     )

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from smae.errors import ConfigError, EnvironmentFault
 from smae.models.encoders import Encoder
@@ -13,6 +17,8 @@ from smae.models.transformer import Block
 from smae.skeleton import Layout
 from smae.train.config import RunConfig
 from smae.train.objectives import ModelBuilder, Objective, objectives
+
+T = TypeVar("T")
 
 
 def pick_device(name: str) -> torch.device:
@@ -66,10 +72,30 @@ def model_builder(config: RunConfig, layout: Layout) -> ModelBuilder:
     return ModelBuilder(layout, config.augment.frames, config.encoder, config.decoder, config.masking)
 
 
-def build_objective(config: RunConfig, layout: Layout) -> Objective:
-    """Return a newly initialised objective; its weights depend on the seed only."""
+def build_objective(config: RunConfig, layout: Layout, *, weights: dict[str, Tensor] | None = None) -> Objective:
+    """Return a newly initialised objective; its weights depend on the seed only, and on ``weights``.
+
+    Args:
+        config: the run's settings.
+        layout: joints of its clips.
+        weights: by name, what the encoder, and a teacher made from it, start from.
+
+    Raises:
+        DataError: ``weights`` do not fit the encoder.
+    """
     torch.manual_seed(config.seed)
-    return objectives.get(config.objective.name)(config.objective, model_builder(config, layout))
+    builder = replace(model_builder(config, layout), weights=weights)
+    return objectives.get(config.objective.name)(config.objective, builder)
+
+
+def outline(build: Callable[[], T]) -> T:
+    """Return what ``build`` makes, its weights without memory, so that its size can be checked first.
+
+    A plug-in that cannot be built without memory is built as it is.
+    """
+    with suppress(NotImplementedError, RuntimeError, TypeError), torch.device("meta"):
+        return build()
+    return build()
 
 
 def random_encoder(config: RunConfig, layout: Layout) -> Encoder:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from smae.atomic_io import atomic_folder, os_errors, read_json
+from smae.atomic_io import atomic_folder, os_errors, parse_json, read_json
 from smae.errors import DataError, NonFiniteError
 
 logger = logging.getLogger(__name__)
@@ -132,6 +132,21 @@ def max_file_bytes(model: nn.Module) -> int:
     return 2**24 + 4 * sum(int(tensor.nbytes) for tensor in model.state_dict().values())
 
 
+def check_size(folder: Path, model: nn.Module) -> None:
+    """Refuse settings of a run that are those of a far larger model than all of its checkpoints are of.
+
+    Raises:
+        DataError: there are checkpoints, and each is of a smaller model.
+    """
+    sizes = [path.stat().st_size for path in folder.glob("step-*/model.safetensors")]
+    claimed = max_file_bytes(model) // 4
+    if sizes and 4 * (max(sizes) + 2**22) < claimed:
+        raise DataError(
+            f"{folder.parent / 'run.json'}: a model of {claimed:,} bytes, where its checkpoints hold at most "
+            f"{max(sizes):,}: train again"
+        )
+
+
 def load_checkpoint(folder: Path, *, max_bytes: int = MAX_BYTES) -> Checkpoint:
     """Return a checkpoint, every byte verified against its manifest.
 
@@ -158,7 +173,7 @@ def load_checkpoint(folder: Path, *, max_bytes: int = MAX_BYTES) -> Checkpoint:
         model, optimizer = load(data["model.safetensors"]), load(data["optimizer.safetensors"])
         if _AVERAGE in data:
             average = load(data[_AVERAGE])
-        state = json.loads(data["state.json"])
+        state = parse_json(data["state.json"])
     except (SafetensorError, ValueError, RecursionError) as error:
         raise DataError(f"{folder}: {error}: {_REMEDY}") from None
     bad = _bad_tensors(model, average, optimizer)
@@ -166,6 +181,8 @@ def load_checkpoint(folder: Path, *, max_bytes: int = MAX_BYTES) -> Checkpoint:
         raise DataError(f"{folder}: {', '.join(bad[:3])}: not finite: {_REMEDY}")
     if not isinstance(state, dict) or not all(type(state.get(key)) is int for key in _POSITION):
         raise DataError(f"{folder / 'state.json'}: expected whole numbers {', '.join(_POSITION)}: {_REMEDY}")
+    if not isinstance(state.get("identity", {}), dict):
+        raise DataError(f"{folder / 'state.json'}: expected settings as 'identity': {_REMEDY}")
     if folder.name.startswith("step-") and folder.name != _name(state["step"]):
         raise DataError(f"{folder}: contains step {state['step']}, not the one of its name: {_REMEDY}")
     return Checkpoint(folder, model, optimizer, state, average)
@@ -229,7 +246,13 @@ def load_optimizer(optimizer: torch.optim.Optimizer, packed: Tensors, *, where: 
 
 
 def load_weights(module: nn.Module, weights: Tensors, *, where: str) -> None:
-    """Load weights by name, strictly.
+    """Load weights by name, strictly; raises as ``check_weights`` does."""
+    check_weights(module, weights, where=where)
+    module.load_state_dict(weights)
+
+
+def check_weights(module: nn.Module, weights: Tensors, *, where: str) -> None:
+    """Compare names and shapes of weights with a module's.
 
     Raises:
         DataError: names or shapes differ; the message lists the first few differences.
@@ -244,4 +267,33 @@ def load_weights(module: nn.Module, weights: Tensors, *, where: str) -> None:
     ]
     if differences:
         raise DataError(f"{where}: weights do not fit this model: " + "; ".join(differences[:4]))
-    module.load_state_dict(weights)
+
+
+def encoder_weights(path: Path) -> Tensors:
+    """Return the encoder's weights of a run, a checkpoint or an exported encoder.
+
+    Raises:
+        DataError: there is none of them, or it is damaged.
+    """
+    exported = path / "model.safetensors"
+    if (path / "config.json").is_file():
+        about = read_json(path / "config.json", what="weights", remedy=_REMEDY)
+        entry = {"bytes": exported.stat().st_size if exported.is_file() else 0, "sha256": about.get("sha256")}
+        data = _read_verified(exported, entry, max_bytes=MAX_BYTES)
+        try:
+            weights = load(data)
+        except (SafetensorError, ValueError) as error:
+            raise DataError(f"{exported}: {error}: {_REMEDY}") from None
+    else:
+        checkpoint = load_checkpoint(path) if path.name.startswith("step-") else load_latest(path / "checkpoints")
+        weights = checkpoint.average or checkpoint.model
+    # The names of an objective, or of a head's classifier; an exported encoder has the bare ones.
+    prefix = "encoder."
+    weights = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in weights.items()
+        if name.startswith(prefix) or not any(other.startswith(prefix) for other in weights)
+    }
+    if bad := non_finite(weights):
+        raise DataError(f"{path}: {', '.join(bad[:3])}: not finite: {_REMEDY}")
+    return weights

@@ -29,6 +29,8 @@ FAMILIES: dict[str, Registry[Any]] = {
 Pool = Literal["mean", "joints", "tokens"]
 """How an encoder's tokens become one vector: see ``Linear.pool``."""
 
+MAX_BATCH = 2**16
+"""Largest batch, and largest other size that takes memory: more is a mistake or an attack."""
 RECIPES = Path(__file__).parents[1] / "recipes"
 """Folder of the packaged recipes."""
 DEFAULT_NAMES = {"objective": "skeletonmae", "masking": "spatial-temporal", "encoder": "vit", "decoder": "self"}
@@ -51,14 +53,14 @@ class Train(Section):
 
     epochs: int = Field(400, ge=1)
     max_steps: int = Field(0, ge=0, description="limit on steps; 0: none")
-    batch: int = Field(128, ge=1, description="clips in a step, of all ranks together")
-    accumulate: int = Field(1, ge=1, description="micro-batches a step, to save memory")
+    batch: int = Field(128, ge=1, le=MAX_BATCH, description="clips in a step, of all ranks together")
+    accumulate: int = Field(1, ge=1, le=MAX_BATCH, description="micro-batches a step, to save memory")
     precision: Literal["auto", "float32", "bf16"] = Field("auto", description="auto: bf16 on CUDA, float32 elsewhere")
     compile: bool | Literal["auto"] = Field(
         False, description="compile transformer blocks; takes minutes, rounds differently; auto: on CUDA"
     )
     ema: float = Field(0.0, ge=0, lt=1, description="decay of a moving average (EMA) of the weights; 0: none")
-    workers: int = Field(1, ge=0, description="threads that prepare batches; changes speed only")
+    workers: int = Field(1, ge=0, le=1024, description="threads that prepare batches; changes speed only")
     rows: RowMode = Field(
         "auto", description="where clips are kept: device, resident (RAM), streaming, auto; changes speed only"
     )
@@ -78,12 +80,13 @@ class Linear(Section):
     """Linear probe on frozen features: BatchNorm without affine, one linear layer (as in MAMP)."""
 
     epochs: int = Field(100, ge=1)
-    batch: int = Field(256, ge=2)
+    batch: int = Field(256, ge=2, le=MAX_BATCH)
     lr: float = Field(0.1, gt=0, description="SGD's learning rate, cosine to 0")
     momentum: float = Field(0.9, ge=0, lt=1)
-    views: int = Field(100, ge=0, description="augmented passes over the train clips, cycled; 0: one plain")
+    views: int = Field(100, ge=0, le=10_000, description="augmented passes over the train clips, cycled; 0: one plain")
+    strength: float = Field(1.0, ge=0, le=4, description="factor on the limits of augmentation in those passes")
     test_views: int = Field(
-        0, ge=0, description="augmented views of a test clip, probabilities averaged; 0: one, plain"
+        0, ge=0, le=10_000, description="augmented views of a test clip, probabilities averaged; 0: one, plain"
     )
     pool: Pool = Field(
         "mean",
@@ -95,7 +98,7 @@ class Linear(Section):
 class Knn(Section):
     """The nearest-neighbour probe: L2-normalised features, cosine."""
 
-    k: int = Field(1, ge=1, description="neighbours that vote")
+    k: int = Field(1, ge=1, le=MAX_BATCH, description="neighbours that vote")
     pool: Pool = Field("mean", description="features: as in linear")
 
 
@@ -103,7 +106,7 @@ class Finetune(Section):
     """Fine-tuning of the whole encoder (MAMP's recipe)."""
 
     epochs: int = Field(100, ge=1)
-    batch: int = Field(48, ge=2)
+    batch: int = Field(48, ge=2, le=MAX_BATCH)
     lr: float = Field(3e-4, gt=0)
     min_lr: float = Field(1e-5, ge=0)
     weight_decay: float = Field(0.05, ge=0)
@@ -112,10 +115,10 @@ class Finetune(Section):
     drop_path: float = Field(0.3, ge=0, lt=1)
     dropout: float = Field(0.3, ge=0, lt=1, description="before the head")
     label_smoothing: float = Field(0.1, ge=0, lt=1)
-    hidden: int = Field(2048, ge=1, description="width of the head's hidden layer")
+    hidden: int = Field(2048, ge=1, le=MAX_BATCH, description="width of the head's hidden layer")
     keep: float = Field(1.0, gt=0, le=1, description="share of tokens seen in training, drawn anew each time")
     test_views: int = Field(
-        0, ge=0, description="augmented views of a test clip, probabilities averaged; 0: one, plain"
+        0, ge=0, le=10_000, description="augmented views of a test clip, probabilities averaged; 0: one, plain"
     )
 
 
@@ -139,6 +142,7 @@ class RunConfig(Section):
 
     seed: int = Field(0, ge=0, lt=2**63)
     protocol: str = Field("xsub", description="split whose train part is used, never its test part")
+    init: str = Field("", description="run, checkpoint or exported encoder to start the encoder's weights from")
     augment: Augment = Augment()
     objective: SerializeAsAny[PluginConfig]
     masking: SerializeAsAny[PluginConfig]

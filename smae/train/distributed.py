@@ -51,6 +51,30 @@ class DistributedContext:
         return int(shared)
 
 
+def gather_ranks(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return values [V, B, D] of all ranks as [V, M, D], and int64 [B], where this rank's are in M.
+
+    Gradients flow back to the rank that a value is from. Ranks may have different numbers B.
+    """
+    clips = values.shape[1]
+    if not distributed.is_initialized() or distributed.get_world_size() == 1:
+        return values, torch.arange(clips, device=values.device)
+    counts = [torch.zeros((), dtype=torch.long, device=values.device) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(counts, torch.tensor(clips, device=values.device))
+    sizes = [int(count) for count in counts]
+    padded = torch.cat([values, values.new_zeros(values.shape[0], max(sizes) - clips, values.shape[2])], 1)
+    if padded.requires_grad:
+        from torch.distributed.nn.functional import all_gather  # takes half a second to import
+
+        every = list(all_gather(padded.contiguous()))  # type: ignore[no-untyped-call]
+    else:
+        every = [torch.empty_like(padded) for _ in sizes]
+        distributed.all_gather(every, padded.contiguous())
+    before = sum(sizes[: distributed.get_rank()])
+    own = before + torch.arange(clips, device=values.device)
+    return torch.cat([part[:, :size] for part, size in zip(every, sizes, strict=True)], 1), own
+
+
 SINGLE_PROCESS = DistributedContext()
 
 

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from smae import interrupts
 from smae.data.loader.batch import Batch
 from smae.data.loader.loader import Loader
-from smae.errors import DataError, Interrupted, NonFiniteError
+from smae.errors import ConfigError, DataError, Interrupted, NonFiniteError
 from smae.progress import Task, task
 from smae.train.checkpoint import Checkpoint, load_optimizer, load_weights, save_checkpoint
 from smae.train.config import Optim, Train
@@ -113,6 +113,11 @@ class Loop:
         identity: dict[str, Any],
         dist: DistributedContext = SINGLE_PROCESS,
     ) -> None:
+        if objective.compares_clips and train.accumulate > 1:
+            raise ConfigError(
+                f"train.accumulate={train.accumulate}: this objective compares the clips of a step with one "
+                "another, so a step cannot be split: choose 1, and a smaller train.batch if memory is short"
+            )
         self.objective, self.loader, self.run, self.dist = objective, loader, run, dist
         self.settings, self.seed, self.identity = train, seed, identity
         self.max_grad_norm = optim.clip or math.inf
@@ -123,7 +128,11 @@ class Loop:
         self.epochs = math.ceil(self.steps / steps_per_epoch)
         self.position = Position()
         self.optimizer = adamw(
-            objective, lr=optim.lr, weight_decay=optim.weight_decay, betas=(optim.beta1, optim.beta2)
+            objective,
+            lr=optim.lr,
+            weight_decay=optim.weight_decay,
+            betas=(optim.beta1, optim.beta2),
+            scale=objective.lr_scale,
         )
         self.schedule = warmup_cosine(
             self.optimizer,
@@ -326,6 +335,13 @@ def micro_batches(batch: Batch, count: int) -> Iterator[Batch]:
     size = math.ceil(batch.clips / count)
     if size >= batch.clips:
         yield batch
+        return
+    if batch.view is not None and batch.views > 1:
+        for start in range(0, batch.clips, size):
+            items = (batch.clip >= start) & (batch.clip < start + size)
+            columns = {name: getattr(batch, name)[items] for name in ("x", "body", "view")}
+            clips = {name: getattr(batch, name)[start : start + size] for name in ("index", "label")}
+            yield replace(batch, clip=batch.clip[items] - start, **columns, **clips)
         return
     starts = list(range(0, batch.clips, size))
     edges = torch.searchsorted(batch.clip, torch.tensor([*starts, batch.clips], device=batch.clip.device)).tolist()

@@ -17,6 +17,7 @@ import torch
 
 from smae.atomic_io import os_errors, write_atomic
 from smae.errors import ConfigError
+from smae.train.run_folder import read_log_line
 
 logger = logging.getLogger(__name__)
 
@@ -123,11 +124,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     if not path.is_file():
         return lines
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            logger.warning("%s:%d: not JSON, skipped", path, number)
+    for number, text in enumerate(path.read_bytes().splitlines(), 1):
+        if (line := read_log_line(text)) is not None:
+            lines.append(line)
+        else:
+            logger.warning("%s:%d: not the line of a step, skipped", path, number)
     return lines
 
 

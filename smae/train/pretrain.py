@@ -15,14 +15,14 @@ from typing import Any
 import torch
 
 from smae import __version__
-from smae.atomic_io import locked, write_json
+from smae.atomic_io import locked, refuse_links, write_json
 from smae.config import merge, nested
 from smae.data.loader.loader import Loader
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from smae.interrupts import deferred
-from smae.train.build import build_objective, compile_blocks, has_native_bf16, pick_device
-from smae.train.checkpoint import load_latest, max_file_bytes
+from smae.train.build import build_objective, compile_blocks, has_native_bf16, outline, pick_device
+from smae.train.checkpoint import check_size, encoder_weights, load_latest, max_file_bytes
 from smae.train.config import RunConfig, build_config, resolve
 from smae.train.distributed import DistributedContext, process_group
 from smae.train.loop import Loop
@@ -65,6 +65,7 @@ def pretrain(
     device: str = "auto",
     resume: bool = False,
     wandb: bool = False,
+    init: Path | str | None = None,
 ) -> PretrainResult:
     """Pre-train an encoder on the train part of a protocol; write ``runs/<name>``.
 
@@ -81,6 +82,8 @@ def pretrain(
         protocol: split whose train part is used, merged likewise.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
         resume: continue the run at ``out``, or the newest one; without a run, start one.
+        init: run, checkpoint or exported encoder whose encoder weights training starts from, merged
+            likewise.
         wandb: write curves for Weights & Biases too, offline unless WANDB_MODE is set.
 
     Raises:
@@ -97,7 +100,8 @@ def pretrain(
         overrides = merge({"train": {"max_steps": 0}}, overrides, {"train": {"epochs": epochs}})
     if wandb:
         overrides = merge(overrides, {"train": {"wandb": True}})
-    overrides |= {key: value for key, value in (("seed", seed), ("protocol", protocol)) if value is not None}
+    given = {"seed": seed, "protocol": protocol, "init": None if init is None else str(init)}
+    overrides |= {key: value for key, value in given.items() if value is not None}
     with deferred("--resume continues at the last checkpoint"), process_group() as dist:
         previous = None
         with suppress(DataError):  # without a run, resuming starts one
@@ -117,13 +121,19 @@ def pretrain(
             config = build_config(merge(saved["config"], overrides))
             store = open_store(data or saved["store"].get("path"))
             previous.check_layout(store)
+            check_size(previous.checkpoints, outline(lambda: build_objective(config, store.layout)))
         split = store.split(config.protocol)
         if config.train.wandb:
             check_wandb()
-        objective = build_objective(config, store.layout)
+        weights = None
+        if config.init and not (previous and any(previous.checkpoints.glob("step-*"))):
+            weights = encoder_weights(Path(config.init))
+            logger.info("the encoder starts from the weights of %s", config.init)
+        objective = build_objective(config, store.layout, weights=weights)
 
         # Only now, because wrong settings must not leave a folder behind.
         run = previous or _create_run(out, f"{config.objective.name}-{config.protocol}", dist)
+        refuse_links(run.path.resolve())
         logger.info("run %s: %s, recipe %s, %s", run.path, config.objective.name, recipe, target.type)
         if dist.world_size > 1:
             logger.info("%d processes share the %d clips of each step", dist.world_size, config.train.batch)
@@ -146,6 +156,7 @@ def pretrain(
                 kernel=config.train.kernel,
                 rank=dist.rank,
                 world=dist.world_size,
+                views=objective.views,
             )
             loop = Loop(
                 objective,

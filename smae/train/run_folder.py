@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smae.atomic_io import read_json
+from smae.atomic_io import MAX_INTEGER, read_json
 from smae.errors import ConfigError, DataError
 from smae.registry import nearest
 
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 VERSION = 1
 RUNS = Path("runs")
 """Folder for runs that are not named."""
+_ABOUT = {"steps": int, "process": dict}
+_PARTS: dict[str, dict[str, type]] = {
+    "store": {"path": str, "layout": str, "dataset": str, "mode": str, "fingerprint": str, "clips": int},
+    "process": {"pid": int, "host": str},
+    "config": {"protocol": str, "objective": dict, "augment": dict},
+}
+"""Values of ``run.json`` that are read, where they are there."""
+_NUMBERS = ("step", "epoch", "loss", "lr", "clips", "seconds", "host_bytes", "device_bytes")
 
 
 @dataclass(frozen=True)
@@ -65,9 +74,13 @@ class Run:
             raise DataError(
                 f"{self.path}: run format {about.get('version')!r}, this smae reads {VERSION}: use the one it came from"
             )
-        missing = [key for key in ("config", "store", "versions", "device") if not isinstance(about.get(key), dict)]
-        if missing:
-            raise DataError(f"{self.path}: its run.json lacks {', '.join(missing)}: {remedy}")
+        wrong = [key for key in ("config", "store", "versions", "device") if not isinstance(about.get(key), dict)]
+        wrong = wrong or _of_other_kinds(about, _ABOUT)
+        wrong = wrong or [
+            f"{part}.{key}" for part, kinds in _PARTS.items() for key in _of_other_kinds(about.get(part, {}), kinds)
+        ]
+        if wrong:
+            raise DataError(f"{self.path}: its run.json lacks {', '.join(wrong)}, or has another kind: {remedy}")
         return about
 
     def check_layout(self, store: Store) -> None:
@@ -78,6 +91,27 @@ class Run:
                 f"{self.path} was trained on layout {trained}, {store.path} holds {store.layout.name}: its weights "
                 "fit the joints of that layout only; give a store of the same layout with --data"
             )
+
+
+def _of_other_kinds(values: dict[str, Any], kinds: dict[str, type]) -> list[str]:
+    """Return the keys whose values are of another kind than they should be, or below 0."""
+    found = {key: values[key] for key in kinds if key in values}
+    return [
+        key for key, value in found.items() if type(value) is not kinds[key] or (isinstance(value, int) and value < 0)
+    ]
+
+
+def read_log_line(text: str | bytes) -> dict[str, Any] | None:
+    """Return a line of a run's log; None if it was cut off by a crash, or is none of a run."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict) or type(line.get("step")) is not int:
+        return None
+    numbers = [line[key] for key in _NUMBERS if key in line]
+    sound = all(type(number) in (int, float) and abs(number) <= MAX_INTEGER for number in numbers)
+    return line if sound else None
 
 
 def new_run(root: Path, stem: str) -> Run:

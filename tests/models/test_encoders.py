@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from smae.errors import ConfigError
-from smae.models import ctrgcn, sttformer  # noqa: F401
+from smae.models import ctrgcn, graph, sttformer  # noqa: F401
 from smae.models.encoders import Encoder, encoders
 from smae.models.masking import mask_from_scores
 from smae.models.tokens import gather, patchify
@@ -86,7 +86,12 @@ def test_an_encoder_that_forgets_its_duties_says_so():
         Encoder().layer_of("x")
 
 
-SMALL = {"vit": SIZE, "sttformer": {"dim": 32, "heads": 2}, "ctrgcn": {"dim": 32, "share": 2, "drop_path": 0.2}}
+SMALL = {
+    "vit": SIZE,
+    "sttformer": {"dim": 32, "heads": 2},
+    "ctrgcn": {"dim": 32, "drop_path": 0.2},
+    "graph": {"dim": 32, "share": 2, "drop_path": 0.2},
+}
 
 
 @pytest.mark.parametrize("layout", [NTU25, KINECT20], ids=lambda layout: layout.name)

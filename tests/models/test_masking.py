@@ -18,6 +18,8 @@ from tests.oracles import models as oracle
 
 GRID = Grid.cut(120, joints=25, patch=4)
 
+HIDING = [name for name in maskings.names() if name != "none"]
+
 
 def make(name, grid=GRID, layout=NTU25, **settings):
     cls = maskings.get(name)
@@ -35,7 +37,7 @@ def as_table(mask, grid=GRID):
 
 
 @pytest.mark.parametrize("layout", [NTU25, KINECT20], ids=lambda layout: layout.name)
-@pytest.mark.parametrize("name", maskings.names())
+@pytest.mark.parametrize("name", HIDING)
 def test_every_masking_keeps_the_contract(name, layout):
     check_masking(maskings.get(name), layout=layout)
 
@@ -110,7 +112,7 @@ def test_a_mask_ratio_beside_keep_or_out_of_range_is_refused(settings, message):
         check(maskings.get("random").Config, settings, where="masking")
 
 
-@pytest.mark.parametrize("name", maskings.names())
+@pytest.mark.parametrize("name", HIDING)
 def test_mask_tokens_gives_the_mask_and_the_tokens_that_it_keeps(name):
     grid, noise = Grid.cut(40, joints=25, patch=4), Noise(0, 0, torch.arange(3))
     tokens = patchify(bodies(NTU25, items=3, frames=40), grid)
@@ -236,3 +238,22 @@ def test_masks_from_scores_and_from_kept_agree_and_ties_keep_the_lower_index():
     assert isinstance(again, Mask)
     assert torch.equal(again.hide, mask.hide)
     assert mask.hidden.tolist() == [[False, False, True, False, True, True]]
+
+
+def test_joints_are_hidden_inside_chosen_patches_alone() -> None:
+    grid = Grid.cut(40, joints=25, patch=4)
+    cls = maskings.get("joints-in-frames")
+    mask = cls(cls.Config(frames=0.6, joints=0.4), grid, NTU25)(torch.zeros(50, 250, 12), Noise(0, 0, torch.arange(50)))
+    hidden = mask.hidden.unflatten(1, (10, 25)).sum(2)
+    assert hidden.sort(1).values.tolist() == [[0] * 4 + [10] * 6] * 50
+    in_patches = mask.hidden.unflatten(1, (10, 25))
+    assert len(torch.unique(in_patches[0], dim=0)) == 7, "each chosen patch hides joints of its own"
+
+
+def test_no_masking_keeps_everything() -> None:
+    grid = Grid.cut(40, joints=25, patch=4)
+    cls = maskings.get("none")
+    tokens = torch.randn(3, 250, 12)
+    mask, visible = mask_tokens(cls(cls.Config(), grid, NTU25), tokens, Noise(0, 0, torch.arange(3)))
+    assert torch.equal(visible, tokens)
+    assert not mask.hidden.any()

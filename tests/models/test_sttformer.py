@@ -83,6 +83,11 @@ def test_gradients_reach_all_parameters_and_every_parameter_has_a_layer():
     assert (layers["mask_token"], layers["embed.0.weight"], layers["blocks.7.alpha"]) == (0, 0, 8)
 
 
+def test_last_shortcuts_are_mapped_where_the_width_changes():
+    names = {name.split(".")[1] for name in oracle.published(make()) if ".rest." in name}
+    assert names == {name.split(".")[1] for name in oracle.published(make()) if ".ress." in name} == {"2", "4"}
+
+
 @pytest.mark.parametrize("layout", [NTU25, KINECT20], ids=lambda layout: layout.name)
 def test_the_published_size(layout):
     cls = encoders.get("sttformer")

@@ -1,132 +1,144 @@
-"""CTR-GCN as naive float64 loops over frames, joints and channels, written from its description."""
+"""The published CTR-GCN as naive float64 loops, written from its description, over weights by their published names.
+
+``l1`` to ``l10`` are the blocks. In each, ``gcn1`` holds three graph convolutions (``convs.0`` to ``convs.2``, of
+``conv1`` to ``conv4``), the graphs ``PA``, ``alpha``, ``bn`` and, where widths differ, the residual ``down``; ``tcn1``
+four branches over time; ``residual`` the outer residual where width or stride differ.
+"""
 
 from __future__ import annotations
 
-import math
+import re
 
 import numpy as np
-from torch import Tensor, nn
 
 from smae.skeleton import Layout
-from tests.oracles.models import Array, f64
-from tests.oracles.sttformer import batch_norm
+from tests.oracles.models import Array
+
+Weights = dict[str, Array]
+STRIDES = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1)
+OURS = {
+    "norm.": "data_bn.",
+    ".graph_shortcut.": ".gcn1.down.",
+    ".shortcut.0.": ".residual.conv.",
+    ".shortcut.1.": ".residual.bn.",
+    ".graph": ".gcn1.PA",
+    ".alpha": ".gcn1.alpha",
+    ".norm_graph.": ".gcn1.bn.",
+    ".convs.": ".gcn1.convs.",
+    ".query.": ".conv1.",
+    ".key.": ".conv2.",
+    ".value.": ".conv3.",
+    ".refine.": ".conv4.",
+    ".branches.": ".tcn1.branches.",
+}
+"""Parts of this project's names, and the published ones."""
+BRANCHES = {"0.0": "0", "0.1": "1", "2.0": "3.conv", "2.1": "3.bn"}
+"""Within the two branches that convolve; the branch of the maximum has its second BatchNorm at 4."""
 
 
-def linear(layer: nn.Linear, x: Array) -> Array:
-    """Of a vector."""
-    return f64(layer.weight) @ x + f64(layer.bias)
+def published_name(name: str) -> str:
+    """The published name of one of this project's weights."""
+    name = re.sub(r"^blocks\.(\d+)", lambda found: f"l{int(found[1]) + 1}", name)
+    for ours, theirs in OURS.items():
+        if name.startswith(ours) or (ours.startswith(".") and ours in name):
+            name = name.replace(ours, theirs, 1)
+            if ours == ".graph_shortcut.":
+                break
+    found = re.match(r"(.*branches\.)(\d)\.(.+)\.(\w+)$", name)
+    if found is None:
+        return name
+    start, branch, inside, kind = found.groups()
+    if branch in "01":
+        inside = BRANCHES[inside]
+    elif branch == "2":
+        inside = {"0.0": "0", "0.1": "1", "3": "4"}[inside]
+    return f"{start}{branch}.{inside}.{kind}"
 
 
-def everywhere(x: Array, change) -> Array:
-    """``change`` of every joint in every frame of x [T, V, C]."""
-    return np.array([[change(x[time, joint]) for joint in range(x.shape[1])] for time in range(x.shape[0])])
+def norm(weights: Weights, name: str, x: Array) -> Array:
+    """BatchNorm of the first axis of x [C, ...] by running statistics."""
+    kinds = ("running_mean", "running_var", "weight", "bias")
+    mean, variance, scale, bias = (weights[f"{name}.{kind}"].reshape(-1, *[1] * (x.ndim - 1)) for kind in kinds)
+    return (x - mean) / np.sqrt(variance + 1e-5) * scale + bias
 
 
-def shortcut(layer: nn.Module, x: Array) -> Array:
-    return (
-        x if isinstance(layer, nn.Identity) else everywhere(x, lambda one: batch_norm(layer[1], linear(layer[0], one)))
-    )
+def convolve(weights: Weights, name: str, x: Array, *, stride: int = 1, dilation: int = 1) -> Array:
+    """Convolution over time of x [C, T, V]; beyond the ends are zeros."""
+    kernel = weights[f"{name}.weight"][..., 0]
+    size, times = kernel.shape[2], x.shape[1]
+    out = np.zeros((len(kernel), len(range(0, times, stride)), x.shape[2]))
+    for place, time in enumerate(range(0, times, stride)):
+        for step in range(size):
+            other = time + (step - size // 2) * dilation
+            if 0 <= other < times:
+                out[:, place] += kernel[:, :, step] @ x[:, other]
+    return out + weights[f"{name}.bias"][:, None, None]
 
 
-def graphs(layer: nn.Module, x: Array) -> Array:
-    """[kinds, channels, V, V]: how channel c of joint v weighs that of joint u."""
-    joints, kinds, relations = x.shape[1], layer.kinds, layer.refine.shape[1]
-    channels = layer.value.out_features // kinds
-    share = channels // layer.groups
-    out = np.zeros((kinds, channels, joints, joints))
-    mean = [linear(layer.query_key, x[:, joint].mean(0)) for joint in range(joints)]
-    for kind in range(kinds):
-        for channel in range(channels):
-            weights = f64(layer.refine)[kind, :, channel // share]
-            for v in range(joints):
-                for u in range(joints):
-                    total = 0.0
-                    for r in range(relations):
-                        query = mean[v][kind * relations + r]
-                        key = mean[u][(kinds + kind) * relations + r]
-                        total += weights[r] * math.tanh(query - key)
-                    out[kind, channel, v, u] = f64(layer.graph)[kind, v, u] + float(f64(layer.alpha)) * total
+def graph_conv(weights: Weights, name: str, x: Array, graph: Array, alpha: float) -> Array:
+    first, second = (convolve(weights, f"{name}.conv{one}", x).mean(1) for one in (1, 2))
+    value = convolve(weights, f"{name}.conv3", x)
+    matrix, bias = weights[f"{name}.conv4.weight"][..., 0, 0], weights[f"{name}.conv4.bias"]
+    out = np.zeros_like(value)
+    for u in range(x.shape[2]):
+        for v in range(x.shape[2]):
+            weight = alpha * (matrix @ np.tanh(first[:, u] - second[:, v]) + bias) + graph[u, v]
+            out[:, :, u] += weight[:, None] * value[:, :, v]
     return out
 
 
-def graph_conv(layer: nn.Module, x: Array) -> Array:
-    times, joints, _ = x.shape
-    graph = graphs(layer, x)
-    kinds, channels = graph.shape[:2]
-    value = everywhere(x, lambda one: linear(layer.value, one))
-    out = np.zeros((times, joints, channels))
-    for time in range(times):
-        for channel in range(channels):
-            for v in range(joints):
-                for u in range(joints):
-                    for kind in range(kinds):
-                        weight = graph[kind, channel, v, u]
-                        out[time, v, channel] += weight * value[time, u, kind * channels + channel]
-    return out
+def branches(weights: Weights, name: str, x: Array, *, stride: int) -> Array:
+    out = []
+    for number, dilation in enumerate((1, 2)):
+        start = f"{name}.branches.{number}"
+        y = np.maximum(norm(weights, f"{start}.1", convolve(weights, f"{start}.0", x)), 0)
+        y = convolve(weights, f"{start}.3.conv", y, stride=stride, dilation=dilation)
+        out.append(norm(weights, f"{start}.3.bn", y))
+    start = f"{name}.branches.2"
+    y = np.maximum(norm(weights, f"{start}.1", convolve(weights, f"{start}.0", x)), 0)
+    times = range(0, x.shape[1], stride)
+    highest = np.stack([y[:, max(0, time - 1) : time + 2].max(1) for time in times], 1)
+    out.append(norm(weights, f"{start}.4", highest))
+    start = f"{name}.branches.3"
+    out.append(norm(weights, f"{start}.1", convolve(weights, f"{start}.0", x, stride=stride)))
+    return np.concatenate(out)
 
 
-def temporal_conv(layer: nn.Module, x: Array) -> Array:
-    """Four branches of x [T, V, C], each of a quarter of the channels, at every ``stride``-th frame."""
-    mapped = everywhere(x, lambda one: batch_norm(layer.split[1], linear(layer.split[0], one)))
-    part = mapped.shape[2] // 4
-    rows = []
-    for time in range(0, len(x), layer.stride):
-        row = []
-        for joint in range(x.shape[1]):
-            branches = []
-            for branch, spread in enumerate((1, 2)):
-                seen = []
-                for step in (-2, -1, 0, 1, 2):
-                    other = time + spread * step
-                    inside = 0 <= other < len(x)
-                    channels = slice(branch * part, (branch + 1) * part)
-                    seen.append(np.maximum(mapped[other, joint, channels], 0) if inside else np.zeros(part))
-                branches.append(linear(layer.temporal[branch], np.concatenate(seen)))
-            near = [mapped[t, joint, 2 * part : 3 * part] for t in range(max(0, time - 1), min(len(x), time + 2))]
-            branches += [np.maximum(np.max(near, 0), 0), mapped[time, joint, 3 * part :]]
-            row.append(np.concatenate(branches))
-        rows.append(row)
-    return np.array(rows)
+def block(weights: Weights, name: str, x: Array, *, stride: int, first: bool) -> Array:
+    graphs, alpha = weights[f"{name}.gcn1.PA"], float(weights[f"{name}.gcn1.alpha"][0])
+    y = sum(graph_conv(weights, f"{name}.gcn1.convs.{kind}", x, graphs[kind], alpha) for kind in range(3))
+    y = norm(weights, f"{name}.gcn1.bn", y)
+    if f"{name}.gcn1.down.0.weight" in weights:
+        y += norm(weights, f"{name}.gcn1.down.1", convolve(weights, f"{name}.gcn1.down.0", x))
+    else:
+        y += x
+    y = branches(weights, f"{name}.tcn1", np.maximum(y, 0), stride=stride)
+    if f"{name}.residual.conv.weight" in weights:
+        y += norm(weights, f"{name}.residual.bn", convolve(weights, f"{name}.residual.conv", x, stride=stride))
+    elif not first:
+        y += x
+    return np.maximum(y, 0)
 
 
-def block(layer: nn.Module, x: Array) -> Array:
-    """One block on x [T, V, C]."""
-    y = everywhere(graph_conv(layer, x), lambda one: batch_norm(layer.norm_graph, one))
-    y = np.maximum(y + shortcut(layer.graph_shortcut, x), 0)
-    y = everywhere(temporal_conv(layer, y), lambda one: batch_norm(layer.norm_time, one))
-    return np.maximum(y + shortcut(layer.shortcut, x[:: layer.stride]), 0)
+def encode(weights: Weights, joints: Array, *, visible: Array | None = None, unknown: Array | None = None) -> Array:
+    """Features [T / 4, V, D] of one body's joints [T, V, C]; ``unknown`` [C] stands where ``visible`` [T, V] is not."""
+    times, count, channels = joints.shape
+    x = norm(weights, "data_bn", joints.reshape(times, count * channels).T)
+    x = x.reshape(count, channels, times).transpose(1, 2, 0)
+    if visible is not None:
+        x = np.where(visible, x, unknown[:, None, None])
+    for number, stride in enumerate(STRIDES):
+        x = block(weights, f"l{number + 1}", x, stride=stride, first=number == 0)
+    return x.transpose(1, 2, 0)
 
 
-def encode(encoder: nn.Module, x: Tensor, *, visible: list[int] | None) -> dict[int, Array]:
-    """Features by token of one item's joints [T, V, C], the encoder in evaluation mode.
-
-    ``visible`` are the tokens that are not hidden, all when None.
-    """
-    frames, grid = f64(x), encoder.grid
-    positions = f64(encoder.pos_embed())
-    mapped = np.zeros((len(frames), grid.joints, len(f64(encoder.mask_token))))
-    for time in range(len(frames)):
-        for joint in range(grid.joints):
-            token = time // grid.patch * grid.joints + joint
-            value = f64(encoder.mask_token)
-            if visible is None or token in visible:
-                value = batch_norm(encoder.embed[1], linear(encoder.embed[0], frames[time, joint]))
-            mapped[time, joint] = value + positions[token]
-    for layer in encoder.blocks:
-        mapped = block(layer, mapped)
-    return {
-        time * grid.joints + joint: mapped[time, joint] for time in range(grid.times) for joint in range(grid.joints)
-    }
-
-
-def bones(layout: Layout) -> Array:
-    """[3, V, V]: a joint to itself, to its parent, to its children, shared evenly."""
+def adjacency(layout: Layout) -> Array:
+    """[3, V, V]: self, inward (row parent, column child), outward; each column shared evenly."""
     out = np.zeros((3, len(layout), len(layout)))
     for joint in range(len(layout)):
         out[0, joint, joint] = 1
-        parents = [parent for child, parent in layout.bones if child == joint]
-        children = [child for child, parent in layout.bones if parent == joint]
-        for kind, others in ((1, parents), (2, children)):
-            for other in others:
-                out[kind, joint, other] = 1 / len(others)
+    for child, parent in layout.bones:
+        out[1, parent, child] = 1
+        siblings = sum(other == parent for _, other in layout.bones)
+        out[2, child, parent] = 1 / siblings
     return out

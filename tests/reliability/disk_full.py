@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.reliability.forked_cli import ROOT, answer, smae, warm_up
+from tests.reliability.forked_cli import ROOT, answer, environment, smae, warm_up
 from tests.reliability.stores import clear, digest, problem_of
 
 ALONE = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -29,8 +29,7 @@ def in_namespace(*, module: str = __name__, **job: Any) -> dict[str, Any]:
     if probe.returncode:
         pytest.skip(f"no user namespaces to mount a tmpfs in: {probe.stderr.decode(errors='replace').strip()}")
     command = [*ALONE, sys.executable, "-m", module, json.dumps(job, default=str)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, check=True)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 

@@ -29,13 +29,17 @@ HANGS = 60
 """Seconds after which an attempt counts as hanging: it prints its stacks and ends with exit code 1."""
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of a program that imports the repository it stands in."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(":")}
+
+
 def in_programs(module: str, jobs: Sequence[dict[str, Any]]) -> list[Any]:
     """Run ``python -m module`` with each job as JSON, two at a time; return what each printed, from JSON."""
 
     def run(job: dict[str, Any]) -> Any:
         command = [sys.executable, "-m", module, json.dumps(job, default=str)]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, cwd=ROOT, check=True)
+        done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, cwd=ROOT, check=True)
         return json.loads(done.stdout)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -42,11 +42,12 @@ def small_config(**sections: Any) -> RunConfig:
 
 def small_loop(store: FakeStore, run: Run, config: RunConfig, *, dist: DistributedContext = SINGLE_PROCESS) -> Loop:
     """Return a fresh loop over the store's train clips, as ``smae.train.pretrain`` makes it."""
+    objective = build_objective(config, store.layout)
     loader = Loader(
         store, store.split("all").train, augment=config.augment, batch=config.train.batch, seed=config.seed,
         train=True, device=CPU, workers=config.train.workers, rank=dist.rank, world=dist.world_size,
+        views=objective.views,
     )  # fmt: skip
-    objective = build_objective(config, store.layout)
     run.path.mkdir(parents=True, exist_ok=True)
     return Loop(
         objective, loader, optim=config.optim, train=config.train, seed=config.seed, run=run,

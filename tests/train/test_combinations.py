@@ -22,7 +22,8 @@ BATCH = small_batch(NTU25, frames=12)
 ENCODERS = {
     "vit": SETTINGS["encoder"],
     "sttformer": {"name": "sttformer", "dim": 16, "heads": 2, "patch": 4},
-    "ctrgcn": {"name": "ctrgcn", "dim": 16, "depth": 1, "patch": 4},
+    "ctrgcn": {"name": "ctrgcn", "dim": 32},
+    "graph": {"name": "graph", "dim": 16, "depth": 1, "patch": 4},
 }
 
 
@@ -84,8 +85,8 @@ def test_targets_and_their_scales_go_together(target, normalise):
         ({"masking": {"name": "spatial-temporal", "keep_frames": 1, "keep_joints": 1}}, "would hide nothing"),
         ({"encoder": {"name": "sttformer", "dim": 24}}, r"encoder\.dim: input should be a multiple of 16"),
         ({"encoder": {"name": "sttformer", "dim": 16, "patch": 5}}, r"encoder\.patch=5"),
-        ({"encoder": {"name": "ctrgcn", "patch": 3}}, r"encoder\.patch: input should be 1, 2 or 4"),
-        ({"encoder": {"name": "ctrgcn", "dim": 32, "patch": 4, "share": 3}}, r"encoder\.share=3 does not divide"),
+        ({"encoder": {"name": "graph", "patch": 3}}, r"encoder\.patch: input should be 1, 2 or 4"),
+        ({"encoder": {"name": "graph", "dim": 32, "patch": 4, "share": 3}}, r"encoder\.share=3 does not divide"),
         ({"objective": {"name": "s-jepa", "normalise": "clip"}}, r"objective\.normalise: input should be 'token'"),
         ({"encoder": {"dim": 18, "heads": 4}}, "choose a multiple of 4"),
     ],

@@ -17,7 +17,7 @@ from smae.atomic_io import write_json
 from smae.config import as_toml
 from smae.errors import ConfigError, DataError, EnvironmentFault
 from smae.eval.evaluate import evaluate, seen_in_training
-from smae.eval.export import load_objective
+from smae.eval.export import export_encoder, load_objective
 from smae.skeleton import KINECT20, NTU25
 from smae.train.build import pick_device
 from smae.train.checkpoint import load_latest
@@ -53,6 +53,28 @@ def test_a_run_leaves_all_that_its_folder_promises(trained):
     assert trained.steps == len(read_log(run.log)) == 8
     assert trained.loss == read_log(run.log)[-1]["loss"]
     assert (run.checkpoints / "step-00000008").is_dir()
+
+
+@pytest.mark.parametrize("kind", ["run", "checkpoint", "exported"])
+def test_a_run_can_start_from_the_weights_of_another(trained, tmp_path, kind):
+    source = {"run": trained.run.path, "checkpoint": trained.run.checkpoints / "step-00000008"}.get(kind)
+    if source is None:
+        source = export_encoder(trained.run.path, tmp_path / "encoder")
+    began = load_latest(trained.run.checkpoints).model
+    again = train(tmp_path / "run", init=str(source), objective={"name": "s-jepa"}, optim={"lr": 1e-9, "min_lr": 0.0})
+    weights = load_latest(again.run.checkpoints).model
+    for part in ("encoder", "teacher"):  # both start from them
+        for name in ("embed.weight", "blocks.0.mlp.0.weight"):
+            torch.testing.assert_close(weights[f"{part}.{name}"], began[f"encoder.{name}"], rtol=0, atol=1e-6)
+    assert again.run.describe()["config"]["init"] == str(source)
+
+
+def test_weights_that_do_not_fit_are_refused_before_a_folder_is_made(trained, tmp_path):
+    with pytest.raises(DataError, match="init: weights do not fit this model"):
+        train(tmp_path / "run", init=str(trained.run.path), encoder={"dim": 32})
+    with pytest.raises(DataError, match="no usable checkpoint"):
+        train(tmp_path / "run", init=str(tmp_path / "nothing"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_resuming_a_finished_run_trains_no_step(trained, caplog):
@@ -222,7 +244,7 @@ def test_a_log_cut_short_by_a_crash_is_read_up_to_there(tmp_path, caplog):
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1, "loss": 2.0, "seconds": 1}\n{"step": 2, "lo')
     assert [line["step"] for line in read_log(path)] == [1]
-    assert caplog.messages == [f"{path}:2: not JSON, skipped"]
+    assert caplog.messages == [f"{path}:2: not the line of a step, skipped"]
     with MetricsLog(path, from_step=1) as log:
         log.write({"step": 2, "epoch": 0, "loss": 1.5, "lr": 0.1, "clips": 4, "spread": 0.5}, {})
         assert log.last_loss == 1.5

@@ -46,7 +46,7 @@ def test_links_and_inputs_are_refused(tmp_path):
     folder.mkdir()
     write_scene(scene(), page)
     (tmp_path / "link.html").symlink_to(page)
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="is a link, which is not replaced"):
         write_scene(scene(), tmp_path / "link.html")
     with pytest.raises(ConfigError, match="be inside"):
         write_scene(scene(), folder / "page.html", inputs=[folder])

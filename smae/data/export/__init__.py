@@ -6,6 +6,7 @@ An outside package adds one through the entry-point group ``smae.exports``.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -176,8 +177,17 @@ def class_numbers(store: Store) -> NDArray[np.int64]:
 
     Those count all classes of a data set, a store only the ones it holds: NTU's action number - 1, and
     the numbers of imported files; else the class's label.
+
+    Raises:
+        DataError: a class of such a data set that has no number.
     """
     if store.dataset in (*NTU_PROTOCOLS, *IMPORTED):
+        for name in store.classes:
+            if not re.fullmatch(r"[A-Z][0-9]{1,4}", name) or not int(name[1:]):
+                raise DataError(
+                    f"{store.path}: class '{name}' of a store of '{store.dataset}', whose classes are numbered "
+                    "from A001 on: prepare the store again"
+                )
         return np.array([int(name[1:]) - 1 for name in store.classes], np.int64)
     return np.arange(len(store.classes))
 

@@ -9,6 +9,8 @@ compressed by gzip and have Fletcher-32 checksums.
 
 from __future__ import annotations
 
+import io
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,8 @@ def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], t
     protocols = [request.protocol] if request.protocol is not None else list(store.protocols())
     splits = [store.split(protocol) for protocol in protocols]
     # Without times and in a fixed order, so that the same store gives the same bytes.
-    with h5py.File(path, "w", libver=("earliest", "v110"), track_order=False) as file:
+    sink = _Sink(path)
+    with sink, h5py.File(sink, "w", libver=("earliest", "v110"), track_order=False) as file:
         file.attrs.update(
             version=VERSION,
             layout=store.layout.name,
@@ -49,7 +52,7 @@ def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], t
             frames=store.attributes.frames or 0,
             fingerprint=store.fingerprint,
         )
-        _copy_rows(store, file)
+        _copy_rows(store, file, sink)
         columns = store.clips.arrays()
         # The rows are end to end here, without the empty ones at the end of a store's shards.
         columns["offset"] = np.cumsum(store.clips.rows) - store.clips.rows
@@ -65,10 +68,57 @@ def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], t
             "state": f"uint8 {list(file['state'].shape)}",
             "clips": f"{len(store)} entries in {len(columns)} columns",
         }
+    sink.check()
     return contents | {f"splits/{split.name}": f"uint8 [{len(store)}]" for split in splits}, ()
 
 
-def _copy_rows(store: Store, file: Any) -> None:
+class _Sink(io.FileIO):
+    """A new file to which no write fails: the HDF5 library dies of a failed one when it closes.
+
+    After the first failure it keeps what it is given, so that the library reads back what it wrote.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self.error: OSError | None = None
+        self._kept: list[tuple[int, bytes]] = []
+
+    def write(self, data: Any) -> int:
+        """Write all of ``data``, or keep it."""
+        rest, end = memoryview(data).cast("B"), self.tell() + memoryview(data).nbytes
+        try:
+            while rest and self.error is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.error = error
+        if rest:
+            self._kept.append((end - len(rest), bytes(rest)))
+            self.seek(end)
+        return memoryview(data).nbytes
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill ``buffer``, from what is kept too."""
+        view, start = memoryview(buffer).cast("B"), self.tell()
+        super().readinto(view)
+        for at, data in self._kept:
+            low, high = max(at, start), min(at + len(data), start + len(view))
+            if low < high:
+                view[low - start : high - start] = data[low - at : high - at]
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the length, if the disk allows it."""
+        with suppress(OSError):
+            super().truncate(size)
+        return self.tell() if size is None else size
+
+    def check(self) -> None:
+        """Raise the first failure."""
+        if self.error is not None:
+            raise self.error
+
+
+def _copy_rows(store: Store, file: Any, sink: _Sink) -> None:
     clips, joints = store.clips, len(store.layout)
     rows = int(clips.rows.sum())
     packed = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
@@ -78,6 +128,7 @@ def _copy_rows(store: Store, file: Any) -> None:
     with progress.task("export", total=len(store), unit="clips") as task:
         for base in range(0, store.row_count, SHARD_ROWS):
             interrupts.check()
+            sink.check()
             last = int(np.searchsorted(clips.offset, base + SHARD_ROWS)) - 1
             end = int(clips.offset[last] + clips.rows[last])
             target = slice(position, position + end - base)

@@ -39,6 +39,17 @@ class Augment(Section):
     scale: float = Field(0.0, ge=0, lt=1, description="largest relative change of size: factor in [1 - s, 1 + s)")
     mirror: bool = Field(False, description="swap left and right in every other clip, at random")
     turn: float = Field(0.0, ge=0, le=math.pi, description="largest turn about the vertical axis y, in rad")
+    shear: float = Field(0.0, ge=0, le=1, description="largest off-diagonal entry of a linear map of space")
+    jitter: float = Field(
+        0.0, ge=0, le=1, description="standard deviation of the displacement of a single joint in a whole clip, metres"
+    )
+    jitter_joints: float = Field(0.1, ge=0, le=1, description="probability that a joint is displaced by jitter")
+    blank_joints: float = Field(0.0, ge=0, lt=1, description="probability that a joint is set to 0 in a whole clip")
+    blank_limb: float = Field(0.0, ge=0, le=1, description="probability that one body part is set to 0")
+    blank_frames: float = Field(0.0, ge=0, lt=1, description="largest share of frames set to 0, in one stretch")
+    strength: tuple[Annotated[float, Field(ge=0, le=4)], ...] = Field(
+        (1.0,), min_length=1, description="factor on crop and on all limits but noise, for each view in turn"
+    )
     align: Literal["none", "heading", "body"] = Field(
         "none",
         description="view normalisation, testing's too: first turn each clip so that hips and shoulders of its first "
@@ -50,11 +61,36 @@ class Augment(Section):
         "joint minus its parent; motion: next frame minus this one (metres)",
     )
 
+    def of_view(self, view: int) -> Augment:
+        """Return the settings of a view, its strength applied."""
+        return self.scaled(self.strength[view % len(self.strength)])
+
+    def scaled(self, factor: float) -> Augment:
+        """Return the settings with crop and all limits but noise multiplied by a factor; 0: fixed."""
+        if factor == 1:
+            return self
+        low, high = (min(1.0, max(0.05, 1 - factor * (1 - share))) for share in self.crop)
+        limits = {name: min(bound, factor * getattr(self, name)) for name, bound in _LIMITS.items()}
+        return self.model_copy(update={**limits, "crop": (low, high), "strength": (1.0,)})
+
     @model_validator(mode="after")
     def _ordered(self) -> Augment:
         if self.crop[0] > self.crop[1]:
             raise ValueError(f"crop: expected the smallest share first, found {list(self.crop)}")
         return self
+
+
+_LIMITS = {
+    "rotate": math.pi,
+    "turn": math.pi,
+    "scale": 0.9,
+    "shear": 1.0,
+    "jitter": 1.0,
+    "blank_joints": 0.9,
+    "blank_limb": 1.0,
+    "blank_frames": 0.9,
+}
+"""Settings that a view's strength multiplies, and what they may not exceed."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +112,25 @@ class ItemFormat:
 
 
 @dataclass(frozen=True)
+class Edits:
+    """What is displaced or set to 0 in each of N items (or B clips), after resizing.
+
+    Attributes:
+        offset: float32 [N, V, 3], added to each joint of frames that are not empty, metres.
+        joint: bool [N, V], joints that are set to 0, of whichever stream.
+        frame: bool [N, T], frames that are set to 0.
+    """
+
+    offset: Floats
+    joint: NDArray[np.bool_]
+    frame: NDArray[np.bool_]
+
+    def __getitem__(self, index: Ints | slice) -> Edits:
+        """Return the edits of some items."""
+        return Edits(self.offset[index], self.joint[index], self.frame[index])
+
+
+@dataclass(frozen=True)
 class BatchPlan:
     """The N items of one batch, all on the host.
 
@@ -85,6 +140,7 @@ class BatchPlan:
         transform: float32 [N, 3, 3], applied to every joint as a column: x' = A x.
         joint: int64 [N, V], the source of each output joint (identity, or left and right swapped).
         noise: the items' random numbers, NumPy; None where coordinates get no noise.
+        edits: of the items; None where there are none.
     """
 
     first: Ints
@@ -92,6 +148,7 @@ class BatchPlan:
     transform: Floats
     joint: Ints
     noise: Noise | None = None
+    edits: Edits | None = None
 
 
 @dataclass(frozen=True)
@@ -102,24 +159,79 @@ class Variation:
         crop: float32 [B, 2], uniform numbers that choose the window, or None for testing.
         transform: float32 [B, 3, 3], linear map of space.
         mirrored: bool [B].
+        edits: of the B clips, or None where there are none.
     """
 
     crop: Floats | None
     transform: Floats
     mirrored: NDArray[np.bool_]
+    edits: Edits | None = None
 
     def part(self, start: int, stop: int) -> Variation:
         """Return the variation of the clips from ``start`` to ``stop``."""
-        crop = None if self.crop is None else self.crop[start:stop]
-        return Variation(crop, self.transform[start:stop], self.mirrored[start:stop])
+        part = slice(start, stop)
+        crop = None if self.crop is None else self.crop[part]
+        edits = None if self.edits is None else self.edits[part]
+        return Variation(crop, self.transform[part], self.mirrored[part], edits)
 
 
-def draw_variation(noise: Noise | None, clips: int, *, augment: Augment) -> Variation:
+def draw_variation(noise: Noise | None, clips: int, *, augment: Augment, layout: Layout) -> Variation:
     """Return the variation of ``clips`` clips by their noise; without noise, that of testing."""
     if noise is None:
         identity = np.tile(np.eye(3, dtype=np.float32), (clips, 1, 1))
         return Variation(None, identity, np.zeros(clips, np.bool_))
-    return Variation(noise.uniform("crop", 2), *random_transforms(noise, augment=augment))
+    transform, mirrored = random_transforms(noise, augment=augment)
+    return Variation(noise.uniform("crop", 2), transform, mirrored, draw_edits(noise, augment=augment, layout=layout))
+
+
+def draw_edits(noise: Noise, *, augment: Augment, layout: Layout) -> Edits | None:
+    """Return the edits of B clips by their noise; None where the settings ask for none.
+
+    A joint is displaced with probability ``jitter_joints`` by a normal number on each axis. Joints
+    are set to 0 each with probability ``blank_joints``, and with probability ``blank_limb`` all
+    those of one body part. The stretch of empty frames has a length ~ U[0, blank_frames] of all
+    frames and a uniform place.
+    """
+    asked = (augment.jitter, augment.blank_joints, augment.blank_limb, augment.blank_frames)
+    if not any(asked):
+        return None
+    clips, joints, frames = len(noise.clip), len(layout), augment.frames
+    offset = np.zeros((clips, joints, 3), np.float32)
+    if augment.jitter:
+        chosen = noise.uniform("jitter joints", joints) < augment.jitter_joints
+        first, second = noise.uniform("jitter", 6 * joints).astype(np.float64).reshape(2, clips, joints, 3)
+        normal = np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second)  # Box and Muller, 1958
+        offset = (augment.jitter * normal * chosen[..., None]).astype(np.float32)
+    blank = noise.uniform("blank joints", joints) < augment.blank_joints
+    if augment.blank_limb:
+        draw, which = noise.uniform("blank limb", 2).T
+        parts = np.zeros((len(layout.parts), joints), np.bool_)
+        for part, members in enumerate(layout.parts.values()):
+            parts[part, list(members)] = True
+        limb = parts[(which * len(parts)).astype(np.int64)]
+        blank |= limb & (draw < augment.blank_limb)[:, None]
+    share, place = noise.uniform("blank frames", 2).astype(np.float64).T
+    length = np.floor(share * augment.blank_frames * frames + 0.5)
+    start = np.floor(place * (frames - length + 1))
+    time = np.arange(frames)
+    empty = (time >= start[:, None]) & (time < (start + length)[:, None])
+    return Edits(offset, blank, empty)
+
+
+def concatenate_edits(views: list[Edits | None], items: list[int]) -> Edits | None:
+    """Return the edits of all views' items; None if no view has any, and nothing edited where one has none."""
+    example = next((edits for edits in views if edits is not None), None)
+    if example is None:
+        return None
+    columns = []
+    for name in ("offset", "joint", "frame"):
+        like = getattr(example, name)
+        parts = [
+            np.zeros((count, *like.shape[1:]), like.dtype) if edits is None else getattr(edits, name)
+            for edits, count in zip(views, items, strict=True)
+        ]
+        columns.append(np.concatenate(parts))
+    return Edits(*columns)
 
 
 def crop_windows(valid: Ints, crop: Floats | None, *, augment: Augment) -> tuple[Ints, Ints]:
@@ -148,8 +260,9 @@ def crop_windows(valid: Ints, crop: Floats | None, *, augment: Augment) -> tuple
 def random_transforms(noise: Noise, *, augment: Augment) -> tuple[Floats, NDArray[np.bool_]]:
     """Return linear maps, float32 [B, 3, 3] (x' = A x), and whether they mirror, bool [B].
 
-    A = scale . Rz Ry Rx . Ry(turn) . mirror: right-handed rotations, the three angles ~ U(-rotate,
+    A = scale . Rz Ry Rx . Ry(turn) . shear . mirror: right-handed rotations, the three angles ~ U(-rotate,
     rotate) (MAMP's ``random_rot``, whose angles run the other way: the same distribution).
+    Shear is the identity with off-diagonal entries ~ U(-shear, shear).
     Mirroring negates x; left and right joints must be swapped as well. Computed in float64 on the
     host, so that every device gets the same map.
     """
@@ -159,6 +272,10 @@ def random_transforms(noise: Noise, *, augment: Augment) -> tuple[Floats, NDArra
     if augment.turn:
         turn = _symmetric(noise, "turn", 1, limit=augment.turn)[:, 0]
         matrix = _product(matrix, rotation(turn, axis=1))
+    if augment.shear:
+        shear = np.tile(np.eye(3)[..., None], (1, 1, len(noise.clip)))
+        shear[~np.eye(3, dtype=np.bool_)] = _symmetric(noise, "shear", 6, limit=augment.shear).T
+        matrix = _product(matrix, shear)
     mirrored = np.zeros(len(noise.clip), np.bool_)
     if augment.mirror:
         mirrored = noise.uniform("mirror", 1)[:, 0] < 0.5

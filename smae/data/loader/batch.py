@@ -23,15 +23,20 @@ SPARE_BUFFERS = 4
 
 @dataclass(frozen=True)
 class Batch:
-    """The present bodies of B clips, all on one device. An absent body is not in it.
+    """The present bodies of B clips in V views, all on one device. An absent body is not in it.
+
+    Views of a clip are augmented independently. Items are ordered by view, then clip, then body.
 
     Attributes:
         x: float32 [N, T, V, C], one item per present body: cropped, resized, augmented; metres.
-        clip: int64 [N], which of the batch's B clips the item belongs to, ascending from 0.
+        clip: int64 [N], which of the batch's B clips the item belongs to; in each view ascending
+            from 0.
         body: int64 [N], 0 or 1: which body of its clip.
         index: int64 [B], clip numbers in the store.
         label: int64 [B], index into the store's classes.
         epoch: 0-based epoch that the batch was drawn in.
+        views: V.
+        view: int64 [N], which view the item is; None: all are of view 0.
     """
 
     x: Tensor
@@ -40,6 +45,8 @@ class Batch:
     index: Tensor
     label: Tensor
     epoch: int
+    views: int = 1
+    view: Tensor | None = None
 
     @property
     def clips(self) -> int:
@@ -47,8 +54,17 @@ class Batch:
         return int(self.index.shape[0])
 
     def noise(self, seed: int) -> Noise:
-        """Return the random numbers of the N items, each keyed by its clip number and body."""
-        return Noise(seed, self.epoch, clip=self.index[self.clip], body=self.body)
+        """Return the random numbers of the N items, each keyed by its clip number, body and view."""
+        view = 0 if self.view is None else self.view
+        return Noise(seed, self.epoch, clip=self.index[self.clip], body=self.body, view=view)
+
+    def clip_means(self, features: Tensor) -> Tensor:
+        """Return [V, B, D], the means over bodies of the items' features [N, D]."""
+        group = self.clip if self.view is None else self.view * self.clips + self.clip
+        groups = self.views * self.clips
+        sums = features.new_zeros(groups, features.shape[1]).index_add(0, group, features)
+        count = features.new_zeros(groups).index_add(0, group, torch.ones_like(features[:, 0]))
+        return (sums / count[:, None]).view(self.views, self.clips, -1)
 
 
 class Assembler(Protocol):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from smae.data.loader.augment import BatchPlan, Floats, Ints, ItemFormat
+from smae.data.loader.row_kernels import Bytes
 from smae.jit import inlined, njit
 
 JOINT, DIFFERENCE, MOTION = 0, 1, 2
@@ -39,7 +40,12 @@ def make_items(rows: Floats, plan: BatchPlan, *, item_format: ItemFormat, out: F
     sigma, item, epoch, low, high = noise
     windows = (plan.first, plan.length, plan.transform, plan.joint)
     stream, origin = _STREAMS[item_format.stream], item_format.origin
-    _make(rows, *windows, sigma, item, epoch, low, high, stream, origin, out)
+    nothing = np.empty((0, 0), np.uint8)
+    offset, joints, frames = np.empty((0, 0), np.float32), nothing, nothing
+    if plan.edits is not None:
+        offset = np.ascontiguousarray(plan.edits.offset).reshape(len(plan.first), -1)
+        joints, frames = plan.edits.joint.view(np.uint8), plan.edits.frame.view(np.uint8)
+    _make(rows, *windows, sigma, item, epoch, low, high, stream, origin, offset, joints, frames, out)
 
 
 @inlined
@@ -163,18 +169,34 @@ def _normal(first: Floats, second: Floats, normal: Floats) -> None:
         normal[2 * p], normal[2 * p + 1] = sign * x, sign * y
 
 
-@njit("void(float32[:, ::1], float32, float32[::1])", allocates=False)
-def _add_noise(x: Floats, sigma: float, normal: Floats) -> None:
-    """Add noise to the frames of x [T, 3 V] that are not empty."""
+@njit("void(float32[:, ::1], float32, float32[::1], float32[::1])", allocates=False)
+def _displace(x: Floats, sigma: float, normal: Floats, offset: Floats) -> None:
+    """Add noise [T * 3 V] and an offset [3 V], either may be empty, to the frames of x [T, 3 V] that are not."""
     frames, size = x.shape
     for t in range(frames):
-        line, numbers = x[t], normal[t * size : (t + 1) * size]
+        line = x[t]
         present = False
         for k in range(size):
             present |= line[k] != 0
-        if present:
+        if present and normal.shape[0]:
+            numbers = normal[t * size : (t + 1) * size]
             for k in range(size):
                 line[k] += sigma * numbers[k]
+        if present and offset.shape[0]:
+            for k in range(size):
+                line[k] += offset[k]
+
+
+@njit("void(float32[:, ::1], uint8[::1], uint8[::1])", allocates=False)
+def _blank(x: Floats, joint: Bytes, frame: Bytes) -> None:
+    """Set marked joints [V] and frames [T] of x [T, 3 V] to 0."""
+    for t in range(x.shape[0]):
+        if frame[t]:
+            x[t] = 0
+            continue
+        for v in range(joint.shape[0]):
+            if joint[v]:
+                x[t, 3 * v : 3 * v + 3] = 0
 
 
 @njit("void(float32[:, ::1], int64[::1], float32[::1])", allocates=False)
@@ -207,7 +229,7 @@ def _to_motion(x: Floats) -> None:
 
 @njit(
     "void(float32[:, :, ::1], int64[::1], int64[::1], float32[:, :, ::1], int64[:, ::1], float32, int64[::1], int64,"
-    "int64, int64, int64, int64[::1], float32[:, :, :, ::1])"
+    "int64, int64, int64, int64[::1], float32[:, ::1], uint8[:, ::1], uint8[:, ::1], float32[:, :, :, ::1])"
 )
 def _make(
     rows: Floats,
@@ -222,6 +244,9 @@ def _make(
     high: int,
     stream: int,
     origin: Ints,
+    offset: Floats,
+    blank_joint: Bytes,
+    blank_frame: Bytes,
     out: Floats,
 ) -> None:
     frames, size = out.shape[1], 3 * out.shape[2]
@@ -236,14 +261,18 @@ def _make(
         pairs = 2 * (-(-frames * size // 4))
     ones, others = np.empty(pairs, np.float32), np.empty(pairs, np.float32)
     normal = np.empty(2 * pairs, np.float32)
+    edited, nothing = offset.shape[0] > 0, np.empty(0, np.float32)
     for n in range(first.shape[0]):
         window = flat[first[n] * size : (first[n] + length[n]) * size]
         _resize(window, length[n], transform[n], joint[n], scratch, items[n])
         if sigma > 0:
             _draw(item[n], epoch, low, high, ones, others)
             _normal(ones, others, normal)
-            _add_noise(items[n], sigma, normal)
+        if sigma > 0 or edited:
+            _displace(items[n], sigma, normal, offset[n] if edited else nothing)
         if stream == DIFFERENCE:
             _to_differences(items[n], origin, scratch[0])
         elif stream == MOTION:
             _to_motion(items[n])
+        if edited:
+            _blank(items[n], blank_joint[n], blank_frame[n])

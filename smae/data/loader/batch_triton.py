@@ -79,6 +79,9 @@ def _items(
     joint_ptr,
     origin_ptr,
     item_ptr,
+    offset_ptr,
+    blank_joint_ptr,
+    blank_frame_ptr,
     out_ptr,
     seed,
     epoch,
@@ -86,6 +89,7 @@ def _items(
     frames,
     joints,
     NOISE: tl.constexpr,
+    EDIT: tl.constexpr,
     DIFFERENCE: tl.constexpr,
     MOTION: tl.constexpr,
     TIMES: tl.constexpr,
@@ -113,6 +117,8 @@ def _items(
         if NOISE:
             noise = _normal(seed, item, epoch, frame * size + column)
             y += tl.where(valid & present, sigma * noise, 0.0)
+        if EDIT:
+            y += tl.where(present, tl.load(offset_ptr + n * size + column, mask=valid, other=0.0), 0.0)
         if DIFFERENCE:
             origin = tl.load(origin_ptr + joint, mask=inside, other=-1)
             measured = valid & (origin >= 0)
@@ -121,10 +127,17 @@ def _items(
             if NOISE:
                 noise = _normal(seed, item, epoch, frame * size + 3 * origin + axis)
                 base += tl.where(measured & present, sigma * noise, 0.0)
+            if EDIT:
+                shift = tl.load(offset_ptr + n * size + 3 * origin + axis, mask=measured, other=0.0)
+                base += tl.where(present, shift, 0.0)
             y -= base
         x = y - x
     if MOTION:
         x = tl.where(time + 1 < frames, x, 0.0)
+    if EDIT:
+        kept = tl.load(blank_joint_ptr + n * joints + joint, mask=inside, other=1) == 0
+        kept &= tl.load(blank_frame_ptr + n * frames + time, mask=time < frames, other=1) == 0
+        x = tl.where(kept, x, 0.0)
     out = out_ptr + (n.to(tl.int64) * frames + time) * size + column
     tl.store(out, x, mask=inside & (time < frames))
 
@@ -143,9 +156,14 @@ def make_items(rows: Tensor, plan: BatchPlan, *, item_format: ItemFormat) -> Ten
     item, seed, epoch = first, 0, 0
     if plan.noise is not None:
         item, seed, epoch = send(plan.noise.item), plan.noise.seed, plan.noise.epoch
-    pointers = (rows, first, length, transform, joint, send(item_format.origin), item, out)
+    edits: tuple[Tensor, ...] = (rows, first, first)
+    if plan.edits is not None:
+        blanks = (plan.edits.joint.view("uint8"), plan.edits.frame.view("uint8"))
+        edits = (send(plan.edits.offset), *map(send, blanks))
+    pointers = (rows, first, length, transform, joint, send(item_format.origin), item, *edits, out)
     constants = {
         "NOISE": plan.noise is not None,
+        "EDIT": plan.edits is not None,
         "DIFFERENCE": item_format.stream in ("bone", "relative"),
         "MOTION": item_format.stream == "motion",
         "TIMES": times,

@@ -17,6 +17,7 @@ from smae.data.loader.augment import (
     BatchPlan,
     ItemFormat,
     Variation,
+    concatenate_edits,
     crop_windows,
     draw_variation,
     mirror_tables,
@@ -35,7 +36,7 @@ from smae.data.loader.row_kernels import present_bodies, trunk_of
 from smae.data.loader.sampler import BLOCK_ROWS, Ints, RowMode, batches_of, shuffled
 from smae.errors import ConfigError
 from smae.jit import KernelChoice, use_triton
-from smae.rng import Noise
+from smae.rng import MAX_CLIPS, MAX_VIEWS, Noise
 
 T = TypeVar("T")
 Made = Generator[tuple[Batch, torch.cuda.Event | None], None, None]
@@ -78,6 +79,7 @@ class Loader:
         block_rows: int = BLOCK_ROWS,
         rank: int = 0,
         world: int = 1,
+        views: int = 1,
     ) -> None:
         """Plan the loading; nothing is read yet.
 
@@ -101,6 +103,7 @@ class Loader:
             block_rows: rows of a block.
             rank: number of this process, from 0.
             world: number of processes.
+            views: augmented views of each clip in a batch; the first is what one view gives.
 
         Raises:
             ConfigError: an empty index, numbers outside the store or given twice, a size below its
@@ -109,9 +112,15 @@ class Loader:
             EnvironmentFault: ``kernel`` is ``triton``, which cannot run here.
         """
         self.index = _check_index(index, clips=len(store))
-        for name, value, least in (("batch", batch, 1), ("workers", workers, 0), ("window", window, 1)):
-            if value < least:
-                raise ConfigError(f"loader: {name} must be at least {least}, found {value}")
+        least = {"batch": (batch, 1), "workers": (workers, 0), "window": (window, 1), "views": (views, 1)}
+        for name, (value, smallest) in least.items():
+            if value < smallest:
+                raise ConfigError(f"loader: {name} must be at least {smallest}, found {value}")
+        if views > MAX_VIEWS or len(store) > MAX_CLIPS:
+            raise ConfigError(
+                f"loader: at most {MAX_VIEWS} views and {MAX_CLIPS:,} clips can be numbered, found {views} and "
+                f"{len(store):,}"
+            )
         smallest = batch
         if not drop_last:
             smallest = min(batch, len(self.index) % batch or batch)
@@ -120,7 +129,7 @@ class Loader:
                 f"loader: {world} ranks cannot share a step of {smallest} clips ({len(self.index):,} "
                 f"clips in batches of {batch}): choose another train.batch, or fewer processes"
             )
-        self.augment = augment
+        self.augment, self._views = augment, [augment.of_view(view) for view in range(views)]
         self._store, self._batch, self._seed, self._device = store, batch, seed, device
         self._train, self._augmented = train, train if augmented is None else augmented
         self._workers, self._window, self._drop_last = workers, window, drop_last
@@ -207,22 +216,24 @@ class Loader:
         # Staging buffers take turns, so each iterator has its own.
         assembler = self._assembler or StagedAssembler(self._format, device=self._device, triton=self._triton)
         with closing(self._rows.views(batches)) as views:
-            for batch, variation in self._variations(batches, epoch):
+            for batch, variations in self._variations(batches, epoch):
                 with torch.cuda.stream(stream) if stream else nullcontext(), torch.no_grad():
-                    made = self._compose(next(views), batch, epoch, variation, assembler)
+                    made = self._compose(next(views), batch, epoch, variations, assembler)
                     done = stream.record_event() if stream else None
                 yield made, done
 
-    def _variations(self, batches: list[Ints], epoch: int) -> Iterator[tuple[Ints, Variation]]:
-        """Yield each batch with its clips' variations, drawn for many batches at once."""
+    def _variations(self, batches: list[Ints], epoch: int) -> Iterator[tuple[Ints, list[Variation]]]:
+        """Yield each batch with its clips' variation in each view, drawn for many batches at once."""
         group = max(1, DRAWN_CLIPS // self._batch)
         for first in range(0, len(batches), group):
             some = batches[first : first + group]
             clips = self.index[np.concatenate(some)]
-            noise = Noise(self._seed, epoch, clips) if self._augmented else None
-            variation, at = draw_variation(noise, len(clips), augment=self.augment), 0
+            drawn, at = [], 0
+            for view, augment in enumerate(self._views):
+                noise = Noise(self._seed, epoch, clips, view=view) if self._augmented else None
+                drawn.append(draw_variation(noise, len(clips), augment=augment, layout=self._store.layout))
             for batch in some:
-                yield batch, variation.part(at, at + len(batch))
+                yield batch, [variation.part(at, at + len(batch)) for variation in drawn]
                 at += len(batch)
 
     def _synchronised(self, made: Made) -> Iterator[Batch]:
@@ -232,25 +243,35 @@ class Loader:
                 if done is not None:
                     stream = torch.cuda.current_stream(self._device)
                     stream.wait_event(done)
-                    for tensor in (batch.x, batch.clip, batch.body, batch.index, batch.label):
-                        tensor.record_stream(stream)
+                    for tensor in (batch.x, batch.clip, batch.body, batch.index, batch.label, batch.view):
+                        if tensor is not None:
+                            tensor.record_stream(stream)
                 yield batch
 
-    def _compose(self, view: RowView, batch: Ints, epoch: int, variation: Variation, assembler: Assembler) -> Batch:
-        """Return the batch of the clips at the positions ``batch``."""
-        start, length = crop_windows(view.valid, variation.crop, augment=self.augment)
-        frames, bodies = self._clips.frames[batch], self._clips.bodies[batch]
-        clip, body, first = present_bodies(view.present, view.start, frames, bodies, view.begin + start, length)
-        joint = self._joint[variation.mirrored.astype(np.int64)]
-        transform = variation.transform
-        if view.axes is not None:
-            transform = transform @ view.axes
-        index = self.index[batch]
-        noise = Noise(self._seed, epoch, index[clip], body) if self._format.sigma else None
-        x = assembler(view.rows, BatchPlan(first, length[clip], transform[clip], joint[clip], noise))
-        columns = (clip, body, index, self._label[batch])
-        clip_t, body_t, index_t, label_t = (torch.from_numpy(column).to(self._device) for column in columns)
-        return Batch(x, clip_t, body_t, index_t, label_t, epoch)
+    def _compose(
+        self, rows: RowView, batch: Ints, epoch: int, variations: list[Variation], assembler: Assembler
+    ) -> Batch:
+        """Return the batch of the clips at the positions ``batch``, one view for each variation."""
+        frames, bodies, index = self._clips.frames[batch], self._clips.bodies[batch], self.index[batch]
+        parts, edits = [], []
+        for augment, variation in zip(self._views, variations, strict=True):
+            start, length = crop_windows(rows.valid, variation.crop, augment=augment)
+            clip, body, first = present_bodies(rows.present, rows.start, frames, bodies, rows.begin + start, length)
+            transform = variation.transform
+            if rows.axes is not None:
+                transform = transform @ rows.axes
+            joint = self._joint[variation.mirrored.astype(np.int64)]
+            parts.append((clip, body, first, length[clip], transform[clip], joint[clip]))
+            edits.append(None if variation.edits is None else variation.edits[clip])
+        counts = [len(part[0]) for part in parts]
+        view = np.repeat(np.arange(len(parts)), counts)
+        clip, body, first, length, transform, joint = (np.concatenate(column) for column in zip(*parts, strict=True))
+        noise = Noise(self._seed, epoch, index[clip], body, view) if self._format.sigma else None
+        plan = BatchPlan(first, length, transform, joint, noise, concatenate_edits(edits, counts))
+        x = assembler(rows.rows, plan)
+        columns = (clip, body, index, self._label[batch], view)
+        clip_t, body_t, index_t, label_t, view_t = (torch.from_numpy(column).to(self._device) for column in columns)
+        return Batch(x, clip_t, body_t, index_t, label_t, epoch, views=len(variations), view=view_t)
 
 
 def _check_index(index: NDArray[np.int64], *, clips: int) -> Ints:

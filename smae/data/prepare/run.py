@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -128,6 +129,9 @@ def prepare(
         raise EnvironmentFault("out of memory: use fewer --workers, and run again with --resume") from error
 
 
+_NO_COUNTS: dict[str, Any] = {"found": 0, "ok": 0, "noted": {}, "excluded": {}, "ignored": 0}
+
+
 def _check_settings(settings: PrepareSettings, *, workers: int | None, max_bad: float) -> None:
     checks = {
         f"mode '{settings.mode}': expected one of {', '.join(MODES)}": settings.mode in MODES,
@@ -180,7 +184,7 @@ def _summary_of(store: Store, began: float) -> PrepareSummary:
         rows=int(store.clips.rows.sum()),
         seconds=time.monotonic() - began,
         codec=store.codec.name,
-        **{**store.attributes.counts, "quarantined": decode_quarantine(quarantine)},
+        **{**_NO_COUNTS, **store.attributes.counts, "quarantined": decode_quarantine(quarantine)},
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from smae.atomic_io import parse_json
 from smae.data.prepare.plan import Plan
 from smae.data.prepare.worker import SampleOutcome, TaskResult
 from smae.data.raw.source import Refused
@@ -134,6 +135,15 @@ class Tally:
         return b"".join(json.dumps(asdict(refused), sort_keys=True).encode("ascii") + b"\n" for refused in bad)
 
 
+def _refused(line: bytes) -> Refused:
+    refused = Refused(**parse_json(line))
+    for one in fields(refused):
+        value, kind = getattr(refused, one.name), {"str": str, "int": int}[str(one.type)]
+        if type(value) is not kind or (isinstance(value, int) and value < 0):
+            raise ValueError(f"{one.name}: {ascii(value)[:40]}")
+    return refused
+
+
 def decode_quarantine(lines: bytes) -> tuple[Refused, ...]:
     """Parse the content of ``quarantine.jsonl``.
 
@@ -141,7 +151,7 @@ def decode_quarantine(lines: bytes) -> tuple[Refused, ...]:
         DataError: a line that is not a record of a bad file.
     """
     try:
-        return tuple(Refused(**json.loads(line)) for line in lines.splitlines())
+        return tuple(map(_refused, lines.splitlines()))
     except (ValueError, TypeError, RecursionError) as error:
         raise DataError(
             f"{QUARANTINE}: not a list of bad files ({str(error)[:80]}): prepare the store again"

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, cast
 from blake3 import blake3
 
 from smae import interrupts
-from smae.atomic_io import check_output, exchange, fsync_folder, is_locked, locked, os_errors
+from smae.atomic_io import check_output, exchange, fsync_folder, is_locked, locked, os_errors, refuse_links
 from smae.data.prepare.plan import Plan, differences
 from smae.data.prepare.worker import TaskResult
 from smae.data.store.file_store import FileStore, LocalFileStore, open_file_store
@@ -200,6 +200,8 @@ class FolderWorkspace(Workspace):
         return (self.out / MANIFEST).is_file()
 
     def check(self, raw: Path, *, overwrite: bool) -> None:
+        """See ``Workspace``. Work that is resumed may come from elsewhere."""
+        refuse_links(self._folder)
         check_output(
             self.out,
             kind="a store",

@@ -93,9 +93,11 @@ def decode_names(stored: NDArray[np.uint8]) -> NDArray[np.str_]:
     """Return the names in the column ``name``, uint8 [B, W].
 
     Raises:
-        UnicodeDecodeError: bytes that are not ASCII.
+        ValueError: bytes that are not printable ASCII.
     """
     width = stored.shape[1]
+    if ((stored > 0) & ((stored < ord(" ")) | (stored > ord("~")))).any():
+        raise ValueError("a name is not printable ASCII")
     return np.char.decode(np.ascontiguousarray(stored).view(f"S{width}").reshape(-1), "ascii")
 
 

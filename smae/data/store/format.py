@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from blake3 import blake3
 
+from smae.atomic_io import parse_json
 from smae.data.store.chunks import BLOSC_LEVEL, CHUNK_ROWS, CHUNKS, JOINT_CODECS, SHARD_ROWS
 from smae.data.store.file_store import DAMAGED, IRREGULAR, FileStore
 from smae.errors import DataError
@@ -25,6 +26,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CRC32CS = re.compile(rf"([0-9a-f]{{8}}){{0,{CHUNKS}}}")
 
 MODES = ("reference", "exact")
+_MAX_TEXT, _MAX_DEPTH = 1000, 8
 _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 _CRC = {"name": "crc32c"}
 _ARRAY_PARTS = ("shape", "data_type", "chunk_grid", "codecs", "chunk_key_encoding")
@@ -160,7 +162,7 @@ def read_checked(root: FileStore, record: FileRecord) -> bytes:
 
 def _parse(data: bytes, *, where: str) -> Any:
     try:
-        return json.loads(data)
+        return parse_json(data)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not the JSON of a store ({str(error)[:100]}); prepare the store again") from error
 
@@ -232,9 +234,11 @@ def read_header(root: FileStore) -> Header:
         frames = values["frames"]
         if frames is not None and (type(frames) is not int or frames < 1):
             raise ValueError("'frames' is neither null nor a positive integer")
+        for text in _texts(values, depth=0):
+            _text(text)
         origin = dict(values["origin"])
-        for action, name in dict(origin.get("names", {})).items():
-            _text(action), _text(name)
+        for name in dict(origin.get("names", {})).values():
+            _text(name)
         return Header(
             # Escaped, since the message for an unknown name repeats it.
             layout=LAYOUTS.get(ascii(_text(values["layout"]))[1:-1]),
@@ -244,10 +248,10 @@ def read_header(root: FileStore) -> Header:
             codec=values["codec"],
             frames=frames,
             origin=origin,
-            counts=dict(values["counts"]),
+            counts=_counts(values["counts"]),
             splits=tuple(_text(name) for name in values["splits"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         where = f"{root.name}/zarr.json"
         raise DataError(f"{where}: {type(error).__name__}: {error}; prepare the store again") from error
 
@@ -306,9 +310,34 @@ def _is_length(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
+def _counts(values: Any) -> dict[str, Any]:
+    """Return the counts of a preparation, or none; ``ValueError`` unless each is a number of samples."""
+    tables = {key: values[key] for key in ("noted", "excluded")} if values else {}
+    numbers = {key: values[key] for key in ("found", "ok", "quarantined", "ignored")} if values else {}
+    for count in (*numbers.values(), *(count for table in tables.values() for count in table.values())):
+        if not _is_length(count):
+            raise ValueError(f"expected a number of samples, found {_shown(count)}")
+    return numbers | {key: dict(table) for key, table in tables.items()}
+
+
+def _texts(values: Any, *, depth: int) -> Iterator[str]:
+    """Yield all texts in JSON values, keys included."""
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"more than {_MAX_DEPTH} levels of values in one another")
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, Mapping):
+        yield from values
+    if isinstance(values, Mapping | list):
+        for value in values.values() if isinstance(values, Mapping) else values:
+            yield from _texts(value, depth=depth + 1)
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected a text, found {_shown(value)}")
+    if len(value) > _MAX_TEXT or not value.isprintable():
+        raise ValueError(f"expected a text of at most {_MAX_TEXT} printable characters, found {_shown(value)}")
     return value
 
 

@@ -277,8 +277,8 @@ class _Opening:
             raise self.error(f": names {width} bytes wide where 1 to 255 are expected")
         try:
             names = decode_names(self.column("clips/name", "uint8", count, width))
-        except UnicodeDecodeError as error:
-            raise self.error(": a clip's name is not ASCII") from error
+        except ValueError as error:
+            raise self.error(": a clip's name is not printable ASCII") from error
         return ClipTable(name=names, source=self.column("clips/source", "uint8", count, 32), **columns)
 
     def column(self, name: str, dtype: str, *shape: int) -> NDArray[Any]:

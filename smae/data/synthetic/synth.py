@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from smae import interrupts, progress
-from smae.atomic_io import atomic_folder, check_output, os_errors
+from smae.atomic_io import atomic_folder, check_output
 from smae.data.raw.labels import CLASSES_FILE
 from smae.data.raw.recording import TRACKED
 from smae.data.synthetic import LIMITS, SynthSettings
@@ -108,13 +108,13 @@ def synthesise(
     out = Path(out)
     if not out.name:
         out = out.absolute()
-    if out.is_symlink() or not out.is_dir() or any(out.iterdir()):
-        check_output(out, kind="a folder of synthetic recordings", is_kind=_is_synthetic, overwrite=overwrite)
+    overwrite = overwrite or (out.is_dir() and not any(out.iterdir()))
+    check_output(out, kind="a folder of synthetic recordings", is_kind=_is_synthetic, overwrite=overwrite)
     files = frames = size = 0
     faults: Counter[str] = Counter()
     classes = dict(list(CLASSES.items())[:actions])
     total = actions * subjects * cameras * replications
-    with interrupts.deferred("run the same command again"), atomic_folder(out) as folder, os_errors(out):
+    with interrupts.deferred("run the same command again"), atomic_folder(out) as folder:
         (folder / CLASSES_FILE).write_text(_class_lines(actions), encoding="ascii")
         with progress.task("synth", total=total, unit="recordings") as task:
             for subject, action, replication in product(*(range(1, n + 1) for n in (subjects, actions, replications))):
@@ -134,7 +134,9 @@ def _class_lines(actions: int) -> str:
 
 
 def _is_synthetic(path: Path) -> bool:
-    """Return whether a folder was written by ``synthesise``: its list of classes is the marker."""
+    """Return whether a folder is empty or was written by ``synthesise``: its list of classes is the marker."""
+    if path.is_dir() and not any(path.iterdir()):
+        return True
     marker = path / CLASSES_FILE
     if not marker.is_file() or not _class_lines(len(CLASSES)).encode().startswith(marker.read_bytes()):
         return False

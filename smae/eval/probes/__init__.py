@@ -54,12 +54,12 @@ class ProbeContext:
         """Number of classes in the store, K."""
         return len(self.store.classes)
 
-    def loader(self, part: str, *, augmented: bool = False, batch: int) -> Loader:
+    def loader(self, part: str, *, augmented: bool = False, batch: int, strength: float = 1.0) -> Loader:
         """Return a loader of the ``"train"`` or ``"test"`` part; only augmented train is shuffled."""
         return Loader(
             self.store,
             getattr(self.split, part),
-            augment=self.config.augment,
+            augment=self.config.augment.scaled(strength),
             batch=batch,
             seed=self.config.seed,
             train=augmented and part == "train",
@@ -74,7 +74,8 @@ class ProbeContext:
         if view is not None:
             name = f"{part}, view {view + 1}"
         if (extractor, name) not in self.cache:
-            loader = self.loader(part, augmented=view is not None, batch=ENCODE_BATCH)
+            strength = self.config.linear.strength
+            loader = self.loader(part, augmented=view is not None, batch=ENCODE_BATCH, strength=strength)
             self.cache[extractor, name] = extract(extractor, loader, epoch=view or 0, name=f"features, {name}")
         return self.cache[extractor, name]
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
+from smae.errors import ConfigError
 from smae.models.decoders import decoders
 from smae.models.encoders import Encoder, encoders
 from smae.models.masking import Masking, maskings
@@ -16,6 +17,7 @@ from smae.models.tokens import Grid
 from smae.registry import Registry
 from smae.rng import Noise
 from smae.skeleton import Layout
+from smae.train.checkpoint import load_weights
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,15 @@ class Objective(nn.Module):
     Attributes:
         encoder: the encoder that is pre-trained.
         preview_note: a note shown beside previews.
+        views: augmented views of each clip that a batch holds.
+        compares_clips: the loss compares the clips of a batch, so a step cannot be split into
+            micro-batches.
     """
 
     encoder: Encoder
     preview_note: str = ""
+    views: int = 1
+    compares_clips: bool = False
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Return the loss of a batch; ``noise`` is the only randomness besides torch's dropout."""
@@ -61,6 +68,10 @@ class Objective(nn.Module):
 
     def after_step(self, progress: float) -> None:
         """Called after each step with the finished share of training; updates a teacher."""
+
+    def lr_scale(self, parameter: str) -> float:
+        """Return the factor on the learning rate of a parameter."""
+        return 1.0
 
     def preview(self, batch: Batch, noise: Noise) -> Preview | None:
         """Return a reconstruction of a batch; ``None`` if the objective does not predict joints."""
@@ -76,17 +87,34 @@ class ModelBuilder:
     encoder_config: PluginConfig
     decoder_config: PluginConfig
     masking_config: PluginConfig
+    weights: dict[str, Tensor] | None = None
+    """Weights that encoders start from, by name; None: random ones."""
 
     def encoder(self) -> Encoder:
-        """Return a new encoder."""
-        return encoders.get(self.encoder_config.name)(self.encoder_config, frames=self.frames, layout=self.layout)
+        """Return a new encoder.
+
+        Raises:
+            DataError: ``weights`` do not fit it.
+        """
+        made = encoders.get(self.encoder_config.name)(self.encoder_config, frames=self.frames, layout=self.layout)
+        if self.weights is not None:
+            load_weights(made, self.weights, where="init")
+        return made
 
     def decoder(self, grid: Grid, *, width: int) -> nn.Module:
         """Return a new decoder of features of ``width``."""
         return decoders.get(self.decoder_config.name)(self.decoder_config, grid=grid, width=width)
 
-    def masking(self, grid: Grid) -> Masking:
-        """Return a new masking."""
+    def masking(self, grid: Grid, *, may_be_none: bool = False) -> Masking:
+        """Return a new masking.
+
+        Raises:
+            ConfigError: it hides nothing, and the objective has not said that it may.
+        """
+        if self.masking_config.name == "none" and not may_be_none:
+            raise ConfigError(
+                "masking.name=none hides no token, and this objective predicts hidden ones: choose another masking"
+            )
         return maskings.get(self.masking_config.name)(self.masking_config, grid, self.layout)
 
 
@@ -105,5 +133,9 @@ objectives: Registry[ObjectiveClass] = Registry(
         "mae": "smae.train.objectives.reconstruct:PlainMAE",
         "mamp": "smae.train.objectives.reconstruct:MAMP",
         "s-jepa": "smae.train.objectives.jepa:SkeletonJEPA",
+        "simclr": "smae.train.objectives.contrast:SimCLR",
+        "moco": "smae.train.objectives.contrast:MoCo",
+        "vicreg": "smae.train.objectives.contrast:VICReg",
+        "nn-tune": "smae.train.objectives.contrast:NNTune",
     },
 )

@@ -17,6 +17,7 @@ from smae.models.masking import mask_tokens
 from smae.models.tokens import gather, patchify
 from smae.rng import Noise
 from smae.train.objectives import ModelBuilder, Objective, StepOutput
+from smae.train.objectives.contrast import move_average
 
 
 class SkeletonJEPA(Objective):
@@ -69,7 +70,4 @@ class SkeletonJEPA(Objective):
     def after_step(self, progress: float) -> None:
         """Move the teacher towards the encoder, less so as training advances."""
         momentum = self.config.momentum + (1 - self.config.momentum) * progress
-        for weight, target in zip(self.teacher.parameters(), self.encoder.parameters(), strict=True):
-            weight.lerp_(target, 1 - momentum)
-        for buffer, current in zip(self.teacher.buffers(), self.encoder.buffers(), strict=True):
-            buffer.copy_(current)
+        move_average(self.teacher, self.encoder, momentum=momentum)

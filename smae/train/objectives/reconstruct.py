@@ -7,23 +7,29 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
 from smae.errors import ConfigError
 from smae.models.decoders import CrossDecoder
-from smae.models.masking import Mask, mask_tokens
+from smae.models.masking import mask_tokens
 from smae.models.tokens import Grid, gather, patchify, unpatchify
 from smae.rng import Noise
+from smae.train.distributed import gather_ranks
 from smae.train.objectives import ModelBuilder, Objective, Preview, StepOutput
+from smae.train.objectives.contrast import info_nce, projection_head, spread_metrics
 
 
 class SkeletonMAE(Objective):
     """Reconstruct masked tokens from visible ones (SkeletonMAE, arXiv 2209.02399; MAE, section 3).
 
     Loss = mean over masked tokens and their values of (prediction - target)^2. Absent bodies are
-    not in the batch, so they are neither encoded nor counted.
+    not in the batch, so they are neither encoded nor counted. Two terms that the paper has not may
+    be added, on the same visible tokens: ``contrast`` x InfoNCE between two views of a clip (see
+    ``contrast.SimCLR``), and ``uniformity`` x the mean squared cosine between the features of two
+    tokens of a clip (MacDiff; 0.02 there), which keeps tokens from growing alike.
     """
 
     class Config(PluginConfig):
@@ -37,6 +43,9 @@ class SkeletonMAE(Objective):
         )
         floor: float = Field(1e-3, gt=0, description="metres: smallest scale of the target")
         predict: float = Field(1.0, gt=0, le=1, description="share of masked tokens predicted (cross decoder)")
+        contrast: float = Field(0.0, ge=0, description="weight of InfoNCE between two views of a clip; 0: one view")
+        temperature: float = Field(0.1, gt=0, description="of InfoNCE: divides the cosines")
+        uniformity: float = Field(0.0, ge=0, description="weight of the mean squared cosine of a clip's tokens")
 
     def __init__(self, config: Config, builder: ModelBuilder) -> None:
         super().__init__()
@@ -45,6 +54,10 @@ class SkeletonMAE(Objective):
         self.grid = self.encoder.grid
         self.decoder = builder.decoder(self.grid, width=self.encoder.dim)
         self.masking = builder.masking(self.grid)
+        self.head: nn.Module | None = None
+        if config.contrast:
+            self.views, self.compares_clips = 2, True
+            self.head = projection_head(self.encoder.dim, hidden=2 * self.encoder.dim, out=self.encoder.dim)
         if config.normalise != "none":
             self.preview_note = (
                 f"The target is normalised by {config.normalise}: the decoder predicts shape and movement, and the "
@@ -67,13 +80,18 @@ class SkeletonMAE(Objective):
         if self.config.predict < 1:
             count = max(1, round(self.config.predict * mask.hide.shape[1]))
             mask = mask.subsample_hidden(noise.uniform("predict", mask.hide.shape[1]), count)
-        error = self.reconstruct(visible, mask) - gather(self._target(batch.x).tokens, mask.hide)
-        return StepOutput(error.float().square().mean())
-
-    def reconstruct(self, visible: Tensor, mask: Mask) -> Tensor:
-        """Return predictions [N, H, P] of the masked tokens from visible tokens [N, K, P]."""
-        prediction: Tensor = self.decoder(self.encoder(visible, mask), mask)
-        return prediction
+        features = self.encoder(visible, mask)
+        error = self.decoder(features, mask) - gather(self._target(batch.x).tokens, mask.hide)
+        loss, metrics = error.float().square().mean(), dict[str, Tensor]()
+        if self.head is not None:
+            means = batch.clip_means(features.float().mean(1))
+            z = normalize(self.head(means.flatten(0, 1)), dim=-1).view(means.shape)
+            term = info_nce(z, *gather_ranks(z), temperature=self.config.temperature)
+            metrics = {"reconstruction": loss.detach(), "contrast": term.detach(), **spread_metrics(means)}
+            loss = loss + self.config.contrast * term
+        if self.config.uniformity:
+            loss = loss + self.config.uniformity * token_similarity(features.float())
+        return StepOutput(loss, metrics)
 
     @torch.no_grad()
     def preview(self, batch: Batch, noise: Noise) -> Preview | None:
@@ -82,7 +100,7 @@ class SkeletonMAE(Objective):
             return None
         grid, target = self.grid, self._target(batch.x)
         mask, visible = mask_tokens(self.masking, patchify(batch.x, grid), noise)
-        prediction = self.reconstruct(visible, mask).float()
+        prediction = self.decoder(self.encoder(visible, mask), mask).float()
         tokens = target.tokens.scatter(1, mask.hide[..., None].expand_as(prediction), prediction)
         tokens = tokens * target.scale + target.mean
         hidden = unpatchify(mask.hidden[..., None].expand_as(tokens).float(), grid)[..., 0] > 0.5
@@ -113,6 +131,16 @@ class MAMP(SkeletonMAE):
                 "objective.name=skeletonmae, with the same masking"
             )
         super().__init__(config, builder)
+
+
+def token_similarity(features: Tensor) -> Tensor:
+    """Return the mean squared cosine between two different tokens of features [N, K, D]."""
+    unit = normalize(features, dim=-1)
+    count = features.shape[1]
+    # The squared cosines of all pairs sum to the squared entries of a D x D matrix; each token with
+    # itself gives 1.
+    total = (unit.transpose(1, 2) @ unit).square().sum((1, 2))
+    return ((total - count) / max(1, count * (count - 1))).mean()
 
 
 @dataclass(frozen=True)

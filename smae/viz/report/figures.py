@@ -173,7 +173,7 @@ class Curves:
 
 def read_curves(run: Run) -> Curves | None:
     """Return the curves of a run; None where it has logged no step."""
-    lines = [line for line in read_log(run.log) if isinstance(line, dict) and "step" in line]
+    lines = read_log(run.log)
     if not lines:
         return None
     memory = {}

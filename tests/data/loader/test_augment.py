@@ -15,8 +15,10 @@ from smae.data.loader import row_kernels
 from smae.data.loader.augment import (
     Augment,
     BatchPlan,
+    Edits,
     ItemFormat,
     crop_windows,
+    draw_edits,
     origin_joints,
     random_transforms,
     rotation,
@@ -108,8 +110,13 @@ def test_nothing_asked_for_is_the_identity() -> None:
     assert not mirrored.any()
 
 
-def windows_of(seed: int, *, items: int, longest: int, noise: bool = False) -> tuple[np.ndarray, BatchPlan]:
-    """Return rows and a plan of random windows of them; every other item is mirrored, every third row empty."""
+def windows_of(
+    seed: int, *, items: int, longest: int, noise: bool = False, edited: int = 0
+) -> tuple[np.ndarray, BatchPlan]:
+    """Return rows and a plan of random windows of them; every other item is mirrored, every third row empty.
+
+    ``edited``: frames of the items, where joints are displaced and joints and frames blanked.
+    """
     rng = np.random.default_rng(seed)
     length = rng.integers(1, longest, items, endpoint=True)
     rows = rng.normal(size=(longest + 50, 25, 3)).astype(np.float32)
@@ -118,7 +125,11 @@ def windows_of(seed: int, *, items: int, longest: int, noise: bool = False) -> t
     joint[::2] = joint[::2, ::-1]
     space = rng.normal(size=(items, 3, 3)).astype(np.float32)
     keyed = Noise(2**63 - 1, 2, rng.integers(0, 10**6, items), np.arange(items) % 2) if noise else None
-    return rows, BatchPlan(rng.integers(0, 50, items), length, space, joint, keyed)
+    first, edits = rng.integers(0, 50, items), None
+    if edited:
+        offset = rng.normal(size=(items, 25, 3)).astype(np.float32)
+        edits = Edits(offset, rng.random((items, 25)) < 0.3, rng.random((items, edited)) < 0.3)
+    return rows, BatchPlan(first, length, space, joint, keyed, edits)
 
 
 def format_of(frames: int, *, sigma: float = 0.0, stream: str = "joint") -> ItemFormat:
@@ -132,9 +143,12 @@ def format_of(frames: int, *, sigma: float = 0.0, stream: str = "joint") -> Item
     longest=st.integers(1, 310),
     stream=st.sampled_from(["joint", "relative", "bone", "motion"]),
     noise=st.booleans(),
+    edited=st.booleans(),
 )
-def test_fused_staged_and_naive_agree(seed: int, frames: int, longest: int, stream: str, noise: bool) -> None:
-    rows, plan = windows_of(seed, items=3, longest=longest, noise=noise)
+def test_fused_staged_and_naive_agree(
+    seed: int, frames: int, longest: int, stream: str, noise: bool, edited: bool
+) -> None:
+    rows, plan = windows_of(seed, items=3, longest=longest, noise=noise, edited=frames * edited)
     item_format = format_of(frames, sigma=0.01 if noise else 0.0, stream=stream)
     fused = CpuAssembler(item_format)(rows, plan)
     staged = StagedAssembler(item_format, device=torch.device("cpu"))(rows, plan)
@@ -151,7 +165,59 @@ def naive_item(rows: np.ndarray, plan: BatchPlan, n: int, *, item_format: ItemFo
     if plan.noise is not None:
         one = Noise(plan.noise.seed, plan.noise.epoch, plan.noise.clip[n : n + 1], plan.noise.body[n : n + 1])
         x = oracle.noisy(x, one, item_format.sigma)
-    return oracle.streamed(x, item_format.stream, NTU25)
+    else:
+        x = x.copy()
+    if plan.edits is None:
+        return oracle.streamed(x, item_format.stream, NTU25)
+    still = oracle.resized(cut, item_format.frames)
+    for t in range(len(x)):
+        if still[t].any():
+            x[t] += plan.edits.offset[n]
+    x = oracle.streamed(x, item_format.stream, NTU25)
+    for t in range(len(x)):
+        for v in range(25):
+            if plan.edits.frame[n, t] or plan.edits.joint[n, v]:
+                x[t, v] = 0
+    return x
+
+
+def test_edits_are_drawn_as_the_settings_say() -> None:
+    augment = Augment(frames=40, jitter=0.02, jitter_joints=0.2, blank_joints=0.1, blank_limb=0.5, blank_frames=0.5)
+    edits = draw_edits(noise(4000), augment=augment, layout=NTU25)
+    assert edits is not None
+    displaced = edits.offset.any(2)
+    assert abs(displaced.mean() - 0.2) < 0.01
+    assert abs(edits.offset[displaced].std() - 0.02) < 0.0005
+    # A limb has 3 to 7 of 25 joints, and half of the clips lose one.
+    parts = [len(members) for members in NTU25.parts.values()]
+    expected = 0.1 + 0.9 * 0.5 * np.mean(parts) / 25
+    assert abs(edits.joint.mean() - expected) < 0.01
+    lengths = edits.frame.sum(1)
+    assert lengths.max() == 20
+    assert abs(lengths.mean() - 10) < 0.4
+    starts = np.diff(edits.frame.astype(int), axis=1, prepend=0) == 1
+    assert starts.sum(1).max() == 1, "blank frames are one stretch"
+    assert draw_edits(noise(5), augment=Augment(jitter_joints=0.5), layout=NTU25) is None
+
+
+def test_shear_is_the_identity_with_small_numbers_beside_its_diagonal() -> None:
+    space, _ = random_transforms(noise(4000), augment=Augment(rotate=0, shear=0.3))
+    np.testing.assert_array_equal(space[:, range(3), range(3)], 1)
+    beside = space[:, ~np.eye(3, dtype=bool)]
+    assert abs(beside.mean()) < 0.005
+    assert 0.29 < beside.max() <= 0.3
+    assert abs(beside.std() - 0.3 / 3**0.5) < 0.005
+
+
+def test_the_strength_of_a_view_multiplies_its_limits() -> None:
+    augment = Augment(strength=(1.0, 0.5, 3.0), turn=1.5, shear=0.2, blank_joints=0.4, noise=0.01, crop=(0.4, 0.8))
+    assert augment.of_view(0) is augment
+    assert augment.of_view(3) is augment
+    weak, strong = augment.of_view(1), augment.of_view(5)
+    assert (weak.turn, weak.shear, weak.blank_joints, weak.noise) == (0.75, 0.1, 0.2, 0.01)
+    assert weak.crop == pytest.approx((0.7, 0.9))
+    assert (strong.turn, strong.blank_joints) == (pytest.approx(math.pi), 0.9)
+    assert strong.crop[0] == 0.05
 
 
 @pytest.mark.parametrize(("length", "frames"), [(300, 120), (64, 120), (1, 120), (120, 120), (119, 7)])

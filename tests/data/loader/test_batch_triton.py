@@ -28,9 +28,9 @@ def made(rows: np.ndarray, plan: BatchPlan, *, item_format: ItemFormat) -> np.nd
 
 @pytest.mark.parametrize("stream", ["joint", "relative", "bone", "motion"])
 @pytest.mark.parametrize("sigma", [0.0, 0.02])
-@pytest.mark.parametrize(("frames", "longest"), [(1, 40), (20, 9), (13, 300)])
-def test_the_kernel_equals_the_naive_items(stream: str, sigma: float, frames: int, longest: int) -> None:
-    rows, plan = windows_of(frames, items=2, longest=longest, noise=sigma > 0)
+@pytest.mark.parametrize(("frames", "longest", "edited"), [(1, 40, False), (20, 9, True), (13, 300, True)])
+def test_the_kernel_equals_the_naive_items(stream: str, sigma: float, frames: int, longest: int, edited: bool) -> None:
+    rows, plan = windows_of(frames, items=2, longest=longest, noise=sigma > 0, edited=frames * edited)
     item_format = format_of(frames, sigma=sigma, stream=stream)
     items = made(rows, plan, item_format=item_format)
     for n in range(2):

@@ -1,0 +1,292 @@
+"""Objectives that compare augmented views of a clip: SimCLR, MoCo, VICReg, nearest neighbours.
+
+A clip's feature in a view is the mean over its tokens and bodies, which probes read too. Views may
+be masked: the encoder then sees the tokens that ``masking`` keeps (``masking.name=none``: all).
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize, relu
+
+from smae.config import PluginConfig
+from smae.data.loader.batch import Batch
+from smae.models.masking import mask_tokens
+from smae.models.tokens import patchify
+from smae.rng import Noise
+from smae.train.distributed import gather_ranks
+from smae.train.objectives import ModelBuilder, Objective, StepOutput
+
+
+def projection_head(dim: int, *, hidden: int, out: int) -> nn.Sequential:
+    """Return the map of features to the space where they are compared (SimCLR, section 4.2)."""
+    return nn.Sequential(
+        nn.Linear(dim, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, out)
+    )
+
+
+def info_nce(z: Tensor, keys: Tensor, own: Tensor, *, temperature: float) -> Tensor:
+    """Return the InfoNCE loss, averaged over anchors and their positives (SimCLR, equation 1).
+
+    An anchor's positives are the other views of its clip; all keys but itself are its candidates.
+
+    Args:
+        z: float [V, B, D], anchors, of unit length.
+        keys: float [V, M, D], of unit length: those of all ranks, the anchors among them.
+        own: int64 [B], where in 0..M-1 each anchor's clip is.
+        temperature: divides the cosines.
+    """
+    views, clips, _ = z.shape
+    scores = torch.einsum("vbd,wmd->vbwm", z, keys).float() / temperature
+    same_clip = torch.zeros(clips, keys.shape[1], dtype=torch.bool, device=z.device)
+    same_clip[torch.arange(clips, device=z.device), own] = True
+    same_view = torch.eye(views, dtype=torch.bool, device=z.device)
+    itself = same_view[:, None, :, None] & same_clip[None, :, None, :]
+    everyone = scores.masked_fill(itself, -torch.inf).flatten(2).logsumexp(2)
+    positives = scores.permute(0, 2, 1, 3)[:, :, same_clip].permute(0, 2, 1)  # [V, B, W]
+    losses = everyone[..., None] - positives
+    return losses.masked_select(~same_view[:, None].expand_as(losses)).mean()
+
+
+def spread_metrics(features: Tensor) -> dict[str, Tensor]:
+    """Return what warns of collapse, of features [V, B, D]: ``spread`` and ``rank``.
+
+    ``spread``: mean standard deviation of the coordinates of features of unit length, times sqrt(D):
+    1 for directions spread evenly, 0 for equal ones. ``rank``: (tr C)^2 / tr C^2 of their covariance
+    C, the number of directions that they use.
+    """
+    z = normalize(features.detach().float().flatten(0, 1), dim=1)
+    z = z - z.mean(0)
+    covariance = z.T @ z / len(z)
+    trace = covariance.diagonal().sum()
+    spread = covariance.diagonal().sqrt().mean() * z.shape[1] ** 0.5
+    return {"spread": spread, "rank": trace**2 / covariance.square().sum().clamp_min(1e-12)}
+
+
+class ViewObjective(Objective):
+    """Base: encodes all views of a batch in one pass, and compares the features of clips."""
+
+    views = 2
+    compares_clips = True
+
+    class Config(PluginConfig):
+        """Head in whose space clips are compared."""
+
+        hidden: int = Field(256, ge=1, le=16384, description="hidden width of the head")
+        out: int = Field(128, ge=1, le=16384, description="width of the space of comparison")
+        views: int = Field(2, ge=2, le=16, description="augmented views of each clip")
+
+    def __init__(self, config: Config, builder: ModelBuilder) -> None:
+        super().__init__()
+        self.config, self.views = config, config.views
+        self.encoder = builder.encoder()
+        self.masking = builder.masking(self.encoder.grid, may_be_none=True)
+        self.head = projection_head(self.encoder.dim, hidden=config.hidden, out=config.out)
+
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
+        """Return the loss of a batch of views."""
+        mask, visible = mask_tokens(self.masking, patchify(batch.x, self.encoder.grid), noise)
+        features = batch.clip_means(self.encoder(visible, mask).float().mean(1))
+        output = self.compare(features, batch, noise)
+        return StepOutput(output.loss, {**spread_metrics(features), **output.metrics})
+
+    @abstractmethod
+    def compare(self, features: Tensor, batch: Batch, noise: Noise) -> StepOutput:
+        """Return the loss of the clips' features [V, B, D]."""
+
+    def project(self, features: Tensor) -> Tensor:
+        """Return the head's output [V, B, out] of features [V, B, D]."""
+        out: Tensor = self.head(features.flatten(0, 1))
+        return out.view(*features.shape[:2], -1)
+
+
+class SimCLR(ViewObjective):
+    """Views of a clip attract, other clips of the batch repel (SimCLR, arXiv 2002.05709)."""
+
+    class Config(ViewObjective.Config):
+        """Head and temperature."""
+
+        temperature: float = Field(0.1, gt=0, description="divides the cosines")
+
+    config: Config
+
+    def compare(self, features: Tensor, batch: Batch, noise: Noise) -> StepOutput:
+        """Return InfoNCE over the batch of all ranks."""
+        z = normalize(self.project(features), dim=-1)
+        keys, own = gather_ranks(z)
+        return StepOutput(info_nce(z, keys, own, temperature=self.config.temperature))
+
+
+class MoCo(ViewObjective):
+    """Keys by a moving average of the encoder, negatives from a queue (MoCo, arXiv 1911.05722).
+
+    Each view is compared with the keys of the others. A clip's own keys of earlier steps, which a
+    small data set leaves in the queue, are no negatives (this project's choice).
+    """
+
+    class Config(ViewObjective.Config):
+        """Head, temperature, momentum and queue."""
+
+        temperature: float = Field(0.07, gt=0, description="divides the cosines")
+        momentum: float = Field(
+            0.99, ge=0, lt=1, description="of the moving average (0.999 in the paper, for long runs)"
+        )
+        queue: int = Field(4096, ge=1, le=1 << 20, description="keys kept as negatives (16,384 to 65,536 on NTU)")
+
+    config: Config
+
+    def __init__(self, config: Config, builder: ModelBuilder) -> None:
+        super().__init__(config, builder)
+        self.key_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.key_head = copy.deepcopy(self.head).requires_grad_(False)
+        self.queue: Tensor
+        self.queue_clip: Tensor
+        self.register_buffer("queue", normalize(torch.randn(config.queue, config.out), dim=1))
+        self.register_buffer("queue_clip", torch.full((config.queue,), -1))
+        self._new: tuple[Tensor, Tensor] | None = None
+
+    def compare(self, features: Tensor, batch: Batch, noise: Noise) -> StepOutput:
+        """Return InfoNCE against the other views' keys and the queue."""
+        z = normalize(self.project(features), dim=-1)
+        with torch.no_grad():
+            mask, visible = mask_tokens(self.masking, patchify(batch.x, self.encoder.grid), noise)
+            means = batch.clip_means(self.key_encoder(visible, mask).float().mean(1))
+            keys = normalize(self.key_head(means.flatten(0, 1)), dim=-1).view(*means.shape[:2], -1)
+        temperature = self.config.temperature
+        negatives = torch.einsum("vbd,qd->vbq", z, self.queue) / temperature
+        negatives = negatives.masked_fill(batch.index[:, None] == self.queue_clip, -torch.inf)
+        losses = []
+        for shift in range(1, self.views):
+            positive = (z * keys.roll(shift, 0)).sum(-1, keepdim=True) / temperature
+            logits = torch.cat([positive, negatives], -1).flatten(0, 1)
+            losses.append(cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long)))
+        # Queued after the step, so that a step repeated on the same batch gives the same loss.
+        self._new = gather_ranks(keys[:1])[0][0], gather_ranks(batch.index[None, :, None])[0][0, :, 0]
+        return StepOutput(torch.stack(losses).mean())
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """Move the key encoder, and put the step's keys at the head of the queue."""
+        pairs = ((self.key_encoder, self.encoder), (self.key_head, self.head))
+        for average, current in pairs:
+            move_average(average, current, momentum=self.config.momentum)
+        if self._new is not None:
+            keys, clip = self._new
+            self.queue.copy_(torch.cat([keys, self.queue])[: len(self.queue)])
+            self.queue_clip.copy_(torch.cat([clip, self.queue_clip])[: len(self.queue)])
+            self._new = None
+
+
+class VICReg(ViewObjective):
+    """Variance, invariance and covariance of the head's output; no negatives (arXiv 2105.04906).
+
+    Loss = invariance x mean squared distance of views + variance x hinge(1 - standard deviation)
+    + covariance x squared off-diagonal covariances / width, each of the batch of all ranks.
+    """
+
+    class Config(ViewObjective.Config):
+        """Head and weights of the three terms."""
+
+        out: int = Field(512, ge=1, le=16384, description="width of the space of comparison")
+        hidden: int = Field(512, ge=1, le=16384, description="hidden width of the head")
+        invariance: float = Field(25.0, ge=0)
+        variance: float = Field(25.0, ge=0)
+        covariance: float = Field(1.0, ge=0)
+
+    config: Config
+
+    def compare(self, features: Tensor, batch: Batch, noise: Noise) -> StepOutput:
+        """Return the weighted sum of the three terms, averaged over views."""
+        z, _ = gather_ranks(self.project(features).float())
+        invariance, pairs = z.new_zeros(()), self.views * (self.views - 1) / 2
+        for view in range(1, self.views):
+            invariance = invariance + (z[view:] - z[:-view]).square().mean((1, 2)).sum() / pairs
+        centred = z - z.mean(1, keepdim=True)
+        rows = max(1, z.shape[1] - 1)
+        covariance = centred.transpose(1, 2) @ centred / rows
+        diagonal = covariance.diagonal(dim1=1, dim2=2)
+        hinge = relu(1 - (diagonal + 1e-4).sqrt()).mean()
+        off = (covariance.square().sum((1, 2)) - diagonal.square().sum(1)).mean() / z.shape[2]
+        config = self.config
+        loss = config.invariance * invariance + config.variance * hinge + config.covariance * off
+        return StepOutput(loss, {"invariance": invariance.detach(), "hinge": hinge.detach()})
+
+
+class NNTune(ViewObjective):
+    """Tune a trained encoder by nearest neighbours (the second stage of STARS; NNCLR, arXiv 2104.14548).
+
+    The positive of a view is the nearest neighbour, in a queue of other clips' projections, of the
+    clip's other view. Start from weights with ``--init``; the lower blocks stay as they are.
+    """
+
+    class Config(ViewObjective.Config):
+        """Head, predictor, queue, and which layers are tuned."""
+
+        temperature: float = Field(0.07, gt=0, description="divides the cosines")
+        predictor: int = Field(1024, ge=1, le=16384, description="hidden width of the predictor (4,096 in the paper)")
+        queue: int = Field(4096, ge=1, le=1 << 20, description="projections kept to look for neighbours in")
+        frozen: float = Field(0.5, ge=0, lt=1, description="share of blocks, from the lowest, that stay as they are")
+        layer_decay: float = Field(0.45, gt=0, le=1, description="learning rate relative to the block above")
+
+    config: Config
+
+    def __init__(self, config: Config, builder: ModelBuilder) -> None:
+        super().__init__(config, builder)
+        self.predictor = projection_head(config.out, hidden=config.predictor, out=config.out)
+        self.queue: Tensor
+        self.queue_clip: Tensor
+        self.register_buffer("queue", normalize(torch.randn(config.queue, config.out), dim=1))
+        self.register_buffer("queue_clip", torch.full((config.queue,), -1))
+        self._new: tuple[Tensor, Tensor] | None = None
+        for name, parameter in self.encoder.named_parameters():
+            if self.encoder.layer_of(name) <= config.frozen * self.encoder.depth:
+                parameter.requires_grad_(False)
+
+    def lr_scale(self, parameter: str) -> float:
+        """Return ``layer_decay`` to the power of the blocks above; 1 for heads."""
+        if not parameter.startswith("encoder."):
+            return 1.0
+        layer = self.encoder.layer_of(parameter.removeprefix("encoder."))
+        return float(self.config.layer_decay ** (self.encoder.depth - layer))
+
+    def compare(self, features: Tensor, batch: Batch, noise: Noise) -> StepOutput:
+        """Return InfoNCE of predictions against the neighbours of the other views."""
+        z = self.project(features)
+        predicted, unit = normalize(self._predict(z), dim=-1), normalize(z.detach(), dim=-1)
+        every, own = gather_ranks(unit)
+        indices = gather_ranks(batch.index[None, :, None])[0][0, :, 0]
+        scores = torch.einsum("vmd,qd->vmq", every, self.queue)
+        scores = scores.masked_fill(indices[:, None] == self.queue_clip, -torch.inf)
+        neighbours = self.queue[scores.argmax(-1)]
+        losses = []
+        for shift in range(1, self.views):
+            logits = predicted @ neighbours.roll(shift, 0).transpose(1, 2) / self.config.temperature
+            losses.append(cross_entropy(logits.flatten(0, 1), own.repeat(self.views)))
+        self._new = every[0], indices
+        return StepOutput(torch.stack(losses).mean())
+
+    def _predict(self, z: Tensor) -> Tensor:
+        out: Tensor = self.predictor(z.flatten(0, 1))
+        return out.view(z.shape)
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """Put the step's projections at the head of the queue."""
+        if self._new is not None:
+            self.queue.copy_(torch.cat([self._new[0], self.queue])[: len(self.queue)])
+            self.queue_clip.copy_(torch.cat([self._new[1], self.queue_clip])[: len(self.queue)])
+            self._new = None
+
+
+@torch.no_grad()
+def move_average(average: nn.Module, current: nn.Module, *, momentum: float) -> None:
+    """Set average = momentum x average + (1 - momentum) x current; buffers are copied."""
+    for weight, target in zip(average.parameters(), current.parameters(), strict=True):
+        weight.lerp_(target, 1 - momentum)
+    for buffer, now in zip(average.buffers(), current.buffers(), strict=True):
+        buffer.copy_(now)

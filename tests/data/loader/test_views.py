@@ -1,0 +1,109 @@
+"""Several augmented views of a clip in one batch."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from smae.data.loader.augment import Augment
+from smae.data.loader.batch import Batch
+from smae.data.loader.loader import Loader
+from smae.errors import ConfigError
+from smae.train.loop import micro_batches
+from tests.fakes import FakeStore
+
+STRONG = Augment(
+    frames=24, min_frames=8, shear=0.3, jitter=0.02, blank_joints=0.1, blank_limb=0.3, blank_frames=0.3, noise=0.01
+)
+
+
+@pytest.fixture(scope="module")
+def store() -> FakeStore:
+    return FakeStore.random(clips=40, seed=2)
+
+
+def batches(store: FakeStore, views: int, **changes: Any) -> list[Batch]:
+    settings: dict[str, Any] = {
+        "augment": STRONG, "batch": 8, "seed": 5, "train": True, "device": torch.device("cpu"), "block_rows": 500,
+        "window": 3, "views": views,
+    }  # fmt: skip
+    return list(Loader(store, np.arange(len(store)), **(settings | changes)).epoch(1))
+
+
+def of_view(batch: Batch, view: int) -> dict[str, torch.Tensor]:
+    assert batch.view is not None
+    items = batch.view == view
+    return {name: getattr(batch, name)[items] for name in ("x", "clip", "body")}
+
+
+def test_the_first_view_is_what_one_view_gives(store: FakeStore) -> None:
+    for one, three in zip(batches(store, 1), batches(store, 3), strict=True):
+        assert (one.views, three.views) == (1, 3)
+        assert torch.equal(one.index, three.index)
+        for name, value in of_view(three, 0).items():
+            assert torch.equal(value, getattr(one, name)), name
+        items = one.x.shape[0]
+        assert torch.equal(one.noise(7).uniform("mask", 9), three.noise(7).uniform("mask", 9)[:items])
+
+
+def test_views_differ_and_a_view_is_the_same_beside_any_others(store: FakeStore) -> None:
+    for two, four in zip(batches(store, 2), batches(store, 4), strict=True):
+        for view in range(2):
+            assert torch.equal(of_view(two, view)["x"], of_view(four, view)["x"])
+        parts = [of_view(four, view) for view in range(4)]
+        for a, b in product(range(4), repeat=2):
+            if a < b and parts[a]["x"].shape == parts[b]["x"].shape:
+                assert not torch.equal(parts[a]["x"], parts[b]["x"])
+        draws = four.noise(7).uniform("mask", 4)
+        assert len(torch.unique(draws, dim=0)) == len(draws)
+
+
+def test_views_are_equal_in_memory_and_streamed_with_any_number_of_workers(store: FakeStore) -> None:
+    expected = batches(store, 2, workers=0)
+    for mode, workers in (("streaming", 0), ("streaming", 3), ("resident", 2)):
+        for one, other in zip(expected, batches(store, 2, mode=mode, workers=workers), strict=True):
+            assert torch.equal(one.x, other.x)
+            assert one.view is not None
+            assert other.view is not None
+            assert torch.equal(one.view, other.view)
+            assert torch.equal(one.clip, other.clip)
+
+
+def test_a_view_of_strength_0_is_the_plain_middle_of_a_clip_beside_strong_ones(store: FakeStore) -> None:
+    augment = STRONG.model_copy(update={"strength": (1.0, 0.0), "noise": 0.0})
+    plain = Augment(frames=24, min_frames=8, crop=(1.0, 1.0), rotate=0)
+    weak = batches(store, 2, augment=augment)
+    for one, other in zip(weak, batches(store, 2, augment=plain), strict=True):
+        assert torch.equal(of_view(one, 1)["x"], of_view(other, 1)["x"])
+
+
+def test_the_mean_of_a_clip_is_over_its_bodies_in_a_view(store: FakeStore) -> None:
+    batch = batches(store, 2)[0]
+    features = torch.arange(len(batch.x), dtype=torch.float32)[:, None] ** 2
+    means = batch.clip_means(features)
+    assert means.shape == (2, 8, 1)
+    assert batch.view is not None
+    for view, clip in product(range(2), range(8)):
+        items = (batch.view == view) & (batch.clip == clip)
+        assert float(means[view, clip]) == pytest.approx(float(features[items].mean()))
+
+
+def test_micro_batches_keep_all_views_of_their_clips(store: FakeStore) -> None:
+    batch = batches(store, 2)[0]
+    parts = list(micro_batches(batch, 3))
+    assert [part.clips for part in parts] == [3, 3, 2]
+    assert sum(len(part.x) for part in parts) == len(batch.x)
+    for part in parts:
+        assert part.view is not None
+        assert part.views == 2
+        for view in range(2):
+            assert torch.equal(part.clip[part.view == view].unique(), torch.arange(part.clips))
+
+
+def test_too_many_views_are_refused(store: FakeStore) -> None:
+    with pytest.raises(ConfigError, match="at most 16 views"):
+        batches(store, 17)
