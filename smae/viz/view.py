@@ -191,8 +191,7 @@ def write_scene(scene: Scene, path: Path | str, *, inputs: Iterable[Path] = ()) 
         ConfigError: see ``check_target``.
         EnvironmentFault: the file cannot be written.
     """
-    from smae.viz.pictures import draw_gif, draw_strip
-    from smae.viz.player import render_page
+    from smae.viz.drawing import draw_gif, draw_strip, render_page
 
     path = Path(path)
     check_target(path, inputs)
@@ -228,7 +227,7 @@ def _write_rerun(scene: Scene, path: Path) -> None:
 def _log_panel(stream: Any, panel: Panel, scene: Scene, frame: int) -> None:
     import rerun as rr
 
-    from smae.viz.pictures import BODIES, joint_colour
+    from smae.viz.drawing import BODIES, joint_colour
 
     for body, name in enumerate(panel.bodies):
         joints, kind, role = panel.joints[body, frame], panel.kind[body, frame], panel.roles[body]

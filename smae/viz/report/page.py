@@ -7,7 +7,7 @@ from html import escape
 from importlib.resources import files
 from typing import NamedTuple
 
-from smae.viz.player import as_json, fill_template, page_data, page_file
+from smae.viz.drawing import as_json, fill_template, page_data, page_file
 from smae.viz.scene import Scene
 
 
