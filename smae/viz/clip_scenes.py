@@ -61,17 +61,16 @@ def scene_of_raw(raw: Path, name: str | None, settings: PrepareSettings) -> Scen
 
 def _action_of(raw: Path, name: str) -> str:
     """Return the class of an NTU file name, by a ``classes.txt`` beside it or by NTU's list."""
-    numbers = parse_name(name)
-    if numbers is None:
+    facts, names = parse_name(name), dict[str, str]()
+    if facts is None:
         return ""
-    label, names = f"A{numbers.action:03}", {}
     folder = raw if raw.is_dir() else raw.parent
     file = find_class_file(folder, given=None)
     if file is not None:
         # Another list of the same file name is refused by prepare; a picture does not need it.
         with suppress(ConfigError):
-            names = read_class_names(file, [label])
-    return f" · {class_name('ntu120', label, names)}"
+            names = read_class_names(file, [facts.action])
+    return f" · {class_name('ntu120', facts.action, names)}"
 
 
 def scene_of_clip(store: Store, index: int, *, raw: Path | None = None) -> Scene:

@@ -74,11 +74,11 @@ def is_label(value: object) -> bool:
 
 def facts_of(name: str, label: int) -> ClipFacts:
     """Return class and, for NTU names, subject, camera and so on of a clip with a 0-based label."""
-    numbers = parse_name(name)
+    facts, action = parse_name(name), f"A{label + 1:03}"
     # If an NTU name's action is not the label's, somebody numbered classes anew: the label counts.
-    if numbers is not None and numbers.action == label + 1:
-        return NtuSource().facts(name)
-    return ClipFacts(name, f"A{label + 1:03}")
+    if facts is not None and facts.action == action:
+        return facts
+    return ClipFacts(name, action)
 
 
 def dataset_of(facts: Sequence[ClipFacts], *, otherwise: str) -> str:
