@@ -33,7 +33,12 @@ VARIED = {
     "noise": Augment(frames=FRAMES, noise=0.01),
     "bones, mirrored, scaled": Augment(frames=FRAMES, mirror=True, scale=0.1, stream="bone"),
     "motion": Augment(frames=FRAMES, stream="motion"),
+    "shear, blanks and jitter": Augment(
+        frames=FRAMES, shear=0.3, jitter=0.02, blank_joints=0.1, blank_limb=0.3, blank_frames=0.3
+    ),
 }
+VIEWS = (2, 4)
+"""Augmented views of a clip in a batch, beside the one of all other cases."""
 GOAL, SHARE = {"goal": 25.0}, {"goal": 1 / 3, "stretch": 1 / 2}
 _POOL = 128 * 2**20
 
@@ -68,6 +73,12 @@ class Bench:
         listed = [
             Case(f"{kind}: {name}", partial(_epoch, one), len(store), sum(sizes)) for name, one in loaders.items()
         ]
+        for views in VIEWS:
+            several = self._loader(kind, "resident", 0, views=views)
+            _epoch(several)
+            # Counted in views: each is as much work as a clip of one view.
+            name = f"{kind}: resident, workers 0, {views} views"
+            listed.append(Case(name, partial(_epoch, several), views * len(store), views * sum(sizes)))
         some = index[:: max(1, len(index) // self.sample)][: self.sample]
         naive = NaiveClips([store.clip(int(one)) for one in some], store.clips.label[some].tolist(), frames=FRAMES)
         by_clip = DataLoader(naive, batch_size=self.batch, shuffle=True)
@@ -78,12 +89,18 @@ class Bench:
         return listed
 
     def _loader(
-        self, kind: str, mode: Literal["resident", "streaming"], workers: int, augment: Augment | None = None
+        self,
+        kind: str,
+        mode: Literal["resident", "streaming"],
+        workers: int,
+        augment: Augment | None = None,
+        *,
+        views: int = 1,
     ) -> Loader:
         store = self.stores[kind]
         return Loader(
             store, np.arange(len(store)), augment=augment or Augment(frames=FRAMES), batch=self.batch, seed=0,
-            train=True, device=torch.device("cpu"), workers=workers, mode=mode,
+            train=True, device=torch.device("cpu"), workers=workers, mode=mode, views=views,
         )  # fmt: skip
 
 

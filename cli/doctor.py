@@ -15,7 +15,7 @@ from smae_cli import console
 @click.argument("folder", required=False, default=".", type=click.Path(path_type=Path))
 @console.json_option
 def command(folder: Path) -> int:
-    """Check this machine and environment: versions, GPU, cores, memory, disk at FOLDER, kernels, extras.
+    """Check this machine: versions, GPU, cores, memory, disk at FOLDER, kernels, extras, plug-ins.
 
     \b
     Examples:

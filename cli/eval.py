@@ -40,6 +40,11 @@ _PLAIN = {"selection": "last", "seeds": 1}
     type=click.Path(path_type=Path),
     help="A run's folder or one of its checkpoints; the newest run by default.",
 )
+@click.option(
+    "--encoder",
+    type=click.Path(path_type=Path),
+    help="A folder that smae export-encoder wrote, in place of a run; it gets the records.",
+)
 @click.option("--data", help="Store; the one the run was trained on by default.")
 @click.option(
     "--set",
@@ -48,13 +53,17 @@ _PLAIN = {"selection": "last", "seeds": 1}
     metavar="SECTION.KEY=VALUE",
     help="A probe's setting, for example linear.epochs=50. Repeatable.",
 )
+@click.option("--resume", is_flag=True, help="Go on after an interrupt, as without it.")
+@click.option("--again", is_flag=True, help="Evaluate anew what is done; both records stay.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @console.json_option
-def command(modes: tuple[str, ...], sets: tuple[str, ...], **options: Any) -> None:
+def command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **options: Any) -> None:
     """Evaluate a pre-trained encoder on the test part of a protocol.
 
-    Each result has its baselines: chance, a linear classifier on raw coordinates, and the same probe
-    on a randomly initialised encoder. Nothing is selected on test, except by --select best_test.
+    Each result has its baselines: chance, the most frequent class, a linear classifier on raw
+    coordinates, and the same probe on a randomly initialised encoder. Nothing is selected on test,
+    except by --select best_test. Each probe and seed is written when it is done, and not evaluated
+    again: after an interrupt, run the same command again.
 
     \b
     Examples:
@@ -63,32 +72,51 @@ def command(modes: tuple[str, ...], sets: tuple[str, ...], **options: Any) -> No
       smae eval --mode finetune --set finetune.epochs=20
       smae eval --protocol xsub --mode all --seeds 3
       smae eval --mode transfer --data pku.zarr --protocol xsub
+      smae eval --encoder skeletonmae-ntu60-xsub --data ntu.zarr --protocol xview
     """
     from smae.config import parse_sets
 
+    if resume and options["again"]:
+        raise click.UsageError("--resume keeps what is done, --again evaluates it anew: leave one out")
     if modes:
         options["modes"] = modes
     run, evaluation = smae.evaluate(**options, settings=parse_sets(sets))
     # Columns with the same value in every row are left out.
     epochs, seeds = (any(getattr(row, key) != plain for row in evaluation.rows) for key, plain in _PLAIN.items())
-    columns = ["mode", "what", *["epoch"] * epochs, "top-1 %", *["95 % interval"] * seeds, "top-5 %"]
+    columns = ["mode", "what", *["epoch"] * epochs, "top-1 %", *["95 % interval"] * seeds, "mean class %", "top-5 %"]
     rows = []
     for row in evaluation.rows:
         top1, interval = console.accuracy(row)
-        cells = [*[row.selection] * epochs, top1, *[interval] * seeds, console.percent(row.top5)]
+        figures = [top1, *[interval] * seeds, console.percent(row.mean_class), console.percent(row.top5)]
+        cells = [*[row.selection] * epochs, *figures]
         rows.append([row.mode, row.what, *cells])
     title = f"{evaluation.protocol} ({evaluation.store_mode} mode), {run.path}"
 
     def text() -> None:
         console.table(columns, rows, title=title)
-        console.echo(f"results and confusion matrices: {run.results}")
-        console.echo("next: smae report")
+        if len(evaluation.results) > 2:
+            cells = {
+                what: ["-" if row is None else console.percent(row.top1) for row in found]
+                for what, found in evaluation.matrix.items()
+            }
+            names = ("top-1 %", *(result.mode for result in evaluation.results))
+            console.table(names, [(what, *shares) for what, shares in cells.items()], left=1)
+        for words in dict.fromkeys(note for one in evaluation.results if not one.current for note in one.notes):
+            console.echo(f"note: {words}")
+        for words in evaluation.warnings:
+            console.echo(f"careful: {words}")
+        console.echo(f"records and confusion matrices: {run.results}")
+        if options["encoder"] is None:
+            console.echo("next: smae report")
 
     value = {
         "run": str(run.path),
         "protocol": evaluation.protocol,
         "store_mode": evaluation.store_mode,
         "rows": [row.as_json() for row in evaluation.rows],
+        "records": [f"{record.name}.json" for result in evaluation.results for record in result.records],
+        "reused": evaluation.reused,
+        "warnings": evaluation.warnings,
         "seconds": round(evaluation.seconds, 1),
     }
     console.result(value, text)

@@ -74,7 +74,7 @@ def smae() -> None:
       smae eval --protocol xsub
 
     \b
-    Exit codes: 0 done, 1 a bug in smae, 2 usage or settings, 3 done but some files were bad,
+    Exit codes: 0 done, 1 a bug in smae or in a plug-in, 2 usage or settings, 3 done but some files were bad,
     4 data cannot be used, 5 disk, memory or device, 6 locked by another process,
     7 non-finite loss, 130 / 143 interrupted (resumable).
     """
@@ -153,8 +153,14 @@ def run(args: list[str] | None = None) -> int:
         console.error(f"{type(error).__name__}: {error}", kind=type(error).__name__, code=EXIT_ENVIRONMENT)
         return EXIT_ENVIRONMENT
     except Exception as error:
+        from smae.registry import plugin_at_fault
+
         traceback.print_exc()
-        console.error(f"a bug of smae's: {type(error).__name__}: {error}; please report it with the lines above")
+        message, plugin = f"{type(error).__name__}: {error}", plugin_at_fault(error)
+        if plugin:
+            console.error(f"an error of a plug-in, {plugin}: {message}", kind=type(error).__name__)
+        else:
+            console.error(f"a bug of smae's: {message}; please report it with the lines above")
         return EXIT_BUG
 
 

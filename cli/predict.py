@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @click.command("predict")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--run", type=click.Path(path_type=Path), help="The run whose head is used; the newest by default.")
+@click.option(
+    "--run", type=click.Path(path_type=Path), help="The run whose head is used; the newest with a head by default."
+)
 @click.option("--head", type=click.Path(path_type=Path), help="Folder of a head, in place of --run.")
 @click.option("--mode", help="linear, finetune or transfer: which of the run's heads; finetune before linear.")
 @click.option("--protocol", help="Protocol of the head; the run's own by default.")
@@ -27,9 +29,9 @@ if TYPE_CHECKING:
 def command(files: tuple[Path, ...], **options: Any) -> int:
     """Classify raw recordings (FILES) with a trained head.
 
-    smae eval --mode linear or --mode finetune trains heads and keeps them in the run. Recordings are read,
-    cleaned and cropped like the training data. A bad recording is an error (exit code 4), the one that prepare
-    lists; among several it is listed, and the exit code is 3.
+    smae eval --mode linear or --mode finetune trains heads and keeps them in the run. Recordings are
+    read, cleaned and cropped like the training data. A bad recording is an error (exit code 4), the
+    one that prepare lists; among several it is listed, and the exit code is 3.
 
     \b
     Examples:

@@ -36,6 +36,8 @@ def command(folder: Path) -> None:
 
 
 def _text(runs: list[RunState], unfinished: list[Unfinished]) -> None:
+    from smae.eval.results import RULE
+
     if not runs and not unfinished:
         console.echo("no runs here, nothing unfinished")
     if runs:
@@ -43,6 +45,11 @@ def _text(runs: list[RunState], unfinished: list[Unfinished]) -> None:
     for run in runs:
         if run.problem:
             console.echo(f"  {run.problem}")
+    if any(run.scores for run in runs):
+        console.echo(f"results, of several: {RULE}")
+    for run in runs:
+        if run.state == "no checkpoint":
+            console.echo(f"{run.path}: stopped before its first checkpoint; other commands leave it out")
     resumable = [run for run in runs if run.resumable]
     if resumable:
         console.echo(f"continue: smae pretrain --resume --out {resumable[-1].path}")
@@ -60,5 +67,9 @@ def _row(run: RunState) -> tuple[str, ...]:
         loss = f"{run.loss:.4f}"
     if run.steps:
         step += f" of {run.steps:,}"
-    scores = "\n".join(f"{one.protocol} {one.mode} {console.percent(one.top1)}" for one in run.scores)
+    lines = []
+    for one in run.scores:
+        notes = "; ".join([*one.notes, *[f"{one.others} more"] * (one.others > 0)])
+        lines.append(f"{one.protocol} {one.mode} {console.percent(one.top1)}{f' ({notes})' if notes else ''}")
+    scores = "\n".join(lines)
     return str(run.path), state, step, loss, scores or "-"

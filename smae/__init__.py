@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from smae.data.synthetic.synth import synthesise as synthesise
     from smae.diagnostics import doctor as doctor
     from smae.eval.embed import embed as embed
+    from smae.eval.ensemble import ensemble as ensemble
     from smae.eval.evaluate import evaluate as evaluate
     from smae.eval.export import export_encoder as export_encoder
     from smae.eval.export import load_encoder as load_encoder
     from smae.eval.predict import predict as predict
-    from smae.eval.results import ensemble as ensemble
     from smae.eval.status import status as status
     from smae.train.pretrain import pretrain as pretrain
     from smae.viz.report.run_report import report as report
@@ -39,7 +39,7 @@ _FUNCTIONS = {
     "dataset_card": "smae.data.store.info",
     "doctor": "smae.diagnostics",
     "embed": "smae.eval.embed",
-    "ensemble": "smae.eval.results",
+    "ensemble": "smae.eval.ensemble",
     "evaluate": "smae.eval.evaluate",
     "explain": "smae.data.prepare.explain",
     "export": "smae.data.export",

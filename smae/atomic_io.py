@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from smae.errors import ConfigError, DataError, EnvironmentFault, LockedError
 
@@ -40,7 +40,7 @@ def os_errors(path: Path, size: int = 0, *, partial: Path | None = None) -> Iter
     """
     try:
         yield
-    except EnvironmentFault:
+    except (EnvironmentFault, LockedError):
         raise
     except OSError as error:
         amount = f" ({size:,} bytes)" if size else ""
@@ -63,17 +63,6 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
-def create(path: Path) -> IO[bytes]:
-    """Open a new file for writing in place of an old file or link of that name.
-
-    Raises:
-        OSError: no permission, a folder of that name, or another process created it meanwhile.
-    """
-    with suppress(FileNotFoundError):
-        os.unlink(path)
-    return open(os.open(path, _CREATE, 0o666), "wb")
-
-
 def write_atomic(path: Path, *pieces: bytes, durable: bool = True) -> None:
     """Write ``pieces``, end to end, to ``path``; readers and crashes never see a part of them.
 
@@ -87,7 +76,7 @@ def write_atomic(path: Path, *pieces: bytes, durable: bool = True) -> None:
         EnvironmentFault: no space, no permission, or a device error; an earlier file is intact.
     """
     with os_errors(path, sum(map(len, pieces))), _temporary(path) as partial:
-        with create(partial) as file:
+        with open(partial, "wb") as file:
             file.writelines(pieces)
             if durable:
                 file.flush()
@@ -109,7 +98,6 @@ def atomic_file(path: Path, *, size: int = 0) -> Iterator[Path]:
         EnvironmentFault: no space, no permission, or a device error; an earlier file is intact.
     """
     with _temporary(path) as partial, os_errors(path, size, partial=partial):
-        create(partial).close()
         yield partial
         fsync_file(partial)
         os.replace(partial, path)
@@ -129,9 +117,7 @@ def atomic_folder(path: Path, *, size: int = 0) -> Iterator[Path]:
     Raises:
         EnvironmentFault: no space, no permission, or a device error; an earlier folder is intact.
     """
-    with _temporary(path) as partial, os_errors(path, size, partial=partial):
-        _remove(partial)
-        partial.mkdir()
+    with _temporary(path, folder=True) as partial, os_errors(path, size, partial=partial):
         yield partial
         for folder, _, names in os.walk(partial):
             for name in names:
@@ -145,16 +131,53 @@ def atomic_folder(path: Path, *, size: int = 0) -> Iterator[Path]:
 
 
 @contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """Yield the temporary name of ``path``; remove what has that name if the block fails."""
+def _temporary(path: Path, *, folder: bool = False) -> Iterator[Path]:
+    """Yield a new temporary file or folder of ``path``, locked; remove it if the block fails."""
+    partial = partial_path(path)
     with os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(path)
+        handle = _claim(partial, folder=folder)
     try:
         yield partial
     except BaseException:
         _remove(partial)
         raise
+    finally:
+        os.close(handle)
+
+
+def _claim(partial: Path, *, folder: bool) -> int:
+    """Create a temporary file or folder in place of a stale one; return a handle that locks it."""
+    while True:
+        created = True
+        try:
+            partial.mkdir() if folder else os.close(os.open(partial, _CREATE, 0o666))
+        except FileExistsError:
+            created = False
+        try:
+            handle = os.open(partial, os.O_RDONLY | _NO_LINK)
+        except OSError:
+            # A link, or gone already.
+            partial.unlink(missing_ok=True)
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise _locked(partial) from None
+        except OSError:
+            # Some network disks lock no folders.
+            pass
+        with suppress(FileNotFoundError):
+            if created and os.path.samestat(os.lstat(partial), os.fstat(handle)):
+                return handle
+        if not created:
+            _remove(partial)
+        os.close(handle)
+
+
+def _locked(path: Path) -> LockedError:
+    return LockedError(f"{path}: another process is writing the same output; wait for it, or choose another --out")
 
 
 def _replace_folder(new: Path, path: Path) -> None:
@@ -325,8 +348,8 @@ def _finite(digits: str) -> float:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file ``path`` during the block and remove it afterwards.
+def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock file ``path`` during the block and remove it afterwards; ``wait`` for other holders.
 
     A lock file left behind by a killed process is no obstacle: the lock counts, not the file.
 
@@ -334,7 +357,7 @@ def locked(path: Path) -> Iterator[None]:
         LockedError: another process holds it.
         EnvironmentFault: the file cannot be created.
     """
-    handle = _acquire(path)
+    handle = _acquire(path, wait=wait)
     try:
         yield
     finally:
@@ -360,17 +383,15 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def _acquire(path: Path) -> int:
+def _acquire(path: Path, *, wait: bool) -> int:
     while True:
         with os_errors(path):
             handle = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             os.close(handle)
-            raise LockedError(
-                f"{path}: another process is writing the same output; wait for it, or choose another --out"
-            ) from error
+            raise _locked(path) from error
         # The previous holder may have removed the file between opening and locking it here.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.stat(path), os.fstat(handle)):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from smae import __version__, progress
 from smae.errors import EXIT_DONE, EXIT_ENVIRONMENT, ConfigError
+from smae.registry import describe, plugins
 
 PACKAGES = ("numpy", "numba", "zarr", "safetensors", "pydantic")
 EXTRAS = ("dask", "objects", "rerun", "tensorboard", "triton", "wandb")
@@ -72,7 +73,7 @@ def doctor(folder: Path | str = ".") -> Diagnosis:
     if not path.is_dir():
         raise ConfigError(f"{path}: no folder there: name the one for stores and runs")
     with progress.task("doctor"):
-        checks = (_software(), _torch(), _cores(), _memory(), _disk(path), _kernels(), _extras())
+        checks = (_software(), _torch(), _cores(), _memory(), _disk(path), _kernels(), _extras(), _plugins())
         return Diagnosis(tuple(finding for check in checks for finding in check))
 
 
@@ -221,3 +222,15 @@ def _extras() -> Iterator[Finding]:
         installed = find_spec(_MODULES.get(extra, extra)) is not None
         found = "installed" if installed else "not installed"
         yield _finding(f"smae[{extra}]", installed, found, f"pip install 'smae[{extra}]'")
+
+
+def _plugins() -> Iterator[Finding]:
+    for entry in plugins():
+        what = describe(entry)
+        spec = None
+        with contextlib.suppress(ImportError, ValueError):
+            # Of the package alone: a diagnosis runs no code of others.
+            spec = find_spec(entry.module.partition(".")[0])
+        found = f"{entry.value}, from {spec.origin}" if spec else f"{entry.value}, which is not installed"
+        remedy = "repair or uninstall the package that declares it"
+        yield _finding(f"plug-in: {what}", spec is not None, found, remedy)

@@ -69,6 +69,7 @@ class Reporter(Protocol):
 
 
 _reporter: Reporter | None = None
+_whole: Task | None = None
 
 
 @contextmanager
@@ -95,6 +96,25 @@ def task(name: str, *, total: int | None = None, unit: str = "") -> Iterator[Tas
         yield made
     finally:
         reporter.end(made)
+
+
+@contextmanager
+def whole(name: str, *, total: int, unit: str = "") -> Iterator[Task]:
+    """Begin a task that consists of others, which report their share of its work to ``spend``."""
+    global _whole
+    before = _whole
+    with task(name, total=total, unit=unit) as made:
+        _whole = made
+        try:
+            yield made
+        finally:
+            _whole = before
+
+
+def spend(units: int) -> None:
+    """Add finished units to the task of the whole, if there is one, so that it knows the time left."""
+    if _whole is not None:
+        _whole.update(min(_whole.done + units, _whole.total or 0), note=_whole.note)
 
 
 def track(items: Iterable[T], name: str, *, total: int | None = None, unit: str = "") -> Iterator[T]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import EntryPoints, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from smae.errors import ConfigError, UnknownNameError
@@ -26,6 +29,38 @@ def _entry_points(path: tuple[str, ...]) -> Any:
     """Return the entry points of all packages on a search path; read once a process."""
     # Before Python 3.12 this is no EntryPoints yet, but has ``select`` all the same.
     return entry_points()
+
+
+def plugins() -> list[EntryPoint]:
+    """Return what installed packages declare for any family, by family and name."""
+    declared = _entry_points(tuple(sys.path))
+    groups = sorted(group for group in declared.groups if group.startswith("smae."))
+    return [entry for group in groups for entry in sorted(declared.select(group=group), key=lambda one: one.name)]
+
+
+def describe(entry: EntryPoint) -> str:
+    """Return the family, name and package of a plug-in."""
+    package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown package"
+    return f"{entry.group.removeprefix('smae.').removesuffix('s')} '{entry.name}' of {package}"
+
+
+def plugin_at_fault(error: BaseException) -> str:
+    """Return the plug-in in whose code an error arose, with file and line; empty if in none's."""
+    frames = traceback.walk_tb(error.__traceback__)
+    places = [(str(frame.f_globals.get("__name__", "")), frame.f_code.co_filename, line) for frame, line in frames]
+    # A worker process sends its traceback as text, and a syntax error has no frame of its own.
+    places += [
+        ("", file, int(line)) for file, line in re.findall(r'File "(.+)", line (\d+)', str(error.__cause__ or ""))
+    ]
+    if isinstance(error, SyntaxError) and error.filename:
+        places.append(("", error.filename, error.lineno or 0))
+    for module, file, line in reversed(places):
+        names = [module.partition(".")[0]] if module else Path(file).with_suffix("").parts
+        found = [entry for entry in plugins() if entry.module.partition(".")[0] in names]
+        exact = [entry for entry in found if entry.module == module]
+        if found:
+            return f"{', '.join(map(describe, exact or found))}: {file}:{line}"
+    return ""
 
 
 class Registry(Generic[T]):

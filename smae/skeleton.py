@@ -70,7 +70,7 @@ NTU25 = Layout(
     spine=(0, 20),
 )  # fmt: skip
 
-# Below the shoulders it is NTU25 without its last five joints: limbs, mirror pairs and parts are the same.
+# NTU25 without its last five joints: limbs, mirror pairs and parts are the same.
 KINECT20 = Layout(
     name="kinect20",
     joints=("hip centre", "spine", "shoulder centre", "head", *NTU25.joints[4:20]),

@@ -21,7 +21,7 @@ from smae.atomic_io import (
     write_atomic,
     write_json,
 )
-from smae.errors import ConfigError, DataError, EnvironmentFault
+from smae.errors import ConfigError, DataError, EnvironmentFault, LockedError
 
 
 def names(folder: Path) -> list[str]:
@@ -195,3 +195,37 @@ def test_nan_never_gets_into_json(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "x.json", {"a": float("nan")})
     assert not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", "1e999", "9" * 5000, str(2**63), str(-(2**63)), "[-Infinity]"])
+def test_numbers_of_json_are_finite_and_fit_64_bits(text: str) -> None:
+    with pytest.raises(ValueError, match="number"):
+        atomic_io.parse_json(text)
+
+
+def test_other_numbers_of_json_are_read_as_they_are() -> None:
+    assert atomic_io.parse_json(f'[1, -2.5e3, {2**63 - 1}, true, "1e999"]') == [1, -2500.0, 2**63 - 1, True, "1e999"]
+
+
+@pytest.mark.parametrize("way", ["bytes", "file", "folder"])
+def test_what_another_process_is_writing_is_not_written(tmp_path: Path, way: str) -> None:
+    with atomic_io._temporary(tmp_path / "a", folder=way == "folder"), pytest.raises(LockedError, match="wait for it"):
+        write(tmp_path / "a", way)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("way", ["bytes", "file", "folder"])
+@pytest.mark.parametrize("stale", ["file", "folder", "link", "link to nothing", "pipe"])
+def test_a_stale_temporary_name_is_no_obstacle(tmp_path: Path, way: str, stale: str) -> None:
+    partial, mine = atomic_io.partial_path(tmp_path / "a"), tmp_path / "mine"
+    mine.write_text("mine")
+    {
+        "file": partial.touch,
+        "folder": partial.mkdir,
+        "link": lambda: partial.symlink_to(mine),
+        "link to nothing": lambda: partial.symlink_to(tmp_path / "nothing"),
+        "pipe": lambda: os.mkfifo(partial),
+    }[stale]()
+    write(tmp_path / "a", way)
+    assert names(tmp_path) == ["a", "mine"]
+    assert mine.read_text() == "mine"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from smae.errors import ConfigError, UnknownNameError
-from smae.registry import Registry, nearest
+from smae.registry import Registry, describe, nearest, plugin_at_fault, plugins
 
 
 @pytest.fixture
@@ -86,3 +86,33 @@ def test_every_family_has_the_group_that_the_architecture_names():
     text = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text()
     for family in ("masking", "encoder", "decoder", "objective", "probe"):
         assert f"`{Registry(family).group}`" in text
+
+
+def raised(call):
+    try:
+        call()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def test_an_error_is_of_the_plug_in_in_whose_code_it_arose(installed, tmp_path):
+    source = "def broken():\n    return {}['key']\n\n\nclass Odd(ValueError):\n    pass\n"
+    installed("faulty_thing", source, entries="faulty = faulty_thing:broken\nother = other_thing:x")
+    things: Registry[object] = Registry("thing")
+    error = raised(things.get("faulty"))
+    assert plugin_at_fault(error) == f"thing 'faulty' of faulty_thing 1.0: {tmp_path / 'faulty_thing.py'}:2"
+    assert plugin_at_fault(raised(lambda: [][1])) == ""
+    assert [describe(entry) for entry in plugins() if entry.group == "smae.things"] == [
+        "thing 'faulty' of faulty_thing 1.0", "thing 'other' of faulty_thing 1.0"
+    ]  # fmt: skip
+    # A process pool sends the worker's traceback as the text of the cause.
+    error = ValueError("far away")
+    error.__cause__ = RuntimeError(f'Traceback\n  File "{tmp_path / "faulty_thing.py"}", line 7, in x\nValueError')
+    assert plugin_at_fault(error).endswith("faulty_thing.py:7")
+
+
+def test_a_plug_in_that_is_no_python_is_at_fault(installed, tmp_path):
+    installed("wrong_thing", "x = 1\ndef :\n", entries="wrong = wrong_thing:x")
+    error = raised(lambda: Registry("thing").get("wrong"))
+    assert plugin_at_fault(error) == f"thing 'wrong' of wrong_thing 1.0: {tmp_path / 'wrong_thing.py'}:2"

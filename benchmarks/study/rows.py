@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from smae.config import parse_sets
-from smae.eval.results import LAST, PRETRAINED
+from smae.eval.records import LAST, PRETRAINED
 from smae.train.config import RunConfig, resolve
 
 

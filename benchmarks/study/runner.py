@@ -15,7 +15,7 @@ from benchmarks.study.results import ProbeResults, Result, Score, commit, here, 
 from benchmarks.study.rows import Evaluation, Row, Study
 from smae.config import parse_sets
 from smae.errors import ConfigError
-from smae.eval.results import CHANCE
+from smae.eval.records import CHANCE
 from smae.train.config import build_config
 from smae.train.metrics_log import read_log
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmarks.study.rows import Evaluation, Line, Row, Study, Table
-from smae.eval.results import RANDOM, RAW, SUPERVISED
+from smae.eval.records import RANDOM, RAW, SUPERVISED
 
 MEAN = Evaluation(("linear", "knn"))
 TOKENS = Evaluation(("linear", "knn"), ("linear.pool=tokens", "linear.lr=0.01", "knn.pool=tokens"), "tokens")
@@ -210,7 +210,7 @@ NW_UCLA = Study(
 
 UI_PRMD = Study(
     "ui-prmd",
-    "ui-prmd",
+    "skeletonmae-ui-prmd",
     SHORT,
     rows=(
         Row("skeletonmae", (), (beside(MEAN, 3), beside(TOKENS, 3), FINETUNE, SCRATCH, beside(SEMI, 1))),

@@ -1,61 +1,62 @@
-"""Evaluation of a run: probes of its encoder and of baselines under one protocol, written to the run."""
+"""Evaluation of an encoder: probes of it and of baselines, each written as a record."""
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from smae import interrupts
 from smae.atomic_io import refuse_links, write_atomic, write_json
-from smae.config import check
+from smae.config import check, merge, nested
 from smae.data.raw.labels import class_names
+from smae.data.store.clip_table import Split
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError
-from smae.eval.export import HeadConfig, PreparationConfig, load_objective, write_weights
-from smae.eval.features import raw_coordinates
-from smae.eval.probes import Probe, ProbeContext, Scores, probes
-from smae.eval.probes.finetune import LABEL_SHARES, semi_context
-from smae.eval.probes.linear import knn_on, linear_on
-from smae.eval.results import (
-    CHANCE,
-    LAST,
-    PRETRAINED,
-    RANDOM,
-    RAW,
-    SUPERVISED,
-    Row,
-    bootstrap,
-    draw_confusion,
-    std_over_seeds,
+from smae.eval.checks import check_effect, data_warnings, seen_in_training
+from smae.eval.export import (
+    HeadConfig,
+    PreparationConfig,
+    encoder_sha256,
+    load_trained,
+    read_exported,
+    write_weights,
 )
+from smae.eval.probes import ProbeContext, probes
+from smae.eval.records import (
+    SEED,
+    VERSION,
+    Record,
+    Row,
+    circumstances,
+    confusion_matrix,
+    digest,
+    keep,
+    parse_record,
+    read_records,
+    row_json,
+    stem,
+)
+from smae.eval.results import Result, draw_confusion, matrix, read_results
+from smae.eval.run_probes import PROBE_SECTIONS, Outcome, expand_modes, run_probes
 from smae.models.encoders import Encoder
-from smae.train.build import pick_device, random_encoder
-from smae.train.config import RunConfig
+from smae.train.build import pick_device
+from smae.train.config import RunConfig, build_config
 from smae.train.run_folder import Run, find_checkpoint
 
 logger = logging.getLogger(__name__)
 
-MODE_GROUPS: dict[str, tuple[str, ...]] = {
-    "semi": tuple(LABEL_SHARES),
-    "all": ("linear", "knn", "finetune", *LABEL_SHARES, "scratch"),
-}
-"""Names of several modes."""
-
-PROBE_SECTIONS = {"linear": "linear", "knn": "knn", "scratch": "scratch"} | dict.fromkeys(
-    ("finetune", "transfer", *LABEL_SHARES), "finetune"
-)
-"""Section of the settings of each built-in probe."""
-
 HEADS = ("linear", "finetune", "transfer")
-"""Modes whose classifier is kept for ``smae predict``."""
+"""Modes whose classifier is kept for ``smae predict``, of the first seed."""
 
 
 @dataclass(frozen=True)
@@ -65,36 +66,60 @@ class Evaluation:
     Attributes:
         protocol: full name of the split.
         store_mode: how the clips of the store were cleaned, ``reference`` or ``exact``.
-        rows: the table of results; baselines follow each result.
-        scores: of the pre-trained encoder (with ``scratch`` of the supervised one), by mode, first
-            seed.
-        test: clip numbers of the test part, in the order of the scores.
+        results: one for each probe, over all seeds.
+        reused: how many records were there already.
         seconds: wall time.
     """
 
     protocol: str
     store_mode: str
-    rows: list[Row]
-    scores: dict[str, Scores]
-    test: NDArray[np.int64]
+    results: list[Result]
+    reused: int
     seconds: float
 
-    def confusion(self, mode: str, classes: int) -> NDArray[np.int64]:
-        """Return the confusion matrix [K, K] of a mode: true class down, predicted across."""
-        counts = np.zeros((classes, classes), np.int64)
-        np.add.at(counts, (self.scores[mode].label, self.scores[mode].predicted), 1)
-        return counts
+    @property
+    def rows(self) -> list[Row]:
+        """The table of results; baselines follow each result."""
+        return [row for result in self.results for row in result.rows]
+
+    @property
+    def matrix(self) -> dict[str, list[Row | None]]:
+        """Rows by classifier, a column a probe, in the order of ``results``."""
+        return matrix(self.results)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What makes the figures less than they seem, each once."""
+        return list(dict.fromkeys(words for result in self.results for words in result.warnings))
 
 
-def expand_modes(modes: Iterable[str]) -> list[str]:
-    """Return modes with groups (``semi``, ``all``) replaced by their members, each once."""
-    return list(dict.fromkeys(name for mode in modes for name in MODE_GROUPS.get(mode, (mode,))))
+@dataclass(frozen=True)
+class Subject:
+    """The encoder that is evaluated.
+
+    Attributes:
+        folder: where its records go: a run, or the folder of an exported encoder.
+        store, protocol: of its pre-training, as in ``run.json``.
+        config: settings.
+        encoder: on the CPU.
+        checkpoint: ``step`` and ``sha256`` of the encoder's weights.
+        manifest: SHA-256 of the checkpoint's manifest; empty for an exported encoder.
+    """
+
+    folder: Run
+    store: Mapping[str, Any]
+    protocol: str
+    config: RunConfig
+    encoder: Encoder = field(repr=False)
+    checkpoint: dict[str, Any]
+    manifest: str = ""
 
 
-@interrupts.deferred("run it again")
+@interrupts.deferred("run the same command again: what is finished is kept")
 def evaluate(
     *,
     checkpoint: Path | str | None = None,
+    encoder: Path | str | None = None,
     data: Path | str | Store | None = None,
     protocol: str | None = None,
     modes: Sequence[str] = ("linear", "knn"),
@@ -103,197 +128,228 @@ def evaluate(
     select: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
     device: str = "auto",
+    again: bool = False,
 ) -> tuple[Run, Evaluation]:
-    """Evaluate the encoder of a run; write results, confusion matrices and heads to the run's folder.
+    """Evaluate an encoder; write a record for each probe and seed, confusion matrices and heads.
+
+    Each record is written as soon as its probe is done. What was evaluated before, with the same
+    store, parts, settings, checkpoint and seed, is not evaluated again.
 
     Args:
-        checkpoint: a run folder or one of its checkpoints; default the newest run.
+        checkpoint: a run folder or one of its checkpoints; default the newest run with one.
+        encoder: the folder of an exported encoder instead, where the records go too.
         data: store; default the one the run was trained on.
         protocol: split; default the one the run was trained on.
         modes: probes; ``semi`` and ``all`` are groups of several.
         seeds: number of evaluations, with the run's seed and those that follow it.
         baselines: evaluate a random encoder and raw coordinates too.
         select: epochs scored beside the last one: ``best_val``, ``best_test``.
-        settings: merged over the run's, nested or dotted: ``{"linear.epochs": 50}``.
+        settings: of probes, merged over the run's, nested or dotted: ``{"linear.epochs": 50}``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
+        again: evaluate anew what has a record; both records stay, and the later one counts.
 
     Raises:
-        DataError: no run, no usable checkpoint, or a store of another layout.
+        DataError: no run, no usable checkpoint or encoder, or a store of another layout.
         UnknownNameError: an unknown probe or protocol.
-        ConfigError: fewer than one seed, or ``transfer`` to the store of pre-training.
+        ConfigError: fewer than one seed, a run and an encoder, settings without effect on these
+            probes, or ``transfer`` to the store of pre-training.
     """
     # The imports above take seconds, in which a signal may have arrived.
     interrupts.check()
+    started = time.monotonic()
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: expected 1 or more")
+    modes = expand_modes(modes)
+    chosen = {mode: probes.get(mode) for mode in modes}
+    overrides = nested(settings or {})
+    check_effect(overrides, modes, baselines=baselines)
     if select:
-        settings = {**(settings or {}), "selection.also": list(select)}
-    run, step = find_checkpoint(checkpoint)
-    refuse_links(run.path.resolve())
-    about = run.describe()
-    store = data or about["store"]["path"]
-    if isinstance(store, Path | str):
-        store = open_store(store)
+        overrides = merge(overrides, {"selection": {"also": list(select)}})
     target = pick_device(device)
-    config, objective = load_objective(run, store, step=step, settings=settings)
+    store, subject = _open(checkpoint, encoder, data, overrides)
     interrupts.check()
-    split, modes = store.split(protocol or config.protocol), expand_modes(modes)
-    if "transfer" in modes and about["store"]["fingerprint"] == store.fingerprint:
+    split = store.split(protocol or subject.config.protocol)
+    if "transfer" in modes and subject.store.get("fingerprint") == store.fingerprint:
         raise ConfigError(
             f"--mode transfer: {store.path} is the store that the run was pre-trained on, so "
             "nothing is transferred: name another with --data, or use --mode finetune"
         )
-    overlap = seen_in_training(run, store, test=split.test)
-    if overlap:
-        logger.warning(
-            f"careful: {overlap:,} of the {len(split.test):,} test clips were seen, without "
-            f"labels, in pre-training (protocol {about['config']['protocol']}): this is not a "
-            f"clean result of {split.name}"
-        )
-    trained = about["store"].get("mode", store.mode)
-    if trained != store.mode:
-        logger.warning(f"careful: trained on a store in {trained} mode, evaluated on one in {store.mode} mode")
-    sizes = f"{len(split.train):,} train and {len(split.test):,} test clips"
-    logger.info(f"{split.name}, {store.mode} mode: {sizes}; {', '.join(modes)}")
-    context = ProbeContext(store, split, config, target)
-    result = evaluate_encoder(objective.encoder, context, modes=modes, seeds=seeds, baselines=baselines)
-    for mode in modes:
-        interrupts.check()
-        _write(run, result, store, config, mode=mode, overlap=overlap, seeds=seeds)
-    return run, result
+    context = ProbeContext(store, split, subject.config, target)
+    asked = {
+        (subject.config.seed + number, mode): identity(subject, context, mode, number=number, baselines=baselines)
+        for number in range(seeds)
+        for mode in modes
+    }
+    there = {record.identity: record for record in read_records(subject.folder, strict=False)}
+    missing = {unit: content for unit, content in asked.items() if again or digest(content) not in there}
+    reused = len(asked) - len(missing)
+    if reused:
+        words = "all" if not missing else f"{reused} of {len(asked)}"
+        logger.info(f"{words} evaluations are done already, and kept (--again evaluates anew)")
+        now, kept = circumstances(), [there[key] for key in map(digest, asked.values()) if key in there]
+        if any(record.content[key] != now[key] for record in kept for key in ("commit", "versions")):
+            logger.info("some of them were made with other versions of smae, torch, numpy or Python")
+    if missing:
+        refuse_links(subject.folder.path.resolve())
+        shared = _describe(subject, store, split)
+        logger.info(f"{split.name}, {store.mode} mode: {len(split.train):,} train and {len(split.test):,} test clips")
+        for outcome in run_probes(subject.encoder, context, chosen, missing, baselines=baselines):
+            content = missing[outcome.seed, outcome.mode] | shared | circumstances()
+            content |= {"manifest": subject.manifest, "device": str(target)}
+            record = make_record(content, outcome, store, split)
+            write = partial(_write, subject.folder, store, subject.config, record, outcome)
+            keep(subject.folder, stem(content), write)
+    names = [(digest(asked[subject.config.seed, mode], without=SEED), mode) for mode in modes]
+    found = {digest(one.first, without=SEED): one for one in read_results(subject.folder, strict=False)}
+    wanted = range(subject.config.seed, subject.config.seed + seeds)
+    results = [_only(found[name], wanted) for name, _ in names]
+    return subject.folder, Evaluation(split.name, store.mode, results, reused, time.monotonic() - started)
 
 
-def evaluate_encoder(
-    encoder: Encoder, context: ProbeContext, *, modes: Sequence[str], seeds: int = 1, baselines: bool = True
-) -> Evaluation:
-    """Evaluate an encoder and the baselines with the probe of each mode.
-
-    Args:
-        encoder: pre-trained; it is moved to the device of the context, otherwise unchanged.
-        context: data, split, settings.
-        modes: names of probes, or groups.
-        seeds: number of seeds, from that of the settings on. A seed draws heads, augmentation,
-            labelled subsets and the random encoder; the pre-trained encoder is always the same.
-        baselines: evaluate the random encoder and raw coordinates; without, ``scratch`` and
-            chance are the only comparisons.
-
-    Raises:
-        UnknownNameError: an unknown mode; nothing is computed.
-    """
-    started = time.monotonic()
-    chosen = {mode: probes.get(mode) for mode in expand_modes(modes)}
-    encoder = encoder.to(context.device)
-    found: dict[tuple[str, str, str], list[Scores]] = {}
-    first: dict[str, Scores] = {}
-    for number in range(seeds):
-        config = context.config.model_copy(update={"seed": context.config.seed + number})
-        seeded = replace(context, config=config)
-        for mode, what, scores in _run_probes(encoder, seeded, chosen, baselines=baselines):
-            if what in (PRETRAINED, SUPERVISED):
-                first.setdefault(mode, scores)
-            for selection, selected in ((LAST, scores), *scores.alternatives.items()):
-                # Without models and logits, which would fill the memory.
-                slim = replace(selected, model=None, logits=None)
-                found.setdefault((mode, what, selection), []).append(slim)
-    chance = 1 / len(np.unique(context.store.clips.label[context.split.test]))
-    rows = []
-    for mode in chosen:
-        rows += [_row(*key, scores) for key, scores in found.items() if key[0] == mode]
-        rows.append(Row(CHANCE, chance, mode=mode))
-    seconds = time.monotonic() - started
-    split = context.split
-    return Evaluation(split.name, context.store.mode, rows, first, split.test, seconds)
+def _only(result: Result, seeds: range) -> Result:
+    return replace(result, records=tuple(one for one in result.records if one.content["seed"] in seeds))
 
 
-def _run_probes(
-    encoder: Encoder, context: ProbeContext, chosen: Mapping[str, Probe], *, baselines: bool
-) -> Iterator[tuple[str, str, Scores]]:
-    """Yield mode, classifier and scores of the encoder and the baselines, for one seed."""
-    untrained = random_encoder(context.config, context.store.layout).to(context.device)
-    raw_linear = linear_on(raw_coordinates, context) if baselines else None
-    for mode, probe in chosen.items():
-        if mode == "scratch":
-            yield mode, SUPERVISED, probe(untrained, context)
-        else:
-            yield mode, PRETRAINED, probe(encoder, context)
-            if baselines:
-                yield mode, RANDOM, probe(untrained, context)
-        if raw_linear is None:
-            continue
-        if mode == "knn":
-            yield mode, RAW, knn_on(raw_coordinates, context)
-        part, what = semi_context(mode, context), RAW if mode == "linear" else f"{RAW}, linear"
-        yield mode, what, raw_linear if part is context else linear_on(raw_coordinates, part)
+def _open(
+    checkpoint: Path | str | None,
+    encoder: Path | str | None,
+    data: Path | str | Store | None,
+    settings: Mapping[str, Any],
+) -> tuple[Store, Subject]:
+    """Return the store and the encoder, of a run or exported."""
+    if encoder is not None:
+        if checkpoint is not None:
+            raise ConfigError("give a run (--checkpoint) or an exported encoder (--encoder), not both")
+        store = data if isinstance(data, Store) else open_store(data)
+        loaded, values = read_exported(Path(encoder), store)
+        origin = loaded.config.origin
+        config = build_config(merge(values, settings))
+        checkpoint_of = {"step": int(origin.get("step", 0)), "sha256": loaded.config.sha256}
+        trained = origin.get("config", {}).get("protocol", "")
+        logger.info(f"using {encoder}, exported after step {checkpoint_of['step']:,} of {origin.get('run', '?')}")
+        folder = Run(Path(encoder))
+        return store, Subject(folder, origin.get("store", {}), trained, config, loaded.encoder, checkpoint_of)
+    run, step = find_checkpoint(checkpoint)
+    about = run.describe()
+    opened: Any = data or about["store"]["path"]
+    if isinstance(opened, Path | str):
+        opened = open_store(opened)
+    run.check_layout(opened)
+    config, objective, found = load_trained(run, opened.layout, step=step, settings=settings)
+    model = objective.encoder
+    manifest = hashlib.sha256((found.path / "manifest.json").read_bytes()).hexdigest()
+    checkpoint_of = {"step": found.state["step"], "sha256": encoder_sha256(model)}
+    trained = about["config"].get("protocol", "")
+    return opened, Subject(run, about["store"], trained, config, model, checkpoint_of, manifest)
 
 
-def _row(mode: str, what: str, selection: str, scores: Sequence[Scores]) -> Row:
-    top1 = [one.top1 for one in scores]
-    top5 = [one.top5 for one in scores if one.top5 is not None]
-    return Row(
-        what,
-        float(np.mean(top1)),
-        float(np.mean(top5)) if top5 else None,
-        std=std_over_seeds(top1),
-        interval=bootstrap(np.stack([one.correct for one in scores])),
-        seeds=len(scores),
-        mode=mode,
-        selection=selection,
-    )
-
-
-def result_json(result: Evaluation, mode: str, *, classes: Sequence[str]) -> dict[str, Any]:
-    """Return the result of one mode as plain data, per-clip predictions included."""
-    scores = result.scores[mode]
+def identity(
+    subject: Subject, context: ProbeContext, mode: str, *, number: int = 0, baselines: bool = True
+) -> dict[str, Any]:
+    """Return the keys of ``records.IDENTITY``: all that figures of a probe depend on."""
+    config, split = context.config.model_dump(mode="json"), context.split
+    settings = config.get(PROBE_SECTIONS.get(mode, ""))
+    if settings is None:
+        # A plug-in may read all of them, and its code may change without its name.
+        settings = {name: config[name] for name in sorted({*PROBE_SECTIONS.values()})} | {"code": code_of(mode)}
+    selection = config["selection"]
+    if "best_val" not in selection["also"]:
+        selection = {"also": selection["also"]}
     return {
-        "protocol": result.protocol,
-        "classes": list(classes),
-        "test": result.test.tolist(),
-        "label": scores.label.tolist(),
-        "seconds": round(result.seconds, 1),
+        "store": context.store.fingerprint,
+        "protocol": split.name,
+        "parts": parts(split),
         "mode": mode,
-        "rows": [row.as_json() for row in result.rows if row.mode == mode],
-        "predicted": scores.predicted.tolist(),
-        "confusion": result.confusion(mode, len(classes)).tolist(),
+        "settings": settings,
+        "augment": config["augment"],
+        "selection": selection,
+        "baselines": {"linear": config["linear"]} if baselines else None,
+        "checkpoint": subject.checkpoint,
+        "seed": config["seed"] + number,
     }
 
 
-def _write(
-    run: Run, result: Evaluation, store: Store, config: RunConfig, *, mode: str, overlap: int, seeds: int
-) -> None:
-    """Write the result of a mode as JSON, its logits, its classifier, and its confusion figure."""
-    stem, scores = f"{result.protocol}-{mode}", result.scores[mode]
-    sections = config.model_dump(mode="json")
-    content = {
-        **result_json(result, mode, classes=store.classes),
-        "store": store.fingerprint,
+def code_of(mode: str) -> str:
+    """Return the SHA-256 of the file that defines a probe; empty where there is none."""
+    try:
+        path = inspect.getsourcefile(inspect.unwrap(probes.get(mode)))
+        return hashlib.sha256(Path(path or "").read_bytes()).hexdigest()
+    except (TypeError, OSError):
+        return ""
+
+
+def parts(split: Split) -> dict[str, Any]:
+    """Return the sizes of the parts of a split, and the SHA-256 of their clip numbers."""
+    numbers = b"|".join(part.astype("<i8").tobytes() for part in (split.train, split.test))
+    return {"train": len(split.train), "test": len(split.test), "sha256": hashlib.sha256(numbers).hexdigest()}
+
+
+def _describe(subject: Subject, store: Store, split: Split) -> dict[str, Any]:
+    """Return what a record says about its data, and warn of what makes figures flatter."""
+    seen = seen_in_training(subject.store, subject.protocol, store, test=split.test)
+    warnings = data_warnings(store, split)
+    if seen:
+        warnings.append(
+            f"{seen:,} of the {len(split.test):,} test clips were seen, without labels, in "
+            f"pre-training (protocol {subject.protocol}): this is not a clean result of {split.name}"
+        )
+    trained = subject.store.get("mode", store.mode)
+    if trained != store.mode:
+        warnings.append(f"trained on a store in {trained} mode, evaluated on one in {store.mode} mode")
+    for words in warnings:
+        logger.warning(f"careful: {words}")
+    label = np.asarray(store.clips.label)
+    return {
+        "version": VERSION,
+        "dataset": store.dataset,
         "store_mode": store.mode,
         "layout": store.layout.name,
-        "seen_in_training": overlap,
-        "settings": sections.get(PROBE_SECTIONS.get(mode, ""), {}),
-        "augment": sections["augment"],
-        "seed": config.seed,
-        "seeds": seeds,
+        "classes": list(store.classes),
+        "most_frequent": int(np.bincount(label[split.train]).argmax()),
+        "seen_in_training": seen,
+        "warnings": warnings,
     }
-    write_json(run.results / f"{stem}.json", content)
-    # Logits are for ensembles. Stale ones must not stay beside a new result.
-    logits = run.results / f"{stem}.safetensors"
-    if scores.logits is None:
-        logits.unlink(missing_ok=True)
-    else:
-        write_atomic(logits, save({"logits": scores.logits, "test": result.test}))
-    if mode in HEADS:
-        _write_head(run, config, store, result, mode=mode)
+
+
+def make_record(content: Mapping[str, Any], outcome: Outcome, store: Store, split: Split) -> Record:
+    """Return the record of an outcome, checked as it will be when it is read."""
+    scores = outcome.scores
+    whole = {
+        "id": digest(content),
+        **content,
+        "seconds": round(outcome.seconds, 1),
+        "rows": [row_json(row) for row in outcome.rows],
+        "confusion": confusion_matrix(scores.label, scores.predicted, len(store.classes)).tolist(),
+        "test": split.test.tolist(),
+        "label": scores.label.tolist(),
+        "predicted": scores.predicted.tolist(),
+    }
+    try:
+        return parse_record(stem(content), whole)
+    except ValueError as error:
+        raise ConfigError(f"probe '{outcome.mode}' gave scores that do not fit: {error}: mend the plug-in") from error
+
+
+def _write(run: Run, store: Store, config: RunConfig, record: Record, outcome: Outcome, name: str) -> None:
+    """Write the files of a record: logits, classifier, confusion figure, at last the JSON."""
+    scores, path = outcome.scores, run.results / f"{name}.json"
+    # Logits are for ensembles.
+    if scores.logits is not None:
+        write_atomic(path.with_suffix(".safetensors"), save({"logits": scores.logits, "test": record.test}))
+    if outcome.mode in HEADS and outcome.seed == config.seed:
+        _write_head(run.heads / name, config, store, record, outcome)
     draw_confusion(
-        result.confusion(mode, len(store.classes)),
+        np.array(record.content["confusion"]),
         classes=class_names(store),
-        title=f"{result.protocol}, {mode}: top-1 {scores.top1:.1%}",
-        path=run.results / f"{stem}.png",
+        title=f"{record.content['protocol']}, {outcome.mode}: top-1 {scores.top1:.1%}",
+        path=path.with_suffix(".png"),
     )
+    write_json(path, record.content)
 
 
-def _write_head(run: Run, config: RunConfig, store: Store, result: Evaluation, *, mode: str) -> None:
-    """Write the classifier of a mode (first seed, last epoch) to ``heads/<protocol>-<mode>``."""
-    scores, origin = result.scores[mode], store.attributes.origin
+def _write_head(to: Path, config: RunConfig, store: Store, record: Record, outcome: Outcome) -> None:
+    """Write the classifier of a record, of its last epoch."""
+    scores, origin, mode = outcome.scores, store.attributes.origin, outcome.mode
     assert scores.model is not None, "these probes train a classifier"
     known = {key: origin[key] for key in ("source", "strict", "max_range", "frames") if key in origin}
     head: dict[str, Any] = {"kind": PROBE_SECTIONS[mode], "classes": store.classes, "names": class_names(store)}
@@ -301,29 +357,14 @@ def _write_head(run: Run, config: RunConfig, store: Store, result: Evaluation, *
         head["pool"] = config.linear.pool
     else:
         head["hidden"] = config.finetune.hidden
+    about = {key: record.content[key] for key in ("id", "protocol", "mode", "store", "dataset", "seed", "checkpoint")}
     write_weights(
-        run.heads / f"{result.protocol}-{mode}",
+        to,
         scores.model,
         encoder=config.encoder.model_dump(mode="json"),
         augment=config.augment,
         layout=store.layout,
         head=check(HeadConfig, head, where="head"),
         prepared=check(PreparationConfig, {**known, "mode": store.mode}, where="prepared"),
-        origin={
-            "run": run.path.name,
-            "protocol": result.protocol,
-            "mode": mode,
-            "top1": scores.top1,
-            "store": store.fingerprint,
-            "dataset": store.dataset,
-            "seed": config.seed,
-        },
+        origin={**about, "top1": scores.top1},
     )
-
-
-def seen_in_training(run: Run, store: Store, *, test: NDArray[np.int64]) -> int:
-    """Return how many test clips the run's pre-training saw; 0 if it used another store."""
-    about = run.describe()
-    if about["store"]["fingerprint"] != store.fingerprint:
-        return 0
-    return len(np.intersect1d(store.split(about["config"]["protocol"]).train, test))

@@ -29,7 +29,7 @@ from smae.errors import ConfigError, DataError, NonFiniteError
 from smae.eval.model_card import model_card
 from smae.eval.probes.finetune import Classifier
 from smae.eval.probes.linear import LinearClassifier
-from smae.eval.results import read_results
+from smae.eval.results import choose, read_results
 from smae.models.encoders import Encoder, encoders
 from smae.skeleton import LAYOUTS, Layout
 from smae.train.build import build_objective, outline
@@ -229,6 +229,34 @@ def load_encoder(path: Path | str, *, layout: str | None = None, frames: int | N
     return loaded.encoder
 
 
+def read_exported(folder: Path, store: Store) -> tuple[LoadedEncoder, dict[str, Any]]:
+    """Return an exported encoder, and settings under which it can be evaluated on a store.
+
+    The settings are those of its run for probes, seed and protocol, where it names them.
+
+    Raises:
+        DataError: no usable folder, a head, or a store of another joint layout.
+    """
+    loaded = read_weights(folder)
+    if loaded.config.head is not None:
+        raise DataError(f"{folder}: a head of smae eval: name its run, or a folder of smae export-encoder")
+    if loaded.layout.name != store.layout.name:
+        raise DataError(
+            f"{folder} was trained on layout {loaded.layout.name}, {store.path} has {store.layout.name}: give a "
+            "store of the encoder's layout"
+        )
+    config = loaded.config.model_dump(mode="json")
+    # Objective, masking and decoder are not needed, and their plug-ins need not be installed.
+    keys = ("seed", "protocol", "linear", "knn", "finetune", "scratch", "selection")
+    known = {key: value for key, value in loaded.config.origin.get("config", {}).items() if key in keys}
+    return loaded, {**known, "encoder": config["encoder"], "augment": config["augment"]}
+
+
+def encoder_sha256(encoder: nn.Module) -> str:
+    """Return the SHA-256 of an encoder's weights, as in ``config.json`` of its exported folder."""
+    return hashlib.sha256(save(cpu_state_dict(encoder))).hexdigest()
+
+
 def _check_joints(there: JointsConfig, here: Layout) -> None:
     if len(there.joints) != len(here):
         raise ConfigError(f"layout {here.name}: {len(there.joints)} joints there, {len(here)} here")
@@ -289,11 +317,16 @@ def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = 
     """
     source, step = find_checkpoint(run)
     to, about = Path(to), source.describe()
-    check_output(to, kind="an exported encoder", is_kind=is_encoder, overwrite=overwrite, inputs=[source.path])
+    check_output(
+        to, kind="an exported encoder without records", is_kind=is_encoder, overwrite=overwrite, inputs=[source.path]
+    )
     with progress.task("export-encoder"):
         layout = LAYOUTS.get(about["store"]["layout"])
         config, objective, checkpoint = load_trained(source, layout, step=step)
         done = {key: checkpoint.state[key] for key in ("step", "steps")}
+        weights = encoder_sha256(objective.encoder)
+        of_these = [one for one in read_results(source) if one.first["checkpoint"]["sha256"] == weights]
+        results = choose(of_these or read_results(source))
         interrupts.check()
         origin = {key: about.get(key) for key in ("recipe", "versions")}
         # The path of the store means nothing on another machine.
@@ -311,7 +344,8 @@ def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = 
                 about=about,
                 config=config.model_dump(mode="json"),
                 steps=steps,
-                results=read_results(source, mode=""),
+                sha256=weights,
+                results=results,
             ),
         )
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from smae.eval.results import Result
+from smae.eval.results import RULE, Result
 
 SECTIONS = ("objective", "masking", "encoder", "decoder", "augment", "optim", "train")
 
@@ -53,7 +53,13 @@ could come to harm.
 
 
 def model_card(
-    *, name: str, about: Mapping[str, Any], config: Mapping[str, Any], steps: str, results: Sequence[Result]
+    *,
+    name: str,
+    about: Mapping[str, Any],
+    config: Mapping[str, Any],
+    steps: str,
+    sha256: str = "",
+    results: Sequence[Result] = (),
 ) -> str:
     """Return a model card in Markdown.
 
@@ -62,7 +68,8 @@ def model_card(
         about: content of its ``run.json``.
         config: its settings, checked.
         steps: how far it was trained, for people.
-        results: its results.
+        sha256: of the encoder's weights; results of others are marked.
+        results: one of each protocol and probe.
     """
     settings = [
         f"- {section}: " + ", ".join(f"{key} {value}" for key, value in config[section].items()) for section in SECTIONS
@@ -76,18 +83,28 @@ def model_card(
         recipe=about.get("recipe"),
         steps=steps,
         settings="\n".join(settings),
-        results="\n".join(_results(results)),
+        results="\n".join(_results(results, sha256)),
     )
 
 
-def _results(results: Sequence[Result]) -> list[str]:
+def _results(results: Sequence[Result], sha256: str) -> list[str]:
     if not results:
         return ["None yet: run `smae eval`."]
-    lines = ["| protocol | probe | what | selection | seeds | top-1 % |", "|---|---|---|---|---|---|"]
+    lines = [
+        f"One for each protocol and probe, chosen by this rule: {RULE}.",
+        "",
+        "| protocol | probe | what | selection | seeds | top-1 % | mean class % | checkpoint | store |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     for result in results:
+        checkpoint = f"step {result.first['checkpoint']['step']}"
+        if result.first["checkpoint"]["sha256"] != sha256:
+            checkpoint += ", **not these weights**"
         for row in result.rows:
             spread = f" ± {100 * row.std:.1f}" if row.std is not None else ""
-            accuracy = f"{100 * row.top1:.1f}{spread}"
-            cells = (result.protocol, row.mode, row.what, row.selection, row.seeds, accuracy)
+            per_class = "" if row.mean_class is None else f"{100 * row.mean_class:.1f}"
+            figures = (f"{100 * row.top1:.1f}{spread}", per_class, checkpoint, f"`{result.first['store'][:8]}`")
+            cells = (result.protocol, row.mode, row.what, row.selection, row.seeds, *figures)
             lines.append(f"| {' | '.join(map(str, cells))} |")
+    lines += [f"- {result.name}: {words}" for result in results for words in (*result.notes, *result.warnings)]
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +23,12 @@ from smae.data.raw.source import SOURCES, Refused, Sample
 from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, BadRecording, ConfigError, DataError, NoBody
 from smae.eval.export import LoadedEncoder, PreparationConfig, read_weights
 from smae.eval.probes import ENCODE_BATCH
+from smae.eval.results import read_results
 from smae.skeleton import Layout
 from smae.train.build import pick_device
 from smae.train.run_folder import Run, find_run
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -110,9 +114,9 @@ def predict(
 
     Args:
         files: raw files, one recording each.
-        run: a run folder; default the newest run.
-        head: folder of a head instead, such as ``runs/x/heads/ntu60-xsub-finetune``.
-        mode: probe that trained the head; default the first of ``finetune``, ``linear``.
+        run: a run folder; default the newest run with a head.
+        head: folder of a head instead, one of ``runs/x/heads``.
+        mode: probe that trained the head; default by the rule of ``find_head``.
         protocol: split of the head; default the one of the run.
         source: registered source of the files; default the one of the training data.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
@@ -123,7 +127,7 @@ def predict(
         DataError: no run or head, or weights without a head or of another joint layout.
     """
     if head is None:
-        head = find_head(find_run(run), protocol=protocol, mode=mode)
+        head = find_head(find_run(run, needs="head"), protocol=protocol, mode=mode)
     elif run is not None or mode is not None or protocol is not None:
         raise ConfigError("--head excludes --run, --mode and --protocol: leave them out")
     model, target = read_weights(Path(head)), pick_device(device)
@@ -151,7 +155,10 @@ def predict(
 
 
 def find_head(run: Run, *, protocol: str | None = None, mode: str | None = None) -> Path:
-    """Return the folder of a head; the run's own protocol and ``finetune`` take precedence.
+    """Return the folder of a head, and say which one it is.
+
+    The run's own protocol comes first, then its own store, ``finetune`` before ``linear`` before
+    others, the newest checkpoint, the latest evaluation.
 
     Raises:
         DataError: there is none; the message has the command that makes one.
@@ -160,13 +167,19 @@ def find_head(run: Run, *, protocol: str | None = None, mode: str | None = None)
     def matches(name: str, wanted: str) -> bool:
         return name == wanted or name.endswith(f"-{wanted}")
 
-    own = run.describe()["config"].get("protocol", "")
-    folders = [folder for folder in sorted(run.heads.glob("*-*")) if folder.name[0] != "."]
-    fitting = []
-    for folder in folders:
-        name, _, kind = folder.name.rpartition("-")
-        if mode in (None, kind) and (protocol is None or matches(name, protocol)):
-            fitting.append((not matches(name, own), kind == "linear", folder))
+    about = run.describe()
+    own, store, order = about["config"].get("protocol", ""), about["store"].get("fingerprint"), ("finetune", "linear")
+    heads = [
+        (result, record)
+        for result in read_results(run, strict=False)
+        for record in result.records
+        if (run.heads / record.name / "config.json").is_file()
+    ]
+    fitting = [
+        (not matches(one.protocol, own), one.first["store"] != store, (*order, one.mode).index(one.mode), number)
+        for number, (one, _) in enumerate(heads)
+        if mode in (None, one.mode) and (protocol is None or matches(one.protocol, protocol))
+    ]
     if not fitting:
         wanted, options = "", f"--mode {mode or 'linear'}"
         if mode:
@@ -174,12 +187,22 @@ def find_head(run: Run, *, protocol: str | None = None, mode: str | None = None)
         if protocol:
             wanted += f" on {protocol}"
             options += f" --protocol {protocol}"
-        if folders:
-            wanted += f" (there: {', '.join(folder.name for folder in folders)})"
+        names = sorted(folder.name for folder in run.heads.glob("*") if folder.name[0] != ".")
+        if names:
+            wanted += f" (there: {', '.join(names)}; --head takes any of them)"
         raise DataError(
             f"{run.path} has no trained head{wanted}: make one with `smae eval --checkpoint {run.path} {options}`"
         )
-    return min(fitting)[2]
+    result, record = heads[min(fitting)[-1]]
+    content, folder = record.content, run.heads / record.name
+    notes = "".join(f"; {note}" for note in result.notes)
+    logger.info(
+        f"using the head {folder}: {result.mode} on {result.protocol}, "
+        f"store {content['store'][:8]}, step {content['checkpoint']['step']:,}, "
+        f"seed {content['seed']}, top-1 {record.rows[0].top1:.1%}{notes} "
+        f"({len(fitting)} fit; --head names another)"
+    )
+    return folder
 
 
 def read_clip(path: Path, *, prepared: PreparationConfig, layout: Layout, source: str | None = None) -> Clip:

@@ -1,101 +1,87 @@
-"""Results of ``smae eval``: rows, intervals, result files of a run, ensembles, confusion figures."""
+"""Results: records that differ in their seed alone, as rows with intervals; which of them count."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from smae import interrupts
-from smae.atomic_io import atomic_file, read_json
-from smae.errors import ConfigError, DataError
+from smae.atomic_io import atomic_file
+from smae.eval.records import (
+    CHANCE,
+    ENCODER,
+    LAST,
+    MOST_FREQUENT,
+    PRETRAINED,
+    SEED,
+    SUPERVISED,
+    Record,
+    Row,
+    confusion_matrix,
+    digest,
+    mean_class,
+    read_records,
+)
 from smae.rng import Noise
-from smae.train.run_folder import Run, find_run
-
-PRETRAINED, RANDOM, RAW = "pre-trained encoder", "random encoder", "raw coordinates"
-CHANCE, SUPERVISED, ENSEMBLE = "chance", "supervised from scratch", "ensemble"
-"""Values of ``Row.what``."""
-
-LAST, BEST_VAL, BEST_TEST, ONE_VIEW = "last", "best_val", "best_test", "one view"
-"""Values of ``Row.selection``."""
+from smae.train.run_folder import Run
 
 MODES = ["finetune", "linear", "knn", "semi-1", "semi-2", "semi-5", "semi-10", "transfer", "scratch"]
 """Order of the built-in modes in reports: the first one with a result is the headline."""
 
+RULE = "the run's own store first, then the newest checkpoint, then the latest evaluation"
+"""How one of several results of a protocol and a probe is chosen."""
+
 DRAWS = 1000
 """Bootstrap samples."""
 _CHUNK = 50
-_REMEDY = "run smae eval again"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a table of results; accuracies in [0, 1].
-
-    Attributes:
-        what: the classifier: ``PRETRAINED``, a baseline, or a run of an ensemble.
-        top1: accuracy, the mean over seeds.
-        top5: top-5 accuracy, or None.
-        std: standard deviation of ``top1`` over seeds; None for a single seed.
-        interval: 95 % bootstrap interval over seeds and test clips; None for chance.
-        seeds: number of seeds.
-        note: a remark for reports.
-        slot: number of the run in a comparison of runs, which decides its colour; else -1.
-        mode: probe.
-        selection: how the epoch was chosen: ``last``, ``best_val`` or ``best_test``; ``one view``
-            is the last epoch with one plain view, next to an average of several.
-    """
-
-    what: str
-    top1: float
-    top5: float | None = None
-    std: float | None = None
-    interval: tuple[float, float] | None = None
-    seeds: int = 1
-    note: str = ""
-    slot: int = -1
-    mode: str = ""
-    selection: str = LAST
-
-    @property
-    def own(self) -> bool:
-        """Whether it is a result and not a baseline."""
-        return self.what == PRETRAINED
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the row as it is in result files."""
-        keys = ("mode", "what", "top1", "top5", "selection", "seeds", "std", "interval")
-        return {key: getattr(self, key) for key in keys}
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Result of one probe under one protocol.
+    """Result of one probe of one encoder under one protocol, over one or several seeds.
 
     Attributes:
-        protocol, mode: split and probe.
-        rows: the pre-trained encoder and its baselines.
-        classes: class ids, by label.
-        confusion: int64 [K, K], true class by predicted class.
-        test, label, predicted: int64 [n]: clip numbers, true and predicted classes, first seed.
-        store: fingerprint of the evaluated store.
+        records: one for each seed, which agree in everything else.
+        notes: what a reader must know: another store, an older checkpoint, clips seen before.
+        current: whether it is of the run's own store and newest checkpoint.
     """
 
-    protocol: str
-    mode: str
-    rows: tuple[Row, ...]
-    classes: tuple[str, ...]
-    confusion: NDArray[np.int64]
-    test: NDArray[np.int64]
-    label: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    store: str
+    records: tuple[Record, ...]
+    notes: tuple[str, ...] = ()
+    current: bool = True
+
+    @property
+    def first(self) -> dict[str, Any]:
+        """Content of the record of the first seed."""
+        return self.records[0].content
+
+    @property
+    def protocol(self) -> str:
+        """The split."""
+        return str(self.first["protocol"])
+
+    @property
+    def mode(self) -> str:
+        """The probe."""
+        return str(self.first["mode"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class ids, by label."""
+        return tuple(map(str, self.first["classes"]))
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """Int64 [K, K], true class by predicted class, first seed."""
+        record = self.records[0]
+        return confusion_matrix(record.label, record.predicted, len(self.classes))
 
     @property
     def name(self) -> str:
@@ -105,93 +91,189 @@ class Result:
     @property
     def title(self) -> str:
         """The name, and the number of seeds if there are several."""
-        return f"{self.name}, {self.lead.seeds} seeds" if self.lead.seeds > 1 else self.name
+        return f"{self.name}, {len(self.records)} seeds" if len(self.records) > 1 else self.name
 
     @property
     def lead(self) -> Row:
         """The row of the pre-trained encoder; with ``scratch`` of the supervised one."""
         return next((row for row in self.rows if row.what in (PRETRAINED, SUPERVISED)), self.rows[0])
 
+    @property
+    def place(self) -> tuple[str, int, str]:
+        """Where it stands among results: by protocol, then in the order of ``MODES``."""
+        return self.protocol, (*MODES, self.mode).index(self.mode), self.mode
 
-def read_results(run: Run, *, mode: str) -> list[Result]:
-    """Return the results of a run, by protocol and in the order of ``MODES``.
+    @property
+    def alike(self) -> str:
+        """Digest without checkpoint and seed: results of equal ones may be compared."""
+        return digest(self.first, without=ENCODER)
 
-    Args:
-        run: the run.
-        mode: cleaning mode of the run's store; results on a store of another mode get a note.
+    @property
+    def settings(self) -> dict[str, str]:
+        """Settings of the probe, selection, seeds, checkpoint and store, as text by dotted name."""
+        content = self.first
+        checkpoint = content["checkpoint"]
+        return {
+            **flatten({content["mode"]: content["settings"]}),
+            **flatten({"selection": content["selection"], "augment": content["augment"]}),
+            "seeds": ", ".join(str(record.content["seed"]) for record in self.records),
+            "checkpoint": f"step {checkpoint['step']}, {checkpoint['sha256'][:8]}",
+            "store": str(content["store"])[:8],
+            "parts": f"{content['parts']['train']:,} / {content['parts']['test']:,}, {content['parts']['sha256'][:8]}",
+        }
 
-    Raises:
-        DataError: a file that is not a result of ``smae eval``.
-    """
-    order = {name: number for number, name in enumerate(MODES)}
-    results = [read_result(path, mode=mode) for path in sorted(run.results.glob("*.json"))]
-    return sorted(results, key=lambda result: (result.protocol, order.get(result.mode, len(MODES))))
+    @property
+    def top1(self) -> float:
+        """Accuracy of the encoder's probe, the mean over seeds."""
+        return float(np.mean([record.rows[0].top1 for record in self.records]))
 
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Bool [S, n], whether each seed's probe is right about each test clip."""
+        return np.stack([record.rows[0].correct for record in self.records])
 
-def read_result(path: Path, *, mode: str = "") -> Result:
-    """Return one result file, checked.
+    @property
+    def warnings(self) -> list[str]:
+        """What makes its figures less than they seem."""
+        return [str(words) for words in self.first["warnings"]]
 
-    Raises:
-        DataError: missing, or not a result of ``smae eval``.
-    """
-    content = read_json(path, what="results", remedy=_REMEDY)
-    try:
-        result = Result(
-            protocol=str(content["protocol"]),
-            mode=str(content["mode"]),
-            rows=tuple(_read_row(row, content, mode=mode) for row in content["rows"]),
-            classes=tuple(map(str, content["classes"])),
-            confusion=np.array(content["confusion"], np.int64),
-            test=np.array(content["test"], np.int64),
-            label=np.array(content["label"], np.int64),
-            predicted=np.array(content["predicted"], np.int64),
-            store=str(content.get("store", "")),
-        )
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise DataError(f"{path}: no result of smae eval ({reason}): run it again") from None
-    count = len(result.classes)
-    if result.confusion.shape != (count, count) or not result.rows:
-        raise DataError(
-            f"{path}: expected rows and a confusion matrix of shape {(count, count)}, found "
-            f"{len(result.rows)} rows and {result.confusion.shape}: {_REMEDY}"
-        )
-    if not result.test.shape == result.label.shape == result.predicted.shape == (len(result.test),):
-        raise DataError(f"{path}: different numbers of clips, labels and predictions: {_REMEDY}")
-    return result
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The encoder, its baselines, chance and the most frequent class: means over the seeds."""
+        rows, label = [], self.records[0].label
+        for number, row in enumerate(self.records[0].rows):
+            rows.append(_mean_row([record.rows[number] for record in self.records]))
+            if row.what == CHANCE:
+                right = label == self.first["most_frequent"]
+                share = float(right.mean())
+                rows.append(Row(MOST_FREQUENT, share, mode=self.mode, mean_class=mean_class(right, label)))
+        return tuple(rows)
 
 
-def _read_row(row: dict[str, Any], content: dict[str, Any], *, mode: str) -> Row:
-    selection, notes = str(row.get("selection", LAST)), []
-    seen, store_mode = content.get("seen_in_training", 0), content.get("store_mode", mode)
-    if seen and row["what"] == PRETRAINED:
-        notes.append(f"{seen:,} test clips were seen in pre-training")
-    if mode and store_mode != mode:
-        notes.append(f"on a store in {store_mode} mode")
-    if selection != LAST:
-        notes.append(f"epoch chosen: {selection}")
-    low, high = row.get("interval") or (None, None)
+def _mean_row(rows: Sequence[Row]) -> Row:
+    """Return the row of several seeds: mean, standard deviation, interval over seeds and clips."""
+    first = rows[0]
+    if len(rows) == 1 or not len(first.correct):
+        return first
+    top1, top5 = [row.top1 for row in rows], [row.top5 for row in rows if row.top5 is not None]
     return Row(
-        what=str(row["what"]),
-        top1=read_share(row["top1"]),
-        top5=None if row.get("top5") is None else read_share(row["top5"]),
-        std=None if row.get("std") is None else float(row["std"]),
-        interval=None if low is None else (read_share(low), read_share(high)),
-        seeds=int(row.get("seeds", 1)),
-        note="; ".join(notes),
-        mode=str(content["mode"]),
-        selection=selection,
+        first.what,
+        float(np.mean(top1)),
+        float(np.mean(top5)) if top5 else None,
+        std=std_over_seeds(top1),
+        interval=bootstrap(np.stack([row.correct for row in rows])),
+        seeds=len(rows),
+        mode=first.mode,
+        selection=first.selection,
+        mean_class=float(np.mean([row.mean_class or 0.0 for row in rows])),
     )
 
 
-def read_share(value: Any) -> float:
-    """Return a share of a result file; ``TypeError`` or ``ValueError`` unless it is one."""
-    if not 0 <= float(value) <= 1:
-        raise ValueError(f"expected a share in [0, 1], found {value}")
-    return float(value)
+def read_results(run: Run, *, strict: bool = True) -> list[Result]:
+    """Return the results of a run: by protocol, in the order of ``MODES``, then by ``RULE``.
+
+    Of records that agree in everything, seed included, the latest counts.
+
+    Args:
+        run: the run; of an exported encoder its folder.
+        strict: whether a damaged record is an error; else it is left out.
+
+    Raises:
+        DataError: a damaged record.
+    """
+    about: Mapping[str, Any] = {"store": {}}
+    if (run.path / "run.json").is_file():
+        about = run.describe()
+    newest = run.newest_checkpoint()
+    groups: dict[str, dict[int, Record]] = {}
+    for record in sorted(read_records(run, strict=strict), key=lambda record: record.content["date"]):
+        groups.setdefault(digest(record.content, without=SEED), {})[record.content["seed"]] = record
+    results = []
+    for seeds in groups.values():
+        records = tuple(seeds[seed] for seed in sorted(seeds))
+        notes, current = _notes(records[0].content, about["store"], newest)
+        results.append(Result(records, notes, current))
+    results.sort(key=lambda one: max(record.content["date"] for record in one.records), reverse=True)
+    own = about["store"].get("fingerprint")
+    return sorted(
+        results,
+        key=lambda one: (
+            *one.place,
+            one.first["store"] != own,
+            not one.current,
+            -one.first["checkpoint"]["step"],
+        ),
+    )
 
 
-def bootstrap(correct: NDArray[np.bool_]) -> tuple[float, float]:
+def _notes(content: Mapping[str, Any], store: Mapping[str, Any], newest: Path | None) -> tuple[tuple[str, ...], bool]:
+    """Return notes on a record, and whether it is of the run's store and newest checkpoint."""
+    notes, own, step = [], content["store"] == store.get("fingerprint", content["store"]), content["checkpoint"]["step"]
+    latest = newest is None or _sha256(newest / "manifest.json") == content["manifest"]
+    if not own:
+        notes.append(f"on another store, {content['store'][:8]}, in {content['store_mode']} mode")
+    if newest is not None and not latest:
+        notes.append(f"of an older checkpoint, step {step:,}; the newest is {newest.name}")
+    if content["seen_in_training"]:
+        notes.append(f"{content['seen_in_training']:,} test clips were seen in pre-training")
+    return tuple(notes), own and latest
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def choose(results: Sequence[Result]) -> list[Result]:
+    """Return the first of ``read_results`` of each protocol and probe: it counts by ``RULE``."""
+    chosen: dict[tuple[str, str], Result] = {}
+    for result in results:
+        chosen.setdefault((result.protocol, result.mode), result)
+    return list(chosen.values())
+
+
+def matrix(results: Sequence[Result]) -> dict[str, list[Row | None]]:
+    """Return rows of the last epoch by classifier, a column a result; chance comes last."""
+    cells = {(row.what, number): row for number, one in enumerate(results) for row in one.rows if row.selection == LAST}
+    names = sorted(dict.fromkeys(what for what, _ in cells), key=(CHANCE, MOST_FREQUENT).__contains__)
+    return {what: [cells.get((what, number)) for number in range(len(results))] for what in names}
+
+
+def differences(results: Sequence[Result], *, without: tuple[str, ...] = ("seeds",)) -> list[str]:
+    """Return in which settings each result differs from others of its protocol and probe."""
+    labels = []
+    for result in results:
+        mine, words = result.settings, []
+        others = [one.settings for one in results if (one.protocol, one.mode) == (result.protocol, result.mode)]
+        for key in dict.fromkeys(key for one in others for key in one):
+            if key not in without and len({one.get(key) for one in others}) > 1:
+                words.append(f"{key} {mine.get(key, '–')}")
+        labels.append(", ".join(words))
+    return labels
+
+
+def flatten(settings: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:
+    """Return settings with dotted names, as text."""
+    flat: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, prefix=f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = setting_text(value)
+    return flat
+
+
+def setting_text(value: Any) -> str:
+    """Return a setting's value for people."""
+    if value is None or value is True or value is False:
+        return {True: "yes", False: "no", None: "–"}[value]
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(setting_text, value)) or "–"
+    return str(value)
+
+
+def bootstrap(correct: NDArray[Any]) -> tuple[float, float]:
     """Return the 95 % bootstrap percentile interval of an accuracy (Efron, 1979).
 
     Each draw resamples the seeds and the clips with replacement. All seeds share the resampled
@@ -202,21 +284,34 @@ def bootstrap(correct: NDArray[np.bool_]) -> tuple[float, float]:
     """
     seeds, means = len(correct), []
     for noise, clip in _resampled(correct.shape[1]):
-        seed = (noise.uniform("bootstrap-seeds", seeds).astype(np.float64) * seeds).astype(np.int64)
+        seed = _seeds(noise, seeds, "bootstrap-seeds")
         means += [float(correct[s][:, c].mean()) for s, c in zip(seed, clip, strict=True)]
     return _interval(means)
 
 
-def bootstrap_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the 95 % interval of the accuracy of ``second`` minus that of ``first``, both bool [n].
+def bootstrap_difference(first: NDArray[Any], second: NDArray[Any], *, paired: bool = True) -> tuple[float, float]:
+    """Return the 95 % interval of the accuracy of ``second`` minus that of ``first``.
 
-    It is paired: each draw takes the same clips for both, so clips that are hard for both do not
-    widen the interval.
+    Each draw takes the same clips for both, so clips that are hard for both do not widen the
+    interval; if ``paired``, the same seeds too.
+
+    Args:
+        first: [S, n], whether each seed is right about each test clip, or the share of times.
+        second: [S', n]; S' = S if ``paired``.
+        paired: whether row s of both is of the same seed.
     """
-    gain, means = second.astype(np.float64) - first, list[float]()
-    for _, clip in _resampled(len(gain)):
-        means += gain[clip].mean(axis=1).tolist()
+    means = list[float]()
+    for noise, clips in _resampled(first.shape[1]):
+        one = _seeds(noise, len(first), "bootstrap-seeds")
+        two = one if paired else _seeds(noise, len(second), "bootstrap-more-seeds")
+        for rows, others, clip in zip(one, two, clips, strict=True):
+            means.append(float(second[others][:, clip].mean() - first[rows][:, clip].mean()))
     return _interval(means)
+
+
+def _seeds(noise: Noise, count: int, stream: str) -> NDArray[np.int64]:
+    drawn: NDArray[np.int64] = (noise.uniform(stream, count).astype(np.float64) * count).astype(np.int64)
+    return drawn
 
 
 def _resampled(clips: int) -> Iterator[tuple[Noise, NDArray[np.int64]]]:
@@ -236,94 +331,6 @@ def _interval(means: list[float]) -> tuple[float, float]:
 def std_over_seeds(values: Sequence[float]) -> float | None:
     """Return the unbiased standard deviation over seeds; None for a single seed."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """Accuracies of several runs and of their ensemble.
-
-    Attributes:
-        protocol: full name of the split.
-        mode: the probe.
-        rows: one for each run, then the ensemble's.
-        predicted: int64 [n], class that the ensemble predicts for each test clip.
-    """
-
-    protocol: str
-    mode: str
-    rows: list[Row]
-    predicted: NDArray[np.int64]
-
-
-def ensemble(
-    runs: Sequence[Path | str],
-    *,
-    protocol: str | None = None,
-    mode: str = "finetune",
-    weights: Sequence[float] = (),
-) -> Ensemble:
-    """Evaluate an ensemble: the weighted mean of the softmax of the logits that ``evaluate`` wrote.
-
-    Args:
-        runs: two or more run folders, for example one for each stream.
-        protocol: full name of the split or its last part; default the one of the first run.
-        mode: a probe that ranks classes.
-        weights: one for each run; default equal.
-
-    Raises:
-        ConfigError: fewer than two runs, or weights that do not fit.
-        DataError: no such run, a run without these results, or results on different clips.
-    """
-    if len(runs) < 2:
-        raise ConfigError("an ensemble needs two runs or more")
-    share = np.array(weights or [1.0] * len(runs))
-    if len(share) != len(runs) or (share < 0).any() or share.sum() <= 0:
-        raise ConfigError(
-            f"--weight: expected {len(runs)} numbers, one for each run, not below 0; found {list(weights)}"
-        )
-    found = [find_run(run) for run in runs]
-    protocol = protocol or str(found[0].describe()["config"]["protocol"])
-    results = [_read_logits(run, protocol, mode) for run in found]
-    first, rows = results[0][0], []
-    mean = np.zeros_like(results[0][1], np.float64)
-    for run, (result, logits), weight in zip(found, results, share / share.sum(), strict=True):
-        for key in ("protocol", "store", "test", "classes"):
-            if not np.array_equal(getattr(result, key), getattr(first, key)):
-                raise DataError(
-                    f"{run.path}: its {key} differs from that of {found[0].path}: evaluate both under the same settings"
-                )
-        # The largest logit is subtracted, so that exp does not overflow.
-        high = np.exp(logits - logits.max(1, keepdims=True, initial=-np.inf).astype(np.float64))
-        mean += weight * high / high.sum(1, keepdims=True)
-        rows.append(_accuracy(mode, str(run.path), logits.argmax(1), first.label))
-    predicted = mean.argmax(1)
-    rows.append(_accuracy(mode, ENSEMBLE, predicted, first.label))
-    return Ensemble(first.protocol, mode, rows, predicted)
-
-
-def _accuracy(mode: str, what: str, predicted: NDArray[np.int64], label: NDArray[np.int64]) -> Row:
-    correct = predicted == label
-    return Row(what, float(correct.mean()), interval=bootstrap(correct[None]), mode=mode)
-
-
-def _read_logits(run: Run, protocol: str, mode: str) -> tuple[Result, NDArray[np.float32]]:
-    name = f"{protocol}-{mode}.safetensors"
-    paths = [*run.results.glob(name), *run.results.glob(f"*-{name}")]
-    if not paths:
-        raise DataError(
-            f"{run.path}: no logits of {mode} on {protocol}: make them with "
-            f"`smae eval --checkpoint {run.path} --protocol {protocol} --mode {mode}`"
-        )
-    result = read_result(paths[0].with_suffix(".json"))
-    try:
-        tensors = load_file(paths[0])
-        logits, test = tensors["logits"], tensors["test"]
-    except (SafetensorError, KeyError) as error:
-        raise DataError(f"{paths[0]}: {error}: {_REMEDY}") from None
-    expected = (len(result.test), len(result.classes))
-    if not np.array_equal(test, result.test) or logits.shape != expected:
-        raise DataError(f"{paths[0]}: does not match the .json of the same name: {_REMEDY}")
-    return result, logits
 
 
 def draw_confusion(matrix: NDArray[np.int64], *, classes: Sequence[str], title: str, path: Path) -> None:

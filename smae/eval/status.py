@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from smae.atomic_io import is_locked, read_json
+from smae.atomic_io import is_locked
 from smae.data.prepare.workspace import Unfinished, find_unfinished
 from smae.errors import ConfigError, DataError
-from smae.eval.results import PRETRAINED, read_share
+from smae.eval.results import choose, read_results
 from smae.train.run_folder import RUNS, Run, read_log_line
 
 _TAIL = 1 << 16
@@ -20,11 +21,18 @@ _TAIL = 1 << 16
 
 @dataclass(frozen=True)
 class Score:
-    """One result of a run's encoder; ``top1`` in [0, 1]."""
+    """The result of a protocol and probe that counts (``results.RULE``); ``top1`` in [0, 1].
+
+    Attributes:
+        notes: another store, an older checkpoint, clips seen before.
+        others: how many other results of the same protocol and probe there are.
+    """
 
     protocol: str
     mode: str
     top1: float
+    notes: tuple[str, ...] = ()
+    others: int = 0
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,8 @@ class RunState:
 
     Attributes:
         path: its folder.
-        state: ``running``, ``finished``, ``interrupted`` or ``unreadable``.
+        state: ``running``, ``finished``, ``interrupted``, ``no checkpoint`` (it stopped before it
+            wrote one) or ``unreadable``.
         step, steps: steps done and planned; 0 if unknown.
         loss: of the last step; None before the first.
         updated: time of the last step, UTC, ISO 8601; empty before the first.
@@ -86,8 +95,8 @@ def _state(run: Run) -> RunState:
         updated = changed.isoformat(timespec="seconds")
     if "loss" in last:
         loss = float(last["loss"])
-    saved = any(run.checkpoints.glob("step-*"))
-    state, process = "interrupted", dict[str, Any]()
+    saved = run.newest_checkpoint() is not None
+    state, process = "interrupted" if saved else "no checkpoint", dict[str, Any]()
     if is_locked(run.lock):
         state, process = "running", about.get("process", {})
     elif saved and 0 < steps <= step:
@@ -120,14 +129,8 @@ def _last_step(log: Path) -> dict[str, Any]:
 
 
 def _scores(run: Run) -> list[Score]:
-    scores = []
-    for path in sorted(run.results.glob("*.json")):
-        try:
-            result = read_json(path, what="results", remedy="run smae eval again")
-            own = next(row for row in result["rows"] if row["what"] == PRETRAINED)
-            score = Score(str(result["protocol"]), str(result["mode"]), read_share(own["top1"]))
-        except (DataError, KeyError, TypeError, ValueError, StopIteration):
-            # Another program's file, or a damaged one: smae report names it.
-            continue
-        scores.append(score)
-    return scores
+    results = read_results(run, strict=False)  # smae report names damaged ones
+    count = Counter((one.protocol, one.mode) for one in results)
+    return [
+        Score(one.protocol, one.mode, one.top1, one.notes, count[one.protocol, one.mode] - 1) for one in choose(results)
+    ]

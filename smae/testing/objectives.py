@@ -13,7 +13,7 @@ from smae.models.decoders import decoders
 from smae.models.encoders import Encoder, encoders
 from smae.models.masking import maskings
 from smae.skeleton import NTU25, Layout
-from smae.testing.samples import check, check_config, small_batch
+from smae.testing.models import check, check_config, small_batch
 from smae.train.objectives import ModelBuilder, Objective, StepOutput
 
 SEED = 5

@@ -26,7 +26,7 @@ from smae.data.raw.source import SOURCES, Inventory, Sample, Source
 from smae.data.store.store import open_store
 from smae.errors import BadRecording, NoBody
 from smae.skeleton import Layout
-from smae.testing.samples import check
+from smae.testing.models import check
 
 
 def read_all(source: Source, raw: Path, samples: Iterable[Sample]) -> list[bytes]:
@@ -58,7 +58,7 @@ class SourceContract:
         names = [sample.name for sample in inventory.samples]
         assert len(names) >= 3
         assert names == sorted(set(names))
-        assert all(name.isascii() and name for name in names)
+        assert all(name.isascii() and name.isprintable() and name for name in names)
         assert not inventory.refused
         assert SOURCES.get(self.name)().discover(raw) == inventory
 

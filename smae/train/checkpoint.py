@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from smae.atomic_io import atomic_folder, os_errors, parse_json, read_json
+from smae.atomic_io import atomic_folder, os_errors, parse_json, partial_path, read_json
 from smae.errors import DataError, NonFiniteError
 
 logger = logging.getLogger(__name__)
@@ -87,16 +87,22 @@ def save_checkpoint(
     entries = {name: {"sha256": _sha256(data), "bytes": len(data)} for name, data in files.items()}
     manifest = json.dumps({"version": VERSION, "files": entries}, indent=1) + "\n"
     final = folder / _name(state["step"])
-    for stale in folder.glob(".step-*.partial"):
-        shutil.rmtree(stale)
+    remove_stale(folder)
     with atomic_folder(final, size=sum(map(len, files.values()))) as partial:
         for name, data in files.items():
             (partial / name).write_bytes(data)
         (partial / "manifest.json").write_text(manifest, encoding="utf-8")
     with os_errors(folder):
         for old in sorted(folder.glob("step-*"))[:-KEEP]:
-            shutil.rmtree(old)
+            # In one step, so that no reader finds a part of it.
+            shutil.rmtree(old.rename(partial_path(old)))
     return final
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what a run that was killed was writing or removing."""
+    for stale in folder.glob(".step-*.partial"):
+        shutil.rmtree(stale)
 
 
 def _name(step: int) -> str:
@@ -212,12 +218,25 @@ def load_latest(folder: Path, *, max_bytes: int = MAX_BYTES) -> Checkpoint:
     Raises:
         DataError: there is none.
     """
-    for candidate in sorted(folder.glob("step-*"), reverse=True):
+    tried: set[tuple[Path, int]] = set()
+    while found := {(path, _inode(path)) for path in folder.glob("step-*")} - tried:
+        candidate, inode = max(found)
         try:
             return load_checkpoint(candidate, max_bytes=max_bytes)
         except DataError as error:
-            logger.warning("skipped a damaged checkpoint: %s", error)
+            tried.add((candidate, inode))
+            # A run that is trained meanwhile removes or replaces what is being read: no damage.
+            if _inode(candidate) == inode:
+                logger.warning("skipped a damaged checkpoint: %s", error)
     raise DataError(f"{folder}: no usable checkpoint: train with `smae pretrain` first")
+
+
+def _inode(path: Path) -> int:
+    """Return the number of a folder on its disk, 0 if it is gone."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> Tensors:

@@ -117,6 +117,7 @@ class Finetune(Section):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     hidden: int = Field(2048, ge=1, le=MAX_BATCH, description="width of the head's hidden layer")
     keep: float = Field(1.0, gt=0, le=1, description="share of tokens seen in training, drawn anew each time")
+    strength: float = Field(1.0, ge=0, le=4, description="factor on the limits of augmentation in training")
     test_views: int = Field(
         0, ge=0, le=10_000, description="augmented views of a test clip, probabilities averaged; 0: one, plain"
     )

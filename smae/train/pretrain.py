@@ -22,7 +22,7 @@ from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from smae.interrupts import deferred
 from smae.train.build import build_objective, compile_blocks, has_native_bf16, outline, pick_device
-from smae.train.checkpoint import check_size, encoder_weights, load_latest, max_file_bytes
+from smae.train.checkpoint import check_size, encoder_weights, load_latest, max_file_bytes, remove_stale
 from smae.train.config import RunConfig, build_config, resolve
 from smae.train.distributed import DistributedContext, process_group
 from smae.train.loop import Loop
@@ -224,6 +224,8 @@ def identity(config: RunConfig, store: Store) -> dict[str, Any]:
 def _load_checkpoint(loop: Loop) -> None:
     """Resume a loop from its run's newest sound checkpoint, if any was written."""
     run = loop.run
+    if loop.dist.is_main:
+        remove_stale(run.checkpoints)
     if not any(run.checkpoints.glob("step-*")):
         logger.info("%s: no checkpoint was written yet: starting from the first step", run.path)
         return

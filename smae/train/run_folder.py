@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import json
+import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from smae.atomic_io import MAX_INTEGER, read_json
 from smae.errors import ConfigError, DataError
@@ -18,9 +20,12 @@ from smae.registry import nearest
 if TYPE_CHECKING:
     from smae.data.store.store import Store
 
+logger = logging.getLogger(__name__)
+
 VERSION = 1
 RUNS = Path("runs")
 """Folder for runs that are not named."""
+Need = Literal["", "checkpoint", "head"]
 _ABOUT = {"steps": int, "process": dict}
 _PARTS: dict[str, dict[str, type]] = {
     "store": {"path": str, "layout": str, "dataset": str, "mode": str, "fingerprint": str, "clips": int},
@@ -61,6 +66,16 @@ class Run:
     def heads(self) -> Path:
         """Classifiers trained by evaluation, one folder each."""
         return self.path / "heads"
+
+    def newest_checkpoint(self) -> Path | None:
+        """Return the newest checkpoint with all its files in full size; None without one."""
+        return next(filter(_is_whole, sorted(self.checkpoints.glob("step-*"), reverse=True)), None)
+
+    def has(self, need: Need) -> bool:
+        """Whether it has a checkpoint with all its files, or a head; True if nothing is needed."""
+        if need == "checkpoint":
+            return self.newest_checkpoint() is not None
+        return not need or any(self.heads.glob("*/config.json"))
 
     def describe(self) -> dict[str, Any]:
         """Return ``run.json``.
@@ -126,8 +141,8 @@ def new_run(root: Path, stem: str) -> Run:
     raise ConfigError(f"{root}: 9,999 runs called {stem} are there: name yours with --out")
 
 
-def find_run(path: Path | str | None = None, *, root: Path = RUNS) -> Run:
-    """Return the run at ``path``; without a path, the newest under ``root``.
+def find_run(path: Path | str | None = None, *, root: Path = RUNS, needs: Need = "") -> Run:
+    """Return the run at ``path``; without one the newest under ``root`` that has what is needed.
 
     Raises:
         DataError: there is none.
@@ -138,10 +153,18 @@ def find_run(path: Path | str | None = None, *, root: Path = RUNS) -> Run:
             known = [entry.parent.name for entry in path.parent.glob("*/run.json")]
             raise DataError(f"{path}: no run there (no run.json){nearest(path.name, known)}")
         return Run(path)
-    runs = [entry.parent for entry in root.glob("*/run.json")]
-    if not runs:
-        raise DataError(f"{root}: no run found: train one with `smae pretrain`, or name one with --checkpoint")
-    return Run(max(runs, key=lambda folder: (_last_change(folder), folder.name)))
+    runs = [Run(entry.parent) for entry in root.glob("*/run.json")]
+    skipped = list[str]()
+    for run in sorted(runs, key=lambda run: (_last_change(run.path), run.path.name), reverse=True):
+        if run.has(needs):
+            without = f" (newer, without a {needs}: {', '.join(skipped)})" if skipped else ""
+            logger.info(f"using {run.path}{without}")
+            return run
+        skipped.append(str(run.path))
+    if skipped:
+        remedy = {"head": "make one with `smae eval --mode linear`"}.get(needs, "train one with `smae pretrain`")
+        raise DataError(f"{root}: no run has a usable {needs} ({', '.join(skipped)}): {remedy}")
+    raise DataError(f"{root}: no run found: train one with `smae pretrain`, or name one with --checkpoint")
 
 
 def find_checkpoint(path: Path | str | None = None) -> tuple[Run, Path | None]:
@@ -151,10 +174,23 @@ def find_checkpoint(path: Path | str | None = None) -> tuple[Run, Path | None]:
         DataError: there is no run.
     """
     if path is None or not Path(path).name.startswith("step-"):
-        return find_run(path), None
+        return find_run(path, needs="checkpoint"), None
     step = Path(path)
     return find_run(step.parent.parent), step
 
 
 def _last_change(folder: Path) -> int:
-    return max((entry.stat().st_mtime_ns for entry in [folder / "run.json", *folder.glob("checkpoints/*")]), default=0)
+    times = []
+    for entry in (folder / "run.json", *folder.glob("checkpoints/*")):
+        # A run that is trained removes its older checkpoints.
+        with suppress(FileNotFoundError):
+            times.append(entry.stat().st_mtime_ns)
+    return max(times, default=0)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        files = read_json(checkpoint / "manifest.json", what="manifest", remedy="")["files"]
+        return bool(files) and all((checkpoint / name).stat().st_size == files[name]["bytes"] for name in files)
+    except (DataError, OSError, KeyError, TypeError, ValueError):
+        return False

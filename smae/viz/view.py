@@ -92,7 +92,7 @@ def _is_store(where: Store | Path | str) -> bool:
 
 def _raw_scene(where: Path, *, clip: str | None, source: str) -> Scene:
     from smae.data.prepare import PrepareSettings
-    from smae.viz.clip_scenes import scene_of_raw
+    from smae.viz.scene import scene_of_raw
 
     if not where.exists():
         raise ConfigError(f"nothing at {where}: give a store, a recording, or a folder or zip of them")
@@ -111,7 +111,7 @@ def _store_scene(
 ) -> tuple[Scene, list[Path]]:
     """Return the scene of a stored clip, and the local files and folders that it was read from."""
     from smae.data.store.store import open_store
-    from smae.viz.clip_scenes import find_clip, scene_of_clip
+    from smae.viz.scene import find_clip, scene_of_clip
 
     if clip is not None and index is not None:
         raise ConfigError("--clip and --index both name a clip: leave one out")

@@ -16,11 +16,11 @@ from benchmarks.study.results import ProbeResults, Result, Score, keep, path_of,
 from benchmarks.study.rows import Evaluation, Line, Row, Study, Table
 from benchmarks.study.runner import carry_out
 from benchmarks.study.studies import STUDIES
-from smae.eval.results import PRETRAINED, RANDOM
+from smae.eval.records import PRETRAINED, RANDOM
 
 TINY = Study(
     "tiny",
-    "cpu",
+    "skeletonmae-cpu",
     ("train.max_steps=2", "train.batch=4", "augment.frames=12", "encoder.dim=16", "encoder.depth=1", "linear.epochs=3"),
     rows=(
         Row(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import re
@@ -236,7 +237,7 @@ def test_the_mode_of_the_store_is_shown_everywhere(smae, home, trained):
     code, output, _ = smae("report", "first")
     page = Path(output["page"]).read_text()
     assert "reference mode" in page
-    assert "on a store in exact mode" in page, "beside the numbers that rest on the other one"
+    assert ", in exact mode" in page, "beside the numbers that rest on the other one"
 
 
 def test_people_get_words(home, trained, monkeypatch, capsys):
@@ -270,6 +271,24 @@ def test_every_kind_of_end_has_its_exit_code(monkeypatch, capsys, raised, code, 
     monkeypatch.setattr("smae.info", fail)
     assert run(["info"]) == code
     assert output in capsys.readouterr().err
+
+
+def test_an_error_of_a_plug_in_is_named_as_its_own(tmp_path, monkeypatch, capsys):
+    (tmp_path / "crooked.py").write_text("def info(path):\n    raise RuntimeError('oops')\n")
+    about = tmp_path / "crooked-2.1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: crooked\nVersion: 2.1\n")
+    (about / "entry_points.txt").write_text("[smae.probes]\ncrooked = crooked:info\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("smae.info", importlib.import_module("crooked").info)
+    assert run(["info"]) == 1
+    err = capsys.readouterr().err
+    expected = f"an error of a plug-in, probe 'crooked' of crooked 2.1: {tmp_path / 'crooked.py'}:2: RuntimeError: oops"
+    assert expected in err
+    assert "a bug of smae" not in err
+    assert run(["doctor", "--json"]) in (0, 5)
+    found = {one["what"]: one["found"] for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert found["plug-in: probe 'crooked' of crooked 2.1"] == f"crooked:info, from {tmp_path / 'crooked.py'}"
 
 
 @pytest.mark.parametrize(
@@ -328,3 +347,10 @@ def test_a_signal_saves_and_exits_within_five_seconds(home, tmp_path, number, co
     assert "--resume continues" in err
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
     assert (tmp_path / "run" / "checkpoints" / f"step-{steps[-1]:08d}").is_dir()
+
+
+def test_control_characters_are_escaped_wherever_a_command_prints():
+    assert console.printable("a\x1b[2J\x07\r\x9b\u202e\ud800 é\n\tb") == "a\\x1b[2J\\x07\\r\\x9b\\u202e\\ud800 é\n\tb"
+    for path in Path(console.__file__).parent.glob("*.py"):
+        if path.name != "console.py":
+            assert not re.search(r"click\.echo|\bprint\(", path.read_text()), f"{path.name}: use console.echo"

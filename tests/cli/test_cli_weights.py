@@ -18,7 +18,14 @@ TINY = [
     "--recipe", "cpu", "--device", "cpu", "--epochs", "1", "--set", "augment.frames=12", "--set", "encoder.dim=16",
     "--set", "encoder.depth=1", "--set", "decoder.dim=16", "--set", "decoder.depth=1", "--set", "train.batch=8",
 ]  # fmt: skip
-BRIEF = ["--set", "linear.epochs=2", "--set", "finetune.epochs=1", "--set", "finetune.hidden=16", "--device", "cpu"]
+BRIEF = ["--set", "linear.epochs=2", "--device", "cpu"]
+TUNED = ["--set", "finetune.epochs=1", "--set", "finetune.hidden=16"]
+
+
+def record_of(run, mode):
+    """Return the only record of a probe of a run."""
+    (path,) = (run / "eval").glob(f"ntu60-xsub-{mode}-*.json")
+    return json.loads(path.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +38,7 @@ def home(tmp_path_factory):
     for stream in ("joint", "bone"):
         out = str(folder / stream)
         assert run(["pretrain", "--data", data, "--out", out, *TINY, "--set", f"augment.stream={stream}"]) == 0
-        assert run(["eval", "--checkpoint", out, "--mode", "linear", "--mode", "finetune", *BRIEF]) == 0
+        assert run(["eval", "--checkpoint", out, "--mode", "linear", "--mode", "finetune", *BRIEF, *TUNED]) == 0
     return folder
 
 
@@ -150,7 +157,7 @@ def test_features_go_to_files_of_known_kinds_and_come_from_one_encoder(smae, tmp
 def test_a_recording_is_classified_like_its_clip_in_the_store(smae, home, recordings, mode):
     code, result, _ = smae("predict", *recordings, "--run", "joint", "--mode", mode, "--device", "cpu")
     assert code == 0
-    written = json.loads((home / "joint" / "eval" / f"ntu60-xsub-{mode}.json").read_text())
+    written = record_of(home / "joint", mode)
     store = package.open_store(home / "ntu.zarr")
     wanted = {str(store.clips.name[clip]): store.classes[kind]
               for clip, kind in zip(written["test"], written["predicted"], strict=True)}  # fmt: skip
@@ -162,9 +169,10 @@ def test_a_recording_is_classified_like_its_clip_in_the_store(smae, home, record
         assert one["first"][0] == [one["label"], one["probability"]]
 
 
-def test_the_fine_tuned_head_comes_first(smae, recordings):
+def test_the_fine_tuned_head_comes_first(smae, home, recordings):
     code, result, _ = smae("predict", recordings[0], "--run", "joint")
-    assert (code, Path(result["head"]).name) == (0, "ntu60-xsub-finetune")
+    name = f"ntu60-xsub-finetune-{record_of(home / 'joint', 'finetune')['id'][:10]}"
+    assert (code, Path(result["head"]).name) == (0, name)
     assert smae("predict", recordings[0], "--head", result["head"])[1]["found"] == result["found"]
     assert smae("predict", recordings[0], "--head", result["head"], "--mode", "linear")[0] == 2
 
@@ -214,16 +222,19 @@ def test_seeds_and_selection_are_in_the_table_and_transfer_needs_another_store(s
     own = [row for row in result["rows"] if row["what"] == "pre-trained encoder"]
     assert [(row["selection"], row["seeds"]) for row in own] == [("last", 2), ("best_test", 2)]
     assert all(row["interval"][0] <= row["top1"] <= row["interval"][1] for row in own)
-    code, result, _ = smae("eval", "--checkpoint", "bone", "--mode", "transfer", *BRIEF)
+    code, result, _ = smae("eval", "--checkpoint", "bone", "--mode", "transfer", *BRIEF, *TUNED)
     assert (code, "nothing is transferred" in result["error"]["message"]) == (2, True)
 
 
 def test_transfer_is_to_other_classes_of_the_same_layout(smae, home):
     assert run(["synth", "other", "--actions", "3", "--subjects", "3", "--cameras", "1", "--seed", "5"]) == 0
     assert run(["prepare", "--raw", "other", "--out", "other.zarr", "--executor", "inline"]) == 0
-    code, result, _ = smae("eval", "--checkpoint", "joint", "--data", "other.zarr", "--mode", "transfer", *BRIEF)
+    code, result, _ = smae(
+        "eval", "--checkpoint", "joint", "--data", "other.zarr", "--mode", "transfer", *BRIEF, *TUNED
+    )
     assert (code, {row["mode"] for row in result["rows"]}) == (0, {"transfer"})
-    config = json.loads((home / "joint" / "heads" / "ntu60-xsub-transfer" / "config.json").read_text())
+    (folder,) = (home / "joint" / "heads").glob("ntu60-xsub-transfer-*")
+    config = json.loads((folder / "config.json").read_text())
     assert config["head"]["classes"] == ["A001", "A002", "A003"]
 
 
@@ -234,3 +245,39 @@ def test_people_get_tables(smae, home, recordings, capsys):
     assert "A001 drink" in out
     assert run(["ensemble", "joint", "bone", "--mode", "linear"]) == 0
     assert "95 % interval" in capsys.readouterr().out
+
+
+def test_an_exported_encoder_is_evaluated_from_the_command_line(smae, tmp_path):
+    assert smae("export-encoder", "bone", "--to", tmp_path / "encoder")[0] == 0
+    words = ("eval", "--encoder", tmp_path / "encoder", "--data", "ntu.zarr", "--mode", "knn", "--device", "cpu")
+    code, result, err = smae(*words)
+    assert (code, result["run"], result["reused"]) == (0, str(tmp_path / "encoder"), 0)
+    assert f"using {tmp_path / 'encoder'}, exported after step 2 of bone" in err
+    assert (tmp_path / "encoder" / "eval" / result["records"][0]).is_file()
+    assert smae(*words, "--resume")[1]["reused"] == 1
+    assert run([*map(str, words), "--resume", "--again"]) == 2
+    code, result, _ = smae("eval", "--encoder", tmp_path / "encoder", "--checkpoint", "bone")
+    assert (code, "not both" in result["error"]["message"]) == (2, True)
+    code, result, _ = smae("export-encoder", "joint", "--to", tmp_path / "encoder", "--overwrite")
+    assert code == 2, "its records are not replaced"
+
+
+def test_settings_without_effect_are_refused(smae):
+    code, result, _ = smae("eval", "--checkpoint", "bone", "--set", "masking.keep_joints=0.4")
+    assert code == 2
+    assert "masking.keep_joints: no effect on an evaluation" in result["error"]["message"]
+
+
+def test_the_newest_usable_run_is_named(smae, home, tmp_path, monkeypatch, recordings):
+    runs = tmp_path / "runs"
+    shutil.copytree(home / "bone", runs / "bone")
+    shutil.copytree(home / "joint", runs / "dead", ignore=shutil.ignore_patterns("checkpoints", "heads"))
+    (runs / "dead" / "run.json").touch()
+    monkeypatch.chdir(tmp_path)
+    using = f"using {Path('runs/bone')} (newer, without a"
+    for words in (["eval", "--mode", "knn", "--device", "cpu"], ["report"], ["predict", recordings[0]],
+                  ["export-encoder", "--to", "encoder"], ["embed", home / "ntu.zarr", "--to", "x.npz"]):  # fmt: skip
+        code, _, err = smae(*words)
+        assert (code, using in err) == (0, True), words
+    states = {Path(one["path"]).name: one["state"] for one in smae("status")[1]["runs"]}
+    assert states == {"bone": "finished", "dead": "no checkpoint"}

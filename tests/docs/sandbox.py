@@ -12,10 +12,12 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import smae
 from smae.config import parse_sets
+from smae.eval.run_probes import PROBE_SECTIONS, expand_modes
 from smae_cli.main import run
 from tests.docs.blocks import PRINTS, Block, commands
 
@@ -35,7 +37,7 @@ BESIDE = {
     "synth": ["--overwrite"],
     "prepare": ["--executor", "inline", "--overwrite"],
     "pretrain": ["--device", "cpu", *settings(*BRIEF)],
-    "eval": ["--device", "cpu", *settings(*PROBES)],
+    "eval": ["--device", "cpu"],
     "embed": ["--device", "cpu"],
     "predict": ["--device", "cpu"],
 }
@@ -110,6 +112,10 @@ def run_command(line: str, block: Block) -> str:
 def beside(words: list[str]) -> list[str]:
     """Return what is added to the words of a ``smae`` command, see ``BESIDE``."""
     added = BESIDE.get(words[1], [])
+    if words[1] == "eval":
+        modes = [value for option, value in pairwise(words) if option == "--mode"] or ["linear", "knn"]
+        sections = {"linear", *(PROBE_SECTIONS.get(mode, "linear") for mode in expand_modes(modes))}
+        added = added + settings(*(text for text in PROBES if text.partition(".")[0] in sections))
     return [word for word in added if word != "--overwrite" or "--resume" not in words]
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
 import smae
+from smae.atomic_io import write_json
 from smae.data.loader.loader import Loader
 from smae.errors import ConfigError, DataError
 from smae.eval.export import PreparationConfig
 from smae.eval.predict import ClipsInMemory, find_head, read_clip
 from smae.skeleton import KINECT20, NTU25
 from smae.train.run_folder import VERSION, Run
+from tests.eval.evaluated import record_json
 from tests.train.small import CPU, small_config
 
 
@@ -51,30 +51,42 @@ def test_a_source_that_does_not_fit_is_refused(raw):
         read_clip(path, prepared=PreparationConfig(source="ctrgcn-npz"), layout=NTU25)
 
 
-def a_run(folder, *heads, protocol="xsub"):
-    for name in heads:
-        (folder / "heads" / name).mkdir(parents=True)
-    plain = {"version": VERSION, "config": {"protocol": protocol}, "store": {}, "versions": {}, "device": {}}
-    folder.mkdir(exist_ok=True)
-    (folder / "run.json").write_text(json.dumps(plain))
-    return Run(folder)
+def a_run(folder, *heads):
+    """Return a run whose own protocol is xsub, with a record and a head for each of (mode, changes)."""
+    run = Run(folder)
+    plain = {"version": VERSION, "config": {"protocol": "xsub"}, "store": {"fingerprint": "ab" * 32}}
+    write_json(run.path / "run.json", {**plain, "versions": {}, "device": {}})
+    for number, (mode, changes) in enumerate(heads):
+        name = f"{number}-{mode}"
+        write_json(run.results / f"{name}.json", record_json(mode=mode, **changes))
+        write_json(run.heads / name / "config.json", {})
+    return run
+
+
+XVIEW, OTHER = {"protocol": "ntu60-xview"}, {"store": "cd" * 32}
+OLD, NEW = ({"checkpoint": {"step": step, "sha256": "ef" * 32}} for step in (4, 8))
 
 
 @pytest.mark.parametrize(
-    ("options", "name"),
+    ("options", "heads", "name"),
     [
-        ({}, "ntu60-xsub-finetune"),
-        ({"mode": "linear"}, "ntu60-xsub-linear"),
-        ({"protocol": "xview"}, "ntu60-xview-linear"),
-        ({"protocol": "ntu60-xview", "mode": "linear"}, "ntu60-xview-linear"),
+        ({}, [("linear", {}), ("linear", XVIEW), ("finetune", {})], "2-finetune"),
+        ({"mode": "linear"}, [("linear", {}), ("linear", XVIEW), ("finetune", {})], "0-linear"),
+        ({"protocol": "xview"}, [("linear", {}), ("linear", XVIEW)], "1-linear"),
+        ({"protocol": "ntu60-xview", "mode": "linear"}, [("linear", {}), ("linear", XVIEW)], "1-linear"),
+        ({}, [("finetune", OTHER), ("linear", {})], "1-linear"),
+        ({}, [("linear", OLD), ("linear", NEW)], "1-linear"),
+        ({}, [("linear", NEW), ("linear", OLD)], "0-linear"),
+        ({}, [("transfer", OTHER), ("linear", {})], "1-linear"),
     ],
 )
-def test_the_runs_own_protocol_and_the_fine_tuned_head_come_first(tmp_path, options, name):
-    run = a_run(tmp_path / "run", "ntu60-xsub-linear", "ntu60-xview-linear", "ntu60-xsub-finetune")
-    assert find_head(run, **options).name == name
+def test_a_head_is_chosen_by_protocol_store_probe_and_checkpoint(tmp_path, caplog, options, heads, name):
+    caplog.set_level("INFO")
+    assert find_head(a_run(tmp_path / "run", *heads), **options).name == name
+    assert f"using the head {tmp_path / 'run' / 'heads' / name}" in caplog.text
 
 
 def test_a_missing_head_is_an_error_with_the_command_that_makes_it(tmp_path):
-    run = a_run(tmp_path / "run", "ntu60-xsub-linear")
-    with pytest.raises(DataError, match=r"of finetune \(there: ntu60-xsub-linear\): make one with `smae eval"):
+    run = a_run(tmp_path / "run", ("linear", {}))
+    with pytest.raises(DataError, match=r"of finetune \(there: 0-linear; .*\): make one with `smae eval"):
         find_head(run, mode="finetune")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import signal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from smae import interrupts, progress
 from smae.errors import Interrupted
-from smae.eval.probes import probes, score
+from smae.eval.probes import ProbeContext, probes, score
 from smae.eval.probes.finetune import Classifier, classify, mean_over_time, set_drop_path
 from smae.eval.probes.linear import knn_on, linear_on, neighbour_votes
 from smae.train.build import build_objective
@@ -251,3 +252,23 @@ def test_an_interrupt_ends_every_stage(name, task):
     ):
         probes.get(name)(encoder_of(context), context)
     assert stopped.value.exit_code == 143
+
+
+@pytest.mark.parametrize("probe", ["linear", "finetune"])
+def test_a_probe_trains_on_augmentation_of_its_own_strength(monkeypatch: pytest.MonkeyPatch, probe: str) -> None:
+    seen = []
+    made = ProbeContext.loader
+
+    def loader(self: ProbeContext, part: str, **options: Any) -> Any:
+        result = made(self, part, **options)
+        seen.append((part, result.augment.turn))
+        return result
+
+    monkeypatch.setattr(ProbeContext, "loader", loader)
+    store = FakeStore.toy(clips=24, classes=4, seed=3, frames=16)
+    settings = {"strength": 0.5, "epochs": 1, **({"views": 1} if probe == "linear" else {})}
+    context = small_context(store, augment={"turn": 0.8}, **{probe: settings})
+    encoder = build_objective(context.config, store.layout).encoder
+    probes.get(probe)(encoder, context)
+    assert ("train", 0.4) in seen
+    assert ("test", 0.8) in seen

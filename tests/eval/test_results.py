@@ -11,8 +11,10 @@ from matplotlib import image as images
 from safetensors.numpy import save_file
 
 from smae.errors import ConfigError, DataError
-from smae.eval.results import bootstrap, draw_confusion, ensemble, std_over_seeds
+from smae.eval.ensemble import ensemble
+from smae.eval.results import bootstrap, bootstrap_difference, draw_confusion, std_over_seeds
 from smae.train.run_folder import VERSION, Run
+from tests.eval.evaluated import record_json
 
 LABEL = [0, 1, 2, 1, 0, 2, 2, 1]
 
@@ -20,23 +22,13 @@ LABEL = [0, 1, 2, 1, 0, 2, 2, 1]
 def write(folder, *, seed, **changes):
     run = Run(folder)
     run.results.mkdir(parents=True)
-    test = np.arange(10, 18)
     logits = np.random.default_rng(seed).normal(size=(8, 3)).astype(np.float32) * 3
     about = {"version": VERSION, "config": {"protocol": "xsub"}, "store": {}, "versions": {}, "device": {}}
     (run.path / "run.json").write_text(json.dumps(about))
-    result = {
-        "protocol": "ntu60-xsub",
-        "mode": "linear",
-        "rows": [{"what": "pre-trained encoder", "top1": 0.5}],
-        "confusion": np.zeros((3, 3), int).tolist(),
-        "predicted": LABEL,
-        "store": "ab",
-        "classes": ["A", "B", "C"],
-        "test": test.tolist(),
-        "label": LABEL,
-    }
-    (run.results / "ntu60-xsub-linear.json").write_text(json.dumps(result | changes))
-    save_file({"logits": logits, "test": test}, run.results / "ntu60-xsub-linear.safetensors")
+    content = record_json(label=LABEL, predicted=logits.argmax(1), seed=seed, **{"classes": ["A", "B", "C"]} | changes)
+    name = f"ntu60-xsub-linear-{seed}"
+    (run.results / f"{name}.json").write_text(json.dumps(content))
+    save_file({"logits": logits, "test": np.array(content["test"])}, run.results / f"{name}.safetensors")
     return run.path, logits
 
 
@@ -59,6 +51,17 @@ def test_an_ensemble_is_the_mean_of_softmaxes(tmp_path, weights):
     assert found.predicted.tolist() == naive(logits, weights or (1, 1, 1))
     alone = [float((rows.argmax(1) == LABEL).mean()) for rows in logits]
     assert [row.top1 for row in found.rows] == [*alone, float((found.predicted == LABEL).mean())]
+
+
+def test_an_ensemble_of_runs_that_were_evaluated_differently_says_so(tmp_path, caplog):
+    runs = [write(tmp_path / str(seed), seed=seed, settings={"epochs": 5 + seed})[0] for seed in range(2)]
+    ensemble(runs, mode="linear")
+    assert "careful: the runs were not evaluated alike: linear.epochs 5 / linear.epochs 6" in caplog.messages
+    caplog.clear()
+    streams = [{"augment": {"frames": 12, "stream": stream}} for stream in ("joint", "bone")]
+    runs = [write(tmp_path / f"s{seed}", seed=seed, **streams[seed])[0] for seed in range(2)]
+    ensemble(runs, mode="linear")
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,17 @@ def test_seeds_that_differ_widen_the_interval_and_certainty_has_no_width():
     assert np.subtract(*bootstrap(apart)[::-1]) > 1.3 * np.subtract(*bootstrap(alike)[::-1])
     assert bootstrap(np.ones((3, 20), bool)) == (1, 1)
     assert bootstrap(apart) == bootstrap(apart), "the same numbers every time"
+
+
+def test_a_paired_difference_is_narrower_than_an_unpaired_one():
+    rng = np.random.default_rng(0)
+    clips, seeds = rng.uniform(size=400), rng.normal(size=(5, 1)) * 0.1
+    first, second = clips + seeds < 0.5, clips + seeds < 0.55
+    paired, unpaired = (bootstrap_difference(first, second, paired=paired) for paired in (True, False))
+    assert 0 < paired[0] < second.mean() - first.mean() < paired[1]
+    assert np.subtract(*unpaired[::-1]) > 2 * np.subtract(*paired[::-1])
+    assert bootstrap_difference(first[:1], first[:1]) == (0, 0)
+    assert bootstrap_difference(first[:2], second, paired=False)[0] < 0.1, "numbers of seeds may differ"
 
 
 def test_a_confusion_figure_shows_shares_of_each_true_class(tmp_path):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smae.eval.evaluate import evaluate_encoder, expand_modes
 from smae.eval.probes.finetune import LABEL_SHARES, labelled_subset, semi_context
-from smae.eval.results import SUPERVISED
-from smae.train.build import build_objective
+from smae.eval.records import CHANCE, MOST_FREQUENT, SUPERVISED
+from smae.eval.run_probes import expand_modes
+from tests.eval.evaluated import STORE, check, train
 from tests.fakes import FakeStore
 from tests.train.small import small_context
 
@@ -47,19 +47,14 @@ def test_the_context_trains_on_the_labelled_part_and_is_scored_on_the_same_test(
     assert semi_context("finetune", context) is context
 
 
-def test_all_is_one_table_and_several_seeds_have_spread_and_interval():
-    store = FakeStore.toy(clips=48, classes=4, seed=2)
-    brief = {"epochs": 1, "layer_decay": 1.0}
-    scratch = {**brief, "hidden": 8, "batch": 16}
-    context = small_context(store, finetune=brief, scratch=scratch, linear={"epochs": 1, "views": 0})
+def test_all_is_one_table_and_several_seeds_have_spread_and_interval(tmp_path):
     assert expand_modes(["semi", "knn", "semi-5"]) == [*LABEL_SHARES, "knn"]
     assert expand_modes(["all"]) == ["linear", "knn", "finetune", *LABEL_SHARES, "scratch"]
-    encoder = build_objective(context.config, store.layout).encoder
-    result = evaluate_encoder(encoder, context, modes=["knn", "semi-5", "scratch"], seeds=2)
+    result = check(train(tmp_path / "run"), "knn", "semi-5", "scratch", seeds=2)
     rows = {(row.mode, row.what): row for row in result.rows}
-    assert (rows["scratch", SUPERVISED].seeds, len(result.rows)) == (2, 5 + 4 + 3)
+    assert (rows["scratch", SUPERVISED].seeds, len(result.rows)) == (2, 6 + 5 + 4)
     for row in result.rows:
-        if row.what != "chance":
+        if row.what not in (CHANCE, MOST_FREQUENT):
             assert row.interval[0] <= row.top1 <= row.interval[1]
             assert row.std >= 0
-    assert result.scores["scratch"].predicted.shape == (16,)
+    assert result.results[2].records[0].predicted.shape == (len(STORE.split("all").test),)

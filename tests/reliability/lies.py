@@ -189,7 +189,7 @@ def problem_of(ended: Ended) -> str:
 
 
 def trials(kind: str, first: int, step: int) -> list[str]:
-    """Try every ``step``-th lie about one kind of folder; return the problem of each."""
+    """Make every ``step``-th lie about one kind of folder; return the problem of each."""
     problems = []
     with in_memory() as folder:
         warm_up_training(folder)

@@ -148,20 +148,24 @@ def _stop_eval(run: Path, numbers: list[int], seed: int) -> tuple[list[str], int
     import matplotlib.figure  # noqa: F401
 
     arguments = ["eval", "--checkpoint", str(run), "--device", "cpu", "--mode", "knn", "--mode", "linear"]
-    duration = min(_ended_well(smae(*arguments)).seconds for _ in range(2))
+    duration = min(_ended_well(smae(*arguments, "--again")).seconds for _ in range(2))
+    shutil.rmtree(run / "eval")
+    _ended_well(smae(*arguments))
     results = run / "eval"
-    expected, problems, hit = _results(results), [], 0
+    expected, problems, hit = _results(results), list[str](), 0
     for number in numbers:
         dice = random.Random(f"{seed} {number}")
         kind = dice.choice([signal.SIGINT, signal.SIGTERM])
+        shutil.rmtree(results)
         ended, problem = _hit(arguments, kind, dice.uniform(0, duration))
         if ended.code != 0:
             hit += 1
             problem = problem or _wrong(ended, kind, run)
-        problem = problem or ("" if _results(results) == expected else "the results are not whole any more")
+            smae(*arguments)
+        problem = problem or ("" if _results(results) == expected else "run again, it does not go on to the same")
         problems.append(problem and f"eval {number}: {problem}")
     ended = smae(*arguments)
-    left = [name for name in os.listdir(results) if name.endswith(".partial")]
+    left = [name for name in os.listdir(results) if name.startswith(".")]
     if ended.code or _results(results) != expected or left:
         problems.append(f"run again, it gives {ended}, beside it {left}")
     return problems, hit
@@ -169,7 +173,10 @@ def _stop_eval(run: Path, numbers: list[int], seed: int) -> tuple[list[str], int
 
 def _results(folder: Path) -> dict[str, Any]:
     found = {path.name: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    return {name: {key: value for key, value in result.items() if key != "seconds"} for name, result in found.items()}
+    return {
+        name: {key: value for key, value in result.items() if key not in ("seconds", "date")}
+        for name, result in found.items()
+    }
 
 
 if __name__ == "__main__":

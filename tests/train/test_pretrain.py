@@ -16,7 +16,8 @@ import torch
 from smae.atomic_io import write_json
 from smae.config import as_toml
 from smae.errors import ConfigError, DataError, EnvironmentFault
-from smae.eval.evaluate import evaluate, seen_in_training
+from smae.eval.checks import seen_in_training
+from smae.eval.evaluate import evaluate
 from smae.eval.export import export_encoder, load_objective
 from smae.skeleton import KINECT20, NTU25
 from smae.train.build import pick_device
@@ -157,21 +158,23 @@ def test_evaluation_writes_results_and_figures(trained, caplog):
     caplog.set_level("INFO")
     settings = {"knn": {"k": 3}, "augment": {"turn": 1}}
     _, result = evaluate(checkpoint=trained.run.path, data=STORE, modes=["knn"], settings=settings, device="cpu")
-    saved = json.loads((trained.run.results / "all-knn.json").read_text())
+    (record,) = result.results[0].records
+    saved, picture = record.content, trained.run.results / f"{record.name}.png"
     assert saved["settings"] == {"k": 3, "pool": "mean"}
     assert (saved["augment"]["turn"], saved["augment"]["frames"]) == (1, 12)
     assert saved["seen_in_training"] == 0
-    assert saved["predicted"] == result.scores["knn"].predicted.tolist()
-    assert (trained.run.results / "all-knn.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads(picture.with_suffix(".json").read_text()) == saved
+    assert picture.read_bytes().startswith(b"\x89PNG")
     assert any("after step 8 of 8" in line for line in caplog.messages)
 
 
 def test_clips_seen_in_training_are_counted(trained):
     split = STORE.split("all")
-    assert seen_in_training(trained.run, STORE, test=split.test) == 0
-    assert seen_in_training(trained.run, STORE, test=split.train[:5]) == 5
+    store = trained.run.describe()["store"]
+    assert seen_in_training(store, "all", STORE, test=split.test) == 0
+    assert seen_in_training(store, "all", STORE, test=split.train[:5]) == 5
     other = FakeStore(STORE.joints, STORE.labels, fingerprint="cd" * 32)
-    assert seen_in_training(trained.run, other, test=split.train) == 0
+    assert seen_in_training(store, "all", other, test=split.train) == 0
 
 
 def test_a_trained_objective_comes_back_with_its_weights(trained):
@@ -286,12 +289,11 @@ def test_a_checkpoint_of_another_layout_is_refused_even_where_its_shapes_would_f
 def test_the_mode_of_the_store_is_in_the_run_and_in_every_result(trained, caplog):
     assert trained.run.describe()["store"]["mode"] == "reference"
     caplog.set_level("INFO")
-    exact = FakeStore(STORE.joints, STORE.labels, mode="exact")
+    exact = FakeStore(STORE.joints, STORE.labels, mode="exact", fingerprint="cd" * 32)
     how = {"checkpoint": trained.run.path, "modes": ["knn"], "device": "cpu"}
     _, result = evaluate(data=exact, **how)
-    saved = json.loads((trained.run.results / "all-knn.json").read_text())
+    saved = result.results[0].records[0].content
     assert (saved["store_mode"], saved["layout"], result.store_mode) == ("exact", "ntu25", "exact")
     assert "careful: trained on a store in reference mode, evaluated on one in exact mode" in caplog.messages
     assert any(line.startswith("all, exact mode: ") for line in caplog.messages)
     assert evaluate(data=STORE, **how)[1].store_mode == "reference"
-    assert json.loads((trained.run.results / "all-knn.json").read_text())["store_mode"] == "reference"

@@ -43,6 +43,30 @@ def test_the_newest_run_is_the_one_last_trained(tmp_path):
     assert find_run(None, root=tmp_path).path.name == "old"
 
 
+def save(run, step, *, size=2):
+    folder = run / "checkpoints" / f"step-{step:08d}"
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text("{}")
+    write_json(folder / "manifest.json", {"files": {"state.json": {"bytes": size}}})
+    return folder
+
+
+def test_the_newest_run_is_one_that_has_what_is_needed(tmp_path, caplog):
+    caplog.set_level("INFO")
+    good, cut, dead = (make(tmp_path, name, time=n * 10**18) for n, name in enumerate(("good", "cut", "dead"), 1))
+    with pytest.raises(DataError, match=r"no run has a usable checkpoint \(.*dead, .*cut, .*good\): train one"):
+        find_run(None, root=tmp_path, needs="checkpoint")
+    os.utime(save(good, 3), ns=(1, 1))
+    os.utime(save(cut, 4, size=7), ns=(1, 1))
+    assert find_run(None, root=tmp_path, needs="checkpoint").path == good
+    assert f"using {good} (newer, without a checkpoint: {dead}, {cut})" in caplog.messages
+    with pytest.raises(DataError, match=r"no run has a usable head .*: make one with `smae eval --mode linear`"):
+        find_run(None, root=tmp_path, needs="head")
+    write_json(good / "heads" / "x" / "config.json", {})
+    assert find_run(None, root=tmp_path, needs="head").path == good
+    assert find_run(dead, needs="head").path == dead, "a run that is named is taken"
+
+
 def test_a_run_that_is_not_there_gets_a_hint(tmp_path):
     make(tmp_path, "first-run", time=1)
     (tmp_path / "first-rum").mkdir()

@@ -199,8 +199,8 @@ SOURCES: Registry[type[Source]] = Registry(
     "source",
     {
         "ntu": "smae.data.raw.ntu:NtuSource",
-        "nw-ucla": "smae.data.raw.nw_ucla:NwUclaSource",
-        "utd-mhad": "smae.data.raw.utd_mhad:UtdMhadSource",
+        "nw-ucla": "smae.data.raw.single_body:NwUclaSource",
+        "utd-mhad": "smae.data.raw.single_body:UtdMhadSource",
         "pku-mmd": "smae.data.raw.pku_mmd:PkuMmdSource",
         "ctrgcn-npz": "smae.data.raw.ctrgcn_npz:CtrgcnNpzSource",
         "stgcn-npy": "smae.data.raw.stgcn_npy:StgcnNpySource",

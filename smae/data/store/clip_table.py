@@ -1,8 +1,8 @@
 """The clips of a store: columns with one entry a clip, and the train and test clips of a protocol.
 
-Protocols have the names used in papers. NTU's: Shahroudy et al., "NTU RGB+D", CVPR 2016 (cross-subject,
-cross-view); Liu et al., "NTU RGB+D 120", TPAMI 2019 (cross-subject, cross-setup). Stores of other data
-hold their splits as arrays.
+Protocols have the names used in papers. NTU's: Shahroudy et al., "NTU RGB+D", CVPR 2016
+(cross-subject, cross-view); Liu et al., "NTU RGB+D 120", TPAMI 2019 (cross-subject, cross-setup).
+Stores of other data hold their splits as arrays.
 """
 
 from __future__ import annotations

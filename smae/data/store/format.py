@@ -200,7 +200,7 @@ class Header:
         return names
 
     def attributes(self, splits: Iterable[str]) -> dict[str, Any]:
-        """Return the group's attributes, ready for JSON."""
+        """Return the group's attributes, ready for JSON; a ``DataError`` if a text could not be read back."""
         values = {
             "version": STORE_VERSION,
             "layout": self.layout.name,
@@ -213,6 +213,13 @@ class Header:
             "origin": dict(self.origin),
             "counts": dict(self.counts),
         }
+        try:
+            for text in _texts(values, depth=0):
+                _text(text)
+        except ValueError as error:
+            raise DataError(
+                f"the attributes of the store cannot be written: {error}; name the data otherwise"
+            ) from None
         return {"smae": values}
 
 

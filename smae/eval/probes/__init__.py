@@ -21,7 +21,7 @@ from smae.data.store.clip_table import Split
 from smae.data.store.store import Store
 from smae.errors import DataError
 from smae.eval.features import FeatureExtractor, Features, extract
-from smae.eval.results import BEST_TEST, BEST_VAL
+from smae.eval.records import BEST_TEST, BEST_VAL
 from smae.models.encoders import Encoder
 from smae.registry import Registry
 from smae.rng import Noise
@@ -74,7 +74,7 @@ class ProbeContext:
         if view is not None:
             name = f"{part}, view {view + 1}"
         if (extractor, name) not in self.cache:
-            strength = self.config.linear.strength
+            strength = 1.0 if view is None else self.config.linear.strength
             loader = self.loader(part, augmented=view is not None, batch=ENCODE_BATCH, strength=strength)
             self.cache[extractor, name] = extract(extractor, loader, epoch=view or 0, name=f"features, {name}")
         return self.cache[extractor, name]
@@ -155,6 +155,8 @@ def score(logits: Tensor, label: Tensor) -> Scores:
     classes = logits.shape[1]
 
     def accuracy(k: int) -> float:
+        if classes == 1:
+            return 1.0  # torchmetrics refuses a single class
         return float(multiclass_accuracy(logits, label, num_classes=classes, top_k=k, average="micro"))
 
     top5 = None

@@ -14,7 +14,7 @@ from smae import interrupts, progress
 from smae.data.loader.batch import Batch
 from smae.eval.features import mean_over_bodies
 from smae.eval.probes import OnEpoch, Probe, ProbeContext, Scores, average_views, score, select
-from smae.eval.results import ONE_VIEW
+from smae.eval.records import ONE_VIEW
 from smae.models.encoders import Encoder
 from smae.models.masking import kept_count, mask_from_scores
 from smae.models.transformer import DropPath
@@ -24,6 +24,9 @@ from smae.train.optim import adamw, warmup_cosine
 
 LABEL_SHARES = {f"semi-{percent}": percent / 100 for percent in (1, 2, 5, 10)}
 """Semi-supervised probes, and the share of train labels that each uses."""
+
+TRAINING_PASSES = 3
+"""Work of training on a clip, relative to encoding it: forwards, and twice as much backwards."""
 
 
 class Classifier(nn.Module):
@@ -158,7 +161,7 @@ def _fit(encoder: Encoder, context: ProbeContext, settings: Finetune, on_epoch: 
         keep=settings.keep,
     ).to(context.device)
     set_drop_path(encoder, settings.drop_path)
-    loader = context.loader("train", augmented=True, batch=settings.batch)
+    loader = context.loader("train", augmented=True, batch=settings.batch, strength=settings.strength)
     scale = model.lr_scale(settings.layer_decay).__getitem__
     optimizer = adamw(model, lr=settings.lr, weight_decay=settings.weight_decay, scale=scale)
     schedule = warmup_cosine(
@@ -183,6 +186,7 @@ def _fit(encoder: Encoder, context: ProbeContext, settings: Finetune, on_epoch: 
                 schedule.step()
             on_epoch(model)
             task.advance()
+            progress.spend(TRAINING_PASSES * len(context.split.train))
     return model
 
 

@@ -12,7 +12,7 @@ from smae import interrupts, progress
 from smae.data.loader.batch import Batch
 from smae.eval.features import FeatureExtractor, Features, Pooled, extract
 from smae.eval.probes import ENCODE_BATCH, OnEpoch, ProbeContext, Scores, average_views, score, select
-from smae.eval.results import ONE_VIEW
+from smae.eval.records import ONE_VIEW
 from smae.models.encoders import Encoder
 from smae.train.config import Pool
 
@@ -78,7 +78,7 @@ def _fit(extractor: FeatureExtractor, context: ProbeContext, on_epoch: OnEpoch) 
     """Train a head; epoch e uses augmented view e mod ``linear.views``."""
     settings, seed = context.config.linear, context.config.seed
     views = min(settings.views, settings.epochs)
-    loader = context.loader("train", augmented=True, batch=ENCODE_BATCH)
+    loader = context.loader("train", augmented=True, batch=ENCODE_BATCH, strength=settings.strength)
 
     def train_features(view: int) -> tuple[Tensor, Tensor]:
         if not views:
@@ -86,6 +86,8 @@ def _fit(extractor: FeatureExtractor, context: ProbeContext, on_epoch: OnEpoch) 
         else:
             name = f"features, train, view {view + 1}"
             features = extract(extractor, loader, epoch=view, name=name)
+        if isinstance(extractor, Pooled):
+            progress.spend(len(features.x))
         return features.x.to(context.device), features.label.to(context.device)
 
     # Views that serve several epochs are kept. Where each serves one, memory holds a single one.
@@ -114,7 +116,8 @@ def _fit(extractor: FeatureExtractor, context: ProbeContext, on_epoch: OnEpoch) 
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-            schedule.step()
+            if len(x) > 1:
+                schedule.step()
             on_epoch(head)
             task.advance()
     assert head is not None, "settings.epochs is at least 1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,65 +11,108 @@ from html import escape
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smae.errors import ConfigError
-from smae.eval.results import RANDOM, Result, Row, bootstrap_difference, read_results
+from smae.eval.records import RANDOM, Row
+from smae.eval.results import (
+    Result,
+    bootstrap,
+    bootstrap_difference,
+    choose,
+    differences,
+    flatten,
+    read_results,
+    std_over_seeds,
+)
 from smae.train.run_folder import Run
 from smae.viz.report.figures import draw_curves, read_curves
 from smae.viz.report.page import PageSection, missing, note, percent, render, table
-from smae.viz.report.results import draw_accuracies, row_numbers
+from smae.viz.report.results import draw_accuracies, provenance, row_numbers, warnings_of
 
 logger = logging.getLogger(__name__)
 
-MAX_RUNS = 8
-"""Runs on one page: as many as there are colours for lines."""
+EVALUATION = ("linear", "knn", "finetune", "scratch", "selection")
+"""Sections of a run's settings that training does not read; results have their own."""
 
-Key = tuple[str, str, tuple[str, bytes]]
-"""Protocol, mode, and the evaluated data: results of one key can be compared."""
+OF_A_RUN = ("checkpoint", "seeds")
+"""Settings of a result in which runs that are compared may differ."""
+
+COLOURS = 8
+"""Number of colours for lines: one for each run, or of more runs one for each method."""
 
 
 def comparison_page(runs: Sequence[Run]) -> str:
     """Return the page that compares runs; it opens no store and loads no weights.
 
     Raises:
-        ConfigError: a run that is named twice, or more than ``MAX_RUNS``.
+        ConfigError: a run that is named twice, or more runs, and methods, than ``COLOURS``.
         DataError: a run or result that cannot be read.
     """
-    if len(runs) > MAX_RUNS:
-        raise ConfigError(f"{len(runs)} runs: expected {MAX_RUNS} at most: name fewer")
     if len({run.path.resolve() for run in runs}) < len(runs):
         raise ConfigError("one run is named twice: name each once")
     names = [run.path.name for run in runs]
     if len(set(names)) < len(names):
         names = [str(run.path) for run in runs]
     about = [run.describe() for run in runs]
-    modes = [str(one["store"].get("mode", "")) for one in about]
-    results = [read_results(run, mode=mode) for run, mode in zip(runs, modes, strict=True)]
-    warnings = differing_data(names, about, results)
+    method = methods(about)
+    colours = list(range(len(runs)))
+    if len(runs) > COLOURS:
+        colours = [list(dict.fromkeys(method)).index(one) for one in method]
+    if max(colours) >= COLOURS:
+        raise ConfigError(
+            f"{len(runs)} runs of {len(set(method))} methods: expected {COLOURS} runs at most, or more that differ "
+            f"in the seed alone, of {COLOURS} methods at most: name fewer"
+        )
+    results = [read_results(run) for run in runs]
+    groups = alike(results)
+    warnings = differing_data(names, about, groups)
     for words in warnings:
         logger.warning(f"warning: {words}")
     scales = _loss_scales(about)
-    listed = "".join(f'<li class="s{slot}">{escape(name)}</li>' for slot, name in enumerate(names))
+    listed = "".join(f'<li class="s{slot}">{escape(name)}</li>' for slot, name in zip(colours, names, strict=True))
     key = training = f'<ul class="runs">{listed}</ul>'
     if len(scales) > 1:
         training += note(
             "Losses of different objectives, targets or streams have different scales: each has its own chart."
         )
     curves = [(name, read_curves(run)) for name, run in zip(names, runs, strict=True)]
-    training += draw_curves(curves, losses=scales)
+    training += draw_curves(curves, losses=scales, colours=colours)
     sections = [
-        PageSection("results", "Results", draw_comparable(names, results, runs)),
+        PageSection(
+            "results", "Results", draw_comparable(names, groups, method, colours) + _lacking(names, runs, results)
+        ),
         PageSection("training", "Training", training),
         PageSection("differences", "Settings that differ", draw_differences(names, about)),
     ]
     head = key + "".join(f'<p class="warning">{escape(words)}</p>' for words in warnings)
+    head += warnings_of(result for several in results for result in choose(several))
     return render(f"{len(runs)} runs compared", head=head, sections=sections)
 
 
+def alike(results: Sequence[Sequence[Result]]) -> dict[str, list[tuple[int, Result]]]:
+    """Return groups of (run number, result) by ``Result.alike``; of a run at most one in each."""
+    groups: dict[str, dict[int, Result]] = defaultdict(dict)
+    for slot, several in enumerate(results):
+        for result in several:
+            groups[result.alike].setdefault(slot, result)
+    ordered = sorted(groups.items(), key=lambda item: next(iter(item[1].values())).place)
+    return {key: list(group.items()) for key, group in ordered}
+
+
+def methods(about: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return for each run the number of the first run that was trained like it, up to the seed."""
+    keys = []
+    for one in about:
+        config = {key: value for key, value in one["config"].items() if key not in ("seed", *EVALUATION)}
+        keys.append(json.dumps([config, one["store"].get("fingerprint")], sort_keys=True))
+    return [keys.index(key) for key in keys]
+
+
 def differing_data(
-    names: Sequence[str], about: Sequence[Mapping[str, Any]], results: Sequence[Sequence[Result]]
+    names: Sequence[str], about: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[tuple[int, Result]]]
 ) -> list[str]:
-    """Return warnings about runs that were trained or evaluated on different data."""
+    """Return warnings about runs that were trained or evaluated in different ways."""
     warnings = []
     stores = _differing(names, [f"{one['store'].get('fingerprint', '')[:12]}" for one in about])
     if stores:
@@ -76,50 +120,69 @@ def differing_data(
     protocols = _differing(names, [str(one["config"].get("protocol", "")) for one in about])
     if protocols:
         warnings.append(f"the runs were trained under different protocols ({protocols})")
-    keys = {_key(result) for several in results for result in several}
-    modes = Counter((protocol, mode) for protocol, mode, _ in keys)
-    order = dict.fromkeys((one.protocol, one.mode) for several in results for one in several)
-    different = [f"{protocol} · {mode}" for protocol, mode in order if modes[protocol, mode] > 1]
-    if different:
-        warnings.append(
-            f"evaluated on different stores or test clips: {', '.join(different)}; those results are not compared"
-        )
+    firsts = [group[0][1] for group in groups.values()]
+    different: dict[str, list[str]] = defaultdict(list)
+    for one, words in zip(firsts, _apart(firsts), strict=True):
+        different[one.name] += [words] * bool(words)
+    listed = [f"{name} ({' / '.join(words)})" for name, words in different.items() if words]
+    if listed:
+        warnings.append(f"evaluated in different ways, and shown apart: {'; '.join(listed)}")
     return warnings
 
 
-def draw_comparable(names: Sequence[str], results: Sequence[Sequence[Result]], runs: Sequence[Run]) -> str:
-    """Return results in groups of the same protocol, probe, store and test clips."""
-    groups: dict[Key, list[tuple[int, Result]]] = defaultdict(list)
-    for slot, several in enumerate(results):
-        for result in several:
-            groups[_key(result)].append((slot, result))
-    lacking = "".join(
+def _apart(results: Sequence[Result]) -> list[str]:
+    return differences(results, without=OF_A_RUN)
+
+
+def draw_comparable(
+    names: Sequence[str],
+    groups: Mapping[str, Sequence[tuple[int, Result]]],
+    method: Sequence[int],
+    colours: Sequence[int],
+) -> str:
+    """Return charts and tables of the groups of ``alike``, and one matrix of all of them."""
+    if not groups:
+        return ""
+    charts, tables = [], ""
+    firsts = [group[0][1] for group in groups.values()]
+    titles = [f"{one.name} · {words}" if words else one.name for one, words in zip(firsts, _apart(firsts), strict=True)]
+    for title, group in zip(titles, groups.values(), strict=True):
+        rows = [replace(result.lead, what=names[slot], slot=colours[slot]) for slot, result in group]
+        charts.append((title, [*rows, *_baselines(names, group)]))
+        settings = "".join(f"<small>{escape(line)}</small>" for line in provenance(group[0][1], without=OF_A_RUN)[:2])
+        tables += f"<h3>{escape(title)}{settings}</h3>{_numbers(names, group, method)}"
+        for slot, result in group:
+            own = ", ".join(f"{key} {result.settings[key]}" for key in OF_A_RUN)
+            tables += note(f"{names[slot]}: {own}; {'; '.join(provenance(result)[2:])}")
+    explained = note(
+        "Difference: accuracy on the same test clips minus that of the table's first run, or of the "
+        "first method where it is a mean over pre-training seeds; in brackets its 95 % paired "
+        "bootstrap interval over seeds and clips."
+    )
+    return _matrix(names, titles, list(groups.values())) + draw_accuracies(charts) + tables + explained
+
+
+def _lacking(names: Sequence[str], runs: Sequence[Run], results: Sequence[Sequence[Result]]) -> str:
+    return "".join(
         missing(f"{name} has not been evaluated yet.", f"smae eval --checkpoint {run.path}")
         for name, run, several in zip(names, runs, results, strict=True)
         if not several
     )
-    if not groups:
-        return lacking
-    several_stores = len({store for _, _, (store, _) in groups}) > 1
-    charts, tables = [], ""
-    for (protocol, mode, (store, _)), group in groups.items():
-        title = f"{protocol} · {mode}"
-        if several_stores:
-            title += f" · store {store[:8]}"
-        rows = [replace(result.lead, what=names[slot], slot=slot) for slot, result in group]
-        charts.append((title, [*rows, *_baselines(names, group)]))
-        tables += f"<h3>{escape(title)}</h3>{_numbers(names, group)}"
-    explained = note(
-        "Difference: accuracy on the same test clips minus that of the table's first run, with the "
-        "first seed of both; in brackets its 95 % paired bootstrap interval."
-    )
-    return draw_accuracies(charts) + tables + explained + lacking
+
+
+def _matrix(names: Sequence[str], titles: Sequence[str], groups: Sequence[Sequence[tuple[int, Result]]]) -> str:
+    """Return runs down, evaluations across."""
+    if len(groups) < 2:
+        return ""
+    cells = [{slot: row_numbers(result.lead)[0] for slot, result in group} for group in groups]
+    rows = [(name, *(column.get(slot, "–") for column in cells)) for slot, name in enumerate(names)]
+    return table(("top-1 in per cent", *titles), rows, kind="matrix")
 
 
 def _baselines(names: Sequence[str], group: Sequence[tuple[int, Result]]) -> list[Row]:
     """Return the baselines of a group once, with a run's name where runs differ in them.
 
-    They differ where seeds, probe settings or clip lengths do. The random encoder is in the table.
+    They differ where seeds or clip lengths do. The random encoder is in the table.
     """
     rows: dict[Row, str] = {}
     for slot, result in group:
@@ -131,28 +194,59 @@ def _baselines(names: Sequence[str], group: Sequence[tuple[int, Result]]) -> lis
     return [replace(row, what=label) for row, label in zip(rows, labels, strict=True)]
 
 
-def _numbers(names: Sequence[str], group: Sequence[tuple[int, Result]]) -> str:
-    """Return accuracy, random encoder and difference from the first run, a row a run."""
-    first, rows = group[0][1], []
+def _numbers(names: Sequence[str], group: Sequence[tuple[int, Result]], method: Sequence[int]) -> str:
+    """Return accuracy, random encoder and difference from the first: a row a run, then a method."""
+    first, rows = group[0][1], list[tuple[str, ...]]()
     for slot, result in group:
-        top1, interval, _ = row_numbers(result.lead)
+        top1, interval, per_class, _ = row_numbers(result.lead)
         random = next((row.top1 for row in result.rows if row.what == RANDOM), None)
         difference = "–"
         if result is not first:
-            difference = _difference(first, result)
-        rows.append((names[slot], top1, interval, percent(random, ""), difference, result.lead.note))
-    head = ("in per cent", "top-1", "95 %", "random encoder", "difference", "")
+            difference = _difference([first], [result])
+        seeds = str(len(result.records))
+        notes = "; ".join(result.notes)
+        rows.append((names[slot], seeds, top1, interval, per_class, percent(random, ""), difference, notes))
+    kinds = dict.fromkeys(method[slot] for slot, _ in group)
+    stacks = {kind: [one for slot, one in group if method[slot] == kind] for kind in kinds}
+    if any(len(several) > 1 for several in stacks.values()):
+        rows += _means(names, stacks)
+    head = ("in per cent", "seeds", "top-1", "95 %", "mean class", "random encoder", "difference", "")
     return table(head, rows, kind="comparison")
 
 
-def _difference(first: Result, second: Result) -> str:
-    one, two = first.predicted == first.label, second.predicted == second.label
-    low, high = bootstrap_difference(one, two)
-    return f"{100 * (two.mean() - one.mean()):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+def _means(names: Sequence[str], stacks: Mapping[int, Sequence[Result]]) -> list[tuple[str, ...]]:
+    """Return a row a method: mean and deviation over seeds of pre-training, and the difference."""
+    rows = list[tuple[str, ...]]()
+    base = next(iter(stacks.values()))
+    for number, (kind, results) in enumerate(stacks.items()):
+        means = [one.lead.top1 for one in results]
+        row = Row("", float(np.mean(means)), std=std_over_seeds(means), interval=bootstrap(_correct(results)))
+        per_class = float(np.mean([one.lead.mean_class or 0.0 for one in results]))
+        top1, interval, mean, _ = row_numbers(replace(row, mean_class=per_class))
+        name = f"{names[kind]}, pre-training seed{'s' * (len(results) > 1)} {', '.join(map(str, _seeds(results)))}"
+        rows.append(
+            (name, str(len(results)), top1, interval, mean, "", _difference(base, results) if number else "–", "")
+        )
+    return rows
 
 
-def _key(result: Result) -> Key:
-    return result.protocol, result.mode, (result.store, np.stack([result.test, result.label]).tobytes())
+def _seeds(results: Sequence[Result]) -> list[int]:
+    """Return the first seed of each result: that of pre-training, unless another was set."""
+    return [int(one.first["seed"]) for one in results]
+
+
+def _correct(results: Sequence[Result]) -> NDArray[Any]:
+    """Return how right each run is about each test clip, [runs, n]; of a single run [seeds, n]."""
+    if len(results) == 1:
+        return results[0].correct
+    return np.stack([one.correct.mean(0) for one in results])
+
+
+def _difference(one: Sequence[Result], two: Sequence[Result]) -> str:
+    first, second = (_correct(sorted(several, key=lambda result: int(result.first["seed"]))) for several in (one, two))
+    same = sorted(_seeds(one)) == sorted(_seeds(two)) and len(first) == len(second)
+    low, high = bootstrap_difference(first, second, paired=same)
+    return f"{100 * (second.mean() - first.mean()):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def _loss_scales(about: Sequence[Mapping[str, Any]]) -> list[list[int]]:
@@ -174,32 +268,14 @@ def _differing(names: Sequence[str], values: Sequence[str]) -> str:
     return "; ".join(f"{value}: {', '.join(group)}" for value, group in groups.items())
 
 
-def flatten(settings: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:
-    """Return settings with dotted names, as text."""
-    flat: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, prefix=f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = setting_text(value)
-    return flat
-
-
-def setting_text(value: Any) -> str:
-    """Return a setting's value for people."""
-    if value is None or value is True or value is False:
-        return {True: "yes", False: "no", None: "–"}[value]
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(setting_text, value)) or "–"
-    return str(value)
-
-
 def draw_differences(names: Sequence[str], about: Sequence[Mapping[str, Any]]) -> str:
-    """Return the settings in which runs differ, a column a run; ``-`` where a run lacks one."""
+    """Return settings of pre-training in which runs differ, a column a run; ``-`` without one."""
     parts = ("recipe", "versions", "store")
-    flat = [flatten({**one["config"], **{part: one.get(part, "") for part in parts}}) for one in about]
+    settings = [{key: value for key, value in one["config"].items() if key not in EVALUATION} for one in about]
+    flat = [
+        flatten({**mine, **{part: one.get(part, "") for part in parts}})
+        for mine, one in zip(settings, about, strict=True)
+    ]
     rows = []
     for key in dict.fromkeys(key for one in flat for key in one):
         values = [one.get(key, "-") for one in flat]

@@ -217,19 +217,23 @@ def draw_curves(
     runs: Sequence[tuple[str, Curves | None]],
     *,
     losses: Sequence[Sequence[int]] | None = None,
+    colours: Sequence[int] = (),
     command: str = "",
 ) -> str:
     """Return the charts of one run, or of several over each other.
 
-    ``losses`` are groups of run numbers whose losses share a chart, by default all. ``command`` is
-    shown where no run has begun.
+    ``losses`` are groups of run numbers whose losses share a chart, by default all; ``colours`` are
+    numbers of colours, by default those of the runs. ``command`` is shown where no run has begun.
     """
-    found = [(slot, name, curves) for slot, (name, curves) in enumerate(runs) if curves is not None]
+    numbers = [number for number, (_, curves) in enumerate(runs) if curves is not None]
+    slots = dict(enumerate(colours or range(len(runs))))
+    found = [(slots[number], name, curves) for number, (name, curves) in enumerate(runs) if curves is not None]
     if not found:
         return missing("No step has been logged yet.", command)
     charts = []
     for group in losses or [range(len(runs))]:
-        lines = [Series(name, c.step, c.loss, slot) for slot, name, c in found if slot in group]
+        chosen = [one for number, one in zip(numbers, found, strict=True) if number in group]
+        lines = [Series(name, c.step, c.loss, slot) for slot, name, c in chosen]
         title = "loss"
         if len(lines) < len(found):
             title += f" of {', '.join(line.name for line in lines)}"

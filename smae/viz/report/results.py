@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.eval.results import Result, Row
+from smae.eval.records import LAST, Row
+from smae.eval.results import RULE, Result, choose, differences, matrix
 from smae.viz.report.page import bars, missing, note, percent, table
 
 SMALL = 20
@@ -36,23 +37,57 @@ def headline(results: Sequence[Result]) -> str:
         return ""
     result, body = results[0], ""
     lead = result.lead
-    others = [row for row in result.rows if row is not lead and "epoch chosen" not in row.note]
+    others = [row for row in result.rows if row is not lead and row.selection == LAST]
     for row in (lead, *others):
         own = " own" * (row is lead)
         body += f'<div class="figure{own}"><b>{percent(row.top1)}</b>{escape(row.what)}</div>'
-    return f'<p class="over">{escape(result.name)} · top-1</p><div class="figures">{body}</div>'
+    about = " · ".join([f"{result.name} · top-1", *result.notes])
+    return f'<p class="over">{escape(about)}</p><div class="figures">{body}</div>'
 
 
 def draw_results(results: Sequence[Result], run: Path, protocol: str) -> str:
-    """Return the chart and the table of all results, and the command that adds missing ones."""
+    """Return matrix, chart and table of all results, and the command that adds missing ones."""
     command = f"smae eval --checkpoint {run} --protocol {protocol}"
     if not results:
         return missing("Not evaluated yet.", f"{command} --mode linear --mode knn")
     modes = {result.mode for result in results}
     others = [options for mode, options in _MODES.items() if mode not in modes]
-    body = draw_accuracies([(result.title, result.rows) for result in results]) + results_table(results)
+    titles = titles_of(results)
+    lists = [(title, result.rows) for title, result in zip(titles, results, strict=True)]
+    body = warnings_of(results) + draw_matrix(results) + draw_accuracies(lists) + results_table(results, titles)
+    if len(choose(results)) < len(results):
+        body += note(f"Of several results of a probe, the first one counts: {RULE}.")
     if others:
         body += missing("More evaluations:", f"{command} {' '.join(others)}")
+    return body
+
+
+def titles_of(results: Sequence[Result]) -> list[str]:
+    """Return headings, with the settings in which results of a probe differ."""
+    return [
+        f"{one.title} · {words}" if words else one.title
+        for one, words in zip(results, differences(results), strict=True)
+    ]
+
+
+def warnings_of(results: Iterable[Result]) -> str:
+    """Return what makes figures less than they seem, each once."""
+    words = dict.fromkeys(f"{one.protocol}: {line}" for one in results for line in one.warnings)
+    return "".join(f'<p class="warning">{escape(line)}</p>' for line in words)
+
+
+def draw_matrix(results: Sequence[Result]) -> str:
+    """Return a table a protocol of the results that count: classifiers down, probes across."""
+    body, chosen = "", [one for one in choose(results) if one.current]
+    for protocol in dict.fromkeys(one.protocol for one in chosen):
+        several = [one for one in chosen if one.protocol == protocol]
+        rows = [
+            (what, *("–" if row is None else row_numbers(row)[0] for row in cells))
+            for what, cells in matrix(several).items()
+        ]
+        if len(several) > 1:
+            head = ("top-1 in per cent", *(one.mode for one in several))
+            body += f"<h3>{escape(protocol)}</h3>{table(head, rows, kind='matrix')}"
     return body
 
 
@@ -90,30 +125,49 @@ def _dot(row: Row, top: float) -> str:
     )
 
 
-def row_numbers(row: Row) -> tuple[str, str, str]:
-    """Return a row's top-1 ± its standard deviation, interval and top-5, in per cent."""
+def row_numbers(row: Row) -> tuple[str, str, str, str]:
+    """Return a row's top-1 ± deviation, interval, mean class accuracy, top-5, in per cent."""
     top1, interval = percent(row.top1, ""), "–"
     if row.std is not None:
         top1 += f" ± {100 * row.std:.1f}"
     if row.interval:
         interval = " to ".join(percent(edge, "") for edge in row.interval)
-    return top1, interval, percent(row.top5, "")
+    return top1, interval, percent(row.mean_class, ""), percent(row.top5, "")
 
 
-def results_table(results: Iterable[Result]) -> str:
-    """Return every row as numbers."""
+def results_table(results: Sequence[Result], titles: Sequence[str]) -> str:
+    """Return every row as numbers, each result with the settings and origin of its own record."""
     body = ""
-    for result in results:
-        body += f'<tr class="group"><th colspan="4" scope="rowgroup">{escape(result.title)}</th></tr>'
+    for result, title in zip(results, titles, strict=True):
+        lines = "".join(f"<small>{escape(line)}</small>" for line in (*result.notes, *provenance(result)))
+        body += f'<tr class="group"><th colspan="5" scope="rowgroup">{escape(title)}{lines}</th></tr>'
         for row in result.rows:
             name, own = escape(row.what), ' class="own"' * row.own
-            if row.note:
-                name += f"<small>{escape(row.note)}</small>"
+            if row.selection != LAST:
+                name += f" ({escape(row.selection)})"
             cells = "".join(f"<td>{cell}</td>" for cell in (name, *row_numbers(row)))
             body += f"<tr{own}>{cells}</tr>"
-    names = ("in per cent", "top-1", "95 %", "top-5")
+    names = ("in per cent", "top-1", "95 %", "mean class", "top-5")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     return f'<table class="results"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def provenance(result: Result, *, without: tuple[str, ...] = ()) -> list[str]:
+    """Return settings of a result, its augmentation, and when, how and with what it was made."""
+    groups: dict[bool, list[str]] = {False: [], True: []}
+    for key, value in result.settings.items():
+        if key in without:
+            continue
+        groups[key.startswith("augment.")].append(f"{key.removeprefix('augment.')} {value}")
+    made: dict[str, str] = {}
+    for record in result.records:
+        about = record.content
+        versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+        commit = f"commit {about['commit']}" * bool(about["commit"])
+        how = " · ".join(filter(None, [commit, versions, about["device"], about["command"]]))
+        made.setdefault(how, about["date"][:16].replace("T", " "))
+    lines = [f"{date} UTC · {how}" for how, date in made.items()]
+    return [", ".join(groups[False]), f"augmentation: {', '.join(groups[True])}", *lines]
 
 
 def draw_confusion(names: Sequence[str], matrix: NDArray[np.int64]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from smae import interrupts
-from smae.atomic_io import write_atomic
+from smae.atomic_io import check_output, write_atomic
 from smae.data.prepare.summary import decode_quarantine
 from smae.data.raw.labels import class_names, names_note
 from smae.data.store.file_store import locate
@@ -20,13 +20,13 @@ from smae.data.store.format import QUARANTINE, read_checked
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError
 from smae.eval.export import load_objective
-from smae.eval.results import Result, read_results
+from smae.eval.results import Result, choose, flatten, read_results, setting_text
 from smae.train.build import pick_device
 from smae.train.run_folder import Run, find_run
-from smae.viz.report.compare import comparison_page, flatten, setting_text
+from smae.viz.report.compare import EVALUATION, comparison_page
 from smae.viz.report.feature_map import feature_map
 from smae.viz.report.figures import Curves, draw_curves, read_curves
-from smae.viz.report.page import PageSection, facts, missing, note, render, table, tabs
+from smae.viz.report.page import PageSection, facts, is_tables, missing, note, render, table, tabs, write_tables
 from smae.viz.report.reconstruction_error import draw_reconstruction, summarise
 from smae.viz.report.results import draw_confusion, draw_results, headline
 from smae.viz.scene import Scene
@@ -65,7 +65,11 @@ NOTES = {
 
 @interrupts.deferred("run it again")
 def report(
-    *runs: Path | str, out: Path | str | None = None, data: Store | Path | str | None = None, device: str = "auto"
+    *runs: Path | str,
+    out: Path | str | None = None,
+    data: Store | Path | str | None = None,
+    device: str = "auto",
+    tables: Path | str | None = None,
 ) -> Path:
     """Write a self-contained HTML page of a run, or one that compares several; return its path.
 
@@ -76,14 +80,17 @@ def report(
         out: the file; default ``<run>/report.html``, of several runs ``comparison.html``.
         data: store of a single run; default the one it was trained on.
         device: where features are computed: ``auto``, ``cpu``, ``cuda``.
+        tables: a folder for every table of the page, as CSV and as LaTeX; an earlier one is replaced.
 
     Raises:
         ConfigError: several runs and a store, one run twice, more runs than colours, or an output
             that must not be replaced.
         DataError: no run, a damaged one, or a store that does not fit.
     """
+    if tables is not None:
+        check_output(Path(tables), kind="a folder of tables", is_kind=is_tables, overwrite=True)
     paths: list[Path | None] = [Path(run) for run in runs] or [None]
-    found = [find_run(path, root=Path("runs")) for path in paths]
+    found = [find_run(path, root=Path("runs"), needs="checkpoint") for path in paths]
     if len(found) > 1:
         if data is not None:
             raise ConfigError("--data needs a single run: a comparison opens no store")
@@ -96,6 +103,8 @@ def report(
         check_replaceable(path, ".html", [Path(store.path)] if store is not None else [])
         page = run_page(found[0], store, device=target)
     write_atomic(path, page.encode())
+    if tables is not None:
+        write_tables(page, Path(tables))
     return path
 
 
@@ -119,7 +128,7 @@ def run_page(run: Run, store: Store | None, *, device: torch.device) -> str:
     if store is not None:
         run.check_layout(store)
     curves = read_curves(run)
-    results = read_results(run, mode=str(about["store"].get("mode", "")))
+    results = read_results(run)
     if not results:
         logger.info("no results yet: smae eval adds them")
     features, scenes = _features(run, store, device=device)
@@ -165,7 +174,7 @@ def _duration(seconds: float) -> str:
 
 def _confusion(results: list[Result], store: Store | None) -> list[PageSection]:
     panels = []
-    for result in results[:CONFUSIONS]:
+    for result in choose(results)[:CONFUSIONS]:
         names = list(result.classes)
         if store is not None and set(names) <= set(store.classes):
             names = class_names(store, result.classes)
@@ -254,9 +263,11 @@ def _bad_files(store: Store) -> str:
 
 
 def draw_settings(about: Mapping[str, Any]) -> str:
-    """Return a run's settings, one card a section."""
+    """Return a run's settings of pre-training, one card a section; results have their probes'."""
     single, cards = [("recipe", str(about.get("recipe", "–")))], ""
     for key, value in about["config"].items():
+        if key in EVALUATION:
+            continue
         if isinstance(value, Mapping):
             cards += facts(key, flatten(value).items())
         else:

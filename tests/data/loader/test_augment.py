@@ -211,6 +211,7 @@ def test_shear_is_the_identity_with_small_numbers_beside_its_diagonal() -> None:
 
 def test_the_strength_of_a_view_multiplies_its_limits() -> None:
     augment = Augment(strength=(1.0, 0.5, 3.0), turn=1.5, shear=0.2, blank_joints=0.4, noise=0.01, crop=(0.4, 0.8))
+    assert augment.scaled(0).crop == (1.0, 1.0)
     assert augment.of_view(0) is augment
     assert augment.of_view(3) is augment
     weak, strong = augment.of_view(1), augment.of_view(5)

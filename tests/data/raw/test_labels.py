@@ -20,7 +20,7 @@ from smae.data.store.info import classes
 from smae.data.store.store import open_store
 from smae.data.synthetic.synth import CLASSES, synthesise
 from smae.errors import ConfigError, DataError
-from smae.viz.clip_scenes import scene_of_clip, scene_of_raw
+from smae.viz.scene import scene_of_clip, scene_of_raw
 from tests.data.raw_folder import files, write_folder
 
 IDS = ("A001", "A002", "A010")

@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -341,3 +342,9 @@ def test_rows_of_another_layout_and_empty_stores_are_refused(tmp_path: Path) -> 
 
 def test_a_chunk_is_what_the_reader_takes_it_for() -> None:
     assert SHARD_ROWS % CHUNK_ROWS == 0
+
+
+@pytest.mark.parametrize("header", [{"dataset": "a\nb"}, {"classes": ("A\x1b",)}, {"origin": {"by": "x" * 1001}}])
+def test_texts_that_could_not_be_read_back_are_not_written(header: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="cannot be written: expected a text of at most 1000 printable characters"):
+        replace(HEADER, **header).attributes(())

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from smae.eval.results import PRETRAINED, RANDOM, Result, Row
+from smae.eval.records import parse_record
+from smae.eval.results import Result
 from smae.skeleton import NTU25
 from smae.viz.reconstruction import Reconstruction
+from tests.eval.evaluated import record_json
 
 NASTY = "</script><img src=x onerror=alert(1)>&\"'{{data}}"
 VOID = {"meta", "input", "br", "img", "link", "hr"}
@@ -53,36 +55,12 @@ def data_of(page: str) -> Any:
     return json.loads(text)
 
 
-def result(name: str = "linear", *, right: float = 0.75, clips: int = 40, store: str = "ab", **changes: Any) -> Result:
-    """Return a result on four classes in which the first ``right`` of the clips are correct."""
-    label = np.arange(clips) % 4
-    predicted = np.where(np.arange(clips) < right * clips, label, (label + 1) % 4)
-    confusion = np.zeros((4, 4), np.int64)
-    np.add.at(confusion, (label, predicted), 1)
-    rows = (
-        Row(PRETRAINED, right, 0.99, 0.013, (right - 0.1, min(1.0, right + 0.1)), 3),
-        Row(RANDOM, 0.5, None, None, (0.4, 0.6)),
-        Row("chance", 0.25),
-    )
-    content = {
-        "protocol": "ntu60-xsub", "mode": name, "rows": rows, "classes": ("A001", "A002", "A003", "A004"),
-        "confusion": confusion, "test": np.arange(clips), "label": label, "predicted": predicted, "store": store,
-    }  # fmt: skip
-    return Result(**(content | changes))
-
-
-def result_json(one: Result) -> dict[str, Any]:
-    """Return a result as ``smae eval`` writes it."""
-    return {
-        "protocol": one.protocol, "mode": one.mode, "classes": list(one.classes), "test": one.test.tolist(),
-        "label": one.label.tolist(), "predicted": one.predicted.tolist(), "confusion": one.confusion.tolist(),
-        "rows": [
-            {"mode": one.mode, "what": row.what, "top1": row.top1, "top5": row.top5, "std": row.std, "seeds": row.seeds,
-             "interval": list(row.interval) if row.interval else None, "selection": "last"}
-            for row in one.rows
-        ],
-        "store": one.store, "store_mode": "reference", "seen_in_training": 0,
-    }  # fmt: skip
+def result(mode: str = "linear", *, right: float = 0.75, seeds: int = 1, **changes: Any) -> Result:
+    """Return a result on four classes in which the first ``right`` of the 40 clips are correct."""
+    label = np.arange(40) % 4
+    predicted = np.where(np.arange(40) < right * 40, label, (label + 1) % 4)
+    made = [record_json(mode=mode, predicted=predicted, **{"seed": seed} | changes) for seed in range(seeds)]
+    return Result(tuple(parse_record(f"{mode}-{seed}", content) for seed, content in enumerate(made)))
 
 
 def reconstruction(*, bodies: int = 1, frames: int = 6, seed: int = 0, error: float = 0.03) -> Reconstruction:

@@ -2,27 +2,58 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from smae.errors import DataError
-from smae.eval.results import read_results
+from smae.atomic_io import write_json
+from smae.eval.results import Result, read_results
 from smae.train.run_folder import Run
-from smae.viz.report.results import confusion_chart, draw_confusion, draw_results, headline
-from tests.viz.report.pages import NASTY, Checker, result, result_json
+from smae.viz.report.page import PageSection, is_tables, render, table, write_tables
+from smae.viz.report.results import (
+    confusion_chart,
+    draw_confusion,
+    draw_matrix,
+    draw_results,
+    headline,
+    provenance,
+    results_table,
+)
+from tests.eval.evaluated import record_json
+from tests.viz.report.pages import NASTY, Checker, result
 
 
-def test_every_number_is_in_chart_and_table():
-    results = [result("linear"), result("knn", right=0.5)]
+def test_every_number_is_in_chart_matrix_and_table():
+    results = [result("linear", seeds=3), result("knn", right=0.5)]
     html = headline(results) + draw_results(results, Path("runs/a"), "xsub")
     text = Checker(html).text
-    for words in ("75.0 %", "75.0 ± 1.3", "65.0 to 85.0", "99.0", "25.0 %", "ntu60-xsub · linear, 3 seeds"):
+    for words in ("75.0 %", "75.0 ± 0.0", "99.0", "25.0 %", "ntu60-xsub · linear, 3 seeds", "most frequent class"):
         assert words in text
-    assert "left:65.0%;width:20.0%" in html, "the interval, on a scale to 100 %"
+    matrix = Checker(draw_matrix(results)).text
+    assert "top-1 in per centlinearknnpre-trained encoder75.0 ± 0.050.0random encoder50.0 ± 0.050.0" in matrix
+    assert draw_matrix(results[:1]) == "", "a single probe needs none"
     assert "smae eval --checkpoint runs/a --protocol xsub --mode finetune --mode semi --mode scratch" in text
+
+
+def test_each_result_has_the_settings_and_the_origin_of_its_own_record():
+    one, two = result(settings={"epochs": 5}), result(settings={"epochs": 9}, commit="def+", warnings=["not clean"])
+    text = Checker(draw_results([one, two], Path("runs/a"), "xsub")).text
+    for words in (
+        "ntu60-xsub · linear · linear.epochs 5",
+        "ntu60-xsub · linear · linear.epochs 9",
+        "augmentation: frames 12, stream joint",
+        "checkpoint step 8, 34343434, store abababab",
+        "2026-01-02 03:04 UTC · commit def+ · smae 0.1.0 · cpu · smae eval --mode linear",
+        "ntu60-xsub: not clean",
+        "the first one counts: the run's own store first",
+    ):
+        assert words in text
+    mixed = Result((one.records[0], result(seed=1, commit="def").records[0]))
+    assert [line.split(" · ")[1] for line in provenance(mixed)[2:]] == ["commit abc", "commit def"]
+    assert len(provenance(result(seeds=3))) == 3, "one command, one line"
+    assert "linear.epochs 5" not in Checker(results_table([one], ["x"])).text.split("selection")[1]
 
 
 def test_without_results_the_command_is_shown():
@@ -31,32 +62,40 @@ def test_without_results_the_command_is_shown():
     assert headline([]) == ""
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"rows": [{"what": "chance", "top1": 8.3}]}, r"expected a share in \[0, 1\], found 8.3"),
-        ({"rows": [{"what": "chance", "top1": 0.3, "interval": [-1, 0.5]}]}, "expected a share"),
-        ({"rows": []}, "found 0 rows"),
-        ({"confusion": [[1]]}, r"confusion matrix of shape \(4, 4\)"),
-        ({"predicted": [1]}, "different numbers of clips"),
-        ({"rows": [{"top1": 0.3}]}, "no result of smae eval"),
-        ({"classes": None}, "no result of smae eval"),
-    ],
-)
-def test_an_invalid_result_file_is_refused(tmp_path, change, message):
-    (tmp_path / "eval").mkdir()
-    (tmp_path / "eval" / "a.json").write_text(json.dumps(result_json(result()) | change))
-    with pytest.raises(DataError, match=message):
-        read_results(Run(tmp_path), mode="reference")
-
-
 def test_the_fine_tuned_result_comes_first(tmp_path):
-    (tmp_path / "eval").mkdir()
+    plain = {"version": 1, "config": {}, "store": {"fingerprint": "cd" * 32}, "versions": {}, "device": {}}
+    write_json(tmp_path / "run.json", plain)
     for mode in ("knn", "linear", "finetune", "strange"):
-        (tmp_path / "eval" / f"{mode}.json").write_text(json.dumps(result_json(result(mode))))
-    found = read_results(Run(tmp_path), mode="exact")
+        write_json(tmp_path / "eval" / f"{mode}.json", record_json(mode=mode, seen_in_training=3))
+    found = read_results(Run(tmp_path))
     assert [one.mode for one in found] == ["finetune", "linear", "knn", "strange"]
-    assert found[0].lead.note == "on a store in reference mode"
+    assert found[0].notes == (
+        "on another store, abababab, in reference mode", "3 test clips were seen in pre-training"
+    )  # fmt: skip
+
+
+def test_every_table_of_a_page_is_written_as_csv_and_latex(tmp_path):
+    results = [result("linear", seeds=2), result("knn", right=0.5, settings={"k": 1})]
+    body = draw_results(results, Path("runs/a"), "xsub") + table(("a_b", "50 %"), [('x, "y"', "1 & 2")])
+    write_tables(render("x", head="", sections=[PageSection("results", "Results", body)]), tmp_path / "tables")
+    assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == [
+        f"results-{number}.{kind}" for number in (1, 2, 3) for kind in ("csv", "tex")
+    ]
+    read = [
+        list(csv.reader((tmp_path / "tables" / f"results-{number}.csv").read_text().splitlines()))
+        for number in (1, 2, 3)
+    ]
+    assert read[0][:2] == [["top-1 in per cent", "linear", "knn"], ["pre-trained encoder", "75.0 ± 0.0", "50.0"]]
+    assert read[1][0] == ["", "in per cent", "top-1", "95 %", "mean class", "top-5"]
+    assert read[1][1][:3] == ["ntu60-xsub · linear, 2 seeds", "pre-trained encoder", "75.0 ± 0.0"]
+    assert read[2] == [["a_b", "50 %"], ['x, "y"', "1 & 2"]]
+    tex = (tmp_path / "tables" / "results-3.tex").read_text().splitlines()
+    assert tex[0] == r"\begin{tabular}{ll}"
+    assert tex[2] == r"a\_b & 50 \% \\"
+    assert tex[4] == r'x, "y" & 1 \& 2 \\'
+    assert is_tables(tmp_path / "tables")
+    (tmp_path / "tables" / "mine.txt").write_text("")
+    assert not is_tables(tmp_path / "tables")
 
 
 def test_confusions_name_pairs_and_sort_classes():

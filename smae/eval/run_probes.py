@@ -1,0 +1,157 @@
+"""Runs probes of an encoder and its baselines, seed by seed, and gives each outcome as it comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from smae import interrupts, progress
+from smae.errors import ConfigError
+from smae.eval.features import raw_coordinates
+from smae.eval.probes import Probe, ProbeContext, Scores
+from smae.eval.probes.finetune import LABEL_SHARES, TRAINING_PASSES, semi_context
+from smae.eval.probes.linear import knn_on, linear_on
+from smae.eval.records import BEST_VAL, CHANCE, LAST, PRETRAINED, RANDOM, RAW, SUPERVISED, Row, mean_class
+from smae.eval.results import bootstrap
+from smae.models.encoders import Encoder
+from smae.train.build import random_encoder
+
+MODE_GROUPS: dict[str, tuple[str, ...]] = {
+    "semi": tuple(LABEL_SHARES),
+    "all": ("linear", "knn", "finetune", *LABEL_SHARES, "scratch"),
+}
+"""Names of several modes."""
+
+PROBE_SECTIONS = {"linear": "linear", "knn": "knn", "scratch": "scratch"} | dict.fromkeys(
+    ("finetune", "transfer", *LABEL_SHARES), "finetune"
+)
+"""Section of the settings of each built-in probe."""
+
+
+def expand_modes(modes: Iterable[str]) -> list[str]:
+    """Return modes with groups (``semi``, ``all``) replaced by their members, each once."""
+    return list(dict.fromkeys(name for mode in modes for name in MODE_GROUPS.get(mode, (mode,))))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a probe gave with one seed: rows, the encoder's first, and the encoder's scores."""
+
+    mode: str
+    seed: int
+    rows: tuple[Row, ...]
+    scores: Scores
+    seconds: float
+
+
+def run_probes(
+    encoder: Encoder,
+    context: ProbeContext,
+    chosen: Mapping[str, Probe],
+    units: Iterable[tuple[int, str]],
+    *,
+    baselines: bool = True,
+) -> Iterator[Outcome]:
+    """Yield the outcome of each unit, as it comes.
+
+    No outcome depends on which ones came before, so that an interrupted evaluation goes on with the
+    same figures.
+
+    Args:
+        encoder: pre-trained; it is moved to the device of the context, otherwise unchanged.
+        context: data, split, settings.
+        chosen: probes by mode.
+        units: seeds and modes, seed by seed. A seed draws heads, augmentation, labelled subsets and
+            the random encoder; the pre-trained encoder is always the same.
+        baselines: evaluate the random encoder and raw coordinates; without, ``scratch`` and
+            chance are the only comparisons.
+    """
+    encoder, units = encoder.to(context.device), list(units)
+    costs = [_cost(context, mode, baselines=baselines) for _, mode in units]
+    sides: dict[int, _Baselines] = {}
+    with progress.whole("eval", total=sum(costs), unit="clips") as task:
+        for number, (seed, mode) in enumerate(units):
+            interrupts.check()
+            started = time.monotonic()
+            if seed not in sides:
+                config = context.config.model_copy(update={"seed": seed})
+                # A cache of its own, because another seed draws other views.
+                seeded = replace(context, config=config, cache={})
+                sides = {seed: _Baselines(seeded, shown=baselines)}
+            # Built-in probes set their own seed; a plug-in's must not depend on what ran before.
+            torch.manual_seed(seed)
+            found = list(sides[seed].probe(encoder, mode, chosen[mode]))
+            if not all(isinstance(scores, Scores) for _, scores in found):
+                raise ConfigError(f"probe '{mode}': expected Scores, found {found[0][1]!r}: mend the plug-in")
+            rows = [
+                _row(mode, what, selection, one)
+                for what, scores in found
+                for selection, one in ((LAST, scores), *scores.alternatives.items())
+            ]
+            kinds = len(np.unique(np.asarray(context.store.clips.label)[context.split.test]))
+            rows.append(Row(CHANCE, 1 / kinds, mode=mode, mean_class=1 / kinds))
+            yield Outcome(mode, seed, tuple(rows), found[0][1], time.monotonic() - started)
+            done = max(task.done, sum(costs[: number + 1]))
+            task.update(done, note=f"{number + 1} of {len(units)} done: {mode}, seed {seed}")
+
+
+@dataclass(frozen=True)
+class _Baselines:
+    """Random encoder and raw coordinates with one seed, each made when it is first needed."""
+
+    context: ProbeContext
+    shown: bool
+
+    @cached_property
+    def untrained(self) -> Encoder:
+        return random_encoder(self.context.config, self.context.store.layout).to(self.context.device)
+
+    @cached_property
+    def raw_linear(self) -> Scores:
+        return linear_on(raw_coordinates, self.context)
+
+    def probe(self, encoder: Encoder, mode: str, probe: Probe) -> Iterator[tuple[str, Scores]]:
+        """Yield classifier and scores: the encoder, then its baselines."""
+        context = self.context
+        if mode == "scratch":
+            yield SUPERVISED, probe(self.untrained, context)
+        else:
+            yield PRETRAINED, probe(encoder, context)
+            if self.shown:
+                yield RANDOM, probe(self.untrained, context)
+        if not self.shown:
+            return
+        if mode == "knn":
+            yield RAW, knn_on(raw_coordinates, context)
+        part, what = semi_context(mode, context), RAW if mode == "linear" else f"{RAW}, linear"
+        yield what, self.raw_linear if part is context else linear_on(raw_coordinates, part)
+
+
+def _cost(context: ProbeContext, mode: str, *, baselines: bool) -> int:
+    """Return roughly how many clips a probe encodes, for the time left."""
+    config, clips = context.config, len(context.split.train) * LABEL_SHARES.get(mode, 1.0)
+    section = getattr(config, PROBE_SECTIONS.get(mode, "linear"))
+    if section is config.linear:
+        clips *= max(1, min(section.views, section.epochs))
+    elif section is not config.knn:
+        clips *= TRAINING_PASSES * section.epochs
+    trainings = 1 + (BEST_VAL in config.selection.also)
+    return round(clips * trainings * (2 if baselines and mode != "scratch" else 1)) or 1
+
+
+def _row(mode: str, what: str, selection: str, scores: Scores) -> Row:
+    return Row(
+        what,
+        scores.top1,
+        scores.top5,
+        interval=bootstrap(scores.correct[None]),
+        mode=mode,
+        selection=selection,
+        mean_class=mean_class(scores.correct, scores.label),
+        correct=scores.correct,
+    )
