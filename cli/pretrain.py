@@ -20,7 +20,6 @@ from smae_cli import console
 @click.option(
     "--recipe",
     default="auto",
-    show_default=True,
     help="Packaged recipe, a .toml file, or auto: base on a GPU, cpu without.",
 )
 @click.option("--protocol", help="Split whose train part is used; xsub by default.")
@@ -36,7 +35,7 @@ from smae_cli import console
     metavar="SECTION.KEY=VALUE",
     help="Any setting, for example masking.keep_joints=0.5. Repeatable.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--wandb", is_flag=True, help="Curves for Weights & Biases too: offline, unless WANDB_MODE says otherwise."
 )

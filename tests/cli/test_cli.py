@@ -18,8 +18,8 @@ import torch
 from smae.data.synthetic.synth import synthesise
 from smae.errors import NonFiniteError
 from smae_cli import console
+from smae_cli.console import clock
 from smae_cli.main import COMMANDS, run
-from smae_cli.progress import clock
 from tests.data import imported
 from tests.reliability.forked_cli import too_slow
 
