@@ -64,7 +64,8 @@ def furnish(folder: Path) -> None:
     for called, path in zip(("first", "second"), raw, strict=False):
         shutil.copy(path, folder / "mine" / f"{called}.skeleton")
     smae.prepare(folder / "ntu", folder / "ntu.zarr", executor="inline", missing_list=False)
-    smae.pretrain(data=folder / "ntu.zarr", out=folder / RUN, recipe="skeletonmae-cpu", settings=parse_sets(BRIEF), device="cpu")
+    recipe, brief = "skeletonmae-cpu", parse_sets(BRIEF)
+    smae.pretrain(data=folder / "ntu.zarr", out=folder / RUN, recipe=recipe, settings=brief, device="cpu")
 
 
 def run_block(block: Block, printed: str = "") -> str:
