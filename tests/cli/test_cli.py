@@ -24,7 +24,8 @@ from tests.data import imported
 from tests.reliability.forked_cli import too_slow
 
 TINY = [
-    "--recipe", "cpu", "--device", "cpu", "--epochs", "1", "--set", "augment.frames=12", "--set", "encoder.dim=16",
+    "--recipe", "skeletonmae-cpu", "--device", "cpu", "--epochs", "1",
+    "--set", "augment.frames=12", "--set", "encoder.dim=16",
     "--set", "encoder.depth=1", "--set", "decoder.dim=16", "--set", "decoder.depth=1", "--set", "train.batch=8",
 ]  # fmt: skip
 

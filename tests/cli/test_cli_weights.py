@@ -15,7 +15,8 @@ import smae as package
 from smae_cli.main import run
 
 TINY = [
-    "--recipe", "cpu", "--device", "cpu", "--epochs", "1", "--set", "augment.frames=12", "--set", "encoder.dim=16",
+    "--recipe", "skeletonmae-cpu", "--device", "cpu", "--epochs", "1",
+    "--set", "augment.frames=12", "--set", "encoder.dim=16",
     "--set", "encoder.depth=1", "--set", "decoder.dim=16", "--set", "decoder.depth=1", "--set", "train.batch=8",
 ]  # fmt: skip
 BRIEF = ["--set", "linear.epochs=2", "--device", "cpu"]

@@ -40,7 +40,7 @@ def command(store: Path | str, run: Path, *, epochs: int, workers: int = 1) -> l
     """Return the arguments that begin a run, or continue it."""
     sets = [f"--set={setting}" for setting in (*SETTINGS, f"train.workers={workers}")]
     where = ["--data", str(store), "--out", str(run), "--device", "cpu", "--epochs", str(epochs)]
-    return ["pretrain", "--resume", *where, *sets]
+    return ["pretrain", "--resume", "--recipe", "skeletonmae-cpu", *where, *sets]
 
 
 def warm_up_training(notes: Path | None = None) -> None:
