@@ -55,7 +55,7 @@ def test_an_exported_encoder_needs_neither_run_nor_store(smae, home, tmp_path):
     with torch.no_grad():
         assert encoder(torch.zeros(2, 12, 25, 3)).shape == (2, 50, 16)
     card = (tmp_path / "encoder" / "README.md").read_text()
-    for part in ("recipe `cpu`", "data set `ntu60`", "layout `ntu25`", "| ntu60-xsub | linear | pre-trained encoder |",
+    for part in ("recipe `skeletonmae-cpu`", "data set `ntu60`", "layout `ntu25`", "| ntu60-xsub | linear | pre-trained encoder |",
                  "## Licence", "step 2 of 2"):  # fmt: skip
         assert part in card
     assert str(home) not in card + (tmp_path / "encoder" / "config.json").read_text(), "no path of this machine"
