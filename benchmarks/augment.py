@@ -27,7 +27,7 @@ from smae.data.loader.augment import (
 from smae.data.loader.batch import Assembler, CpuAssembler, DeviceAssembler
 from smae.rng import Noise
 from smae.skeleton import NTU25
-from smae.testing.samples import bodies
+from smae.testing.models import bodies
 
 COPY = "copy"
 FRAMES = 120

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from smae.data.raw.ntu import SampleName, parse_name
+from smae.data.raw.ntu import parse_name
 from smae.data.synthetic.synth import synthesise
 
 SHARED = Path(__file__).resolve().parents[1] / "../shared/data/uiprmd/to_skeleton.py"
@@ -102,10 +102,8 @@ def _repeat(originals: list[Path], folder: Path, *, files: int) -> None:
                 return
             name = parse_name(original.stem)
             assert name is not None, "recordings are named as NTU's are"
-            other = SampleName(
-                name.setup, name.camera, name.subject, name.replication + _REPLICATIONS * turn, name.action
-            )
-            _link(original, folder / f"{other}.skeleton")
+            replication = f"R{name.replication + _REPLICATIONS * turn:03}"
+            _link(original, folder / original.name.replace(f"R{name.replication:03}", replication))
             made += 1
 
 

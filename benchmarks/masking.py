@@ -19,7 +19,7 @@ from smae.models.masking import mask_tokens, maskings
 from smae.models.tokens import Grid, patchify
 from smae.rng import Noise
 from smae.skeleton import NTU25
-from smae.testing.samples import bodies
+from smae.testing.models import bodies
 
 COPY = "copy"
 KINDS: dict[str, tuple[str, dict[str, float]]] = {

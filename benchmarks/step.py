@@ -23,7 +23,7 @@ from benchmarks.naive.step import NaiveMAE, step
 from benchmarks.picture import Point, roofline, traffic
 from smae.data.loader.batch import Batch
 from smae.skeleton import NTU25
-from smae.testing.samples import bodies
+from smae.testing.models import bodies
 from smae.train.build import build_objective, compile_blocks, has_native_bf16
 from smae.train.config import RunConfig, resolve
 from smae.train.loop import Loop

@@ -16,7 +16,7 @@ from smae_cli import console
 @click.option("--to", required=True, type=click.Path(path_type=Path), help="The file to write: .npz or .zarr.")
 @click.option("--encoder", type=click.Path(path_type=Path), help="A folder that smae export-encoder wrote.")
 @click.option("--run", type=click.Path(path_type=Path), help="A run or one of its checkpoints; the newest by default.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option("--overwrite", is_flag=True, help="Replace earlier features.")
 @console.json_option
 def command(store: str | None, to: Path, **options: Any) -> None:

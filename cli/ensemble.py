@@ -14,7 +14,7 @@ from smae_cli import console
 @click.command("ensemble")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--protocol", help="Split of the results; the first run's own by default.")
-@click.option("--mode", default="finetune", show_default=True, help="Probe whose results are averaged.")
+@click.option("--mode", default="finetune", help="Probe whose results are averaged.")
 @click.option("--weight", "weights", type=float, multiple=True, help="One for each run, in order; equal by default.")
 @console.json_option
 def command(runs: tuple[Path, ...], **options: Any) -> None:

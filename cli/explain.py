@@ -10,7 +10,7 @@ import click
 
 import smae
 from smae.data.clean import MODES
-from smae.data.prepare.settings import PrepareSettings
+from smae.data.prepare import PrepareSettings
 from smae_cli import console
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     type=click.Choice(MODES),
     help="Cleaning mode; the store's own, or reference, by default.",
 )
-@click.option("--source", default=PrepareSettings.source, show_default=True, help="Kind of raw data.")
+@click.option("--source", default=PrepareSettings.source, help="Kind of raw data.")
 @console.json_option
 def command(path: str, name: str | None, **options: Any) -> int:
     """Explain what became of one recording: bodies found, rules that removed them, frames dropped, origin.

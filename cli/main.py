@@ -37,7 +37,7 @@ COMMANDS = {
     "synth": "Write synthetic raw recordings to try things on.",
     "completion": "Print the shell completion script.",
 }
-"""Commands in the order of work; each is defined in the module of its name, with _ for -."""
+"""Commands in the order of work; each is defined in the module of its name, with _ for -; completion below."""
 
 
 class Commands(console.Group):
@@ -49,6 +49,8 @@ class Commands(console.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Return a command, imported now."""
+        if name == "completion":
+            return completion
         if name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"smae_cli.{name.replace('-', '_')}").command
@@ -60,7 +62,7 @@ class Commands(console.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="smae")
 def smae() -> None:
     """Self-supervised skeleton action recognition: raw recordings to evaluated encoders.
@@ -76,6 +78,28 @@ def smae() -> None:
     4 data cannot be used, 5 disk, memory or device, 6 locked by another process,
     7 non-finite loss, 130 / 143 interrupted (resumable).
     """
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@console.json_option
+def completion(shell: str) -> None:
+    """Print the script that completes smae's commands and options in a SHELL.
+
+    \b
+    Examples:
+      smae completion bash >> ~/.bashrc
+      smae completion zsh >> ~/.zshrc
+      smae completion fish > ~/.config/fish/completions/smae.fish
+
+    It takes effect in the next shell.
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None, "click knows all three"
+    script = kind(click.Group("smae"), {}, "smae", "_SMAE_COMPLETE").source()
+    console.result({"shell": shell, "script": script}, lambda: console.echo(script))
 
 
 def main(args: list[str] | None = None) -> None:

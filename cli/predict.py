@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--mode", help="linear, finetune or transfer: which of the run's heads; finetune before linear.")
 @click.option("--protocol", help="Protocol of the head; the run's own by default.")
 @click.option("--source", help="Kind of raw data; that of the training data by default.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 @console.json_option
 def command(files: tuple[Path, ...], **options: Any) -> int:
     """Classify raw recordings (FILES) with a trained head.

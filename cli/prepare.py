@@ -10,7 +10,7 @@ import click
 
 import smae
 from smae.data.clean import MODES
-from smae.data.prepare.settings import CODECS, EXECUTOR, EXECUTORS, MAX_BAD, PrepareSettings
+from smae.data.prepare import CODECS, EXECUTOR, EXECUTORS, MAX_BAD, PrepareSettings
 from smae_cli import console
 
 if TYPE_CHECKING:
@@ -30,14 +30,12 @@ _MAX_LISTED = 10
 @click.option(
     "--source",
     default=PrepareSettings.source,
-    show_default=True,
     help="Kind of raw data: ntu, nw-ucla, utd-mhad, pku-mmd; cleaned before: ctrgcn-npz, pyskl, hdf5, stgcn-npy.",
 )
 @click.option(
     "--mode",
     type=click.Choice(MODES),
     default=PrepareSettings.mode,
-    show_default=True,
     help="reference: as published numbers were computed; exact: bodies at their true frames, gaps marked.",
 )
 @click.option(
@@ -49,7 +47,6 @@ _MAX_LISTED = 10
     "--codec",
     type=click.Choice(CODECS),
     default=PrepareSettings.codec,
-    show_default=True,
     help="How joints are stored: as they are, or in steps of 2^-12 m (0.24 mm), which take less than half the space.",
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; one per core by default. Changes no byte.")
@@ -57,7 +54,6 @@ _MAX_LISTED = 10
     "--executor",
     type=click.Choice(EXECUTORS),
     default=EXECUTOR,
-    show_default=True,
     help="Where the work runs: processes of this machine, this process, or the workers of a Dask scheduler.",
 )
 @click.option("--scheduler", metavar="ADDRESS", help="The Dask scheduler, for example tcp://10.0.0.1:8786.")
@@ -69,20 +65,17 @@ _MAX_LISTED = 10
     "--max-bad",
     type=click.FloatRange(0, 1),
     default=MAX_BAD,
-    show_default=True,
     help="Largest share of bad files with which a store is published.",
 )
 @click.option(
     "--max-range",
     type=click.FloatRange(min=0, min_open=True),
     default=PrepareSettings.max_range,
-    show_default=True,
     help="Metres; a file with larger coordinates is bad.",
 )
 @click.option(
     "--missing-list/--no-missing-list",
     default=PrepareSettings.missing_list,
-    show_default=True,
     help="Leave out the samples that published results leave out.",
 )
 @click.option(

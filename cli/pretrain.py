@@ -20,7 +20,6 @@ from smae_cli import console
 @click.option(
     "--recipe",
     default="auto",
-    show_default=True,
     help="Packaged recipe, a .toml file, or auto: base on a GPU, cpu without.",
 )
 @click.option("--protocol", help="Split whose train part is used; xsub by default.")
@@ -36,20 +35,20 @@ from smae_cli import console
     metavar="SECTION.KEY=VALUE",
     help="Any setting, for example masking.keep_joints=0.5. Repeatable.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--wandb", is_flag=True, help="Curves for Weights & Biases too: offline, unless WANDB_MODE says otherwise."
 )
 @click.option("--resume", is_flag=True, help="Continue the run at --out, or the newest one; start if there is none.")
 @console.json_option
 def command(sets: Sequence[str], **options: Any) -> None:
-    """Pre-train an encoder by masked reconstruction, on the train part of a protocol.
+    """Pre-train an encoder without labels, on the train part of a protocol.
 
     \b
     Examples:
       smae pretrain
       smae pretrain --data ntu.zarr --epochs 100 --out runs/first
-      smae pretrain --set masking.keep_frames=1        (joint-level masking only)
+      smae pretrain --recipe skeletonmae-cpu --set masking.keep_frames=1
       smae pretrain --set objective.name=mamp --set masking.name=motion-aware
       smae pretrain --resume
 

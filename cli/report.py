@@ -20,7 +20,7 @@ from smae_cli import console
 )
 @click.option("--data", help="Store of a single run; the one it was trained on by default.")
 @click.option("--tables", type=click.Path(path_type=Path), help="Folder for its tables, as CSV and LaTeX.")
-@click.option("--device", default="auto", show_default=True, help="Where features are computed: auto, cpu, cuda.")
+@click.option("--device", default="auto", help="Where features are computed: auto, cpu, cuda.")
 @console.json_option
 def command(runs: tuple[Path, ...], **options: Any) -> None:
     """Write one HTML page of a RUN (the newest by default), or one that compares several.

@@ -19,35 +19,30 @@ from smae_cli import console
     "--seed",
     type=click.IntRange(min=0),
     default=SynthSettings.seed,
-    show_default=True,
     help="Other seeds, other people and noise.",
 )
 @click.option(
     "--actions",
     type=click.IntRange(min=2),
     default=SynthSettings.actions,
-    show_default=True,
     help="Kinds of action.",
 )
 @click.option(
     "--subjects",
     type=click.IntRange(min=2),
     default=SynthSettings.subjects,
-    show_default=True,
     help="People.",
 )
 @click.option(
     "--cameras",
     type=click.IntRange(1, LIMITS.cameras),
     default=SynthSettings.cameras,
-    show_default=True,
     help="Views of each performance.",
 )
 @click.option(
     "--replications",
     type=click.IntRange(min=1),
     default=SynthSettings.replications,
-    show_default=True,
     help="Performances of each action by each person.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier folder of synthetic recordings.")

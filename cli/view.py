@@ -24,7 +24,7 @@ from smae_cli import console
     "--raw", type=click.Path(path_type=Path), help="With a store: its raw folder or zip; raw beside denoised."
 )
 @click.option("--run", type=click.Path(path_type=Path), help="With a store: a run; original, masked and reconstructed.")
-@click.option("--source", default="ntu", show_default=True, help="Kind of raw data.")
+@click.option("--source", default="ntu", help="Kind of raw data.")
 @console.json_option
 def command(where: str | None, **options: Any) -> None:
     """Draw one clip as an interactive 3D page, a GIF, a strip of frames or a Rerun recording.

@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM as a flag: a first signal asks for a stop at the next safe point, a second one ends at once.
+"""Ctrl-C and SIGTERM as a flag: a first signal asks for a stop, a second one ends at once.
 
-Python may raise ``KeyboardInterrupt`` between any two instructions, also inside libraries that cannot handle it. So
-long work runs in ``with deferred(...)``, where a signal only sets a flag, and calls ``check()`` where it can stop:
-nothing is half-written there, and everything finished is kept.
+Python may raise ``KeyboardInterrupt`` between any two instructions, also inside libraries that
+cannot handle it. So long work runs in ``with deferred(...)``, where a signal only sets a flag, and
+calls ``check()`` where it can stop: nothing is half-written there, and all that is finished is kept.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ class SecondInterrupt(KeyboardInterrupt):
 def deferred(remedy: str = "") -> Iterator[None]:
     """Let SIGINT and SIGTERM set a flag during the block, for ``check`` and ``pending``.
 
-    Blocks may nest; the outermost one installs the handlers and restores the earlier ones. Signals that the program
-    handles itself or ignores are left alone, and so are threads other than the main one.
+    Blocks may nest; the outermost one installs the handlers and restores the earlier ones. Signals
+    that the program handles itself or ignores are left alone, and so are threads other than the
+    main one.
 
     Args:
         remedy: what to do after an interrupt, for the message ("run the same command with --resume").

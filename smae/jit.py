@@ -24,7 +24,7 @@ from smae.errors import EnvironmentFault
 F = TypeVar("F", bound=Callable[..., Any])
 KernelChoice = Literal["auto", "torch", "triton"]
 
-_SHARED_FILES = ("data/raw/number_kernels.py", "data/raw/fast_parser.py", "data/clean/kernels.py", "jit.py")
+_SHARED_FILES = ("data/raw/number_kernels.py", "data/raw/fast_parser.py", "data/clean/actors.py", "jit.py")
 """Files whose functions are inlined elsewhere: Numba checks only a kernel's own file for changes."""
 
 

@@ -70,27 +70,18 @@ NTU25 = Layout(
     spine=(0, 20),
 )  # fmt: skip
 
+# NTU25 without its last five joints: limbs, mirror pairs and parts are the same.
 KINECT20 = Layout(
     name="kinect20",
-    joints=(
-        "hip centre", "spine", "shoulder centre", "head", "left shoulder", "left elbow", "left wrist", "left hand",
-        "right shoulder", "right elbow", "right wrist", "right hand", "left hip", "left knee", "left ankle",
-        "left foot", "right hip", "right knee", "right ankle", "right foot",
-    ),
+    joints=("hip centre", "spine", "shoulder centre", "head", *NTU25.joints[4:20]),
     bones=_one_based(
         (1, 2), (2, 3), (4, 3), (5, 3), (6, 5), (7, 6), (8, 7), (9, 3), (10, 9), (11, 10), (12, 11), (13, 1), (14, 13),
         (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19),
     ),
-    mirror=_one_based((5, 9), (6, 10), (7, 11), (8, 12), (13, 17), (14, 18), (15, 19), (16, 20)),
-    parts={
-        "torso": (0, 1, 2, 3),
-        "left arm": (4, 5, 6, 7),
-        "right arm": (8, 9, 10, 11),
-        "left leg": (12, 13, 14, 15),
-        "right leg": (16, 17, 18, 19),
-    },
+    mirror=NTU25.mirror[:8],
+    parts={name: tuple(joint for joint in joints if joint < 20) for name, joints in NTU25.parts.items()},
     centre=1,
-    across=((12, 16), (4, 8)),
+    across=NTU25.across,
     spine=(0, 2),
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.store.splits import Split
+from smae.data.store.clip_table import Split
 from smae.skeleton import NTU25, Layout
 
 

@@ -14,7 +14,7 @@ from smae_cli.main import run
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 TINY = [
-    "--recipe", "cpu", "--device", "cpu", "--epochs", "2", "--set", "augment.frames=24",
+    "--recipe", "skeletonmae-cpu", "--device", "cpu", "--epochs", "2", "--set", "augment.frames=24",
     "--set", "encoder.dim=32", "--set", "encoder.depth=2",
     "--set", "decoder.dim=32", "--set", "decoder.depth=1", "--set", "train.batch=32", "--set", "optim.warmup=1",
 ]  # fmt: skip

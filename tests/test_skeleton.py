@@ -8,7 +8,7 @@ import pytest
 
 from smae.errors import UnknownNameError
 from smae.skeleton import BUILT_IN, KINECT20, LAYOUTS, NTU25
-from smae.testing.layouts import check_layout
+from smae.testing.sources import check_layout
 
 every_layout = pytest.mark.parametrize("table", BUILT_IN, ids=lambda table: table.name)
 

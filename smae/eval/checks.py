@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from smae import progress
 from smae.data.store.chunks import SHARD_ROWS
-from smae.data.store.splits import Split
+from smae.data.store.clip_table import Split
 from smae.data.store.store import Store
 from smae.errors import ConfigError
 from smae.eval.run_probes import PROBE_SECTIONS

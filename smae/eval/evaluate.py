@@ -19,7 +19,7 @@ from smae import interrupts
 from smae.atomic_io import refuse_links, write_atomic, write_json
 from smae.config import check, merge, nested
 from smae.data.raw.labels import class_names
-from smae.data.store.splits import Split
+from smae.data.store.clip_table import Split
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError
 from smae.eval.checks import check_effect, data_warnings, seen_in_training

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from smae.testing.encoders import check_encoder
-from smae.testing.maskings import check_masking
+from smae.testing.models import check_encoder, check_masking
 from smae.testing.objectives import check_objective
 
 __all__ = ["check_encoder", "check_masking", "check_objective"]

@@ -13,7 +13,7 @@ from smae.models.decoders import decoders
 from smae.models.encoders import Encoder, encoders
 from smae.models.masking import maskings
 from smae.skeleton import NTU25, Layout
-from smae.testing.samples import check, small_batch
+from smae.testing.models import check, check_config, small_batch
 from smae.train.objectives import ModelBuilder, Objective, StepOutput
 
 SEED = 5
@@ -43,10 +43,7 @@ def check_objective(
     Raises:
         AssertionError: the first rule that is broken, in words.
     """
-    check(
-        isinstance(getattr(objective, "Config", None), type) and issubclass(objective.Config, PluginConfig),
-        "an objective class needs a Config, a subclass of smae.config.PluginConfig",
-    )
+    check_config(objective, "an objective")
     shop = builder or small_builder()
     made, again = (_build(objective, settings or {}, shop, seed=seed) for seed in (SEED, SEED + 1))
     check(isinstance(made, Objective), "an objective must be a smae.train.objectives.Objective")

@@ -1,4 +1,6 @@
-"""The contract of sources as a test class: derive from it, write a little raw data, and run pytest.
+"""The contracts of sources and joint layouts: a test class, and a function.
+
+Derive from the class, write a little raw data, and run pytest.
 
 ::
 
@@ -12,15 +14,25 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from smae.data.prepare.run import prepare
 from smae.data.raw.recording import MAX_RANGE, MISSING, Clip, Recording
-from smae.data.raw.source import SOURCES, Inventory, Source
+from smae.data.raw.source import SOURCES, Inventory, Sample, Source
 from smae.data.store.store import open_store
 from smae.errors import BadRecording, NoBody
+from smae.skeleton import Layout
+from smae.testing.models import check
+
+
+def read_all(source: Source, raw: Path, samples: Iterable[Sample]) -> list[bytes]:
+    """Return the bytes of samples, read one after another by one reader."""
+    with closing(source.reader(raw)) as reader:
+        return [bytes(reader.read(sample)) for sample in samples]
 
 
 class SourceContract:
@@ -54,13 +66,9 @@ class SourceContract:
         """Workers create sources of their own and never call ``discover``."""
         raw, _, inventory = self.found(tmp_path)
         source = SOURCES.get(self.name)()
-        reader = source.reader(raw)
-        try:
-            forwards = [bytes(reader.read(sample)) for sample in inventory.samples]
-            backwards = [bytes(reader.read(sample)) for sample in reversed(inventory.samples)]
-        finally:
-            reader.close()
-        assert forwards == backwards[::-1]
+        both_ways = read_all(source, raw, [*inventory.samples, *reversed(inventory.samples)])
+        forwards = both_ways[: len(inventory.samples)]
+        assert both_ways == forwards + forwards[::-1]
         for data in forwards:
             parsed = source.parse(data, strict=False, max_range=MAX_RANGE)
             assert (source.cleaned is None) == isinstance(parsed, Recording)
@@ -68,15 +76,8 @@ class SourceContract:
     def test_parsed_samples_have_the_layout_and_sound_values(self, tmp_path: Path) -> None:
         """Joints are float32 of the layout's number, states 0 to 3, frames in order."""
         raw, source, inventory = self.found(tmp_path)
-        reader = source.reader(raw)
-        try:
-            parsed = [
-                source.parse(bytes(reader.read(sample)), strict=False, max_range=MAX_RANGE)
-                for sample in inventory.samples
-            ]
-        finally:
-            reader.close()
-        for one in parsed:
+        for data in read_all(source, raw, inventory.samples):
+            one = source.parse(data, strict=False, max_range=MAX_RANGE)
             joints = one.joints if isinstance(one, Clip) else one.xyz
             assert joints.dtype == np.float32
             assert joints.shape[-2:] == (len(source.layout), 3)
@@ -102,11 +103,7 @@ class SourceContract:
     def test_damaged_bytes_are_bad_recordings_and_nothing_else(self, tmp_path: Path) -> None:
         """A worker survives any bytes."""
         raw, source, inventory = self.found(tmp_path)
-        reader = source.reader(raw)
-        try:
-            data = bytes(reader.read(inventory.samples[0]))
-        finally:
-            reader.close()
+        (data,) = read_all(source, raw, inventory.samples[:1])
         damaged = [b"", b"\0" * 300, data[: len(data) // 2], data[:-1], data[: len(data) // 3] + b"\xff" * 40]
         for bad in damaged:
             try:
@@ -129,3 +126,41 @@ class SourceContract:
         assert store.clips.name.tolist() == [sample.name for sample in inventory.samples]
         assert set(source.splits()) <= set(store.stored_splits)
         assert store.layout == source.layout
+
+
+def check_layout(layout: Layout) -> None:
+    """Check a layout for everything that masking, augmentation and the bone stream rely on.
+
+    Raises:
+        AssertionError: the first requirement that is broken, in words.
+    """
+    count = len(layout)
+    check(len(set(layout.joints)) == count > 0, "joints must have names, each its own")
+    check(0 <= layout.centre < count, "centre must be a joint's number, from 0 on")
+    parent = dict(layout.bones)
+    check(len(parent) == len(layout.bones) == count - 1, "every joint but the root needs one bone (child, parent)")
+    for joint in range(count):
+        path = [joint]
+        while path[-1] in parent:
+            path.append(parent[path[-1]])
+            check(
+                len(path) <= count and 0 <= path[-1] < count, f"the bones of joint {joint} lead in a circle, or nowhere"
+            )
+    joints = sorted(joint for joints in layout.parts.values() for joint in joints)
+    check(joints == list(range(count)), "parts must hold every joint once")
+    paired = [joint for pair in layout.mirror for joint in pair]
+    check(
+        len(set(paired)) == len(paired) and set(paired) <= set(range(count)), "a joint may be in one mirror pair only"
+    )
+    other = {a: b for pair in layout.mirror for a, b in (pair, pair[::-1])}
+    mirrored = {(other.get(child, child), other.get(up, up)) for child, up in layout.bones}
+    check(mirrored == set(layout.bones), "mirroring must map bones to bones: is a pair missing, or a bone one-sided?")
+    parts = {frozenset(joints) for joints in layout.parts.values()}
+    check(
+        {frozenset(other.get(j, j) for j in joints) for joints in parts} == parts, "mirroring must map parts to parts"
+    )
+    sides = [joint for pair in layout.across for joint in pair]
+    trunk = [*sides, *(layout.spine or ())]
+    check(set(trunk) <= set(range(count)), "across and spine must hold joints' numbers")
+    check(set(layout.across) <= set(layout.mirror), "pairs that run across the trunk must be mirror pairs, left first")
+    check(layout.spine is None or len(set(layout.spine)) == 2, "spine must name two joints, the lower one first")

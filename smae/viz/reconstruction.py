@@ -14,8 +14,7 @@ from smae.errors import DataError
 from smae.skeleton import Layout
 from smae.train.config import RunConfig
 from smae.train.objectives import Objective
-from smae.viz.clip_scenes import clip_location, clip_title
-from smae.viz.scene import ABSENT, MASKED, RECONSTRUCTED, TRACKED, Panel, Scene
+from smae.viz.scene import ABSENT, MASKED, RECONSTRUCTED, TRACKED, Panel, Scene, clip_location, clip_title
 
 _BATCH = 64
 

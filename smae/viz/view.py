@@ -91,8 +91,8 @@ def _is_store(where: Store | Path | str) -> bool:
 
 
 def _raw_scene(where: Path, *, clip: str | None, source: str) -> Scene:
-    from smae.data.prepare.settings import PrepareSettings
-    from smae.viz.clip_scenes import scene_of_raw
+    from smae.data.prepare import PrepareSettings
+    from smae.viz.scene import scene_of_raw
 
     if not where.exists():
         raise ConfigError(f"nothing at {where}: give a store, a recording, or a folder or zip of them")
@@ -111,7 +111,7 @@ def _store_scene(
 ) -> tuple[Scene, list[Path]]:
     """Return the scene of a stored clip, and the local files and folders that it was read from."""
     from smae.data.store.store import open_store
-    from smae.viz.clip_scenes import find_clip, scene_of_clip
+    from smae.viz.scene import find_clip, scene_of_clip
 
     if clip is not None and index is not None:
         raise ConfigError("--clip and --index both name a clip: leave one out")
@@ -191,8 +191,7 @@ def write_scene(scene: Scene, path: Path | str, *, inputs: Iterable[Path] = ()) 
         ConfigError: see ``check_target``.
         EnvironmentFault: the file cannot be written.
     """
-    from smae.viz.pictures import draw_gif, draw_strip
-    from smae.viz.player import render_page
+    from smae.viz.drawing import draw_gif, draw_strip, render_page
 
     path = Path(path)
     check_target(path, inputs)
@@ -228,7 +227,7 @@ def _write_rerun(scene: Scene, path: Path) -> None:
 def _log_panel(stream: Any, panel: Panel, scene: Scene, frame: int) -> None:
     import rerun as rr
 
-    from smae.viz.pictures import BODIES, joint_colour
+    from smae.viz.drawing import BODIES, joint_colour
 
     for body, name in enumerate(panel.bodies):
         joints, kind, role = panel.joints[body, frame], panel.kind[body, frame], panel.roles[body]

@@ -20,7 +20,7 @@ from smae.models.masking import maskings
 from smae.models.tokens import Grid, patchify
 from smae.rng import Noise
 from smae.skeleton import NTU25
-from smae.testing.samples import bodies
+from smae.testing.models import bodies
 from smae.train.build import build_objective
 from smae.train.config import resolve
 

@@ -18,15 +18,15 @@ import torch
 from smae.data.synthetic.synth import synthesise
 from smae.errors import NonFiniteError
 from smae_cli import console
+from smae_cli.console import clock
 from smae_cli.main import COMMANDS, run
-from smae_cli.progress import clock
 from tests.data import imported
 from tests.reliability.forked_cli import too_slow
 
 TINY = [
-    "--recipe", "skeletonmae-cpu", "--device", "cpu", "--epochs", "1",
-    "--set", "augment.frames=12", "--set", "encoder.dim=16",
-    "--set", "encoder.depth=1", "--set", "decoder.dim=16", "--set", "decoder.depth=1", "--set", "train.batch=8",
+    "--recipe", "skeletonmae-cpu", "--device", "cpu", "--epochs", "1", "--set", "augment.frames=12",
+    "--set", "encoder.dim=16", "--set", "encoder.depth=1", "--set", "decoder.dim=16", "--set", "decoder.depth=1",
+    "--set", "train.batch=8",
 ]  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def test_the_help_of_synth_shows_its_defaults(capsys):
 def test_the_settings_of_a_recipe_are_printed(capsys):
     assert run(["recipes", "skeletonmae-cpu"]) == 0
     assert '[masking]\nname = "spatial-temporal"' in capsys.readouterr().out
-    assert run(["recipes", "skeletonmae-cpu", "--json"]) == 0
+    assert run(["recipes", "cpu", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["encoder"]["dim"] == 128
     assert run(["recipes", "cpo"]) == 2
     assert "did you mean 'cpu'?" in capsys.readouterr().err
@@ -302,6 +302,19 @@ def test_durations_are_written_as_people_do(seconds, text):
 
 def test_shares_are_percentages():
     assert [console.percent(share) for share in (None, 0, 0.12345, 1)] == ["-", "0.0", "12.3", "100.0"]
+
+
+@pytest.mark.parametrize("columns", [0, 60])
+def test_names_in_tables_are_never_cut(monkeypatch, capsys, columns):
+    names = [f"/data/{'deep/' * 30}S001C001P00{n}R001A001.skeleton" for n in range(3)]
+    if columns:
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+        monkeypatch.setenv("COLUMNS", str(columns))
+    console.table(("recording", "class"), [(name, "wave") for name in names])
+    lines = capsys.readouterr().out.splitlines()
+    assert columns or max(map(len, lines)) > 170
+    assert all(name in "".join("".join(lines).split()).replace("wave", "") for name in names)
+    assert not columns or max(len(re.sub(r"\x1b.*?m", "", line)) for line in lines) <= columns
 
 
 @pytest.mark.parametrize("arguments", [["recipes"], ["recipes", "--json"], ["--help"]])

@@ -10,7 +10,6 @@ import pytest
 import smae
 from smae import progress
 from smae_cli import console
-from smae_cli import progress as shown
 from smae_cli.main import run
 
 
@@ -18,7 +17,7 @@ from smae_cli.main import run
 def clock(monkeypatch):
     """Replace the clock by one that tests move by hand."""
     now = [100.0]
-    monkeypatch.setattr(shown.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
 
     def move(seconds: float) -> None:
         now[0] += seconds
@@ -102,14 +101,14 @@ def test_json_lines_hold_the_same(clock, capsys, as_json):
 
 def test_a_bar_in_a_terminal_shows_the_pace(monkeypatch, capsys):
     monkeypatch.setattr(console.sys.stderr, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(shown, "AFTER", 0.01)
+    monkeypatch.setattr(console, "AFTER", 0.01)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "160")
     with progress.task("embed", total=10, unit="clips") as task:
         task.update(0)
         time.sleep(0.02)
         task.update(10)
-    monkeypatch.setattr(shown, "AFTER", 60)
+    monkeypatch.setattr(console, "AFTER", 60)
     with progress.task("verify", total=10) as task:
         task.update(10)
     err = capsys.readouterr().err
@@ -119,11 +118,11 @@ def test_a_bar_in_a_terminal_shows_the_pace(monkeypatch, capsys):
 
 
 def test_a_task_of_unknown_length_says_that_it_is_running(monkeypatch, capsys):
-    monkeypatch.setattr(shown, "AFTER", 0.01)
+    monkeypatch.setattr(console, "AFTER", 0.01)
     with progress.task("explain"):
         time.sleep(0.2)
     assert lines(capsys) == ["explain: running (0 s)"]
-    monkeypatch.setattr(shown, "AFTER", 60)
+    monkeypatch.setattr(console, "AFTER", 60)
     with progress.task("explain"):
         pass
     assert lines(capsys) == []

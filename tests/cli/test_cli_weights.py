@@ -15,9 +15,9 @@ import smae as package
 from smae_cli.main import run
 
 TINY = [
-    "--recipe", "skeletonmae-cpu", "--device", "cpu", "--epochs", "1",
-    "--set", "augment.frames=12", "--set", "encoder.dim=16",
-    "--set", "encoder.depth=1", "--set", "decoder.dim=16", "--set", "decoder.depth=1", "--set", "train.batch=8",
+    "--recipe", "skeletonmae-cpu", "--device", "cpu", "--epochs", "1", "--set", "augment.frames=12",
+    "--set", "encoder.dim=16", "--set", "encoder.depth=1", "--set", "decoder.dim=16", "--set", "decoder.depth=1",
+    "--set", "train.batch=8",
 ]  # fmt: skip
 BRIEF = ["--set", "linear.epochs=2", "--device", "cpu"]
 TUNED = ["--set", "finetune.epochs=1", "--set", "finetune.hidden=16"]
@@ -55,7 +55,8 @@ def test_an_exported_encoder_needs_neither_run_nor_store(smae, home, tmp_path):
     with torch.no_grad():
         assert encoder(torch.zeros(2, 12, 25, 3)).shape == (2, 50, 16)
     card = (tmp_path / "encoder" / "README.md").read_text()
-    for part in ("recipe `skeletonmae-cpu`", "data set `ntu60`", "layout `ntu25`", "| ntu60-xsub | linear | pre-trained encoder |",
+    for part in ("recipe `skeletonmae-cpu`",
+                 "data set `ntu60`", "layout `ntu25`", "| ntu60-xsub | linear | pre-trained encoder |",
                  "## Licence", "step 2 of 2"):  # fmt: skip
         assert part in card
     assert str(home) not in card + (tmp_path / "encoder" / "config.json").read_text(), "no path of this machine"

@@ -161,9 +161,9 @@ def test_bodies_keep_their_bones_their_feet_on_the_floor_and_human_speed(name, a
     xyz = joints(act)
     for child, parent in TREE:
         bones = np.linalg.norm(xyz[:, child] - xyz[:, parent], axis=-1)
-        np.testing.assert_allclose(bones, np.linalg.norm(body.rest[child] - body.rest[parent]), atol=1e-9)
+        np.testing.assert_allclose(bones, np.linalg.norm(body[child] - body[parent]), atol=1e-9)
     lowest = xyz[:, FEET, 1].min(axis=1)
-    assert lowest.min() == pytest.approx(body.rest[FEET[0], 1])
+    assert lowest.min() == pytest.approx(body[FEET[0], 1])
     assert (lowest.max() > 0.2) == (name == "jump")
     assert xyz[..., 1].min() > -0.12, "a joint under the floor"
     assert np.abs(np.diff(xyz, axis=0)).max() * 30 < 14, "a joint faster than a thrown hand, metres a second"

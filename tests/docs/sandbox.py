@@ -64,7 +64,7 @@ def furnish(folder: Path) -> None:
     for called, path in zip(("first", "second"), raw, strict=False):
         shutil.copy(path, folder / "mine" / f"{called}.skeleton")
     smae.prepare(folder / "ntu", folder / "ntu.zarr", executor="inline", missing_list=False)
-    smae.pretrain(data=folder / "ntu.zarr", out=folder / RUN, recipe="demo", settings=parse_sets(BRIEF), device="cpu")
+    smae.pretrain(data=folder / "ntu.zarr", out=folder / RUN, recipe="skeletonmae-cpu", settings=parse_sets(BRIEF), device="cpu")
 
 
 def run_block(block: Block, printed: str = "") -> str:

@@ -8,7 +8,7 @@ import torch
 from smae import progress
 from smae.eval.features import RAW_FRAMES, Pooled, extract, mean_over_bodies, raw_coordinates
 from smae.skeleton import NTU25
-from smae.testing.samples import small_batch
+from smae.testing.models import small_batch
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
 from tests.train.small import small_config, small_context, small_loop

@@ -10,7 +10,7 @@ from smae.models.ctrgcn import JointNorm, RefinedGraphBlock
 from smae.models.encoders import encoders
 from smae.models.masking import mask_from_kept
 from smae.skeleton import KINECT20, NTU25, Layout
-from smae.testing.samples import bodies
+from smae.testing.models import bodies
 from tests.oracles import ctrgcn as oracle
 from tests.oracles.models import f64
 

@@ -13,7 +13,7 @@ from smae.models.masking import mask_from_scores
 from smae.models.tokens import gather, patchify
 from smae.skeleton import KINECT20, NTU25
 from smae.testing import check_encoder
-from smae.testing.samples import bodies
+from smae.testing.models import bodies
 from tests.oracles import models as oracle
 
 SIZE = {"dim": 16, "depth": 2, "heads": 4, "patch": 4}

@@ -13,7 +13,7 @@ from smae.models.tokens import Grid, gather, patchify
 from smae.rng import Noise
 from smae.skeleton import KINECT20, NTU25
 from smae.testing import check_masking
-from smae.testing.samples import bodies
+from smae.testing.models import bodies
 from tests.oracles import models as oracle
 
 GRID = Grid.cut(120, joints=25, patch=4)

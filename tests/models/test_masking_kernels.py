@@ -13,7 +13,7 @@ from smae.models.tokens import Grid, patchify
 from smae.rng import Noise
 from smae.skeleton import KINECT20, NTU25
 from smae.testing import check_masking
-from smae.testing.samples import bodies, small_batch
+from smae.testing.models import bodies, small_batch
 from smae.train.build import build_objective
 from smae.train.config import resolve
 

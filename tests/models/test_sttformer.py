@@ -10,7 +10,7 @@ from smae.models import sttformer
 from smae.models.encoders import encoders
 from smae.models.masking import mask_from_kept
 from smae.skeleton import KINECT20, NTU25, Layout
-from smae.testing.samples import bodies
+from smae.testing.models import bodies
 from tests.oracles import sttformer as oracle
 
 SMALL = Layout("small", ("a", "b", "c", "d"), ((1, 0), (2, 1), (3, 1)), ((2, 3),), {"all": (0, 1, 2, 3)}, 0)

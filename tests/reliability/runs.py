@@ -39,8 +39,19 @@ def write_store(folder: Path) -> Path:
 def command(store: Path | str, run: Path, *, epochs: int, workers: int = 1) -> list[str]:
     """Return the arguments that begin a run, or continue it."""
     sets = [f"--set={setting}" for setting in (*SETTINGS, f"train.workers={workers}")]
-    where = ["--data", str(store), "--out", str(run), "--device", "cpu", "--epochs", str(epochs)]
-    return ["pretrain", "--resume", "--recipe", "skeletonmae-cpu", *where, *sets]
+    where = [
+        "--data",
+        str(store),
+        "--out",
+        str(run),
+        "--device",
+        "cpu",
+        "--recipe",
+        "skeletonmae-cpu",
+        "--epochs",
+        str(epochs),
+    ]
+    return ["pretrain", "--resume", *where, *sets]
 
 
 def warm_up_training(notes: Path | None = None) -> None:

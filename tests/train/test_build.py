@@ -10,7 +10,7 @@ import torch
 
 from smae.models.transformer import Block
 from smae.skeleton import NTU25
-from smae.testing.samples import small_batch
+from smae.testing.models import small_batch
 from smae.train.build import build_objective, compile_blocks, has_native_bf16
 from tests.train.small import CPU, small_config
 

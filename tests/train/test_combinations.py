@@ -10,7 +10,7 @@ import torch
 from smae.config import merge
 from smae.errors import EXIT_USAGE, ConfigError, Interrupted
 from smae.skeleton import NTU25
-from smae.testing.samples import small_batch
+from smae.testing.models import small_batch
 from smae.train.build import build_objective
 from smae.train.checkpoint import load_latest
 from smae.train.config import FAMILIES, build_config

@@ -15,8 +15,8 @@ from smae.models.masking import maskings
 from smae.rng import Noise
 from smae.skeleton import NTU25
 from smae.testing import check_objective
+from smae.testing.models import small_batch
 from smae.testing.objectives import small_builder
-from smae.testing.samples import small_batch
 from smae.train.objectives import Objective, objectives
 from smae.train.objectives.contrast import info_nce, spread_metrics
 from smae.train.objectives.reconstruct import token_similarity

@@ -13,8 +13,8 @@ from smae.models.encoders import encoders
 from smae.models.tokens import patchify
 from smae.skeleton import NTU25
 from smae.testing import check_objective
+from smae.testing.models import small_batch
 from smae.testing.objectives import small_builder
-from smae.testing.samples import small_batch
 from smae.train.objectives import objectives
 from tests.oracles import models
 

@@ -15,7 +15,7 @@ from smae.config import merge
 from smae.data.loader.batch import Batch
 from smae.errors import DataError, Interrupted, NonFiniteError
 from smae.skeleton import NTU25
-from smae.testing.samples import small_batch
+from smae.testing.models import small_batch
 from smae.train.checkpoint import load_checkpoint, load_latest, pack_optimizer
 from smae.train.loop import Loop, micro_batches
 from smae.train.metrics_log import MetricsLog

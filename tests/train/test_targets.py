@@ -8,7 +8,7 @@ import torch
 
 from smae.models.tokens import Grid, patchify
 from smae.skeleton import NTU25
-from smae.testing.samples import bodies
+from smae.testing.models import bodies
 from smae.train.objectives.reconstruct import make_target, motion
 from tests.oracles import targets as oracle
 

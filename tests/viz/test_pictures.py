@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from smae.viz.pictures import BODIES, GIF_FRAMES, PAPER, POSES, draw_gif, draw_strip
+from smae.viz.drawing import BODIES, GIF_FRAMES, PAPER, POSES, draw_gif, draw_strip
 from tests.viz.scenes import panel, scene, three_panels
 
 

@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from smae.skeleton import NTU25
-from smae.viz.player import page_data, render_page
+from smae.viz.drawing import page_data, render_page
 from smae.viz.scene import ABSENT
 from tests.viz.scenes import panel, scene, three_panels
 

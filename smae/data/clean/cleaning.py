@@ -23,8 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae.data.clean import MODES, Mode
-from smae.data.clean.actors import Body, add_note, assign_actors, denoise, find_bodies
-from smae.data.clean.kernels import centre_single_body
+from smae.data.clean.actors import Body, add_note, assign_actors, centre_single_body, denoise, find_bodies
 from smae.data.raw.recording import MISSING, Clip, Recording
 from smae.errors import ConfigError, DataError, NoBody
 from smae.skeleton import NTU25, Layout

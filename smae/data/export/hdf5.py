@@ -19,7 +19,7 @@ import numpy as np
 from smae import interrupts, progress
 from smae.data.export import Request, signature
 from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS
-from smae.data.store.splits import TEST, TRAIN
+from smae.data.store.clip_table import TEST, TRAIN
 from smae.data.store.store import Store
 from smae.errors import ConfigError
 

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from smae.data.loader.augment import BatchPlan, Floats, ItemFormat
-from smae.data.loader.batch_torch import make_items
 from smae.rng import Noise
 
 SPARE_BUFFERS = 4
@@ -181,4 +180,6 @@ def _make_items_on_device(rows: Tensor, plan: BatchPlan, *, item_format: ItemFor
         from smae.data.loader.batch_triton import make_items as make_items_triton
 
         return make_items_triton(rows, plan, item_format=item_format)
+    from smae.data.loader.batch_torch import make_items
+
     return make_items(rows, plan, item_format=item_format)

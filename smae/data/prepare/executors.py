@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from smae import interrupts
-from smae.data.prepare.settings import EXECUTORS
+from smae.data.prepare import EXECUTORS
 from smae.errors import ConfigError, EnvironmentFault, UnknownNameError
 from smae.registry import nearest
 
@@ -53,7 +53,6 @@ class InlineExecutor:
     """Works in this process."""
 
     def run(self, make: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]) -> Generator[Result, None, None]:
-        """See ``Executor.run``."""
         work = make()
         try:
             for task in tasks:

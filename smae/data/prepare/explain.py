@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from smae import interrupts, progress
 from smae.data.clean import Mode
-from smae.data.prepare.settings import PrepareSettings
+from smae.data.prepare import PrepareSettings
 from smae.data.raw.recording import MISSING, Clip, Recording
 from smae.data.raw.source import SOURCES, Sample, Source
 from smae.data.store.chunks import FLOAT32
@@ -239,7 +239,6 @@ def _ranges(numbers: list[int]) -> str:
 
 def _describe_clip(store: Store, index: int) -> tuple[str, ...]:
     clips = store.clips
-    numbers = {key: int(getattr(clips, key)[index]) for key in ("subject", "camera", "setup", "replication")}
     roles = []
     for protocol in store.protocols():
         split = store.split(protocol)
@@ -248,7 +247,7 @@ def _describe_clip(store: Store, index: int) -> tuple[str, ...]:
     return (
         f"store: {store.path} ({store.dataset}, {store.mode} mode, {store.layout.name})",
         f"clip {index} of {len(store)}: class {store.classes[label]} (label {label})"
-        + "".join(f", {key} {number}" for key, number in numbers.items() if number >= 0),
+        + "".join(f", {key} {number}" for key, number in clips.numbers(index).items()),
         f"bodies {clips.bodies[index]}, frames {clips.frames[index]}, rows {first} to {first + clips.rows[index] - 1}",
         _describe_states(store.clip_state(index), _STATES),
         f"splits: {', '.join(roles) or 'none'}",

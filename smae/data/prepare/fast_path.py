@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.clean.kernels import centre_single_body
-from smae.data.prepare.settings import PrepareSettings
+from smae.data.clean.actors import centre_single_body
+from smae.data.prepare import PrepareSettings
 from smae.data.raw.fast_parser import count_rows, fill_arrays, pad_text, scan
 from smae.data.raw.ntu import NtuSource
 from smae.data.raw.skeleton_parser import FLOAT32_MAX

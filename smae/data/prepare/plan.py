@@ -20,11 +20,11 @@ from typing import Any, cast
 
 from smae import __version__, interrupts
 from smae.data.clean import Mode
-from smae.data.prepare.settings import PrepareSettings
+from smae.data.prepare import PrepareSettings
 from smae.data.raw.labels import load_class_names
 from smae.data.raw.source import SOURCES, Inventory, Refused, Sample, SampleReader, Source
 from smae.data.store.clip_table import ClipFacts
-from smae.data.store.manifest import STORE_VERSION
+from smae.data.store.format import STORE_VERSION
 from smae.errors import BadRecording, ConfigError, DataError
 from smae.skeleton import Layout
 

@@ -15,17 +15,16 @@ import numpy as np
 
 from smae import interrupts, progress
 from smae.data.clean import MODES, Mode
+from smae.data.prepare import EXECUTOR, MAX_BAD, MIN_BAD, PrepareSettings
 from smae.data.prepare.executors import make_executor, warm_up
-from smae.data.prepare.object_workspace import ObjectWorkspace
 from smae.data.prepare.plan import Plan, changed_values, make_plan
-from smae.data.prepare.settings import EXECUTOR, MAX_BAD, MIN_BAD, PrepareSettings
 from smae.data.prepare.summary import PrepareSummary, Tally, decode_quarantine
 from smae.data.prepare.worker import TaskResult, Worker
-from smae.data.prepare.workspace import FolderWorkspace, Workspace
+from smae.data.prepare.workspace import FolderWorkspace, ObjectWorkspace, Workspace
 from smae.data.store.chunks import joint_codec
 from smae.data.store.clip_table import build_table
 from smae.data.store.file_store import locate
-from smae.data.store.manifest import QUARANTINE, read_checked
+from smae.data.store.format import QUARANTINE, read_checked
 from smae.data.store.shards import offsets
 from smae.data.store.store import Store, open_store
 from smae.data.store.writer import Header, finish_store

@@ -13,7 +13,7 @@ from smae.atomic_io import parse_json
 from smae.data.prepare.plan import Plan
 from smae.data.prepare.worker import SampleOutcome, TaskResult
 from smae.data.raw.source import Refused
-from smae.data.store.manifest import QUARANTINE
+from smae.data.store.format import QUARANTINE
 from smae.data.store.shards import Shard
 from smae.errors import EXIT_DONE, EXIT_QUARANTINED, DataError
 

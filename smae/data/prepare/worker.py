@@ -11,8 +11,8 @@ import numpy as np
 from blake3 import blake3
 
 from smae import interrupts
+from smae.data.prepare import PrepareSettings
 from smae.data.prepare.plan import Task
-from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.recording import MISSING, Clip
 from smae.data.raw.source import SOURCES, Refused, Sample
 from smae.data.store.file_store import FileStore
@@ -185,13 +185,5 @@ def _refused(sample: Sample, data: bytes | memoryview | None, error: BadRecordin
     sha256 = ""
     if data is not None:
         sha256 = hashlib.sha256(data).hexdigest()
-    return Refused(
-        path=sample.where,
-        code=error.code,
-        message=error.message,
-        size=sample.size,
-        sha256=sha256,
-        line=error.line,
-        column=error.column,
-        excerpt=error.excerpt,
-    )
+    place = error.line, error.column, error.excerpt
+    return Refused(sample.where, error.code, error.message, sample.size, sha256, *place)

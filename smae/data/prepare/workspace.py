@@ -1,8 +1,11 @@
-"""Unfinished work on a store: plan, journal of finished tasks, and the store so far; in a folder.
+"""Unfinished work on a store: plan, journal of finished tasks, and the store so far.
 
-``<out>.wip`` holds ``plan.json``, ``done/*.json`` and ``store/``. A crash may lose anything except
-the tasks in ``done/``, and a task is noted there only when its shards are flushed. ``store/``
-becomes the output in one step.
+``<out>.wip`` holds ``plan.json`` and ``done/*.json``. A crash may lose anything except the tasks in
+``done/``, and a task is noted there only when its shards are flushed. In a folder, the store so far
+is there too, as ``store/``, which becomes the output in one step. Objects cannot be renamed
+together: in an object store, shards are written under their final keys, and the store counts as
+complete when its manifest is there, which comes last. An old store loses its manifest before
+anything else of it is changed.
 """
 
 from __future__ import annotations
@@ -10,11 +13,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from blake3 import blake3
 
@@ -22,11 +28,16 @@ from smae import interrupts
 from smae.atomic_io import check_output, exchange, fsync_folder, is_locked, locked, os_errors, refuse_links
 from smae.data.prepare.plan import Plan, differences
 from smae.data.prepare.worker import TaskResult
-from smae.data.store.file_store import FileStore, LocalFileStore
-from smae.data.store.manifest import MANIFEST, FileRecord, read_json
-from smae.errors import DataError
+from smae.data.store.file_store import FileStore, LocalFileStore, open_file_store
+from smae.data.store.format import MANIFEST, FileRecord, read_json
+from smae.errors import ConfigError, DataError, LockedError, SmaeError
 
-PLAN, QUARANTINE_UNPUBLISHED = "plan.json", "quarantine.jsonl"
+if TYPE_CHECKING:
+    from smae.data.store.object_store import ObjectFileStore
+
+PLAN, QUARANTINE_UNPUBLISHED, LOCK = "plan.json", "quarantine.jsonl", "lock"
+_LOCK_BYTES = 4096
+_REMOVERS = {"s3": "aws s3 rm", "gs": "gcloud storage rm"}
 
 
 class Workspace(ABC):
@@ -177,7 +188,6 @@ class FolderWorkspace(Workspace):
 
     @property
     def unfinished(self) -> bool:
-        """See ``Workspace``."""
         return (self._folder / PLAN).exists() and self._store.exists()
 
     @property
@@ -187,7 +197,6 @@ class FolderWorkspace(Workspace):
 
     @property
     def published(self) -> bool:
-        """See ``Workspace``."""
         return (self.out / MANIFEST).is_file()
 
     def check(self, raw: Path, *, overwrite: bool) -> None:
@@ -240,10 +249,101 @@ class FolderWorkspace(Workspace):
         self.remove()
 
     def remove(self) -> None:
-        """See ``Workspace``."""
         if self._folder.exists():
             with os_errors(self._folder):
                 shutil.rmtree(self._folder)
+
+
+class ObjectWorkspace(Workspace):
+    """Unfinished work on a store in an object store.
+
+    Args:
+        out: URL at which the store will appear.
+
+    Raises:
+        ConfigError: not the URL of an object store, or obstore is not installed.
+    """
+
+    def __init__(self, out: str) -> None:
+        self.out: str = out
+        self.root = open_file_store(out)
+        self.files = self._files = cast("ObjectFileStore", open_file_store(f"{out}.wip"))
+
+    @property
+    def unfinished(self) -> bool:
+        return not self.published and PLAN in self.files.sizes()
+
+    @property
+    def occupied(self) -> bool:
+        return not self.unfinished and bool(self.root.sizes())
+
+    @property
+    def published(self) -> bool:
+        return MANIFEST in self.root.sizes()
+
+    def check(self, raw: Path, *, overwrite: bool) -> None:
+        """See ``Workspace``; ``smae.atomic_io.check_output`` for URLs."""
+        if not self.occupied:
+            return
+        if not self.published:
+            raise ConfigError(
+                f"{self.out} is there already and is not a store, so it is not replaced: name another output"
+            )
+        if not overwrite:
+            raise ConfigError(f"{self.out} is there already: add --overwrite to replace it, or name another output")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """See ``Workspace``; the lock is an object, created exclusively, that outlives a crash."""
+        owner = {"host": socket.gethostname(), "process": os.getpid(), "id": uuid.uuid4().hex}
+        mine = json.dumps(owner).encode("ascii")
+        if not self._files.create(LOCK, mine):
+            raise LockedError(self._locked_message())
+        try:
+            yield
+        finally:
+            with suppress(SmaeError):
+                if self.files.read(LOCK, limit=_LOCK_BYTES) == mine:
+                    self.files.remove(LOCK)
+
+    def restore(self) -> None:
+        """See ``Workspace``; nothing to do, since only the manifest counts."""
+
+    def start(self, plan: Plan) -> None:
+        """See ``Workspace``; removes an old store."""
+        self._clear(keep=(LOCK, PLAN))
+        # Written before the store is changed, so that an interrupted start can be resumed.
+        self.files.write(PLAN, plan.encode())
+        self.root.remove(MANIFEST)
+        for key in self.root.sizes():
+            self.root.remove(key)
+
+    def publish(self) -> None:
+        """See ``Workspace``; the manifest is there already, so this only removes the rest."""
+        self.remove()
+
+    def remove(self) -> None:
+        self._clear(keep=(LOCK,))
+
+    def _clear(self, *, keep: tuple[str, ...]) -> None:
+        for key in self.files.sizes():
+            if key not in keep:
+                self.files.remove(key)
+
+    def _locked_message(self) -> str:
+        where = f"{self.files.name}/{LOCK}"
+        try:
+            owner = json.loads(self.files.read(LOCK, limit=_LOCK_BYTES))
+            process = f"process {int(owner['process'])} on {ascii(str(owner['host']))[1:-1][:80]}"
+        except (SmaeError, ValueError, KeyError, TypeError):
+            process = "another process"
+        how = ""
+        if remover := _REMOVERS.get(self.out.partition(":")[0]):
+            how = f" (`{remover} {where}`)"
+        return (
+            f"{where}: {process} is writing the same output; wait for it, or choose another --out. If that process is "
+            f"dead, remove this object{how} and run the same command with --resume"
+        )
 
 
 @dataclass(frozen=True)

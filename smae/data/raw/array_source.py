@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from smae.data.raw.ntu import NtuSource, parse_name
 from smae.data.raw.recording import MAX_BYTES, MISSING, TRACKED, Clip
 from smae.data.raw.source import BaseSource, Sample
-from smae.data.store.clip_table import ClipFacts
-from smae.data.store.splits import NTU_PROTOCOLS
+from smae.data.store.clip_table import NTU_PROTOCOLS, ClipFacts
 from smae.errors import BadRecording, ConfigError, DataError, NoBody
 from smae.skeleton import BUILT_IN, Layout
 
@@ -75,11 +74,11 @@ def is_label(value: object) -> bool:
 
 def facts_of(name: str, label: int) -> ClipFacts:
     """Return class and, for NTU names, subject, camera and so on of a clip with a 0-based label."""
-    numbers = parse_name(name)
+    facts, action = parse_name(name), f"A{label + 1:03}"
     # If an NTU name's action is not the label's, somebody numbered classes anew: the label counts.
-    if numbers is not None and numbers.action == label + 1:
-        return NtuSource().facts(name)
-    return ClipFacts(name, f"A{label + 1:03}")
+    if facts is not None and facts.action == action:
+        return facts
+    return ClipFacts(name, action)
 
 
 def dataset_of(facts: Sequence[ClipFacts], *, otherwise: str) -> str:
@@ -204,15 +203,10 @@ def _next_array(file: io.BytesIO) -> NDArray[Any]:
 
 
 class CleanedSource(BaseSource):
-    """Shared by the sources of cleaned clips."""
+    """Shared by the sources of cleaned clips; ``discover`` finds ``dataset_name``."""
 
     cleaned: str | None = "reference"
-    other_dataset = "imported"
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Clip:
         """Return the clip of one sample."""
         return unpack(data, max_range=max_range, gaps=self.cleaned == "exact")
-
-    def dataset(self, facts: Sequence[ClipFacts]) -> str:
-        """Return the name of the data set."""
-        return dataset_of(facts, otherwise=self.other_dataset)

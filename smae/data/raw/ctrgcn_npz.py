@@ -20,7 +20,7 @@ from smae import interrupts, progress
 from smae.data.raw import array_source as arrays
 from smae.data.raw.discovery import open_zip
 from smae.data.raw.source import Inventory, Sample
-from smae.data.store.splits import TEST, TRAIN
+from smae.data.store.clip_table import TEST, TRAIN
 from smae.errors import BadRecording, DataError
 
 _SUFFIXES = (".npz",)
@@ -41,8 +41,6 @@ class CtrgcnNpzSource(arrays.CleanedSource):
     (``NTU60_CS.npz``: ``ntu60-xsub``).
     """
 
-    other_dataset = "ctrgcn"
-
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
         """Return one sample per row; checks the arrays and reads the labels."""
         file = arrays.find_array_file(raw, _SUFFIXES)
@@ -58,18 +56,14 @@ class CtrgcnNpzSource(arrays.CleanedSource):
                     raise DataError(f"{file}: {rows.shape[2]} numbers a frame: expected 2 x joints x 3, such as 150")
                 self.layout = arrays.find_layout(rows.shape[2] // 6, where=file)
                 labels, columns = _labels(file, archive, f"y_{half}", count=rows.shape[0])
-                self._dataset = _DATASETS.get(columns, self.other_dataset)
+                self.dataset_name = _DATASETS.get(columns, "ctrgcn")
                 for row, label in enumerate(labels.tolist()):
                     name = f"{half}-{row:06}"
                     samples.append(arrays.array_sample(file, name, f"x_{half}", rows.row_bytes))
                     self._facts[name], roles[name] = arrays.facts_of(name, label), role
         word = re.split(r"[^a-z]+", file.stem.lower())[-1]
-        self._splits = {arrays.split_name(_SPLITS.get(word, "npz"), dataset=self._dataset): roles}
+        self._splits = {arrays.split_name(_SPLITS.get(word, "npz"), dataset=self.dataset_name): roles}
         return Inventory(tuple(sorted(samples)), (), 0, "rows of x_train and x_test")
-
-    def dataset(self, facts: Any) -> str:
-        """Return ``ntu60`` or ``ntu120`` by the columns of y, else ``ctrgcn``."""
-        return self._dataset
 
     def reader(self, raw: Path) -> NpzReader:
         """Return a reader of the rows."""
@@ -89,47 +83,32 @@ class Rows:
     """
 
     def __init__(self, file: Path, archive: zipfile.ZipFile, name: str) -> None:
-        self._archive, self._info = archive, _member_info(file, archive, name)
-        self._stream: IO[bytes] | None = None
-        self._at = 0
-        self.shape, self.dtype, self._header = _read_header(file, archive, name)
+        info = _member_info(file, archive, name)
+        self.shape, self.dtype, header = _read_header(file, archive, name)
         if len(self.shape) != 3 or self.dtype.kind != "f" or self.shape[0] > arrays.MAX_CLIPS:
             raise DataError(f"{file}!{name}: expected float [N, T, 150], found {self.dtype} {list(self.shape)}")
         self.row_bytes = self.shape[1] * self.shape[2] * self.dtype.itemsize
-        if self._header + self.shape[0] * self.row_bytes != self._info.file_size:
-            raise DataError(
-                f"{file}!{name}: {self._info.file_size} bytes do not hold {list(self.shape)}: it is damaged"
-            )
-        self._plain: IO[bytes] | None = None
-        if self._info.compress_type == zipfile.ZIP_STORED:
-            self._plain = file.open("rb")
-            self._plain.seek(self._info.header_offset)
-            sizes = _LOCAL_HEADER.unpack(self._plain.read(_LOCAL_HEADER.size))
-            self._start = self._plain.tell() + sum(sizes) + self._header
+        if header + self.shape[0] * self.row_bytes != info.file_size:
+            raise DataError(f"{file}!{name}: {info.file_size} bytes do not hold {list(self.shape)}: it is damaged")
+        self._stream: IO[bytes]
+        self._start = header
+        if info.compress_type == zipfile.ZIP_STORED:
+            # Not through zipfile, which would read everything in front of a row.
+            self._stream = file.open("rb")
+            self._stream.seek(info.header_offset)
+            sizes = _LOCAL_HEADER.unpack(self._stream.read(_LOCAL_HEADER.size))
+            self._start += self._stream.tell() + sum(sizes)
+        else:
+            self._stream = archive.open(info)
 
     def read(self, row: int) -> NDArray[Any]:
         """Return [T, width] of one row; reading backwards unpacks again from the start."""
-        if self._plain is not None:
-            self._plain.seek(self._start + row * self.row_bytes)
-            data = self._plain.read(self.row_bytes)
-        else:
-            start = self._header + row * self.row_bytes
-            if self._stream is None or start < self._at:
-                self._stream, self._at = self._archive.open(self._info), 0
-            while self._at < start:
-                skipped = len(self._stream.read(min(start - self._at, _BLOCK)))
-                if not skipped:
-                    raise EOFError(f"the array ends after {self._at} bytes, before row {row}")
-                self._at += skipped
-            data = self._stream.read(self.row_bytes)
-            self._at += len(data)
-        return np.frombuffer(data, self.dtype).reshape(self.shape[1:])
+        self._stream.seek(self._start + row * self.row_bytes)
+        return np.frombuffer(self._stream.read(self.row_bytes), self.dtype).reshape(self.shape[1:])
 
     def close(self) -> None:
-        """Close the array's files."""
-        for stream in (self._plain, self._stream):
-            if stream is not None:
-                stream.close()
+        """Close the array's file."""
+        self._stream.close()
 
 
 class NpzReader:

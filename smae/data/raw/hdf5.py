@@ -10,14 +10,13 @@ import numpy as np
 from smae.data.raw import array_source as arrays
 from smae.data.raw.recording import Clip
 from smae.data.raw.source import Inventory, Sample
-from smae.data.store.clip_table import ClipFacts
+from smae.data.store.clip_table import FACTS, ClipFacts
 from smae.data.store.format import MODES
 from smae.errors import BadRecording, DataError
 from smae.skeleton import LAYOUTS
 
 VERSION = 1
 _SUFFIXES = (".h5", ".hdf5")
-_COLUMNS = ("subject", "camera", "setup", "replication")
 
 
 class Hdf5Source(arrays.CleanedSource):
@@ -40,9 +39,9 @@ class Hdf5Source(arrays.CleanedSource):
         if int(about["version"]) != VERSION or about["mode"] not in MODES:
             raise ValueError("version or mode is unknown")
         self.layout, self.cleaned = LAYOUTS.get(str(about["layout"])), str(about["mode"])
-        self._dataset = str(about["dataset"])
+        self.dataset_name = str(about["dataset"])
         classes = [name.decode("ascii") for name in about["classes"].tolist()]
-        clips = {name: content[f"clips/{name}"][:] for name in ("offset", "frames", "bodies", "label", *_COLUMNS)}
+        clips = {name: content[f"clips/{name}"][:] for name in ("offset", "frames", "bodies", "label", *FACTS)}
         names = [name.decode("ascii") for name in content["clips/name"][:].tolist()]
         arrays.check_names(names, where=file)
         if any(len(column) != len(names) for column in clips.values()) or not np.isin(clips["bodies"], (1, 2)).all():
@@ -53,7 +52,7 @@ class Hdf5Source(arrays.CleanedSource):
             raise ValueError(f"joints {content['joints'].shape} do not hold the {shape[0]} rows of its clips")
         samples = []
         for index, name in enumerate(names):
-            numbers = {column: int(clips[column][index]) for column in _COLUMNS}
+            numbers = {column: int(clips[column][index]) for column in FACTS}
             self._facts[name] = ClipFacts(name, classes[int(clips["label"][index])], **numbers)
             # The reader finds a clip's rows by its member name alone. 13 bytes a joint: xyz and
             # state.
@@ -66,10 +65,6 @@ class Hdf5Source(arrays.CleanedSource):
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Clip:
         """Return the clip of one sample; its state marks the joints that may be NaN."""
         return arrays.unpack(data, max_range=max_range, gaps=True)
-
-    def dataset(self, facts: Any) -> str:
-        """Return the data set of the exported store."""
-        return self._dataset
 
     def reader(self, raw: Path) -> Hdf5Reader:
         """Return a reader of the clips."""

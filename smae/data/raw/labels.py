@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -24,23 +23,6 @@ _MAX_NAME = 100
 _LINE = re.compile(r"([A-Za-z]*\d+)\s*[,;\t]\s*(.+)")
 _NUMBER = re.compile(r"\d+$")
 _REMEDY = "give one name a line, or number,name"
-
-
-@dataclass(frozen=True)
-class ClassCount:
-    """One class of a store.
-
-    Attributes:
-        label: index into ``Store.classes``.
-        id: as in the raw data (``A013``).
-        name: for people (``A013 tear up paper``).
-        clips: number of clips.
-    """
-
-    label: int
-    id: str
-    name: str
-    clips: int
 
 
 @cache
@@ -78,15 +60,6 @@ def names_note(store: Store) -> str:
         "Class names are NTU RGB+D's, by number: recordings of other people that are named like NTU's get them too. "
         "smae prepare --classes FILE, or a classes.txt among the recordings, names other actions."
     )
-
-
-def count_classes(store: Store) -> list[ClassCount]:
-    """Return a store's classes by label, with their numbers of clips; reads no rows."""
-    clips = [0] * len(store.classes)
-    for label in store.clips.label.tolist():
-        clips[label] += 1
-    rows = zip(store.classes, class_names(store), clips, strict=True)
-    return [ClassCount(label, *row) for label, row in enumerate(rows)]
 
 
 def find_class_file(raw: Path, *, given: Path | None) -> Path | None:

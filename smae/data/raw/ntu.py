@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -12,44 +11,26 @@ from pathlib import Path
 from smae.data.raw.discovery import FileReader, find_files
 from smae.data.raw.recording import Recording
 from smae.data.raw.source import BaseSource, Inventory
-from smae.data.store.clip_table import ClipFacts
-from smae.data.store.splits import NTU60_SETUPS
+from smae.data.store.clip_table import NTU60_SETUPS, ClipFacts
 
 SUFFIX = ".skeleton"
 NTU60_ACTIONS = 60
 _NAME = re.compile("".join(f"{letter}((?!000)[0-9]{{3}})" for letter in "SCPRA"))
 
 
-@dataclass(frozen=True)
-class SampleName:
-    """The numbers in the name of an NTU sample, all 1-based.
+def parse_name(text: str) -> ClipFacts | None:
+    """Return the facts in an NTU name, None for other text.
 
-    Attributes:
-        setup: height and distance of the cameras, 1-17 in NTU-60, 1-32 in NTU-120.
-        camera: 1-3.
-        subject: performer, 1-40 in NTU-60, 1-106 in NTU-120.
-        replication: 1 or 2.
-        action: 1-60 in NTU-60, 1-120 in NTU-120.
-    """
-
-    setup: int
-    camera: int
-    subject: int
-    replication: int
-    action: int
-
-    def __str__(self) -> str:
-        return f"S{self.setup:03}C{self.camera:03}P{self.subject:03}R{self.replication:03}A{self.action:03}"
-
-
-def parse_name(text: str) -> SampleName | None:
-    """Return the numbers of an NTU name, None for other text.
-
-    Only the form counts: five letters with three ASCII digits each, none of the numbers 0. Numbers
-    beyond NTU's own are accepted, so that other recordings may use such names.
+    Setups (height and distance of the cameras) are 1-17 in NTU-60, 1-32 in NTU-120; cameras 1-3;
+    subjects 1-40 and 1-106; replications 1 or 2; actions A001-A060 and A001-A120. Only the form
+    counts: five letters with three ASCII digits each, none of the numbers 0. Numbers beyond NTU's own
+    are accepted, so that other recordings may use such names.
     """
     match = _NAME.fullmatch(text)
-    return None if match is None else SampleName(*map(int, match.groups()))
+    if match is None:
+        return None
+    setup, camera, subject, replication, action = map(int, match.groups())
+    return ClipFacts(text, f"A{action:03}", subject, camera, setup, replication)
 
 
 @cache
@@ -88,10 +69,9 @@ class NtuSource(BaseSource):
 
     def facts(self, name: str) -> ClipFacts:
         """Return the numbers in a sample's name; NTU's protocols follow from them."""
-        numbers = parse_name(name)
-        assert numbers is not None, "discover accepts only names of this form"
-        others = {key: value for key, value in vars(numbers).items() if key != "action"}
-        return ClipFacts(name, f"A{numbers.action:03}", **others)
+        facts = parse_name(name)
+        assert facts is not None, "discover accepts only names of this form"
+        return facts
 
     def dataset(self, facts: Sequence[ClipFacts]) -> str:
         """Return ``ntu60`` for setups up to 17 and actions up to 60, else ``ntu120``."""

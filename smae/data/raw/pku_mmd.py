@@ -15,8 +15,7 @@ import numpy as np
 
 from smae.data.raw.recording import TRACKED, Recording
 from smae.data.raw.source import BaseSource, Inventory, Refused, Sample
-from smae.data.store.clip_table import ClipFacts
-from smae.data.store.splits import TEST, TRAIN
+from smae.data.store.clip_table import TEST, TRAIN, ClipFacts
 from smae.errors import BadRecording, ConfigError, DataError
 from smae.skeleton import NTU25
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from smae.data.raw import array_source as arrays
 from smae.data.raw.plain_pickle import as_array, load_plain_pickle
 from smae.data.raw.source import Inventory, Sample
-from smae.data.store.splits import TEST, TRAIN
+from smae.data.store.clip_table import TEST, TRAIN
 from smae.errors import BadRecording, DataError
 
 _ROLES = {"train": TRAIN, "val": TEST, "test": TEST}
@@ -26,8 +26,6 @@ class PysklSource(arrays.CleanedSource):
     gives them back; loading centres them. Each worker holds the whole file in memory: use few for a
     large one.
     """
-
-    other_dataset = "pyskl"
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
         """Return one sample per annotation."""
@@ -45,11 +43,11 @@ class PysklSource(arrays.CleanedSource):
         if len(first) != 4:
             raise DataError(f"{file}: keypoints of shape {list(first)}: expected [M, T, V, 3]")
         self.layout = arrays.find_layout(first[2], first[3], where=file)
-        dataset = arrays.dataset_of(list(self._facts.values()), otherwise=self.other_dataset)
+        self.dataset_name = arrays.dataset_of(list(self._facts.values()), otherwise="pyskl")
         for key, names in splits.items():
             short, _, part = key.rpartition("_")
             if part in _ROLES and short:
-                roles = self._splits.setdefault(arrays.split_name(short, dataset=dataset), {})
+                roles = self._splits.setdefault(arrays.split_name(short, dataset=self.dataset_name), {})
                 roles |= dict.fromkeys(names, _ROLES[part])
         return Inventory(tuple(sorted(samples)), (), 0, "annotations")
 

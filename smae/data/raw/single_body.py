@@ -1,8 +1,18 @@
-"""Shared by data sets with one person and one file per clip, named by class and subject."""
+"""Data sets with one person and one file per clip, named by class and subject: NW-UCLA and UTD-MHAD.
+
+NW-UCLA (Wang et al., CVPR 2014) is JSON, UTD-MHAD (Chen et al., ICIP 2015) MATLAB, both of 20
+Kinect v1 joints. "MAT-File Format" (MathWorks), level 5, as ``save -v6`` and ``-v7`` write it: a
+128-byte header, then elements of (type, size) and data, padded to 8 bytes; elements of 4 bytes or
+fewer are packed into their tag; type 15 holds another element, deflated.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+import struct
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,11 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae.data.raw.discovery import FileReader, find_files
-from smae.data.raw.recording import TRACKED, Recording
+from smae.data.raw.recording import MAX_BYTES, TRACKED, Recording
 from smae.data.raw.source import BaseSource, Inventory
-from smae.data.store.clip_table import ClipFacts
+from smae.data.store.clip_table import TEST, TRAIN, ClipFacts
 from smae.errors import BadRecording
 from smae.skeleton import KINECT20, Layout
+
+TRAIN_VIEWS = (1, 2)
+_HEADER = 128
+_MATRIX, _COMPRESSED, _COMPLEX = 14, 15, 0x800
+_NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+_REAL_CLASSES = range(6, 16)
+# The files begin with head, shoulder centre, spine, hip centre; the Kinect's own order is the
+# reverse.
+_ORDER = np.array([3, 2, 1, 0, *range(4, 20)])
 
 
 def single_body_recording(xyz: NDArray[Any], *, layout: Layout, strict: bool, max_range: float) -> Recording:
@@ -88,3 +107,116 @@ class SingleBodySource(BaseSource):
     def reader(self, raw: Path) -> FileReader:
         """Return a reader of the samples under ``raw``."""
         return FileReader(raw)
+
+
+class NwUclaSource(SingleBodySource):
+    """CTR-GCN's JSON files of NW-UCLA: ``{"skeletons": [T][20][3], "label": 1-10, ...}``.
+
+    Action numbers skip 7 and 10, so that the sorted action ids are the ten labels. Cross-view:
+    views 1 and 2 train.
+    """
+
+    form = re.compile(r"a([0-9]{2})_s([0-9]{2})_e([0-9]{2})_v([0-9]{2})")
+    suffix = ".json"
+    split, dataset_name = "xview", "nw-ucla"
+    example = "a01_s02_e00_v03.json"
+
+    def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
+        """Parse one file."""
+        try:
+            xyz = np.array(json.loads(data)["skeletons"], np.float64)
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
+            message = f"expected a JSON object with 'skeletons' of numbers ({type(error).__name__}: {str(error)[:80]})"
+            raise BadRecording("json", message) from error
+        return single_body_recording(xyz, layout=self.layout, strict=strict, max_range=max_range)
+
+    def describe(self, name: str, *numbers: int) -> tuple[ClipFacts, int]:
+        """The view is the camera, the episode the replication."""
+        action, subject, episode, view = numbers
+        facts = ClipFacts(name, f"A{action:03}", subject=subject, camera=view, replication=episode)
+        return facts, TRAIN if view in TRAIN_VIEWS else TEST
+
+
+class UtdMhadSource(SingleBodySource):
+    """UTD-MHAD: ``d_skel`` 20 x 3 x T, metres. Odd subjects train, even ones test."""
+
+    form = re.compile(r"a([0-9]{1,2})_s([0-9])_t([0-9])")
+    suffix = "_skeleton.mat"
+    split, dataset_name = "xsub", "utd-mhad"
+    example = "a1_s2_t3_skeleton.mat"
+
+    def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
+        """Parse one file."""
+        skeleton = read_matlab_array(data, "d_skel")
+        if skeleton.ndim == 2:
+            skeleton = skeleton[..., None]  # MATLAB drops a last axis of length 1: one frame
+        if skeleton.ndim != 3 or skeleton.shape[:2] != (20, 3):
+            raise BadRecording("joint-count", f"expected d_skel of 20 x 3 x T, found {list(skeleton.shape)}")
+        xyz = skeleton.transpose(2, 0, 1)[:, _ORDER]
+        return single_body_recording(xyz, layout=self.layout, strict=strict, max_range=max_range)
+
+    def describe(self, name: str, *numbers: int) -> tuple[ClipFacts, int]:
+        """The trial is the replication."""
+        action, subject, trial = numbers
+        return ClipFacts(name, f"A{action:03}", subject=subject, replication=trial), TRAIN if subject % 2 else TEST
+
+
+def read_matlab_array(data: bytes, name: str) -> NDArray[Any]:
+    """Return the real, full array called ``name`` from a MATLAB 5 file, in MATLAB's shape.
+
+    Raises:
+        BadRecording: not such a file (code ``mat``), or no such array in it.
+    """
+    order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
+    if len(data) < _HEADER or order is None or not data.startswith(b"MATLAB 5.0"):
+        raise BadRecording("mat", "not a MATLAB 5 file: expected one saved by `save -v6` or `-v7`")
+    try:
+        names = []
+        for kind, body in _elements(data[_HEADER:], order):
+            if kind == _COMPRESSED:
+                kind, body = next(_elements(_inflate(body), order))
+            if kind == _MATRIX:
+                label, array = _matrix(body, order)
+                if label == name and array is not None:
+                    return array
+                names.append(label)
+    except (struct.error, ValueError, StopIteration, zlib.error, IndexError) as error:
+        raise BadRecording("mat", f"damaged or cut off ({str(error)[:80]})") from error
+    raise BadRecording("mat", f"expected a real array {name}, found {ascii(names)[:80]}")
+
+
+def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(data):
+        kind, size = struct.unpack_from(f"{order}II", data, at)
+        if kind >> 16:
+            kind, size, start, step = kind & 0xFFFF, kind >> 16, at + 4, 8
+        else:
+            start, step = at + 8, 8 + size
+            if kind != _COMPRESSED:
+                step += -size % 8
+        if start + size > len(data) or (step == 8 and size > 4):
+            raise ValueError(f"an element of {size} bytes where {len(data) - start} are left")
+        yield kind, data[start : start + size]
+        at += step
+
+
+def _inflate(body: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    data = stream.decompress(body, MAX_BYTES)
+    # zlib has compared the stream's Adler-32 when it reports the end.
+    if stream.unconsumed_tail or not stream.eof:
+        raise ValueError(f"cut off, or more than {MAX_BYTES:,} bytes")
+    return data
+
+
+def _matrix(body: bytes, order: str) -> tuple[str, NDArray[Any] | None]:
+    """Return name and array; None for the array if it is complex or not numeric."""
+    parts = list(_elements(body, order))
+    (flags,) = struct.unpack_from(f"{order}I", parts[0][1])
+    shape = np.frombuffer(parts[1][1], f"{order}i4")
+    name = parts[2][1].decode("ascii", "replace")
+    if flags & 0xFF not in _REAL_CLASSES or flags & _COMPLEX or len(parts) < 4 or parts[3][0] not in _NUMBERS:
+        return name, None
+    numbers = np.frombuffer(parts[3][1], np.dtype(order + _NUMBERS[parts[3][0]]))
+    return name, numbers.reshape(tuple(int(length) for length in shape), order="F").astype(np.float64)

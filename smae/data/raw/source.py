@@ -182,15 +182,12 @@ class BaseSource:
         self._splits: dict[str, dict[str, int]] = {}
 
     def facts(self, name: str) -> ClipFacts:
-        """See ``Source.facts``."""
         return self._facts[name]
 
     def splits(self) -> Mapping[str, Mapping[str, int]]:
-        """See ``Source.splits``."""
         return self._splits
 
     def dataset(self, facts: Sequence[ClipFacts]) -> str:
-        """See ``Source.dataset``."""
         return self.dataset_name
 
     def missing(self) -> frozenset[str]:
@@ -202,8 +199,8 @@ SOURCES: Registry[type[Source]] = Registry(
     "source",
     {
         "ntu": "smae.data.raw.ntu:NtuSource",
-        "nw-ucla": "smae.data.raw.nw_ucla:NwUclaSource",
-        "utd-mhad": "smae.data.raw.utd_mhad:UtdMhadSource",
+        "nw-ucla": "smae.data.raw.single_body:NwUclaSource",
+        "utd-mhad": "smae.data.raw.single_body:UtdMhadSource",
         "pku-mmd": "smae.data.raw.pku_mmd:PkuMmdSource",
         "ctrgcn-npz": "smae.data.raw.ctrgcn_npz:CtrgcnNpzSource",
         "stgcn-npy": "smae.data.raw.stgcn_npy:StgcnNpySource",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from smae.data.raw import array_source as arrays
 from smae.data.raw.plain_pickle import as_array, load_plain_pickle
 from smae.data.raw.source import Inventory, Sample
-from smae.data.store.splits import TEST, TRAIN
+from smae.data.store.clip_table import TEST, TRAIN
 from smae.errors import BadRecording, DataError
 
 _HALVES = {"train": TRAIN, "val": TEST, "test": TEST}
@@ -24,8 +24,6 @@ class StgcnNpySource(arrays.CleanedSource):
     Clips keep their names (without ``.skeleton``). The split is named after the folder (``xsub``,
     ``xview``, ``xset``), else ``stgcn``. Joints are kept as they are; loading centres them.
     """
-
-    other_dataset = "stgcn"
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
         """Return one sample per clip; reads the labels and the headers of the arrays."""
@@ -41,9 +39,9 @@ class StgcnNpySource(arrays.CleanedSource):
                 samples.append(Sample(name, file.name, str(row), array[0].nbytes))
                 self._facts[name], roles[name] = arrays.facts_of(name, label), _HALVES[half]
         arrays.check_names([sample.name for sample in samples], where=raw)
-        dataset = arrays.dataset_of(list(self._facts.values()), otherwise=self.other_dataset)
+        self.dataset_name = arrays.dataset_of(list(self._facts.values()), otherwise="stgcn")
         short = next((rule for rule in _RULES if rule in raw.resolve().name), "stgcn")
-        self._splits = {arrays.split_name(short, dataset=dataset): roles}
+        self._splits = {arrays.split_name(short, dataset=self.dataset_name): roles}
         return Inventory(tuple(sorted(samples)), (), 0, "rows of train_data.npy and val_data.npy")
 
     def reader(self, raw: Path) -> StgcnReader:

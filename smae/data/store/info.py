@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae import progress
-from smae.data.raw.labels import NTU_DATASETS, ClassCount, count_classes, names_note
-from smae.data.store.manifest import MANIFEST
+from smae.data.raw.labels import NTU_DATASETS, class_names, names_note
+from smae.data.store.format import MANIFEST
 from smae.data.store.store import Store, open_store
 
 _BINS = 12
@@ -26,6 +26,23 @@ The recordings are named as NTU RGB+D's. If they are from that data set: it is d
 store too. Do not pass it on to people who have not accepted that licence, and cite the data set as it
 asks."""
 _OTHER_TERMS = "The licence of this store is that of the recordings; ask the people who distribute them."
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """One class of a store.
+
+    Attributes:
+        label: index into ``Store.classes``.
+        id: as in the raw data (``A013``).
+        name: for people (``A013 tear up paper``).
+        clips: number of clips.
+    """
+
+    label: int
+    id: str
+    name: str
+    clips: int
 
 
 @dataclass(frozen=True)
@@ -142,7 +159,10 @@ def classes(path: Store | Path | str | None = None) -> list[ClassCount]:
     Raises:
         DataError: no store there, or a damaged one.
     """
-    return count_classes(open_store(path))
+    store = open_store(path)
+    clips = np.bincount(store.clips.label, minlength=len(store.classes)).tolist()
+    rows = zip(store.classes, class_names(store), clips, strict=True)
+    return [ClassCount(label, *row) for label, row in enumerate(rows)]
 
 
 def dataset_card(path: Store | Path | str | None = None) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from smae.data.raw.recording import Clip
 from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS, UINT8, ShardEncoder, joint_codec, shard_key
 from smae.data.store.file_store import FileStore
-from smae.data.store.manifest import FileRecord, record_of
+from smae.data.store.format import FileRecord, record_of
 from smae.skeleton import Layout
 
 DIMENSIONS = {"joints": 3, "state": 2}

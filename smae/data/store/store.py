@@ -11,13 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.store import splits as protocols
 from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS, UINT8, Codec, ShardedRows, decode, joint_codec, shard_key
-from smae.data.store.clip_table import COLUMNS, ClipTable, decode_names
+from smae.data.store.clip_table import COLUMNS, TEST, ClipTable, Split, decode_names, find_split, fitting
 from smae.data.store.file_store import FileStore, LocalFileStore, locate, open_file_store
-from smae.data.store.format import Header, array_metadata, column_metadata, read_header, rows_metadata
-from smae.data.store.manifest import FileRecord, check_files, describe, read_checked, read_json, read_manifest
-from smae.data.store.splits import Split
+from smae.data.store.format import (
+    FileRecord,
+    Header,
+    array_metadata,
+    check_files,
+    column_metadata,
+    describe,
+    read_checked,
+    read_header,
+    read_json,
+    read_manifest,
+    rows_metadata,
+)
 from smae.errors import DataError, UnknownNameError
 from smae.registry import nearest
 from smae.skeleton import Layout
@@ -137,11 +146,11 @@ class Store:
             UnknownNameError: no such protocol for this data set.
             DataError: no train or no test clips in this store.
         """
-        return protocols.find_split(protocol, dataset=self.dataset, clips=self.clips, stored=self.stored_splits)
+        return find_split(protocol, dataset=self.dataset, clips=self.clips, stored=self.stored_splits)
 
     def protocols(self) -> dict[str, tuple[int, int]]:
         """Return the numbers of train and test clips of each protocol that fits this store."""
-        return protocols.fitting(dataset=self.dataset, clips=self.clips, stored=self.stored_splits)
+        return fitting(dataset=self.dataset, clips=self.clips, stored=self.stored_splits)
 
     @cached_property
     def _indices(self) -> dict[str, int]:
@@ -228,7 +237,7 @@ class _Opening:
         for array in (joints, state):
             self.check_chunks(array, clips)
         for name, role in splits.items():
-            if role.max(initial=0) > protocols.TEST:
+            if role.max(initial=0) > TEST:
                 problem = f"split '{name}' holds {role.max()} where 0, 1 or 2 are expected"
                 raise DataError(f"{self.root.name}: {problem}; prepare it again")
         return Store(path, fingerprint, header, clips, self.files, splits, self.root, joints, state)

@@ -13,7 +13,7 @@ from smae import interrupts, progress
 from smae.data.raw.recording import MISSING
 from smae.data.store.chunks import SHARD_ROWS
 from smae.data.store.file_store import FileStore, locate, open_file_store
-from smae.data.store.manifest import (
+from smae.data.store.format import (
     QUARANTINE,
     FileRecord,
     check_files,

@@ -22,8 +22,8 @@ from smae.data.raw.recording import Clip
 from smae.data.store.chunks import BLOSC_LEVEL, CHUNK_ROWS, SHARD_ROWS, joint_codec, shard_key
 from smae.data.store.clip_table import ClipFacts, ClipTable, build_table
 from smae.data.store.file_store import FileStore, LocalFileStore
+from smae.data.store.format import MANIFEST, QUARANTINE, FileRecord, encode_manifest, record_of
 from smae.data.store.format import Header as Header
-from smae.data.store.manifest import MANIFEST, QUARANTINE, FileRecord, encode_manifest, record_of
 from smae.data.store.shards import DIMENSIONS, Shard, ShardWriter, offsets
 from smae.errors import DataError, EnvironmentFault
 

@@ -63,15 +63,11 @@ def _tree() -> tuple[tuple[int, int], ...]:
 TREE = _tree()
 
 
-@dataclass(frozen=True)
-class Body:
-    """One person: ``rest`` float64 [V, 3], metres, joints when standing, floor at y = 0."""
+def make_body(height: float, *, legs: float = 1.0, arms: float = 1.0, breadth: float = 1.0) -> Floats:
+    """Return the joints of a standing person, float64 [V, 3], metres, floor at y = 0.
 
-    rest: Floats
-
-
-def make_body(height: float, *, legs: float = 1.0, arms: float = 1.0, breadth: float = 1.0) -> Body:
-    """Return a person ``height`` metres tall, with legs, arms and breadth scaled by the factors."""
+    Legs, arms and breadth of the person, ``height`` metres tall, are scaled by the factors.
+    """
     rest = np.zeros((len(NTU25), 3))
     for name, xyz in _STANDING.items():
         rest[JOINT[name]] = xyz
@@ -88,7 +84,7 @@ def make_body(height: float, *, legs: float = 1.0, arms: float = 1.0, breadth: f
         scaled[left] = scaled[right] * (-1, 1, 1)
     scaled *= height
     scaled[:, 1] += 0.045 * height - scaled[FEET[1], 1]
-    return Body(rest=scaled)
+    return scaled
 
 
 @dataclass(frozen=True)
@@ -143,7 +139,7 @@ def rotation(axis: int, degrees: Floats) -> Floats:
     return matrix
 
 
-def forward(body: Body, motion: Motion) -> Floats:
+def forward(body: Floats, motion: Motion) -> Floats:
     """Return joints, float64 [T, V, 3], metres, floor at y = 0, supporting feet about x = z = 0.
 
     A child is at its parent plus the rest bone, rotated by the parent's global rotation.
@@ -158,12 +154,12 @@ def forward(body: Body, motion: Motion) -> Floats:
     # keeps its sole level.
     upright = {JOINT[f"{side} {joint}"] for side in ("left", "right") for joint in ("hip", "ankle")}
     for child, parent in TREE:
-        bone = body.rest[child] - body.rest[parent]
+        bone = body[child] - body[parent]
         xyz[:, child] = xyz[:, parent] + turned[:, parent] @ bone
         turned[:, child] = (yaw if child in upright else turned[:, parent]) @ local[:, child]
     feet = xyz[:, FEET, :]
     base = np.einsum("tfc,tf->tc", feet, motion.support)
-    base[:, 1] = feet[..., 1].min(axis=1) - body.rest[FEET[1], 1] - motion.lift
+    base[:, 1] = feet[..., 1].min(axis=1) - body[FEET[1], 1] - motion.lift
     standing: Floats = xyz - base[:, None]
     return standing
 

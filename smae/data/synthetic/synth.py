@@ -23,7 +23,6 @@ from smae.data.synthetic import LIMITS, SynthSettings
 from smae.data.synthetic.choreography import ACTIONS, Action, perform
 from smae.data.synthetic.simulator import (
     FIRST_ID,
-    Body,
     Floats,
     Track,
     View,
@@ -61,7 +60,7 @@ class SynthSummary:
 class _Person:
     """How one subject looks and moves."""
 
-    body: Body
+    body: Floats
     pace: float
     size: float
     left_handed: bool

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from smae.data.loader.loader import Loader
-from smae.data.store.splits import Split
+from smae.data.store.clip_table import Split
 from smae.data.store.store import Store
 from smae.errors import DataError
 from smae.eval.features import FeatureExtractor, Features, extract

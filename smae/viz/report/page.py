@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from smae.atomic_io import atomic_folder
 from smae.eval.records import circumstances
-from smae.viz.player import as_json, fill_template, page_data, page_file
+from smae.viz.drawing import as_json, fill_template, page_data, page_file
 from smae.viz.scene import Scene
 
 _NAME = re.compile(r"[a-z]+-\d+\.(csv|tex)")

@@ -14,7 +14,7 @@ from smae.data.store.store import Store
 from smae.skeleton import Layout
 from smae.train.config import RunConfig
 from smae.train.objectives import Objective
-from smae.viz.player import legend, player
+from smae.viz.drawing import legend, player
 from smae.viz.reconstruction import Reconstruction, reconstruct, scene_of
 from smae.viz.report.feature_map import choose
 from smae.viz.report.figures import Floats, Series, line_chart

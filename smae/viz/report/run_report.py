@@ -16,7 +16,7 @@ from smae.atomic_io import check_output, write_atomic
 from smae.data.prepare.summary import decode_quarantine
 from smae.data.raw.labels import class_names, names_note
 from smae.data.store.file_store import locate
-from smae.data.store.manifest import QUARANTINE, read_checked
+from smae.data.store.format import QUARANTINE, read_checked
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError
 from smae.eval.export import load_objective

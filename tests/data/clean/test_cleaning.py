@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from smae.data.clean.actors import mark_noisy, motion
 from smae.data.clean.cleaning import clean
-from smae.data.clean.kernels import mark_noisy, motion
 from smae.data.raw.recording import MISSING, Clip, Recording
 from smae.errors import BadRecording, ConfigError, DataError, NoBody
 from smae.skeleton import KINECT20

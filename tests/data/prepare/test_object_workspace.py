@@ -21,7 +21,7 @@ pytest.importorskip("moto", reason="moto is not installed: pip install 'moto[s3]
 
 from obstore.store import MemoryStore
 
-from smae.data.prepare import object_workspace, plan
+from smae.data.prepare import plan, workspace
 from smae.data.prepare.run import prepare
 from smae.data.prepare.summary import PrepareSummary
 from smae.data.store import store as storage
@@ -214,7 +214,7 @@ def test_every_crash_point_can_be_resumed(
     old: bool, before: bool, step: int, raw: Path, local: PrepareSummary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, fuse, crashes = "s3://bucket/ntu.zarr", Fuse(), 0
-    monkeypatch.setattr(object_workspace, "open_file_store", fuse.open)
+    monkeypatch.setattr(workspace, "open_file_store", fuse.open)
     monkeypatch.setattr(storage, "open_file_store", fuse.open)
     for at in itertools.count(1, step):
         fuse.stores.clear()

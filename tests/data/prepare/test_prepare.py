@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 
 from smae import progress
+from smae.data.prepare import CODECS, PrepareSettings, workspace
 from smae.data.prepare import plan as plans
-from smae.data.prepare import workspace
 from smae.data.prepare.run import prepare
-from smae.data.prepare.settings import CODECS, PrepareSettings
 from smae.data.prepare.summary import PrepareSummary
 from smae.data.prepare.worker import _resampled
 from smae.data.raw.recording import MISSING, Clip

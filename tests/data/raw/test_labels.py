@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from smae.data.prepare import PrepareSettings
 from smae.data.prepare.run import prepare
-from smae.data.prepare.settings import PrepareSettings
 from smae.data.raw.labels import (
     CLASSES_FILE,
     class_name,
     class_names,
-    count_classes,
     names_note,
     ntu_actions,
     read_class_names,
 )
+from smae.data.store.info import classes
 from smae.data.store.store import open_store
 from smae.data.synthetic.synth import CLASSES, synthesise
 from smae.errors import ConfigError, DataError
-from smae.viz.clip_scenes import scene_of_clip, scene_of_raw
+from smae.viz.scene import scene_of_clip, scene_of_raw
 from tests.data.raw_folder import files, write_folder
 
 IDS = ("A001", "A002", "A010")
@@ -72,7 +72,7 @@ def test_synthetic_recordings_have_names_of_their_own(tmp_path: Path) -> None:
     assert (summary.found, summary.ignored) == (4, 0), "the list of names is no stray file"
     store = open_store(tmp_path / "own.zarr")
     own = [f"{id_} {name}" for id_, name in list(CLASSES.items())[:2]]
-    assert class_names(store) == own == [one.name for one in count_classes(store)]
+    assert class_names(store) == own == [one.name for one in classes(store)]
     assert names_note(store) == ""
     assert scene_of_clip(store, 0).title.endswith(own[0])
     name = str(store.clips.name[0])

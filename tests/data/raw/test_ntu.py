@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from smae.data.raw.ntu import SampleName, ntu_missing, parse_name
+from smae.data.raw.ntu import ntu_missing, parse_name
+from smae.data.store.clip_table import ClipFacts
 
 OFFICIAL = Path(__file__).resolve().parents[2] / "../shared/data/ntu"
 
 
-def test_a_name_gives_its_five_numbers_and_comes_back() -> None:
-    name = parse_name("S018C002P106R001A120")
-    assert name == SampleName(setup=18, camera=2, subject=106, replication=1, action=120)
-    assert str(name) == "S018C002P106R001A120"
+def test_a_name_gives_its_five_numbers() -> None:
+    name = "S018C002P106R001A120"
+    assert parse_name(name) == ClipFacts(name, "A120", setup=18, camera=2, subject=106, replication=1)
 
 
 @pytest.mark.parametrize(

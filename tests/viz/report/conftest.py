@@ -9,9 +9,9 @@ import pytest
 from smae_cli.main import run as smae
 
 TINY = [
-    "--recipe", "skeletonmae-cpu", "--device", "cpu", "--epochs", "1",
-    "--set", "augment.frames=12", "--set", "encoder.dim=16",
-    "--set", "encoder.depth=1", "--set", "decoder.dim=16", "--set", "decoder.depth=1", "--set", "train.batch=8",
+    "--recipe", "skeletonmae-cpu", "--device", "cpu", "--epochs", "1", "--set", "augment.frames=12",
+    "--set", "encoder.dim=16", "--set", "encoder.depth=1", "--set", "decoder.dim=16", "--set", "decoder.depth=1",
+    "--set", "train.batch=8",
 ]  # fmt: skip
 
 
