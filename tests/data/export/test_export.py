@@ -188,7 +188,7 @@ def test_overwrite_replaces_only_an_export_of_the_same_format(ntu60: Store, tmp_
     (tmp_path / "link.npz").symlink_to(tmp_path / "thesis.npz")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     for name in ("thesis.npz", "notes.txt", "no-suffix", "other.pkl", "folder.npz", "link.npz"):
-        with pytest.raises(ConfigError, match="is not a file of format ctrgcn|is a link, which is not replaced"):
+        with pytest.raises(ConfigError, match=r"is not a file of format ctrgcn|is a link, which is not replaced"):
             export(ntu60, tmp_path / name, format="ctrgcn", protocol="xsub", overwrite=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
     for form, name in {"ctrgcn": "a.npz", "pyskl": "a.pkl", "hdf5": "a.H5"}.items():
