@@ -43,7 +43,8 @@ def test_objectives_encoders_and_decoders_go_together(objective, encoder, decode
     made = build(
         objective={"name": objective}, encoder=ENCODERS[encoder], decoder={**SETTINGS["decoder"], "name": decoder}
     )
-    loss = made(BATCH, BATCH.noise(0)).loss
+    batch = small_batch(NTU25, frames=12, views=made.views)
+    loss = made(batch, batch.noise(0)).loss
     loss.backward()
     assert bool(loss.isfinite())
 
@@ -55,7 +56,7 @@ def test_part_of_the_hidden_tokens_can_be_predicted_with_every_encoder(encoder):
         assert bool(made(BATCH, BATCH.noise(0)).loss.isfinite())
 
 
-@pytest.mark.parametrize("masking", FAMILIES["masking"].names())
+@pytest.mark.parametrize("masking", sorted({*FAMILIES["masking"].names()} - {"none"}))
 def test_maskings_go_with_tuples(masking):
     settings = {"name": masking} | ({"length": 3} if masking in ("tube", "body-part") else {})
     made = build(masking=settings, encoder=ENCODERS["sttformer"])
