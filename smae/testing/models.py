@@ -65,7 +65,7 @@ def small_batch(layout: Layout, *, frames: int, clips: int = 4, seed: int = 0, l
         label=torch.full((clips,), label),
         epoch=3,
         views=views,
-        view=torch.arange(views).repeat_interleave(len(clip)),
+        view=None if views == 1 else torch.arange(views).repeat_interleave(len(clip)),
     )
 
 

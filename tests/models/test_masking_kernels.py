@@ -123,7 +123,7 @@ def test_a_step_with_the_kernel_is_a_step_without(objective):
     for kernel in ("torch", "triton"):
         settings = {**SMALL, "objective.name": objective, "masking.kernel": kernel}
         model = build_objective(resolve("base", settings), NTU25).to(DEVICE)
-        columns = {name: getattr(batch, name).to(DEVICE) for name in ("x", "clip", "body", "index", "label", "view")}
+        columns = {name: getattr(batch, name).to(DEVICE) for name in ("x", "clip", "body", "index", "label")}
         moved = replace(batch, **columns)
         losses.append(model(moved, moved.noise(0)).loss)
     assert torch.equal(*losses)

@@ -42,7 +42,7 @@ def test_every_objective_keeps_the_contract(name):
     check_objective(objectives.get(name))
 
 
-@pytest.mark.parametrize("name", maskings.names())
+@pytest.mark.parametrize("name", sorted({*maskings.names()} - {"none"}))
 def test_every_masking_trains_the_default_objective(name):
     config = maskings.get(name).Config(name=name, **({"length": 2} if name in ("tube", "body-part") else {}))
     output = make(masking=config)(BATCH, BATCH.noise(0))
@@ -57,7 +57,7 @@ def test_the_loss_is_the_loop_of_its_definition(name, decoder, normalise):
     mask = objective.masking(patchify(batch.x, objective.grid), replace(batch, epoch=0).noise(0))
     wanted = motion(batch.x) if name == "mamp" else batch.x
     tokens = [targets.target(models.f64(x), patch=4, normalise=normalise) for x in wanted]
-    predicted = models.f64(objective.reconstruct(batch.x, mask))
+    predicted = models.f64(objective.reconstruct(batch.x, mask)[0])
     expected = targets.loss(predicted, tokens, mask.hide.tolist())
     # The error is squared in float32, in any precision of the model.
     assert loss_of(objective, batch) == pytest.approx(expected, rel=1e-6)
@@ -97,7 +97,7 @@ def test_a_preview_replaces_hidden_joints_alone(normalise):
 def test_a_perfect_guess_rebuilds_the_clip():
     objective = make(normalise="token")
     target = objective._target(BATCH.x)
-    objective.reconstruct = lambda x, mask: target.tokens.gather(1, mask.hide[..., None].expand(-1, -1, 12))
+    objective.reconstruct = lambda x, mask: (target.tokens.gather(1, mask.hide[..., None].expand(-1, -1, 12)), x)
     assert loss_of(objective, BATCH) == 0
     assert torch.allclose(objective.preview(BATCH, BATCH.noise(0)).rebuilt, BATCH.x, atol=1e-5)
 

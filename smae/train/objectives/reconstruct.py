@@ -80,8 +80,8 @@ class SkeletonMAE(Objective):
         if self.config.predict < 1:
             count = max(1, round(self.config.predict * mask.hide.shape[1]))
             mask = mask.subsample_hidden(noise.uniform("predict", mask.hide.shape[1]), count)
-        features = self.encoder(visible, mask)
-        error = self.decoder(features, mask) - gather(self._target(batch.x).tokens, mask.hide)
+        prediction, features = self.reconstruct(visible, mask)
+        error = prediction - gather(self._target(batch.x).tokens, mask.hide)
         loss, metrics = error.float().square().mean(), dict[str, Tensor]()
         if self.head is not None:
             means = batch.clip_means(features.float().mean(1))
@@ -93,6 +93,11 @@ class SkeletonMAE(Objective):
             loss = loss + self.config.uniformity * token_similarity(features.float())
         return StepOutput(loss, metrics)
 
+    def reconstruct(self, visible: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
+        """Return predictions [N, H, P] of masked tokens, and features [N, K, D] of the visible ones [N, K, P]."""
+        features = self.encoder(visible, mask)
+        return self.decoder(features, mask), features
+
     @torch.no_grad()
     def preview(self, batch: Batch, noise: Noise) -> Preview | None:
         """Return the batch with masked joints reconstructed in metres; None for motion targets."""
@@ -100,7 +105,7 @@ class SkeletonMAE(Objective):
             return None
         grid, target = self.grid, self._target(batch.x)
         mask, visible = mask_tokens(self.masking, patchify(batch.x, grid), noise)
-        prediction = self.decoder(self.encoder(visible, mask), mask).float()
+        prediction = self.reconstruct(visible, mask)[0].float()
         tokens = target.tokens.scatter(1, mask.hide[..., None].expand_as(prediction), prediction)
         tokens = tokens * target.scale + target.mean
         hidden = unpatchify(mask.hidden[..., None].expand_as(tokens).float(), grid)[..., 0] > 0.5
