@@ -14,7 +14,7 @@ from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
 from smae.errors import ConfigError
 from smae.models.decoders import CrossDecoder
-from smae.models.masking import mask_tokens
+from smae.models.masking import Mask, mask_tokens
 from smae.models.tokens import Grid, gather, patchify, unpatchify
 from smae.rng import Noise
 from smae.train.distributed import gather_ranks
