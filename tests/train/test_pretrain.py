@@ -132,7 +132,7 @@ def config_of(tmp_path, monkeypatch):
 
 
 def test_epochs_are_not_cut_short_by_the_recipe(config_of):
-    assert config_of().train.max_steps == 300
+    assert config_of().train.max_steps == 400
     train = config_of(epochs=7).train
     assert (train.epochs, train.max_steps) == (7, 0)
     train = config_of(epochs=7, settings={"train.max_steps": 3}).train
