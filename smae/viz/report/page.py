@@ -124,7 +124,9 @@ def write_tables(page: str, folder: Path) -> None:
     with atomic_folder(folder) as partial:
         for name, rows in parser.tables:
             text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows(rows)
+            # A dash is for people; programs read an empty cell as missing.
+            cells = [["" if cell == "–" else cell for cell in row] for row in rows]
+            csv.writer(text, lineterminator="\n").writerows(cells)
             (partial / f"{name}.csv").write_text(text.getvalue(), encoding="utf-8")
             (partial / f"{name}.tex").write_text(latex(rows), encoding="utf-8")
 
