@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
@@ -51,6 +52,22 @@ class DistributedContext:
         return int(shared)
 
 
+class _Gather(torch.autograd.Function):
+    """All ranks' tensors of one shape, stacked; the gradient of each is summed over the ranks."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        every = [torch.empty_like(values) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(every, values)
+        return torch.stack(every)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        summed = gradient.contiguous().clone()
+        distributed.all_reduce(summed)
+        return summed[distributed.get_rank()]
+
+
 def gather_ranks(values: Tensor) -> tuple[Tensor, Tensor]:
     """Return values [V, B, D] of all ranks as [V, M, D], and int64 [B], where this rank's are in M.
 
@@ -63,13 +80,7 @@ def gather_ranks(values: Tensor) -> tuple[Tensor, Tensor]:
     distributed.all_gather(counts, torch.tensor(clips, device=values.device))
     sizes = [int(count) for count in counts]
     padded = torch.cat([values, values.new_zeros(values.shape[0], max(sizes) - clips, values.shape[2])], 1)
-    if padded.requires_grad:
-        from torch.distributed.nn.functional import all_gather  # takes half a second to import
-
-        every = list(all_gather(padded.contiguous()))  # type: ignore[no-untyped-call]
-    else:
-        every = [torch.empty_like(padded) for _ in sizes]
-        distributed.all_gather(every, padded.contiguous())
+    every = _Gather.apply(padded.contiguous()).unbind()  # type: ignore[no-untyped-call]
     before = sum(sizes[: distributed.get_rank()])
     own = before + torch.arange(clips, device=values.device)
     return torch.cat([part[:, :size] for part, size in zip(every, sizes, strict=True)], 1), own

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -201,3 +203,39 @@ def test_noise_of_a_later_view_is_its_own() -> None:
     assert torch.equal(views[0], Noise(1, 2, clip).uniform("mask", 8))
     assert not torch.equal(views[0], views[1])
     assert not torch.equal(views[1], views[2])
+
+
+RANKS = """
+import sys
+import torch
+from torch import distributed
+from smae.train.distributed import gather_ranks
+from smae.train.objectives.contrast import info_nce
+
+rank, rendezvous, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+z = torch.nn.functional.normalize(torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
+part = slice(0, 3) if rank == 0 else slice(3, 5)
+own = z[:, part].clone().requires_grad_()
+loss = info_nce(own, *gather_ranks(own), temperature=0.1) * own.shape[1] / 5
+loss.backward()
+torch.save((loss.detach(), own.grad), f"{out}.{rank}")
+distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_have_the_loss_and_the_gradients_of_one(tmp_path: Any) -> None:
+    arguments = [sys.executable, "-c", RANKS]
+    ranks = [
+        subprocess.Popen([*arguments, str(rank), str(tmp_path / "meet"), str(tmp_path / "out")]) for rank in (0, 1)
+    ]
+    assert [process.wait(timeout=120) for process in ranks] == [0, 0]
+    parts = [torch.load(tmp_path / f"out.{rank}", weights_only=True) for rank in (0, 1)]
+
+    drawn = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+    z = torch.nn.functional.normalize(drawn, dim=-1).requires_grad_()
+    whole = info_nce(z, z, torch.arange(5), temperature=0.1)
+    whole.backward()  # type: ignore[no-untyped-call]
+    assert z.grad is not None
+    torch.testing.assert_close(parts[0][0] + parts[1][0], whole.detach())
+    torch.testing.assert_close(torch.cat([grad for _, grad in parts], 1), z.grad)

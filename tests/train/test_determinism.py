@@ -27,7 +27,7 @@ def test_gradients_repeat_to_the_last_bit_on_several_threads(two_threads: None, 
     # Large enough for torch to share the work among threads, which it does not for toys.
     items = 64
     settings = {"encoder.depth": 1, "decoder": {"depth": 1, "name": decoder}, "objective.predict": 1.0}
-    objective = build_objective(resolve("cpu", settings), NTU25)
+    objective = build_objective(resolve("skeletonmae-cpu", settings), NTU25)
     zeros = torch.zeros(items, dtype=torch.long)
     x = torch.randn(items, 60, 25, 3, generator=torch.Generator().manual_seed(0))
     batch = Batch(x=x, clip=torch.arange(items), body=zeros, index=torch.arange(items), label=zeros, epoch=0)
