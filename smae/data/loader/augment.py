@@ -199,8 +199,9 @@ def draw_edits(noise: Noise, *, augment: Augment, layout: Layout) -> Edits | Non
     offset = np.zeros((clips, joints, 3), np.float32)
     if augment.jitter:
         chosen = noise.uniform("jitter joints", joints) < augment.jitter_joints
-        first, second = noise.uniform("jitter", 6 * joints).astype(np.float64).reshape(2, clips, joints, 3)
-        normal = np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second)  # Box and Muller, 1958
+        pairs = noise.uniform("jitter", 6 * joints).astype(np.float64).reshape(clips, 2, joints, 3)
+        # Box and Muller, 1958
+        normal = np.sqrt(-2 * np.log1p(-pairs[:, 0])) * np.cos(2 * np.pi * pairs[:, 1])
         offset = (augment.jitter * normal * chosen[..., None]).astype(np.float32)
     blank = noise.uniform("blank joints", joints) < augment.blank_joints
     if augment.blank_limb:

@@ -21,11 +21,11 @@ def make_items(rows: Tensor, plan: BatchPlan, *, item_format: ItemFormat) -> Ten
     first, length, transform, joint = map(send, (plan.first, plan.length, plan.transform, plan.joint))
     frames = item_format.frames
     x = resample_and_map(rows, first, length, frames=frames, transform=transform, joint=joint)
-    present = (x != 0).flatten(2).any(2)[..., None, None]
+    present = None if plan.edits is None else (x != 0).flatten(2).any(2)[..., None, None]
     if plan.noise is not None:
         clip, body, view = map(send, (plan.noise.clip, plan.noise.body, plan.noise.view))
         x = add_noise(x, replace(plan.noise, clip=clip, body=body, view=view), sigma=item_format.sigma)
-    if plan.edits is not None:
+    if plan.edits is not None and present is not None:
         x = torch.where(present, x + send(plan.edits.offset)[:, None], x)
     x = to_stream(x, stream=item_format.stream, origin=send(item_format.origin))
     if plan.edits is not None:

@@ -198,6 +198,11 @@ def test_edits_are_drawn_as_the_settings_say() -> None:
     starts = np.diff(edits.frame.astype(int), axis=1, prepend=0) == 1
     assert starts.sum(1).max() == 1, "blank frames are one stretch"
     assert draw_edits(noise(5), augment=Augment(jitter_joints=0.5), layout=NTU25) is None
+    alone = draw_edits(Noise(3, 0, np.array([7])), augment=augment, layout=NTU25)
+    assert alone is not None
+    for name in ("offset", "joint", "frame"):
+        # A clip's edits do not depend on the clips that they are drawn together with.
+        np.testing.assert_array_equal(getattr(edits, name)[7], getattr(alone, name)[0])
 
 
 def test_shear_is_the_identity_with_small_numbers_beside_its_diagonal() -> None:
