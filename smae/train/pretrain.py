@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from smae import __version__
 from smae.atomic_io import locked, refuse_links, write_json
@@ -24,9 +26,10 @@ from smae.interrupts import deferred
 from smae.train.build import build_objective, compile_blocks, has_native_bf16, outline, pick_device
 from smae.train.checkpoint import check_size, encoder_weights, load_latest, max_file_bytes, remove_stale
 from smae.train.config import RunConfig, build_config, resolve
-from smae.train.distributed import DistributedContext, process_group
+from smae.train.distributed import SINGLE_PROCESS, DistributedContext, process_group
 from smae.train.loop import Loop
 from smae.train.metrics_log import MetricsLog, WandbWriter, check_wandb, has_tensorboard
+from smae.train.objectives import Objective
 from smae.train.run_folder import RUNS, VERSION, Run, find_run, new_run
 
 logger = logging.getLogger(__name__)
@@ -143,21 +146,7 @@ def pretrain(
             objective = objective.to(target)
             if config.train.compile is True or (config.train.compile == "auto" and target.type == "cuda"):
                 compile_blocks(objective)
-            loader = Loader(
-                store,
-                split.train,
-                augment=config.augment,
-                batch=config.train.batch,
-                seed=config.seed,
-                train=True,
-                device=target,
-                workers=config.train.workers,
-                mode=config.train.rows,
-                kernel=config.train.kernel,
-                rank=dist.rank,
-                world=dist.world_size,
-                views=objective.views,
-            )
+            loader = training_loader(store, split.train, config, objective, device=target, dist=dist)
             loop = Loop(
                 objective,
                 loader,
@@ -178,6 +167,42 @@ def pretrain(
             with _open_log(loop, config) as log, deterministic_kernels(target):
                 loop.train(log)
             return PretrainResult(run, loop.position.step, log.last_loss)
+
+
+def training_loader(
+    store: Store,
+    index: NDArray[np.int64],
+    config: RunConfig,
+    objective: Objective,
+    *,
+    device: torch.device,
+    dist: DistributedContext = SINGLE_PROCESS,
+) -> Loader:
+    """Return this rank's loader of augmented clips, with as many views as the objective compares.
+
+    Args:
+        store: the clips.
+        index: int64 [n], numbers of the clips to train on.
+        config: the run's settings.
+        objective: the method.
+        device: where batches go.
+        dist: the processes that train together.
+    """
+    return Loader(
+        store,
+        index,
+        augment=config.augment,
+        batch=config.train.batch,
+        seed=config.seed,
+        train=True,
+        device=device,
+        workers=config.train.workers,
+        mode=config.train.rows,
+        kernel=config.train.kernel,
+        rank=dist.rank,
+        world=dist.world_size,
+        views=objective.views,
+    )
 
 
 def _choose_recipe(recipe: str, device: torch.device) -> str:
