@@ -7,13 +7,14 @@ STAMP := $(VENV)/.installed
 SMAE := cd demo && ../$(BIN)/smae
 
 .DEFAULT_GOAL := help
-.PHONY: help test reliability demo docs lint clean
+.PHONY: help test reliability demo docs lint gpu clean
 
 help:
 	@echo "make test         the default tests; all of them with SLOW=1, or where CI is set"
 	@echo "make reliability  kills, full disks, damage, hostile files, races: thousands of trials, one table (minutes)"
 	@echo "make demo         synthetic recordings -> store -> pre-training -> evaluation -> page, in demo/"
 	@echo "make docs         the pages as a site, in build/site"
+	@echo "make gpu          tests, timings and a training on the GPU that is here, in gpu-results/ (nine minutes)"
 	@echo "make lint         ruff and mypy"
 	@echo "make clean        remove .venv and demo/"
 
@@ -47,6 +48,17 @@ docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "$(CURDIR)/build/site/index.html"
 
+# An environment that takes torch, and what else is there, from GPU_PYTHON: it has the build for this GPU.
+# A .pth file, since --system-site-packages would not see what another environment holds.
+GPU_PYTHON ?= python3
+GPU_OUT ?= gpu-results
+gpu:
+	@$(GPU_PYTHON) -c 'import torch' || { echo "no torch in $(GPU_PYTHON): name another, make gpu GPU_PYTHON=..." >&2; exit 1; }
+	test -d .venv-gpu || $(GPU_PYTHON) -m venv .venv-gpu
+	$(GPU_PYTHON) -c 'import os, torch; print(os.path.dirname(os.path.dirname(torch.__file__)))' > $$(.venv-gpu/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch-from-outside.pth
+	.venv-gpu/bin/python -m pip install --quiet --editable '.[triton]' pytest pytest-timeout hypothesis
+	.venv-gpu/bin/python -m benchmarks.gpu --out $(GPU_OUT)
+
 # mypy looks for the import name smae_cli, which only the installed package has; a link in build/ stands for it.
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -55,4 +67,4 @@ lint: $(STAMP)
 	MYPYPATH=build/types $(BIN)/mypy -p smae -p smae_cli
 
 clean:
-	rm -rf $(VENV) demo build
+	rm -rf $(VENV) .venv-gpu demo build

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -21,6 +22,7 @@ import matplotlib
 import torch
 from torch.utils.data import DataLoader
 
+from benchmarks.devices import finish
 from benchmarks.harness import RESULTS, machine
 from benchmarks.naive.loader import NaiveClips
 from benchmarks.naive.step import NaiveMAE, step
@@ -31,7 +33,7 @@ from smae.eval.probes.linear import knn, knn_on, linear, linear_on
 from smae.models.encoders import Encoder
 from smae.train.build import build_objective
 from smae.train.config import RunConfig, resolve
-from smae.train.loop import Loop
+from smae.train.loop import Loop, PendingStep
 from smae.train.optim import adamw, warmup_cosine
 from smae.train.pretrain import training_loader
 from smae.train.run_folder import Run
@@ -117,17 +119,22 @@ def length(steps: int) -> dict[str, int]:
     return {"train.max_steps": steps, "train.epochs": 100_000}
 
 
-def library_trainer(store: Store, protocol: str, config: RunConfig) -> Trainer:
+def library_trainer(store: Store, protocol: str, config: RunConfig, *, device: torch.device = CPU) -> Trainer:
     """Return a method of this package, in its own loop."""
-    objective = build_objective(config, store.layout)
-    loader = training_loader(store, store.split(protocol).train, config, objective, device=CPU)
+    objective = build_objective(config, store.layout).to(device)
+    loader = training_loader(store, store.split(protocol).train, config, objective, device=device)
     nowhere = Run(Path(tempfile.gettempdir()))
     loop = Loop(objective.train(), loader, optim=config.optim, train=config.train, seed=0, run=nowhere, identity={})
+
+    pending: deque[PendingStep] = deque()
 
     def steps() -> Iterator[None]:
         for epoch in count():
             for batch in loader.epoch(epoch):
-                loop.step(batch).metrics.read()
+                pending.append(loop.step(batch))
+                # As in the loop itself: a GPU is never waited for but some steps later.
+                while len(pending) > loop.max_pending:
+                    pending.popleft().metrics.read()
                 yield
                 # An evaluation leaves the encoder in evaluation mode.
                 objective.train()
@@ -177,23 +184,34 @@ def plain_trainer(store: Store, protocol: str, config: RunConfig) -> Trainer:
     return Trainer(config, encoder, steps())
 
 
-def train(name: str, make: Make, store: Store, protocol: str, *, minutes: float, every: float = 1.0) -> Iterator[Point]:
-    """Yield an evaluation after each ``every`` minutes of processor time, to the end."""
+def train(
+    name: str,
+    make: Make,
+    store: Store,
+    protocol: str,
+    *,
+    minutes: float,
+    every: float = 1.0,
+    clock: Callable[[], float] = time.process_time,
+) -> Iterator[Point]:
+    """Yield an evaluation after each ``every`` minutes by a clock that evaluations stop, to the end."""
     trial = make(1000)
     next(trial.steps)  # kernels are compiled and caches filled
-    began = time.process_time()
+    began = clock()
     for _ in range(SPEED_STEPS):
         next(trial.steps)
-    seconds = (time.process_time() - began) / SPEED_STEPS
+    seconds = (clock() - began) / SPEED_STEPS
     trainer = make(max(1, round(60 * minutes / seconds)))
+    device = next(trainer.encoder.parameters()).device
     used, taken, due = 0.0, 0, every
     while due <= minutes + 1e-9:
-        began = time.process_time()
-        while used + time.process_time() - began < 60 * due:
+        began = clock()
+        while used + clock() - began < 60 * due:
             next(trainer.steps)
             taken += 1
-        used += time.process_time() - began
-        context = ProbeContext(store, store.split(protocol), trainer.config, CPU)
+        finish(device)
+        used += clock() - began
+        context = ProbeContext(store, store.split(protocol), trainer.config, device)
         # Probes draw from torch's generator, which belongs to the training.
         state = torch.get_rng_state()
         scores = linear(trainer.encoder, context), knn(trainer.encoder, context)

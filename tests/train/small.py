@@ -10,14 +10,13 @@ import torch
 
 from smae import interrupts, progress
 from smae.config import merge
-from smae.data.loader.loader import Loader
 from smae.eval.probes import ProbeContext
 from smae.train.build import build_objective
 from smae.train.config import RunConfig, build_config
 from smae.train.distributed import SINGLE_PROCESS, DistributedContext
 from smae.train.loop import Loop
 from smae.train.metrics_log import MACHINE_KEYS, MetricsLog, read_log
-from smae.train.pretrain import identity
+from smae.train.pretrain import identity, training_loader
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
 
@@ -40,14 +39,17 @@ def small_config(**sections: Any) -> RunConfig:
     return build_config(merge(SETTINGS, sections))
 
 
-def small_loop(store: FakeStore, run: Run, config: RunConfig, *, dist: DistributedContext = SINGLE_PROCESS) -> Loop:
+def small_loop(
+    store: FakeStore,
+    run: Run,
+    config: RunConfig,
+    *,
+    dist: DistributedContext = SINGLE_PROCESS,
+    device: torch.device = CPU,
+) -> Loop:
     """Return a fresh loop over the store's train clips, as ``smae.train.pretrain`` makes it."""
-    objective = build_objective(config, store.layout)
-    loader = Loader(
-        store, store.split("all").train, augment=config.augment, batch=config.train.batch, seed=config.seed,
-        train=True, device=CPU, workers=config.train.workers, rank=dist.rank, world=dist.world_size,
-        views=objective.views,
-    )  # fmt: skip
+    objective = build_objective(config, store.layout).to(device)
+    loader = training_loader(store, store.split("all").train, config, objective, device=device, dist=dist)
     run.path.mkdir(parents=True, exist_ok=True)
     return Loop(
         objective, loader, optim=config.optim, train=config.train, seed=config.seed, run=run,

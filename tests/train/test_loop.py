@@ -315,6 +315,7 @@ def test_bfloat16_trains_alike(tmp_path):
     assert losses["bf16"] == pytest.approx(losses["float32"], rel=0.03)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU to wait for")
 def test_steps_do_not_make_the_host_wait_for_the_gpu(tmp_path):
     config = small_config()

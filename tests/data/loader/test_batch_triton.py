@@ -17,6 +17,7 @@ from tests.fakes import FakeStore
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install 'smae[triton]'")
 
+pytestmark = pytest.mark.gpu
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 if DEVICE.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("no GPU, and Triton was imported without its interpreter", allow_module_level=True)

@@ -445,6 +445,7 @@ def test_a_real_store_gives_what_memory_gives(store: FakeStore, mode: str, tmp_p
     assert_equal(expected, list(loader(real, augment=Augment(frames=16), mode=mode).epoch(0)))
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("mode", ["device", "resident", "streaming"])
 @pytest.mark.parametrize("kernel", ["torch", "triton"])
