@@ -77,10 +77,18 @@ def _text(about: StoreInfo) -> None:
         ("layout, mode", f"{about.layout}, {about.mode}"),
         ("on disk", f"{about.bytes / 1e6:,.1f} MB, joints as {about.codec}"),
         ("fingerprint", about.fingerprint),
-        *((f"protocol {name}", f"train {train:,} / test {test:,}") for name, (train, test) in about.protocols.items()),
+        *((f"protocol {name}", _sizes(about, name)) for name in about.protocols),
     ]
+    if not about.protocols:
+        rows.append(("protocols", "none: smae split gives the store train and test parts"))
     console.table(("", ""), rows, title=f"{about.path} ({about.dataset})")
     longest_bar = max(about.lengths.counts)
     console.echo("clips by length in frames")
     for low, high, count in zip(about.lengths.edges, about.lengths.edges[1:], about.lengths.counts, strict=False):
         console.echo(f"  {low:4d} to {high:4d}  {'█' * round(40 * count / longest_bar):<40} {count:,}")
+
+
+def _sizes(about: StoreInfo, name: str) -> str:
+    train, test = about.protocols[name]
+    middle = f" / val {about.validation[name]:,}" if name in about.validation else ""
+    return f"train {train:,}{middle} / test {test:,}"

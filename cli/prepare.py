@@ -83,6 +83,11 @@ _MAX_LISTED = 10
     type=click.Path(path_type=Path),
     help="Text file of class names, one per line or number,name; by default classes.txt in RAW if there is one.",
 )
+@click.option(
+    "--split",
+    type=click.Path(path_type=Path),
+    help="File that lists clips by part (train, val, test), for a protocol of your own: .toml, .json, .csv or text.",
+)
 @console.json_option
 def command(raw: Path, out: str, **options: Any) -> int:
     """Turn raw recordings into a chunked, checksummed Zarr store.

@@ -60,6 +60,10 @@ def command(sets: Sequence[str], **options: Any) -> None:
 
     def text() -> None:
         console.echo(f"{result.run.path}: {result.steps} steps, loss {result.loss:.4f}")
-        console.echo(f"next: smae eval --protocol {result.run.describe()['config']['protocol']}")
+        protocol = result.run.describe()["config"]["protocol"]
+        if result.test_clips:
+            console.echo(f"next: smae eval --protocol {protocol}")
+        else:
+            console.echo("next: smae split gives the store a test part, which smae eval needs")
 
     console.result({"run": str(result.run.path), "steps": result.steps, "loss": result.loss}, text)

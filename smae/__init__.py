@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from smae.data.store.info import classes as classes
     from smae.data.store.info import dataset_card as dataset_card
     from smae.data.store.info import info as info
+    from smae.data.store.own_splits import split as split
     from smae.data.store.store import find_store as find_store
     from smae.data.store.store import open_store as open_store
     from smae.data.store.verify import verify as verify
@@ -52,6 +53,7 @@ _FUNCTIONS = {
     "prepare": "smae.data.prepare.run",
     "pretrain": "smae.train.pretrain",
     "report": "smae.viz.report.run_report",
+    "split": "smae.data.store.own_splits",
     "status": "smae.eval.status",
     "synthesise": "smae.data.synthetic.synth",
     "verify": "smae.data.store.verify",

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.store.clip_table import Split
+from smae.data.store.splits import Split
 from smae.skeleton import NTU25, Layout
 
 
@@ -41,6 +41,7 @@ class FakeStore:
     dataset: str = "fake"
     names: dict[str, str] = field(default_factory=dict)
     reads: list[tuple[int, int]] = field(default_factory=list)
+    own_splits: tuple[str, ...] = ()
     attributes: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(names={}, origin={}))
 
     def __post_init__(self) -> None:
@@ -102,6 +103,9 @@ class FakeStore:
     def split(self, protocol: str) -> Split:
         index = np.arange(len(self))
         return Split(protocol, train=index[index % 3 != 2], test=index[index % 3 == 2])
+
+    def training_split(self, protocol: str) -> Split:
+        return self.split(protocol)
 
     def __len__(self) -> int:
         return len(self.joints)

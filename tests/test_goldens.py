@@ -238,7 +238,8 @@ def test_goldens(part: str, folder: Path) -> None:
         if same_build or not BY_TORCH & {part, name}:
             assert value == golden[part][name], f"{part}: {name} has moved"
         elif part == "losses":
-            assert value == pytest.approx(golden[part][name], rel=1e-4), f"{part}: {name} has moved"
+            # Another processor rounds differently, and BatchNorm over few clips magnifies it.
+            assert value == pytest.approx(golden[part][name], rel=1e-3), f"{part}: {name} has moved"
 
 
 if __name__ == "__main__":

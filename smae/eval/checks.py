@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from smae import progress
 from smae.data.store.chunks import SHARD_ROWS
-from smae.data.store.clip_table import Split
+from smae.data.store.splits import Split
 from smae.data.store.store import Store
 from smae.errors import ConfigError
 from smae.eval.run_probes import PROBE_SECTIONS
@@ -97,4 +97,4 @@ def seen_in_training(trained: Mapping[str, Any], protocol: str, store: Store, *,
     """Return how many test clips pre-training saw; 0 if it used another store."""
     if trained.get("fingerprint") != store.fingerprint:
         return 0
-    return len(np.intersect1d(store.split(protocol).train, test))
+    return len(np.intersect1d(store.training_split(protocol).train, test))

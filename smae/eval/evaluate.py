@@ -19,7 +19,7 @@ from smae import interrupts
 from smae.atomic_io import refuse_links, write_atomic, write_json
 from smae.config import check, merge, nested
 from smae.data.raw.labels import class_names
-from smae.data.store.clip_table import Split
+from smae.data.store.splits import Split
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError
 from smae.eval.checks import check_effect, data_warnings, seen_in_training
@@ -280,7 +280,8 @@ def code_of(mode: str) -> str:
 
 def parts(split: Split) -> dict[str, Any]:
     """Return the sizes of the parts of a split, and the SHA-256 of their clip numbers."""
-    numbers = b"|".join(part.astype("<i8").tobytes() for part in (split.train, split.test))
+    chosen = (split.train, split.test, *([split.val] if len(split.val) else []))
+    numbers = b"|".join(part.astype("<i8").tobytes() for part in chosen)
     return {"train": len(split.train), "test": len(split.test), "sha256": hashlib.sha256(numbers).hexdigest()}
 
 

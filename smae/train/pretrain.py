@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import platform
@@ -20,6 +21,7 @@ from smae import __version__
 from smae.atomic_io import locked, refuse_links, write_json
 from smae.config import merge, nested
 from smae.data.loader.loader import Loader
+from smae.data.store.splits import EVERYTHING
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from smae.interrupts import deferred
@@ -49,11 +51,13 @@ class PretrainResult:
         run: its folder.
         steps: optimiser steps done in all.
         loss: of the last step.
+        test_clips: clips of the protocol's test part; 0 where the store has none.
     """
 
     run: Run
     steps: int
     loss: float
+    test_clips: int = 0
 
 
 def pretrain(
@@ -125,7 +129,10 @@ def pretrain(
             store = open_store(data or saved["store"].get("path"))
             previous.check_layout(store)
             check_size(previous.checkpoints, outline(lambda: build_objective(config, store.layout)))
-        split = store.split(config.protocol)
+        split = store.training_split(config.protocol)
+        if split.name == EVERYTHING:
+            # Kept in the run: an evaluation must know which clips its encoder has seen.
+            config = config.model_copy(update={"protocol": EVERYTHING})
         if config.train.wandb:
             check_wandb()
         weights = None
@@ -166,7 +173,7 @@ def pretrain(
                 _write_run_json(run, config, store, recipe=recipe, device=target, steps=loop.steps)
             with _open_log(loop, config) as log, deterministic_kernels(target):
                 loop.train(log)
-            return PretrainResult(run, loop.position.step, log.last_loss)
+            return PretrainResult(run, loop.position.step, log.last_loss, len(split.test))
 
 
 def training_loader(
@@ -234,6 +241,10 @@ def _create_run(out: Path | str | None, stem: str, dist: DistributedContext) -> 
 def identity(config: RunConfig, store: Store) -> dict[str, Any]:
     """Return what must be equal for a run to be resumed, as flat dotted settings."""
     flat: dict[str, Any] = {"store": store.fingerprint, "layout": store.layout.name}
+    if config.protocol in store.own_splits:
+        # The fingerprint does not cover a split that was made after the store.
+        train = store.split(config.protocol).train
+        flat["train part"] = hashlib.sha256(train.astype("<i8").tobytes()).hexdigest()
 
     def flatten(prefix: str, values: dict[str, Any]) -> None:
         for key, value in values.items():

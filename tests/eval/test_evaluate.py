@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from smae.data.store.clip_table import Split
+from smae.data.store.splits import Split
 from smae.errors import ConfigError, UnknownNameError
 from smae.eval.checks import data_warnings, duplicates
 from smae.eval.evaluate import evaluate

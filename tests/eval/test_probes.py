@@ -188,7 +188,9 @@ def test_several_views_are_ranked_by_their_mean_probability():
     assert three.label.tolist() == seen[0].label.tolist() == classify(model, context, batch=7).label.tolist()
     np.testing.assert_allclose(torch.from_numpy(three.logits).softmax(1), chance, rtol=1e-4, atol=1e-6)
     assert not np.array_equal(one.logits, three.logits)
-    assert np.array_equal(three.logits, classify(model, context, batch=20, views=3).logits)
+    # Matrix products of other sizes may round differently.
+    again = classify(model, context, batch=20, views=3).logits
+    np.testing.assert_allclose(three.logits, again, rtol=1e-4, atol=1e-5)
 
 
 def test_one_plain_view_stands_beside_several():

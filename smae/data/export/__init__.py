@@ -20,7 +20,7 @@ from smae import interrupts
 from smae.atomic_io import atomic_file, check_output
 from smae.data.raw.array_source import IMPORTED
 from smae.data.store.chunks import FLOAT32
-from smae.data.store.clip_table import NTU_PROTOCOLS
+from smae.data.store.splits import NTU_PROTOCOLS
 from smae.data.store.store import Store, open_store
 from smae.errors import DataError
 from smae.registry import Registry

@@ -2,7 +2,7 @@
 
 ``joints`` float32 [R, V, 3], ``state`` uint8 [R, V], ``clips/<column>`` as in ``docs/store-format.md``
 (``clips/name`` as fixed-length bytes), ``splits/<name>`` uint8 [B] for every protocol that fits (1
-train, 2 test, 0 neither); attributes of the file: ``version``, ``layout``, ``mode``, ``dataset``,
+train, 2 test, 3 validation, 0 none); attributes of the file: ``version``, ``layout``, ``mode``, ``dataset``,
 ``classes``, ``frames`` (0 if clips were not resampled) and ``fingerprint`` of the store. Chunks are
 compressed by gzip and have Fletcher-32 checksums.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from smae import interrupts, progress
 from smae.data.export import Request, signature
 from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS
-from smae.data.store.clip_table import TEST, TRAIN
+from smae.data.store.splits import TEST, TRAIN, VAL
 from smae.data.store.store import Store
 from smae.errors import ConfigError
 
@@ -61,7 +61,7 @@ def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], t
             _create(file, f"clips/{name}", data=column)
         for split in splits:
             role = np.zeros(len(store), np.uint8)
-            role[split.train], role[split.test] = TRAIN, TEST
+            role[split.train], role[split.test], role[split.val] = TRAIN, TEST, VAL
             _create(file, f"splits/{split.name}", data=role)
         contents = {
             "joints": f"float32 {list(file['joints'].shape)}",

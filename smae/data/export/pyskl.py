@@ -42,7 +42,11 @@ def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], t
         halves = store.split(protocol)
         short = halves.name.removeprefix(f"{store.dataset}-")
         split[f"{short}_train"] = [names[index] for index in halves.train]
-        split[f"{short}_val"] = [names[index] for index in halves.test]
+        # Those projects call the part that results are reported on val, where there is no other.
+        tested = "test" if len(halves.val) else "val"
+        split[f"{short}_{tested}"] = [names[index] for index in halves.test]
+        if len(halves.val):
+            split[f"{short}_val"] = [names[index] for index in halves.val]
     labels = class_numbers(store)[store.clips.label].tolist()
     annotations = []
     with progress.task("export", total=len(store), unit="clips") as task:

@@ -25,6 +25,7 @@ from smae.data.raw.labels import load_class_names
 from smae.data.raw.source import SOURCES, Inventory, Refused, Sample, SampleReader, Source
 from smae.data.store.clip_table import ClipFacts
 from smae.data.store.format import STORE_VERSION
+from smae.data.store.own_splits import splits_of_file
 from smae.errors import BadRecording, ConfigError, DataError
 from smae.skeleton import Layout
 
@@ -136,7 +137,7 @@ class Plan:
         return hashlib.sha256("\n".join(lines).encode("ascii", "backslashreplace")).hexdigest()
 
 
-def make_plan(raw: Path, settings: PrepareSettings, *, names: Path | None = None) -> Plan:
+def make_plan(raw: Path, settings: PrepareSettings, *, names: Path | None = None, split: Path | None = None) -> Plan:
     """List everything under ``raw`` and plan what to do with it.
 
     Reads only the class names, and samples that occur twice, to compare their bytes.
@@ -145,6 +146,7 @@ def make_plan(raw: Path, settings: PrepareSettings, *, names: Path | None = None
         raw: folder or zip of recordings.
         settings: see ``PrepareSettings``.
         names: file of class names; by default ``classes.txt`` in ``raw`` if there is one.
+        split: file that lists clips by part, see ``own_splits.read_lists``.
 
     Raises:
         ConfigError: ``raw`` is missing or cannot be listed, its data were cleaned in another mode,
@@ -179,13 +181,29 @@ def make_plan(raw: Path, settings: PrepareSettings, *, names: Path | None = None
         classes=classes,
         samples=kept,
         facts=tuple(facts),
-        splits=source.splits(),
+        splits=_splits(source, samples, split),
         refused=inventory.refused,
         excluded=excluded,
         duplicates=len(inventory.samples) - len(samples),
         ignored=inventory.ignored,
         names=load_class_names(raw, classes, given=names),
     )
+
+
+def _splits(source: Source, samples: Sequence[Sample], file: Path | None) -> dict[str, Mapping[str, int]]:
+    """Return the splits of the data and those of a file.
+
+    Raises:
+        ConfigError, DataError: the file cannot be read, or a split of its name came with the data.
+    """
+    splits = dict(source.splits())
+    if file is None:
+        return splits
+    added = splits_of_file(file, (sample.name for sample in samples))
+    taken = sorted(added.keys() & splits.keys())
+    if taken:
+        raise ConfigError(f"{file}: the data have a split {', '.join(taken)} of their own: name yours otherwise")
+    return splits | added
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

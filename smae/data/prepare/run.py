@@ -50,6 +50,7 @@ def prepare(
     max_range: float = PrepareSettings.max_range,
     missing_list: bool = PrepareSettings.missing_list,
     classes: Path | str | None = None,
+    split: Path | str | None = None,
 ) -> PrepareSummary:
     """Turn raw recordings into a store.
 
@@ -80,6 +81,7 @@ def prepare(
         missing_list: leave out the samples that published results leave out.
         classes: text file with class names, one per line or ``number,name``; by default
             ``classes.txt`` in ``raw`` if there is one.
+        split: file that lists clips by part (train, val, test), for a protocol of one's own.
 
     Raises:
         ConfigError: a setting is wrong, ``raw`` is missing, or ``out`` must not be replaced;
@@ -111,7 +113,9 @@ def prepare(
             resuming = resume and workspace.unfinished
             _check_output(raw, workspace, resume=resume, overwrite=overwrite)
             warm_up(executor, workers=workers)
-            plan = make_plan(raw, settings, names=Path(classes) if classes is not None else None)
+            given = {"names": classes, "split": split}
+            files = {key: Path(path) for key, path in given.items() if path is not None}
+            plan = make_plan(raw, settings, **files)
             if resume and workspace.occupied:
                 # Complete already, or killed between publishing and cleaning up.
                 store = open_store(workspace.out)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from smae.data.raw.ntu import NtuSource, parse_name
 from smae.data.raw.recording import MAX_BYTES, MISSING, TRACKED, Clip
 from smae.data.raw.source import BaseSource, Sample
-from smae.data.store.clip_table import NTU_PROTOCOLS, ClipFacts
+from smae.data.store.clip_table import ClipFacts
+from smae.data.store.splits import NTU_PROTOCOLS
 from smae.errors import BadRecording, ConfigError, DataError, NoBody
 from smae.skeleton import BUILT_IN, Layout
 

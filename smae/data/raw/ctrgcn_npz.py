@@ -20,11 +20,11 @@ from smae import interrupts, progress
 from smae.data.raw import array_source as arrays
 from smae.data.raw.discovery import open_zip
 from smae.data.raw.source import Inventory, Sample
-from smae.data.store.clip_table import TEST, TRAIN
+from smae.data.store.splits import DEFAULT, collect_parts
 from smae.errors import BadRecording, DataError
 
 _SUFFIXES = (".npz",)
-_ROLES = {"train": TRAIN, "test": TEST}
+_PARTS = ("train", "val", "test")
 _DATASETS = {60: "ntu60", 120: "ntu120"}
 _SPLITS = {"cs": "xsub", "csub": "xsub", "xsub": "xsub", "cv": "xview", "xview": "xview"}
 _SPLITS |= {"cset": "xset", "xset": "xset"}
@@ -36,6 +36,8 @@ _BLOCK = 2**20
 class CtrgcnNpzSource(arrays.CleanedSource):
     """One ``.npz``: x float [N, T, 2 x V x 3], zero-padded; y one-hot [N, classes] or numbers [N].
 
+    Beside train and test there may be x_val and y_val.
+
     Clips are named ``train-000000`` ... after their half and row. 60 columns of y make the data set
     ``ntu60``, 120 ``ntu120`` (with single bodies in both slots). The split is named after the file
     (``NTU60_CS.npz``: ``ntu60-xsub``).
@@ -45,23 +47,25 @@ class CtrgcnNpzSource(arrays.CleanedSource):
         """Return one sample per row; checks the arrays and reads the labels."""
         file = arrays.find_array_file(raw, _SUFFIXES)
         samples: list[Sample] = []
-        roles: dict[str, int] = {}
+        parts: dict[str, list[str]] = {}
         with open_zip(file) as archive:
-            for name in ("x_train", "y_train", "x_test", "y_test"):
+            found = _parts(file, archive)
+            for name in (f"{kind}_{part}" for part in found for kind in "xy"):
                 _check_array(file, archive, name)
-            for half, role in _ROLES.items():
-                rows = Rows(file, archive, f"x_{half}")
+            for part in found:
+                rows = Rows(file, archive, f"x_{part}")
                 rows.close()
                 if rows.shape[2] % 6:
                     raise DataError(f"{file}: {rows.shape[2]} numbers a frame: expected 2 x joints x 3, such as 150")
                 self.layout = arrays.find_layout(rows.shape[2] // 6, where=file)
-                labels, columns = _labels(file, archive, f"y_{half}", count=rows.shape[0])
+                labels, columns = _labels(file, archive, f"y_{part}", count=rows.shape[0])
                 self.dataset_name = _DATASETS.get(columns, "ctrgcn")
-                for row, label in enumerate(labels.tolist()):
-                    name = f"{half}-{row:06}"
-                    samples.append(arrays.array_sample(file, name, f"x_{half}", rows.row_bytes))
-                    self._facts[name], roles[name] = arrays.facts_of(name, label), role
+                parts[part] = [f"{part}-{row:06}" for row in range(len(labels))]
+                for name, label in zip(parts[part], labels.tolist(), strict=True):
+                    samples.append(arrays.array_sample(file, name, f"x_{part}", rows.row_bytes))
+                    self._facts[name] = arrays.facts_of(name, label)
         word = re.split(r"[^a-z]+", file.stem.lower())[-1]
+        roles = collect_parts(parts, self._facts, where=file)[DEFAULT]
         self._splits = {arrays.split_name(_SPLITS.get(word, "npz"), dataset=self.dataset_name): roles}
         return Inventory(tuple(sorted(samples)), (), 0, "rows of x_train and x_test")
 
@@ -136,6 +140,16 @@ class NpzReader:
         for rows in self._rows.values():
             rows.close()
         self._archive.close()
+
+
+def _parts(file: Path, archive: zipfile.ZipFile) -> list[str]:
+    """Return the parts that the file has: train, and test or val or both."""
+    names = {entry.removesuffix(".npy") for entry in archive.namelist()}
+    parts = [part for part in _PARTS if f"x_{part}" in names or f"y_{part}" in names]
+    if "train" not in parts or len(parts) < 2:
+        listed = ", ".join(sorted(names)[:10])
+        raise DataError(f"{file}: expected x_train, y_train, x_test and y_test, found {listed}")
+    return parts
 
 
 def _member_info(file: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:

@@ -11,7 +11,8 @@ from pathlib import Path
 from smae.data.raw.discovery import FileReader, find_files
 from smae.data.raw.recording import Recording
 from smae.data.raw.source import BaseSource, Inventory
-from smae.data.store.clip_table import NTU60_SETUPS, ClipFacts
+from smae.data.store.clip_table import ClipFacts
+from smae.data.store.splits import NTU60_SETUPS
 
 SUFFIX = ".skeleton"
 NTU60_ACTIONS = 60

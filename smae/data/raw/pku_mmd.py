@@ -1,13 +1,15 @@
 """PKU-MMD: long videos with marked actions; each marked action is one sample (Liu et al., 2017).
 
-A folder holds, at any depth, the skeletons (``0002-L.txt``: one line per frame, 2 bodies x 25
-joints x 3 metres), in another folder the labels under the same names (lines of
-``label,start,end,confidence``; frames from 0, end excluded, which is assumed), and split files
-(``cross-subject.txt``, ``cross-view.txt``: the names of the training videos on the second line).
+A folder holds, at any depth, the skeletons (``0002-L.txt``, in phase II ``A01N01-L.txt``: one line
+per frame, 2 bodies x 25 joints x 3 metres), in another folder the labels under the same names (lines
+of ``label,start,end,confidence``; frames from 0, end excluded, which is assumed), and split files
+(``cross-subject.txt``, ``cross-view.txt``, in phase II with ``_v2``: the names of the training videos
+on the second line, those of the validation videos, which results are reported on, on the fourth).
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
@@ -15,11 +17,14 @@ import numpy as np
 
 from smae.data.raw.recording import TRACKED, Recording
 from smae.data.raw.source import BaseSource, Inventory, Refused, Sample
-from smae.data.store.clip_table import TEST, TRAIN, ClipFacts
+from smae.data.store.clip_table import ClipFacts
+from smae.data.store.splits import TEST, TRAIN
 from smae.errors import BadRecording, ConfigError, DataError
 from smae.skeleton import NTU25
 
-_VIDEO = re.compile(r"([0-9A-Z]{4})-([LMR])")
+logger = logging.getLogger(__name__)
+
+_VIDEO = re.compile(r"(A[0-9]{2}N[0-9]{2}|[0-9]{4})-([LMR])")
 _CAMERAS = {"L": 1, "M": 2, "R": 3}
 _MARK = re.compile(r"\s*(\d{1,3})\s*,\s*(\d{1,7})\s*,\s*(\d{1,7})\s*(?:,.*)?")
 _SPLITS = {"subject": "xsub", "view": "xview"}
@@ -37,38 +42,63 @@ class PkuMmdSource(BaseSource):
         if not raw.is_dir():
             raise ConfigError(f"expected the folder of PKU-MMD at {raw}: skeletons, labels and splits in it")
         texts = sorted(path for path in raw.rglob("*.txt") if path.is_file() and not path.is_symlink())
-        pairs = _pairs([path for path in texts if _VIDEO.fullmatch(path.stem)])
+        pairs, refused = _pairs([path for path in texts if _VIDEO.fullmatch(path.stem)], raw)
         samples: list[Sample] = []
-        refused: list[Refused] = []
         for video, (labels, skeletons) in pairs.items():
-            try:
-                where, size = skeletons.relative_to(raw).as_posix(), skeletons.stat().st_size
-                samples += self._actions(video, where, size, labels)
-            except ValueError as error:
-                refused.append(Refused(labels.relative_to(raw).as_posix(), "label", str(error)))
-        for path in texts:
-            for word, short in _SPLITS.items():
-                if path.stem.lower().replace("_", "-").startswith(f"cross-{word}"):
-                    self._splits[short] = _roles(path, samples)
-        looked_for = "videos such as 0002-L.txt, once with skeletons and once, in another folder, with labels"
-        return Inventory(tuple(sorted(samples)), tuple(refused), len(texts) - 2 * len(pairs), looked_for)
+            found, bad = self._actions(video, labels, skeletons, raw)
+            samples += found
+            refused += bad
+        self._find_splits(texts, samples)
+        looked_for = (
+            "videos such as 0002-L.txt or A01N01-L.txt, once with skeletons and once, in another folder, with labels"
+        )
+        used = 2 * len(pairs) + sum(refusal.code == "pair" for refusal in refused)
+        return Inventory(tuple(sorted(samples)), tuple(refused), len(texts) - used, looked_for)
 
-    def _actions(self, video: str, path: str, size: int, labels: Path) -> list[Sample]:
-        """Return the samples of one video; the member is the range of frames."""
-        samples = []
-        lines = [line for line in labels.read_text("ascii").splitlines() if line.strip()]
-        marks = [_MARK.fullmatch(line) for line in lines]
-        if not all(marks):
-            raise ValueError(f"line {marks.index(None) + 1}: expected label,start,end,confidence")
-        spans = [tuple(int(number) for number in mark.groups()) for mark in marks if mark is not None]
-        longest = max((end for _, _, end in spans), default=1)
-        for number, (label, start, end) in enumerate(spans):
-            if start >= end:
-                raise ValueError(f"line {number + 1}: the action ends at {end}, before it starts at {start}")
+    def _actions(self, video: str, labels: Path, skeletons: Path, raw: Path) -> tuple[list[Sample], list[Refused]]:
+        """Return the samples of one video, whose member is the range of frames, and its bad label lines."""
+        samples, refused = [], []
+        spans: list[tuple[int, int, int, int]] = []
+        lines = [line for line in labels.read_text("ascii", "replace").splitlines() if line.strip()]
+        for number, line in enumerate(lines):
+            match = _MARK.fullmatch(line)
+            problem = "expected label,start,end,confidence"
+            if match is not None:
+                label, start, end = (int(digits) for digits in match.groups())
+                problem = f"the action ends at {end}, before it starts at {start}"
+                if start < end:
+                    spans.append((number, label, start, end))
+                    continue
+            where = labels.relative_to(raw).as_posix()
+            refused.append(Refused(where, "label", problem, line=number + 1, column=1, excerpt=ascii(line)[1:-1][:60]))
+        path, size = skeletons.relative_to(raw).as_posix(), skeletons.stat().st_size
+        longest = max((end for *_, end in spans), default=1)
+        for number, label, start, end in spans:
             name = f"{video}-{number:03}"
             self._facts[name] = ClipFacts(name, f"A{label:03}", camera=_CAMERAS[video[-1]], replication=number)
             samples.append(Sample(name, path, f"{start}-{end}", size * (end - start) // longest))
-        return samples
+        return samples, refused
+
+    def _find_splits(self, texts: list[Path], samples: list[Sample]) -> None:
+        """Read the lists of both phases; where both are there, splits are ``pku1-xsub`` and ``pku2-xsub``."""
+        phases = sorted({_phase(sample.name) for sample in samples})
+        lists: dict[str, tuple[Path, dict[str, set[str]]]] = {}
+        for path in texts:
+            for word, short in _SPLITS.items():
+                if not path.stem.lower().replace("_", "-").startswith(f"cross-{word}"):
+                    continue
+                parts = _read_list(path)
+                phase = _phase(next(iter(parts["train"])))
+                name = short if len(phases) < 2 else f"pku{phase}-{short}"
+                if phase not in phases:
+                    logger.info("%s: no video of its phase is here: it is left out", path)
+                elif name in lists and lists[name][1] != parts:
+                    raise DataError(f"{lists[name][0]} and {path} are different lists of split {name}: keep one")
+                else:
+                    lists[name] = path, parts
+        for name, (path, parts) in lists.items():
+            phase = _phase(next(iter(parts["train"])))
+            self._splits[name] = _roles(path, parts, [one.name for one in samples if _phase(one.name) == phase])
 
     def reader(self, raw: Path) -> PkuReader:
         """Return a reader of the actions."""
@@ -120,24 +150,60 @@ class PkuReader:
         self._lines = []
 
 
-def _pairs(files: list[Path]) -> dict[str, list[Path]]:
-    """Return [labels, skeletons] by video: the larger of its two files has the skeletons."""
+def _pairs(files: list[Path], raw: Path) -> tuple[dict[str, tuple[Path, Path]], list[Refused]]:
+    """Return (labels, skeletons) by video, the larger file being the skeletons, and what has no partner."""
     found: dict[str, list[Path]] = {}
     for path in files:
         found.setdefault(path.stem, []).append(path)
+    pairs: dict[str, tuple[Path, Path]] = {}
+    refused = []
     for video, paths in found.items():
-        if len(paths) != 2:
-            listed = ", ".join(map(str, paths))
-            raise DataError(f"video {video}: expected a file of skeletons and one of labels, found {listed}")
-        paths.sort(key=lambda path: path.stat().st_size)
-    return found
+        if len(paths) == 2:
+            labels, skeletons = sorted(paths, key=lambda path: path.stat().st_size)
+            pairs[video] = labels, skeletons
+            continue
+        listed = [path.relative_to(raw).as_posix() for path in paths]
+        message = f"video {video}: expected a file of skeletons and one of labels, found {', '.join(listed)}"
+        refused += [Refused(where, "pair", message) for where in listed]
+    return pairs, refused
 
 
-def _roles(path: Path, samples: list[Sample]) -> dict[str, int]:
+def _phase(name: str) -> int:
+    """Return the phase of a video, or of an action in it, by its name."""
+    return 2 if name.startswith("A") else 1
+
+
+def _read_list(path: Path) -> dict[str, set[str]]:
+    """Return the names of the videos of a split file by part; ``test`` is missing where it is not listed."""
     lines = path.read_text("ascii", "replace").splitlines()
-    if len(lines) < 2:
+    parts = {
+        part: {name.strip() for name in lines[row].split(",") if name.strip()}
+        for part, row in (("train", 1), ("test", 3))
+        if row < len(lines)
+    }
+    wrong = [name for names in parts.values() for name in sorted(names) if not _VIDEO.fullmatch(name)]
+    if not parts.get("train") or wrong:
+        shown = f"{len(lines)} lines" if not wrong else f"'{ascii(wrong[0])[1:41]}'"
         raise DataError(
-            f"{path}: expected the names of the training videos on its second line, found {len(lines)} lines"
+            f"{path}: expected the names of the training videos, with commas between them, on its second line and "
+            f"those of the validation videos on its fourth, found {shown}"
         )
-    train = {name.strip() for name in lines[1].split(",")}
-    return {sample.name: TRAIN if sample.name.rpartition("-")[0] in train else TEST for sample in samples}
+    both = sorted(parts["train"] & parts.get("test", set()))
+    if both:
+        raise DataError(f"{path}: {len(both)} videos are in both lists: {', '.join(both[:3])}: mend the file")
+    return parts
+
+
+def _roles(path: Path, parts: dict[str, set[str]], names: list[str]) -> dict[str, int]:
+    """Return the roles of samples; videos in neither list are in no part, and counted."""
+    videos = {name: name.rpartition("-")[0] for name in names}
+    # A file without the second list means: all others.
+    tested = parts.get("test", set(videos.values()) - parts["train"])
+    unlisted = sorted(set(videos.values()) - parts["train"] - tested)
+    if unlisted:
+        logger.info(
+            "%s: %d videos are in neither list, so in no part of the split: %s", path, len(unlisted),
+            ", ".join(unlisted[:5]) + (", ..." if len(unlisted) > 5 else ""),
+        )  # fmt: skip
+    roles = {name: TRAIN for name, video in videos.items() if video in parts["train"]}
+    return roles | {name: TEST for name, video in videos.items() if video in tested}

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from smae.data.raw import array_source as arrays
 from smae.data.raw.plain_pickle import as_array, load_plain_pickle
 from smae.data.raw.source import Inventory, Sample
-from smae.data.store.clip_table import TEST, TRAIN
+from smae.data.store.splits import collect_parts
 from smae.errors import BadRecording, DataError
 
-_ROLES = {"train": TRAIN, "val": TEST, "test": TEST}
 _SUFFIXES = (".pkl", ".pickle")
 
 
@@ -44,11 +43,8 @@ class PysklSource(arrays.CleanedSource):
             raise DataError(f"{file}: keypoints of shape {list(first)}: expected [M, T, V, 3]")
         self.layout = arrays.find_layout(first[2], first[3], where=file)
         self.dataset_name = arrays.dataset_of(list(self._facts.values()), otherwise="pyskl")
-        for key, names in splits.items():
-            short, _, part = key.rpartition("_")
-            if part in _ROLES and short:
-                roles = self._splits.setdefault(arrays.split_name(short, dataset=self.dataset_name), {})
-                roles |= dict.fromkeys(names, _ROLES[part])
+        parts = collect_parts(splits, self._facts, where=file)
+        self._splits = {arrays.split_name(short, dataset=self.dataset_name): roles for short, roles in parts.items()}
         return Inventory(tuple(sorted(samples)), (), 0, "annotations")
 
     def reader(self, raw: Path) -> PysklReader:

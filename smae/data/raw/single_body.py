@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from smae.data.raw.discovery import FileReader, find_files
 from smae.data.raw.recording import MAX_BYTES, TRACKED, Recording
 from smae.data.raw.source import BaseSource, Inventory
-from smae.data.store.clip_table import TEST, TRAIN, ClipFacts
+from smae.data.store.clip_table import ClipFacts
+from smae.data.store.splits import TEST, TRAIN
 from smae.errors import BadRecording
 from smae.skeleton import KINECT20, Layout
 

@@ -158,7 +158,7 @@ class Source(Protocol):
         ...
 
     def splits(self) -> Mapping[str, Mapping[str, int]]:
-        """Return the splits that come with the data: split -> sample -> 1 (train) or 2 (test)."""
+        """Return the splits that come with the data: split -> sample -> 1 (train), 2 (test), 3 (val)."""
         ...
 
     def dataset(self, facts: Sequence[ClipFacts]) -> str:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from smae.data.raw import array_source as arrays
 from smae.data.raw.plain_pickle import as_array, load_plain_pickle
 from smae.data.raw.source import Inventory, Sample
-from smae.data.store.clip_table import TEST, TRAIN
+from smae.data.store.splits import DEFAULT, collect_parts
 from smae.errors import BadRecording, DataError
 
-_HALVES = {"train": TRAIN, "val": TEST, "test": TEST}
+_PARTS = ("train", "val", "test")
 _RULES = ("xsub", "xview", "xset")
 
 
@@ -30,18 +30,20 @@ class StgcnNpySource(arrays.CleanedSource):
         arrays.check_exists(raw)
         files = _files(raw)
         samples: list[Sample] = []
-        roles: dict[str, int] = {}
-        for half, file in files.items():
+        parts: dict[str, list[str]] = {}
+        for part, file in files.items():
             array = _open(file)
             self.layout = arrays.find_layout(array.shape[3], where=file)
-            names, labels = _labels(file.parent, half, count=len(array))
+            names, labels = _labels(file.parent, part, count=len(array))
             for row, (name, label) in enumerate(zip(names, labels, strict=True)):
                 samples.append(Sample(name, file.name, str(row), array[0].nbytes))
-                self._facts[name], roles[name] = arrays.facts_of(name, label), _HALVES[half]
+                self._facts[name] = arrays.facts_of(name, label)
+            parts[part] = names
         arrays.check_names([sample.name for sample in samples], where=raw)
         self.dataset_name = arrays.dataset_of(list(self._facts.values()), otherwise="stgcn")
         short = next((rule for rule in _RULES if rule in raw.resolve().name), "stgcn")
-        self._splits = {arrays.split_name(short, dataset=self.dataset_name): roles}
+        roles = collect_parts(parts, self._facts, where=raw)
+        self._splits = {arrays.split_name(short, dataset=self.dataset_name): roles[DEFAULT]}
         return Inventory(tuple(sorted(samples)), (), 0, "rows of train_data.npy and val_data.npy")
 
     def reader(self, raw: Path) -> StgcnReader:
@@ -74,11 +76,11 @@ class StgcnReader:
 
 def _files(raw: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for half in _HALVES:
-        for path in sorted(raw.glob(f"{half}_data*.npy")):
-            if half in files:
-                raise DataError(f"{raw}: two arrays of '{half}': {files[half].name}, {path.name}; keep one")
-            files[half] = path
+    for part in _PARTS:
+        for path in sorted(raw.glob(f"{part}_data*.npy")):
+            if part in files:
+                raise DataError(f"{raw}: two arrays of '{part}': {files[part].name}, {path.name}; keep one")
+            files[part] = path
     if not files:
         raise DataError(f"{raw}: expected a folder with train_data.npy and val_data.npy, found neither")
     return files

@@ -21,6 +21,8 @@ from smae.skeleton import LAYOUTS, Layout
 STORE_VERSION = 2
 MANIFEST = "manifest.json"
 QUARANTINE = "quarantine.jsonl"
+SPLITS_FILE = "splits.json"
+"""Splits that were made after the store; the only file that a manifest may leave out."""
 MAX_JSON_BYTES = 64 * 2**20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CRC32CS = re.compile(rf"([0-9a-f]{{8}}){{0,{CHUNKS}}}")
@@ -129,10 +131,14 @@ def read_manifest(root: FileStore) -> tuple[str, dict[str, FileRecord]]:
     return hashlib.sha256(data).hexdigest(), records
 
 
-def check_files(root: FileStore, files: Mapping[str, FileRecord]) -> dict[str, str]:
-    """Return problems with names, kinds and sizes of a store's files, by path; reads no file."""
-    present = root.sizes()
-    present.pop(MANIFEST, None)
+def check_files(present: Mapping[str, int], files: Mapping[str, FileRecord]) -> dict[str, str]:
+    """Return problems with names, kinds and sizes of a store's files, by path.
+
+    Args:
+        present: sizes of the files that are there, as ``FileStore.sizes`` gives them.
+        files: the manifest's records.
+    """
+    present = {path: size for path, size in present.items() if path not in (MANIFEST, SPLITS_FILE)}
     problems = dict.fromkeys(sorted(files.keys() - present), "missing")
     problems |= dict.fromkeys(sorted(present.keys() - files), "not in the manifest")
     for path in sorted(files.keys() & present):

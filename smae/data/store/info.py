@@ -75,6 +75,7 @@ class StoreInfo:
         lengths: the same as a histogram.
         bodies: clips by number of bodies.
         protocols: train and test sizes of each protocol that fits.
+        validation: sizes of the validation parts, of protocols that have one.
         counts: samples found, kept and left out by the preparation.
         codec: how joints are stored.
         bytes: on disk, manifest included.
@@ -99,6 +100,7 @@ class StoreInfo:
     lengths: Histogram
     bodies: dict[int, int]
     protocols: dict[str, tuple[int, int]]
+    validation: dict[str, int]
     counts: dict[str, Any]
     codec: str
     bytes: int
@@ -134,6 +136,7 @@ def info(path: Store | Path | str | None = None) -> StoreInfo:
             lengths=_histogram(clips.frames),
             bodies=dict(zip(numbers.tolist(), clips_with.tolist(), strict=True)),
             protocols=store.protocols(),
+            validation={name: count for name in store.protocols() if (count := len(store.split(name).val))},
             counts=dict(store.attributes.counts),
             codec=store.codec.name,
             bytes=sum(record.size for record in store.files.values()) + store.root.sizes()[MANIFEST],

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS, UINT8, Codec, ShardedRows, decode, joint_codec, shard_key
-from smae.data.store.clip_table import COLUMNS, TEST, ClipTable, Split, decode_names, find_split, fitting
+from smae.data.store.clip_table import COLUMNS, ClipTable, decode_names
 from smae.data.store.file_store import FileStore, LocalFileStore, locate, open_file_store
 from smae.data.store.format import (
+    SPLITS_FILE,
     FileRecord,
     Header,
     array_metadata,
@@ -27,6 +28,7 @@ from smae.data.store.format import (
     read_manifest,
     rows_metadata,
 )
+from smae.data.store.splits import VAL, Split, find_split, fitting, read_own_splits, training_split
 from smae.errors import DataError, UnknownNameError
 from smae.registry import nearest
 from smae.skeleton import Layout
@@ -46,8 +48,9 @@ class Store:
         attributes: the store's attributes as a whole.
         clips: NumPy columns, one entry a clip.
         files: the manifest's records by path.
-        stored_splits: uint8 [B] each, the splits that came with the data.
+        stored_splits: uint8 [B] each, the splits that came with the data, or were made since.
         root: access to the files.
+        own_splits: names of those that were made since, by ``smae split``.
     """
 
     path: Path | str
@@ -59,6 +62,7 @@ class Store:
     root: FileStore
     _joints: ShardedRows
     _state: ShardedRows
+    own_splits: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -140,13 +144,21 @@ class Store:
         return self._indices[name]
 
     def split(self, protocol: str) -> Split:
-        """Return the train and test clips of a protocol: its full name, or ``xsub`` in an NTU store.
+        """Return the parts of a protocol: its full name, or ``xsub`` in an NTU store.
 
         Raises:
             UnknownNameError: no such protocol for this data set.
             DataError: no train or no test clips in this store.
         """
         return find_split(protocol, dataset=self.dataset, clips=self.clips, stored=self.stored_splits)
+
+    def training_split(self, protocol: str) -> Split:
+        """Return what to pre-train on: the protocol's train part, or all clips of a store without parts.
+
+        Raises:
+            UnknownNameError, DataError: the store has other protocols, but not this one.
+        """
+        return training_split(protocol, dataset=self.dataset, clips=self.clips, stored=self.stored_splits)
 
     def protocols(self) -> dict[str, tuple[int, int]]:
         """Return the numbers of train and test clips of each protocol that fits this store."""
@@ -203,13 +215,15 @@ def open_store(path: Store | Path | str | None = None) -> Store:
         hint = nearest(folder.name, (other.name for other in folder.parent.glob("*.zarr")))
         raise DataError(f"expected a store at {path}, found {found}; give the folder that prepare wrote{hint}")
     fingerprint, files = read_manifest(root)
-    problems = [describe(*item) for item in check_files(root, files).items()]
+    present = root.sizes()
+    problems = [describe(*item) for item in check_files(present, files).items()]
     if problems:
         shown = "; ".join(problems[:5])
         if len(problems) > 5:
             shown += f"; and {len(problems) - 5} more"
         raise DataError(f"{root.name}: the store is damaged: {shown}; copy it or prepare it again")
-    return _Opening(root, files, read_header(root)).store(locate(path), fingerprint)
+    opening = _Opening(root, files, read_header(root), own_splits=SPLITS_FILE in present)
+    return opening.store(locate(path), fingerprint)
 
 
 def _reopen(path: Path | str, fingerprint: str) -> Store:
@@ -226,6 +240,7 @@ class _Opening:
     root: FileStore
     files: dict[str, FileRecord]
     header: Header
+    own_splits: bool
 
     def store(self, path: Path | str, fingerprint: str) -> Store:
         header, joints_count = self.header, len(self.header.layout)
@@ -237,10 +252,13 @@ class _Opening:
         for array in (joints, state):
             self.check_chunks(array, clips)
         for name, role in splits.items():
-            if role.max(initial=0) > TEST:
-                problem = f"split '{name}' holds {role.max()} where 0, 1 or 2 are expected"
+            if role.max(initial=0) > VAL:
+                problem = f"split '{name}' holds {role.max()} where 0 to 3 are expected"
                 raise DataError(f"{self.root.name}: {problem}; prepare it again")
-        return Store(path, fingerprint, header, clips, self.files, splits, self.root, joints, state)
+        own = read_own_splits(self.root, clips) if self.own_splits else {}
+        return Store(
+            path, fingerprint, header, clips, self.files, splits | own, self.root, joints, state, tuple(sorted(own))
+        )
 
     def error(self, problem: str) -> DataError:
         return DataError(f"{self.root.name}{problem}; prepare the store again")

@@ -75,7 +75,7 @@ def verify(path: Path | str | None = None) -> VerifyReport:
         fingerprint, files = read_manifest(root)
     except DataError as error:
         return VerifyReport(path, "", 0, 0, (str(error),))
-    found = check_files(root, files)
+    found = check_files(root.sizes(), files)
     problems = [describe(*item) for item in found.items()]
     readable = [record for key, record in files.items() if key not in found]
     size = sum(record.size for record in readable)

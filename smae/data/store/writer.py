@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,8 @@ from smae.data.store.file_store import FileStore, LocalFileStore
 from smae.data.store.format import MANIFEST, QUARANTINE, FileRecord, encode_manifest, record_of
 from smae.data.store.format import Header as Header
 from smae.data.store.shards import DIMENSIONS, Shard, ShardWriter, offsets
+from smae.data.store.splits import SPLIT_NAME
 from smae.errors import DataError, EnvironmentFault
-
-_SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 def finish_store(
@@ -46,7 +44,7 @@ def finish_store(
         header: the store's attributes.
         clips: the table of all clips, with ``offsets`` of the shards.
         shards: in the order of their clips.
-        splits: uint8 [B] each, splits of the data set: 1 train, 2 test, 0 neither.
+        splits: uint8 [B] each, splits of the data set: 1 train, 2 test, 3 validation, 0 none.
         quarantine: the content of ``quarantine.jsonl``.
 
     Raises:
@@ -55,7 +53,7 @@ def finish_store(
     """
     splits = splits or {}
     for name in splits:
-        if not _SPLIT_NAME.fullmatch(name):
+        if not SPLIT_NAME.fullmatch(name):
             raise DataError(f"split {name!a}: expected a name of letters, digits, '_', '.' and '-'")
     files = _number_shards(root, shards)
     others = _encode_metadata(header, clips, splits) | {QUARANTINE: quarantine}
@@ -156,7 +154,7 @@ def write_store(
         folder: must not exist; appears when the store is complete.
         header: the store's attributes.
         clips: facts and joints, in store order; float32 [M, T, V, 3] and uint8 [M, T, V].
-        splits: uint8 [B] each: 1 train, 2 test, 0 neither.
+        splits: uint8 [B] each: 1 train, 2 test, 3 validation, 0 none.
 
     Raises:
         DataError: no clip, or one of another layout, too long, or beyond the codec's reach.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from smae.data.loader.loader import Loader
-from smae.data.store.clip_table import Split
+from smae.data.store.splits import Split
 from smae.data.store.store import Store
 from smae.errors import DataError
 from smae.eval.features import FeatureExtractor, Features, extract
@@ -210,14 +210,17 @@ def _best_val(fit: Fit, evaluate: Evaluate, context: ProbeContext) -> Scores:
 
 
 def validation_context(context: ProbeContext) -> ProbeContext:
-    """Return a context that trains on some train subjects and tests on the others.
+    """Return a context that tests on the split's validation part, or on some train subjects.
 
-    ``selection.val_subjects`` of the train subjects, at least one, are held out at random by seed.
+    Where a split has no validation part, ``selection.val_subjects`` of the train subjects, at least
+    one, are held out at random by seed.
 
     Raises:
         DataError: fewer than two train subjects, or clips of unknown subjects.
     """
     train = context.split.train
+    if len(context.split.val):
+        return context.with_clips(train=train, test=context.split.val)
     subject = np.asarray(context.store.clips.subject)[train]
     known = np.unique(subject[subject >= 0])
     if len(known) < 2 or (subject < 0).any():

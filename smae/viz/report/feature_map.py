@@ -47,7 +47,7 @@ _TINY = 1e-12
 
 def feature_map(encoder: Encoder, store: Store, config: RunConfig, *, device: torch.device) -> str:
     """Return the map of a run's test clips as SVG, with legends and shares of neighbours."""
-    test = store.split(config.protocol).test
+    test = store.training_split(config.protocol).test
     clips = choose(test, MAX_CLIPS)
     if len(clips) < MIN_CLIPS:
         return missing(f"The test part has fewer than {MIN_CLIPS} clips: too few for a map.")

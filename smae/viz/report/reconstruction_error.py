@@ -68,7 +68,9 @@ def summarise(objective: Objective, store: Store, config: RunConfig) -> Reconstr
     Raises:
         DataError: a prediction is not finite.
     """
-    test = store.split(config.protocol).test
+    split = store.training_split(config.protocol)
+    # A run on a store without parts has no test clips: then the error is that of its train clips.
+    test = split.test if len(split.test) else split.train
     chosen, clips = choose(test, MAX_CLIPS), list[Reconstruction]()
     batches = np.split(chosen, range(_BATCH, len(chosen), _BATCH))
     for batch in progress.track(batches, "reconstruction", unit="batches"):

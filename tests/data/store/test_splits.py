@@ -3,15 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smae.data.store.clip_table import (
-    NTU60_SUBJECTS,
-    NTU120_SUBJECTS,
-    ClipFacts,
-    ClipTable,
-    build_table,
-    find_split,
-    fitting,
-)
+from smae.data.store.clip_table import ClipFacts, ClipTable, build_table
+from smae.data.store.splits import NTU60_SUBJECTS, NTU120_SUBJECTS, find_split, fitting
 from smae.errors import DataError, UnknownNameError
 
 
@@ -74,13 +67,13 @@ def test_a_plain_name_is_settled_by_the_data_set() -> None:
 def test_an_unknown_protocol_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="expected one of ntu60-xsub, ntu60-xview; did you mean 'ntu60-xview'"):
         find_split("ntu60-xviev", dataset="ntu60", clips=EVERYONE, stored={})
-    with pytest.raises(UnknownNameError, match="none: its data came without splits"):
+    with pytest.raises(UnknownNameError, match="none: it has no parts yet, and smae split gives it some"):
         find_split("xsub", dataset="dancers", clips=EVERYONE, stored={})
 
 
 def test_a_split_with_an_empty_side_says_so_and_is_not_offered() -> None:
     clips = table([(1, 1, 1, 1), (1, 1, 3, 1)])
-    with pytest.raises(DataError, match="finds 0 training and 2 test clips"):
+    with pytest.raises(DataError, match="has 0 train and 2 test clips"):
         find_split("xview", dataset="ntu60", clips=clips, stored={})
     assert list(fitting(dataset="ntu60", clips=clips, stored={})) == ["ntu60-xsub"]
 
