@@ -19,6 +19,7 @@ from smae_cli import console
 COMMANDS = {
     "prepare": "Turn raw .skeleton files or zips into a Zarr store.",
     "info": "Show what a store holds.",
+    "convert": "Map a store to another joint layout.",
     "split": "Give a store train and test parts of your own.",
     "verify": "Check every byte of a store.",
     "view": "Draw a clip as an interactive 3D page, a GIF or a strip of frames.",

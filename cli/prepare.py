@@ -10,7 +10,7 @@ import click
 
 import smae
 from smae.data.clean import MODES
-from smae.data.prepare import CODECS, EXECUTOR, EXECUTORS, MAX_BAD, PrepareSettings
+from smae.data.prepare import CODECS, EXECUTOR, EXECUTORS, MAX_BAD, UNITS, PrepareSettings
 from smae_cli import console
 
 if TYPE_CHECKING:
@@ -82,6 +82,13 @@ _MAX_LISTED = 10
     "--classes",
     type=click.Path(path_type=Path),
     help="Text file of class names, one per line or number,name; by default classes.txt in RAW if there is one.",
+)
+@click.option(
+    "--layout",
+    help="Whose joints arrays hold: ntu25, h36m17, coco17, mediapipe33, openpose25, azure32, ..., or a .toml file.",
+)
+@click.option(
+    "--unit", type=click.Choice(list(UNITS)), help="Unit of the coordinates; metres, and checked, by default."
 )
 @click.option(
     "--split",

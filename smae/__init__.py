@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from smae.data.export import export as export
     from smae.data.prepare.explain import explain as explain
     from smae.data.prepare.run import prepare as prepare
+    from smae.data.store.convert import convert as convert
     from smae.data.store.info import classes as classes
     from smae.data.store.info import dataset_card as dataset_card
     from smae.data.store.info import info as info
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _FUNCTIONS = {
     "classes": "smae.data.store.info",
+    "convert": "smae.data.store.convert",
     "dataset_card": "smae.data.store.info",
     "doctor": "smae.diagnostics",
     "embed": "smae.eval.embed",

@@ -31,7 +31,7 @@ from smae.eval.probes.finetune import Classifier
 from smae.eval.probes.linear import LinearClassifier
 from smae.eval.results import choose, read_results
 from smae.models.encoders import Encoder, encoders
-from smae.skeleton import LAYOUTS, Layout
+from smae.skeleton import Layout, layout_from_json, layout_json
 from smae.train.build import build_objective, outline
 from smae.train.checkpoint import (
     Checkpoint,
@@ -59,6 +59,7 @@ class JointsConfig(Section):
 
     name: str
     joints: tuple[str, ...]
+    skeleton: dict[str, Any] | None = Field(None, description="definition of a layout that is not built in")
 
 
 class HeadConfig(Section):
@@ -85,6 +86,7 @@ class PreparationConfig(Section):
     strict: bool = False
     max_range: float = Field(MAX_RANGE, gt=0)
     frames: int | None = None
+    unit: str | None = None
 
 
 class EncoderConfig(Section):
@@ -149,7 +151,7 @@ def write_weights(
         version=VERSION,
         encoder=dict(encoder),
         augment=augment,
-        layout=JointsConfig(name=layout.name, joints=layout.joints),
+        layout=JointsConfig(name=layout.name, joints=layout.joints, **layout_json(layout)),
         head=head,
         prepared=prepared,
         origin=dict(origin),
@@ -180,7 +182,7 @@ def read_weights(folder: Path) -> LoadedEncoder:
     try:
         config = check(EncoderConfig, values, where="")
         settings = plugin_config("encoder", config.encoder)
-        layout = LAYOUTS.get(config.layout.name)
+        layout = layout_from_json(config.layout.name, config.layout.skeleton)
         _check_joints(config.layout, layout)
 
         def build() -> tuple[Encoder, nn.Module]:
@@ -321,7 +323,7 @@ def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = 
         to, kind="an exported encoder without records", is_kind=is_encoder, overwrite=overwrite, inputs=[source.path]
     )
     with progress.task("export-encoder"):
-        layout = LAYOUTS.get(about["store"]["layout"])
+        layout = layout_from_json(about["store"]["layout"], about["store"].get("skeleton"))
         config, objective, checkpoint = load_trained(source, layout, step=step)
         done = {key: checkpoint.state[key] for key in ("step", "steps")}
         weights = encoder_sha256(objective.encoder)

@@ -18,8 +18,9 @@ from torch.nn.functional import softmax
 from smae import interrupts, progress
 from smae.data.clean.cleaning import clean, resample
 from smae.data.loader.loader import Loader
+from smae.data.prepare import UNITS
 from smae.data.raw.recording import Clip
-from smae.data.raw.source import SOURCES, Refused, Sample
+from smae.data.raw.source import SOURCES, Refused, Sample, parse_sample
 from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, BadRecording, ConfigError, DataError, NoBody
 from smae.eval.export import LoadedEncoder, PreparationConfig, read_weights
 from smae.eval.probes import ENCODE_BATCH
@@ -228,7 +229,8 @@ def read_clip(path: Path, *, prepared: PreparationConfig, layout: Layout, source
         data = bytes(reader.read(sample))
     finally:
         reader.close()
-    clip = maker.parse(data, strict=prepared.strict, max_range=prepared.max_range)
+    options = {"max_range": prepared.max_range, "scale": UNITS[prepared.unit or "m"]}
+    clip = parse_sample(maker, data, strict=prepared.strict, **options)
     if not isinstance(clip, Clip):
         clip = clean(clip, mode=prepared.mode, layout=layout)
     if prepared.frames is not None:

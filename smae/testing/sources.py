@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
+from smae import skeleton
 from smae.data.prepare.run import prepare
 from smae.data.raw.recording import MAX_RANGE, MISSING, Clip, Recording
 from smae.data.raw.source import SOURCES, Inventory, Sample, Source
 from smae.data.store.store import open_store
-from smae.errors import BadRecording, NoBody
+from smae.errors import BadRecording, ConfigError, NoBody
 from smae.skeleton import Layout
-from smae.testing.models import check
 
 
 def read_all(source: Source, raw: Path, samples: Iterable[Sample]) -> list[bytes]:
@@ -118,8 +118,8 @@ class SourceContract:
         elsewhere = tmp_path / "elsewhere" / "deeper" / (tmp_path / "raw").name
         shutil.copytree(tmp_path / "raw", elsewhere)
         moved = elsewhere / raw.relative_to(tmp_path / "raw")
-        here = prepare(raw, tmp_path / "a.zarr", source=self.name, executor="inline")
-        there = prepare(moved, tmp_path / "b.zarr", source=self.name, executor="inline")
+        here = prepare(raw, tmp_path / "a.zarr", source=self.name, executor="inline", unit="m")
+        there = prepare(moved, tmp_path / "b.zarr", source=self.name, executor="inline", unit="m")
         assert here.ok == len(inventory.samples)
         assert here.fingerprint == there.fingerprint
         store = open_store(here.store)
@@ -134,33 +134,7 @@ def check_layout(layout: Layout) -> None:
     Raises:
         AssertionError: the first requirement that is broken, in words.
     """
-    count = len(layout)
-    check(len(set(layout.joints)) == count > 0, "joints must have names, each its own")
-    check(0 <= layout.centre < count, "centre must be a joint's number, from 0 on")
-    parent = dict(layout.bones)
-    check(len(parent) == len(layout.bones) == count - 1, "every joint but the root needs one bone (child, parent)")
-    for joint in range(count):
-        path = [joint]
-        while path[-1] in parent:
-            path.append(parent[path[-1]])
-            check(
-                len(path) <= count and 0 <= path[-1] < count, f"the bones of joint {joint} lead in a circle, or nowhere"
-            )
-    joints = sorted(joint for joints in layout.parts.values() for joint in joints)
-    check(joints == list(range(count)), "parts must hold every joint once")
-    paired = [joint for pair in layout.mirror for joint in pair]
-    check(
-        len(set(paired)) == len(paired) and set(paired) <= set(range(count)), "a joint may be in one mirror pair only"
-    )
-    other = {a: b for pair in layout.mirror for a, b in (pair, pair[::-1])}
-    mirrored = {(other.get(child, child), other.get(up, up)) for child, up in layout.bones}
-    check(mirrored == set(layout.bones), "mirroring must map bones to bones: is a pair missing, or a bone one-sided?")
-    parts = {frozenset(joints) for joints in layout.parts.values()}
-    check(
-        {frozenset(other.get(j, j) for j in joints) for joints in parts} == parts, "mirroring must map parts to parts"
-    )
-    sides = [joint for pair in layout.across for joint in pair]
-    trunk = [*sides, *(layout.spine or ())]
-    check(set(trunk) <= set(range(count)), "across and spine must hold joints' numbers")
-    check(set(layout.across) <= set(layout.mirror), "pairs that run across the trunk must be mirror pairs, left first")
-    check(layout.spine is None or len(set(layout.spine)) == 2, "spine must name two joints, the lower one first")
+    try:
+        skeleton.check(layout)
+    except ConfigError as error:
+        raise AssertionError(str(error)) from None

@@ -25,6 +25,7 @@ from smae.data.store.splits import EVERYTHING
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from smae.interrupts import deferred
+from smae.skeleton import layout_json
 from smae.train.build import build_objective, compile_blocks, has_native_bf16, outline, pick_device
 from smae.train.checkpoint import check_size, encoder_weights, load_latest, max_file_bytes, remove_stale
 from smae.train.config import RunConfig, build_config, resolve
@@ -287,6 +288,7 @@ def _write_run_json(
                 "dataset": store.dataset,
                 "mode": store.mode,
                 "layout": store.layout.name,
+                **layout_json(store.layout),
                 "clips": len(store),
             },
             "versions": {"smae": __version__, "torch": str(torch.__version__), "python": platform.python_version()},

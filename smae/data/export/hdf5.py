@@ -10,6 +10,7 @@ compressed by gzip and have Fletcher-32 checksums.
 from __future__ import annotations
 
 import io
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS
 from smae.data.store.splits import TEST, TRAIN, VAL
 from smae.data.store.store import Store
 from smae.errors import ConfigError
+from smae.skeleton import layout_json
 
 VERSION = 1
 
@@ -46,6 +48,7 @@ def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], t
         file.attrs.update(
             version=VERSION,
             layout=store.layout.name,
+            **{key: json.dumps(value) for key, value in layout_json(store.layout).items()},
             mode=store.mode,
             dataset=store.dataset,
             classes=np.array(store.classes, "S"),

@@ -5,7 +5,8 @@ Here are settings, choices and defaults alone: the command line reads them for `
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from smae.data.clean import Mode
 from smae.data.raw.recording import MAX_RANGE
@@ -14,6 +15,8 @@ CODECS = ("float32", "int16")
 """Ways to store joints; ``smae.data.store.chunks`` implements them."""
 EXECUTORS = ("processes", "inline", "dask")
 EXECUTOR = "processes"
+UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+"""Units of coordinates, in metres."""
 MAX_BAD = 0.01
 """Largest share of bad files with which a store is published."""
 MIN_BAD = 3
@@ -33,6 +36,8 @@ class PrepareSettings:
         max_range: metres; larger coordinates are refused.
         missing_list: leave out the samples that published results leave out.
         codec: how joints are stored, ``float32`` or ``int16``.
+        layout: whose joints the files hold, where they do not say; a name or a ``.toml`` file.
+        unit: of the coordinates: ``m``, ``cm``, ``mm``; None where it was not said: metres, checked.
     """
 
     source: str = "ntu"
@@ -43,3 +48,10 @@ class PrepareSettings:
     max_range: float = MAX_RANGE
     missing_list: bool = True
     codec: str = "float32"
+    layout: str | None = None
+    unit: str | None = None
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the settings as plans and stores record them."""
+        # What was added later is recorded where it is used, so that other stores stay what they are.
+        return {key: value for key, value in asdict(self).items() if value is not None or key not in ("layout", "unit")}

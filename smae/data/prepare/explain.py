@@ -12,9 +12,9 @@ from blake3 import blake3
 
 from smae import interrupts, progress
 from smae.data.clean import Mode
-from smae.data.prepare import PrepareSettings
+from smae.data.prepare import UNITS, PrepareSettings
 from smae.data.raw.recording import MISSING, Clip, Recording
-from smae.data.raw.source import SOURCES, Sample, Source
+from smae.data.raw.source import Sample, Source, make_source, parse_sample
 from smae.data.store.chunks import FLOAT32
 from smae.data.store.file_store import locate
 from smae.data.store.store import Store, open_store
@@ -28,6 +28,7 @@ from smae.errors import (
     UnknownNameError,
 )
 from smae.registry import nearest
+from smae.skeleton import Layout
 
 _STATES = ("not tracked", "inferred", "tracked", "absent")
 _MAX_LISTED = 8
@@ -103,14 +104,14 @@ def explain(
 def _explain_stored(store: Store, name: str, *, raw: Path | str | None, mode: Mode | None) -> Explanation:
     settings = settings_of(store, mode)
     if name not in store.clips.name and raw is not None:
-        explanation, _, _ = _explain_raw(Path(raw), name, settings)
+        explanation, _, _ = _explain_raw(Path(raw), name, settings, store.layout)
         return replace(explanation, stored=(f"{store.path} holds no clip of this name",))
     index = store.index_of(name)
     lines = _describe_clip(store, index)
     if raw is None:
         hint = "for its bodies, and the rules that removed some, add --raw and the folder or zip of its raw file"
         return Explanation(name, "stored", stored=(*lines, hint))
-    explanation, clip, digest = _explain_raw(Path(raw), name, settings)
+    explanation, clip, digest = _explain_raw(Path(raw), name, settings, store.layout)
     comparison, same = _compare(store, index, clip, digest, own_mode=settings.mode == store.mode)
     return replace(explanation, stored=(*lines, comparison), differs=not same)
 
@@ -148,12 +149,14 @@ def find_sample(source: Source, raw: Path, name: str | None) -> tuple[Sample, li
     )
 
 
-def _explain_raw(raw: Path, name: str | None, settings: PrepareSettings) -> tuple[Explanation, Clip | None, str]:
+def _explain_raw(
+    raw: Path, name: str | None, settings: PrepareSettings, layout: Layout | None = None
+) -> tuple[Explanation, Clip | None, str]:
     """Return the explanation of a raw recording, its clip if it gives one, and its BLAKE3."""
     # Imported late: this module is also used for stored clips, which need no compiled kernels.
     from smae.data.clean.cleaning import clean, resample
 
-    source = SOURCES.get(settings.source)()
+    source = make_source(settings.source, layout if settings.layout else None)
     sample, copies = find_sample(source, raw, name)
     interrupts.check()
     lines = [f"a second copy is at {where}" for where in copies]
@@ -168,7 +171,8 @@ def _explain_raw(raw: Path, name: str | None, settings: PrepareSettings) -> tupl
         lines = [f"file: {sample.where}, {len(data):,} bytes, BLAKE3 {digest}", *lines]
         if source.cleaned is None:
             lines.append(_describe_line_ends(data))
-        parsed = source.parse(data, strict=settings.strict, max_range=settings.max_range)
+        options = {"max_range": settings.max_range, "scale": UNITS[settings.unit or "m"]}
+        parsed = parse_sample(source, data, strict=settings.strict, **options)
         if isinstance(parsed, Clip):
             clip, steps = parsed, ("not cleaned: this kind of data was cleaned before",)
         else:

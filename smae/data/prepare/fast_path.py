@@ -28,7 +28,12 @@ def fast_path(source: Source, settings: PrepareSettings, layout: Layout) -> Fast
     """Return the fast path if source and settings allow it, else None."""
     if not isinstance(source, NtuSource):
         return None
-    if settings.mode != "reference" or settings.frames is not None or settings.codec != "float32":
+    if (
+        settings.mode != "reference"
+        or settings.frames is not None
+        or settings.codec != "float32"
+        or settings.unit not in (None, "m")
+    ):
         return None
     return FastPath(max_range=settings.max_range, centre=layout.centre)
 

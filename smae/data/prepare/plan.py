@@ -22,12 +22,12 @@ from smae import __version__, interrupts
 from smae.data.clean import Mode
 from smae.data.prepare import PrepareSettings
 from smae.data.raw.labels import load_class_names
-from smae.data.raw.source import SOURCES, Inventory, Refused, Sample, SampleReader, Source
+from smae.data.raw.source import Inventory, Refused, Sample, SampleReader, Source, check_unit, make_source
 from smae.data.store.clip_table import ClipFacts
 from smae.data.store.format import STORE_VERSION
 from smae.data.store.own_splits import splits_of_file
 from smae.errors import BadRecording, ConfigError, DataError
-from smae.skeleton import Layout
+from smae.skeleton import Layout, load_layout
 
 TASK_BYTES = 88 * 2**20
 """Raw bytes in a task: as NTU text, 40,000 to 60,000 rows, which fit one shard."""
@@ -106,7 +106,7 @@ class Plan:
         """Return the content of ``plan.json``."""
         # With software versions, because others could write other bytes.
         content = {
-            "settings": asdict(self.settings),
+            "settings": self.settings.recorded(),
             "versions": {"smae": __version__, "store": str(STORE_VERSION)}
             | {name: version(name) for name in ("blake3", "numpy", "numba", "numcodecs", "zarr")},
             "dataset": self.dataset,
@@ -124,7 +124,7 @@ class Plan:
 
     def origin(self) -> dict[str, Any]:
         """Return what the store records: settings, digest of the samples, class names if any."""
-        origin = asdict(self.settings) | {"inputs": self.digest}
+        origin = self.settings.recorded() | {"inputs": self.digest}
         if self.names:
             origin["names"] = dict(self.names)
         return origin
@@ -155,12 +155,19 @@ def make_plan(raw: Path, settings: PrepareSettings, *, names: Path | None = None
         DataError: no sample at all, a damaged archive, or one name with two different contents.
         Interrupted: a signal arrived.
     """
-    source = SOURCES.get(settings.source)()
+    given = None
+    if settings.layout is not None:
+        given = load_layout(settings.layout)
+        # Recorded by its name: paths mean nothing in a store.
+        settings = replace(settings, layout=given.name)
+    source = make_source(settings.source, given)
     if source.cleaned == "reference" and settings.mode != "reference":
         raise ConfigError(f"data of source '{settings.source}' were cleaned before: leave --mode {settings.mode} out")
     inventory = source.discover(raw, strict_names=settings.strict_names)
     interrupts.check()
     _check_samples_found(raw, inventory)
+    if settings.unit is None:
+        check_unit(source, raw, inventory.samples)
     samples = _without_copies(raw, source, inventory.samples)
     left_out: frozenset[str] = frozenset()
     if settings.missing_list:

@@ -15,7 +15,7 @@ import numpy as np
 
 from smae import interrupts, progress
 from smae.data.clean import MODES, Mode
-from smae.data.prepare import EXECUTOR, MAX_BAD, MIN_BAD, PrepareSettings
+from smae.data.prepare import EXECUTOR, MAX_BAD, MIN_BAD, UNITS, PrepareSettings
 from smae.data.prepare.executors import make_executor, warm_up
 from smae.data.prepare.plan import Plan, changed_values, make_plan
 from smae.data.prepare.summary import PrepareSummary, Tally, decode_quarantine
@@ -51,6 +51,8 @@ def prepare(
     missing_list: bool = PrepareSettings.missing_list,
     classes: Path | str | None = None,
     split: Path | str | None = None,
+    layout: str | None = PrepareSettings.layout,
+    unit: str | None = PrepareSettings.unit,
 ) -> PrepareSummary:
     """Turn raw recordings into a store.
 
@@ -82,6 +84,9 @@ def prepare(
         classes: text file with class names, one per line or ``number,name``; by default
             ``classes.txt`` in ``raw`` if there is one.
         split: file that lists clips by part (train, val, test), for a protocol of one's own.
+        layout: whose joints the files hold, where they do not say: a name or a ``.toml`` file.
+        unit: of the coordinates: ``m``, ``cm`` or ``mm``; by default metres, and bodies that cannot
+            be people in metres are refused.
 
     Raises:
         ConfigError: a setting is wrong, ``raw`` is missing, or ``out`` must not be replaced;
@@ -93,7 +98,9 @@ def prepare(
         Interrupted: Ctrl-C or SIGTERM; run the same command with ``resume``.
     """
     raw, out = Path(raw), locate(out)
-    settings = PrepareSettings(source, mode, frames, strict, strict_names, float(max_range), missing_list, codec)
+    settings = PrepareSettings(
+        source, mode, frames, strict, strict_names, float(max_range), missing_list, codec, layout, unit
+    )
     _check_settings(settings, workers=workers, max_bad=max_bad)
     _check_raw(raw)
     workspace: Workspace
@@ -142,6 +149,7 @@ def _check_settings(settings: PrepareSettings, *, workers: int | None, max_bad: 
         f"--frames {settings.frames}: expected at least 1": settings.frames is None or settings.frames >= 1,
         f"--workers {workers}: expected at least 1": workers is None or workers >= 1,
         f"--max-bad {max_bad:g}: expected a share from 0 to 1": 0 <= max_bad <= 1,
+        f"--unit {settings.unit}: expected one of {', '.join(UNITS)}": settings.unit in (None, *UNITS),
         f"--max-range {settings.max_range:g}: expected metres above 0": 0 < settings.max_range < math.inf,
     }
     joint_codec(settings.codec)

@@ -11,10 +11,10 @@ import numpy as np
 from blake3 import blake3
 
 from smae import interrupts
-from smae.data.prepare import PrepareSettings
+from smae.data.prepare import UNITS, PrepareSettings
 from smae.data.prepare.plan import Task
 from smae.data.raw.recording import MISSING, Clip
-from smae.data.raw.source import SOURCES, Refused, Sample
+from smae.data.raw.source import SOURCES, Refused, Sample, parse_sample
 from smae.data.store.file_store import FileStore
 from smae.data.store.shards import Shard, ShardWriter
 from smae.errors import BadRecording, NoBody
@@ -156,7 +156,8 @@ class Worker:
     def _make_clip(self, data: bytes | memoryview) -> tuple[Clip, dict[str, int] | None]:
         settings = self._settings
         # Each source parses what its own reader gives.
-        parsed = self._source.parse(cast("bytes", data), strict=settings.strict, max_range=settings.max_range)
+        options = {"max_range": settings.max_range, "scale": UNITS[settings.unit or "m"]}
+        parsed = parse_sample(self._source, cast("bytes", data), strict=settings.strict, **options)
         clip = parsed
         if not isinstance(clip, Clip):
             clip = self._clean(clip, mode=settings.mode, layout=self._layout)

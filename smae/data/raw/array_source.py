@@ -21,7 +21,7 @@ from smae.data.raw.source import BaseSource, Sample
 from smae.data.store.clip_table import ClipFacts
 from smae.data.store.splits import NTU_PROTOCOLS
 from smae.errors import BadRecording, ConfigError, DataError, NoBody
-from smae.skeleton import BUILT_IN, Layout
+from smae.skeleton import BUILT_IN, NTU25, Layout
 
 MAX_NAME = 200
 MAX_CLIPS = 1_000_000
@@ -29,10 +29,6 @@ MAX_CLIPS = 1_000_000
 MAX_CLASSES = 100_000
 IMPORTED = ("ctrgcn", "pyskl", "stgcn")
 """Names of data sets known only by their file format: their action ids are class numbers + 1."""
-_FLAT = {
-    17: "17 joints are COCO's, pixels that a pose estimator found in video",
-    18: "18 joints are OpenPose's, pixels and a score, as in Kinetics-Skeleton",
-}
 
 
 def check_exists(raw: Path) -> None:
@@ -56,16 +52,36 @@ def find_array_file(raw: Path, suffixes: Sequence[str]) -> Path:
     raise DataError(f"{raw}: expected one {suffixes[0]} file, found {listed}: give the file itself as --raw")
 
 
-def find_layout(joints: int, coordinates: int = 3, *, where: object) -> Layout:
-    """Return the built-in layout with this number of joints in 3D: arrays do not name theirs."""
-    for layout in BUILT_IN:
-        if (len(layout), 3) == (joints, coordinates):
-            return layout
-    known = " or ".join(f"{len(layout)} ({layout.name})" for layout in BUILT_IN)
-    found = f"{joints} joints of {coordinates} coordinates"
-    if joints in _FLAT:
-        found += f" ({_FLAT[joints]}: take the file of 3D skeletons)"
-    raise DataError(f"{where}: {found}: expected {known} joints of 3 coordinates, metres")
+def find_layout(joints: int, coordinates: int = 3, *, where: object, given: Layout | None) -> Layout:
+    """Return the layout of an array of joints: the one given, or the only built-in one that fits.
+
+    25 joints are NTU's unless another layout is given: the public files of this form hold no others.
+
+    Raises:
+        DataError: flat keypoints, another number of joints than given, or several layouts fit.
+    """
+    if coordinates != 3:
+        raise DataError(
+            f"{where}: {joints} joints of {coordinates} coordinates: pixels of a picture, which 3D encoders cannot "
+            "take; expected x, y, z in metres: take the file of 3D skeletons, or a 3D pose estimator"
+        )
+    if given is not None:
+        if len(given) != joints:
+            raise DataError(
+                f"{where}: {joints} joints, and layout {given.name} has {len(given)}: name another --layout"
+            )
+        return given
+    fitting = [layout for layout in BUILT_IN if len(layout) == joints]
+    if joints == len(NTU25):
+        return NTU25
+    if len(fitting) == 1:
+        return fitting[0]
+    flat = " (18 are OpenPose's as in Kinetics-Skeleton: pixels and a score, not 3D)" if joints == 18 else ""
+    named = ", ".join(f"{layout.name} ({len(layout)})" for layout in fitting or BUILT_IN)
+    raise DataError(
+        f"{where}: {joints} joints of 3 coordinates{flat}: say whose they are: --layout with one of {named}, or a "
+        ".toml file that describes them"
+    )
 
 
 def is_label(value: object) -> bool:
@@ -207,6 +223,7 @@ class CleanedSource(BaseSource):
     """Shared by the sources of cleaned clips; ``discover`` finds ``dataset_name``."""
 
     cleaned: str | None = "reference"
+    takes_layout = True
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Clip:
         """Return the clip of one sample."""

@@ -57,7 +57,7 @@ class CtrgcnNpzSource(arrays.CleanedSource):
                 rows.close()
                 if rows.shape[2] % 6:
                     raise DataError(f"{file}: {rows.shape[2]} numbers a frame: expected 2 x joints x 3, such as 150")
-                self.layout = arrays.find_layout(rows.shape[2] // 6, where=file)
+                self.layout = arrays.find_layout(rows.shape[2] // 6, where=file, given=self.given_layout)
                 labels, columns = _labels(file, archive, f"y_{part}", count=rows.shape[0])
                 self.dataset_name = _DATASETS.get(columns, "ctrgcn")
                 parts[part] = [f"{part}-{row:06}" for row in range(len(labels))]

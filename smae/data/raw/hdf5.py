@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from smae.atomic_io import parse_json
 from smae.data.raw import array_source as arrays
 from smae.data.raw.recording import Clip
 from smae.data.raw.source import Inventory, Sample
 from smae.data.store.clip_table import FACTS, ClipFacts
 from smae.data.store.format import MODES
 from smae.errors import BadRecording, DataError
-from smae.skeleton import LAYOUTS
+from smae.skeleton import layout_from_json
 
 VERSION = 1
 _SUFFIXES = (".h5", ".hdf5")
@@ -21,6 +22,8 @@ _SUFFIXES = (".h5", ".hdf5")
 
 class Hdf5Source(arrays.CleanedSource):
     """One exported store, with its mode, data set, classes, facts and splits."""
+
+    takes_layout = False
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
         """Return one sample per clip."""
@@ -38,7 +41,8 @@ class Hdf5Source(arrays.CleanedSource):
         about = dict(content.attrs)
         if int(about["version"]) != VERSION or about["mode"] not in MODES:
             raise ValueError("version or mode is unknown")
-        self.layout, self.cleaned = LAYOUTS.get(str(about["layout"])), str(about["mode"])
+        skeleton = parse_json(str(about["skeleton"])) if "skeleton" in about else None
+        self.layout, self.cleaned = layout_from_json(str(about["layout"]), skeleton), str(about["mode"])
         self.dataset_name = str(about["dataset"])
         classes = [name.decode("ascii") for name in about["classes"].tolist()]
         clips = {name: content[f"clips/{name}"][:] for name in ("offset", "frames", "bodies", "label", *FACTS)}

@@ -41,7 +41,7 @@ class PysklSource(arrays.CleanedSource):
         first = annotations[0]["keypoint"].shape
         if len(first) != 4:
             raise DataError(f"{file}: keypoints of shape {list(first)}: expected [M, T, V, 3]")
-        self.layout = arrays.find_layout(first[2], first[3], where=file)
+        self.layout = arrays.find_layout(first[2], first[3], where=file, given=self.given_layout)
         self.dataset_name = arrays.dataset_of(list(self._facts.values()), otherwise="pyskl")
         parts = collect_parts(splits, self._facts, where=file)
         self._splits = {arrays.split_name(short, dataset=self.dataset_name): roles for short, roles in parts.items()}

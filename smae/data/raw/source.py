@@ -6,12 +6,16 @@ An outside package adds a source through the entry-point group ``smae.sources``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from smae.data.raw.recording import Clip, Recording
 from smae.data.store.clip_table import ClipFacts
+from smae.errors import BadRecording, ConfigError, NoBody
 from smae.registry import Registry
 from smae.skeleton import NTU25, Layout
 
@@ -171,10 +175,17 @@ class Source(Protocol):
 
 
 class BaseSource:
-    """Defaults for sources whose ``discover`` fills in ``_facts`` and ``_splits``."""
+    """Defaults for sources whose ``discover`` fills in ``_facts`` and ``_splits``.
+
+    Attributes:
+        takes_layout: the files do not say whose joints they hold, so ``prepare --layout`` may.
+        given_layout: the layout that it gave; set before ``discover``.
+    """
 
     layout: Layout = NTU25
     cleaned: str | None = None
+    takes_layout = False
+    given_layout: Layout | None = None
     dataset_name = ""
 
     def __init__(self) -> None:
@@ -208,3 +219,75 @@ SOURCES: Registry[type[Source]] = Registry(
         "hdf5": "smae.data.raw.hdf5:Hdf5Source",
     },
 )
+
+
+def make_source(name: str, layout: Layout | None = None) -> Source:
+    """Return the source of a name; with the layout of its files, where they do not say it.
+
+    Raises:
+        UnknownNameError: no such source.
+        ConfigError: its files have joints of their own.
+    """
+    source = SOURCES.get(name)()
+    if layout is not None:
+        if not getattr(source, "takes_layout", False):
+            raise ConfigError(
+                f"--layout {layout.name}: files of source '{name}' say whose joints they hold: leave it out"
+            )
+        source.given_layout = layout  # type: ignore[attr-defined]
+    return source
+
+
+def parse_sample(
+    source: Source, data: bytes, *, strict: bool, max_range: float, scale: float = 1.0
+) -> Recording | Clip:
+    """Return what a source parses, with coordinates times ``scale``: metres a unit of the file.
+
+    Args:
+        source: of the sample.
+        data: bytes of the sample.
+        strict: see ``Source.parse``.
+        max_range: largest accepted coordinate, metres.
+        scale: 0.001 for millimetres.
+
+    Raises:
+        BadRecording, NoBody: see ``Source.parse``.
+    """
+    parsed = source.parse(data, strict=strict, max_range=max_range / scale)
+    if scale == 1.0:
+        return parsed
+    if isinstance(parsed, Clip):
+        return replace(parsed, joints=parsed.joints * np.float32(scale))
+    return replace(parsed, xyz=parsed.xyz * np.float32(scale))
+
+
+SMALLEST, LARGEST = 0.4, 8.0
+"""Metres that a body may extend along its longest axis: a child who crouches, a guess that is generous."""
+_LOOKED_AT = 8
+
+
+def check_unit(source: Source, raw: Path, samples: Sequence[Sample]) -> None:
+    """Look at some samples and refuse bodies that are no people in metres.
+
+    Raises:
+        ConfigError: their size, and what may be the reason.
+    """
+    sizes = []
+    with closing(source.reader(raw)) as reader:
+        for sample in samples[:: max(1, len(samples) // _LOOKED_AT)][:_LOOKED_AT]:
+            # A bad sample is reported where all are read.
+            with suppress(BadRecording, NoBody):
+                parsed = source.parse(bytes(reader.read(sample)), strict=False, max_range=1e9)
+                rows = parsed.joints[0] if isinstance(parsed, Clip) else parsed.xyz
+                seen = rows[np.isfinite(rows).all(axis=(1, 2)) & rows.any(axis=(1, 2))]
+                if len(seen):
+                    sizes.append(float(np.median(np.ptp(seen, axis=1).max(axis=1))))
+    size = float(np.median(sizes)) if sizes else 1.0
+    if SMALLEST <= size <= LARGEST:
+        return
+    raise ConfigError(
+        f"{raw}: the bodies extend over {size:.3g} in its numbers, where people extend over "
+        f"{SMALLEST:g} to {LARGEST:g} m: say the unit (--unit mm, --unit cm; --unit m if these "
+        "are metres). If the numbers are pixels, or x, y and a confidence, they are not joints in 3D, "
+        "which 3D encoders need"
+    )

@@ -33,7 +33,7 @@ class StgcnNpySource(arrays.CleanedSource):
         parts: dict[str, list[str]] = {}
         for part, file in files.items():
             array = _open(file)
-            self.layout = arrays.find_layout(array.shape[3], where=file)
+            self.layout = arrays.find_layout(array.shape[3], where=file, given=self.given_layout)
             names, labels = _labels(file.parent, part, count=len(array))
             for row, (name, label) in enumerate(zip(names, labels, strict=True)):
                 samples.append(Sample(name, file.name, str(row), array[0].nbytes))

@@ -15,8 +15,8 @@ from blake3 import blake3
 from smae.atomic_io import parse_json
 from smae.data.store.chunks import BLOSC_LEVEL, CHUNK_ROWS, CHUNKS, JOINT_CODECS, SHARD_ROWS
 from smae.data.store.file_store import DAMAGED, IRREGULAR, FileStore
-from smae.errors import DataError
-from smae.skeleton import LAYOUTS, Layout
+from smae.errors import ConfigError, DataError
+from smae.skeleton import Layout, layout_from_json, layout_json
 
 STORE_VERSION = 2
 MANIFEST = "manifest.json"
@@ -210,6 +210,8 @@ class Header:
         values = {
             "version": STORE_VERSION,
             "layout": self.layout.name,
+            # A layout that is not built in comes with its definition, so that the store opens anywhere.
+            **layout_json(self.layout),
             "mode": self.mode,
             "codec": self.codec,
             "dataset": self.dataset,
@@ -254,7 +256,7 @@ def read_header(root: FileStore) -> Header:
             _text(name)
         return Header(
             # Escaped, since the message for an unknown name repeats it.
-            layout=LAYOUTS.get(ascii(_text(values["layout"]))[1:-1]),
+            layout=layout_from_json(ascii(_text(values["layout"]))[1:-1], values.get("skeleton")),
             mode=values["mode"],
             dataset=_text(values["dataset"]),
             classes=tuple(_text(name) for name in values["classes"]),
@@ -264,7 +266,7 @@ def read_header(root: FileStore) -> Header:
             counts=_counts(values["counts"]),
             splits=tuple(_text(name) for name in values["splits"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         where = f"{root.name}/zarr.json"
         raise DataError(f"{where}: {type(error).__name__}: {error}; prepare the store again") from error
 

@@ -192,14 +192,16 @@ def test_reference_arrays_of_hard_recordings_come_back_bit_for_bit(dataset: str,
 
 def test_flat_skeletons_are_refused_with_the_reason(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    for joints, whose in ((17, "17 joints are COCO's"), (18, "18 joints are OpenPose's")):
+    for joints in (17, 18):
         note = {"frame_dir": "v_1", "label": 0, "total_frames": 4, "keypoint": rng.random((1, 4, joints, 2))}
         (tmp_path / "flat.pkl").write_bytes(pickle.dumps({"split": {}, "annotations": [note]}))
-        with pytest.raises(DataError, match=rf"{joints} joints of 2 coordinates \({whose}.*take the file of 3D"):
+        with pytest.raises(
+            DataError, match=f"{joints} joints of 2 coordinates: pixels of a picture.*take the file of 3D"
+        ):
             SOURCES.get("pyskl")().discover(tmp_path / "flat.pkl")
     np.save(tmp_path / "train_data.npy", np.ones((2, 3, 4, 18, 2), np.float32))
     np.save(tmp_path / "train_label.npy", np.zeros(2, np.int64))
-    with pytest.raises(DataError, match="OpenPose's, pixels and a score, as in Kinetics-Skeleton"):
+    with pytest.raises(DataError, match="OpenPose's as in Kinetics-Skeleton: pixels and a score"):
         SOURCES.get("stgcn-npy")().discover(tmp_path)
 
 
@@ -221,7 +223,7 @@ def test_npz_that_is_not_one_is_refused_before_anything_is_written(tmp_path: Pat
         "not one-hot": {"y_train": arrays["y_train"] * 0.5},
         r"expected \[4, classes\]": {"y_train": arrays["y_train"][:2]},
         "expected float": {"x_test": arrays["x_test"].astype(np.int64)},
-        "10 joints of 3 coordinates: expected 25": {"x_train": arrays["x_train"][..., :60]},
+        "10 joints of 3 coordinates: say whose they are": {"x_train": arrays["x_train"][..., :60]},
         "of Python objects": {"y_test": np.array([{}, {}, {}], dtype=object)},
     }
     for message, change in cases.items():
