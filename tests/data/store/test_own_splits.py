@@ -241,7 +241,7 @@ def test_prepare_takes_a_file_of_parts(tmp_path: Path) -> None:
     prepare(raw, tmp_path / "s.zarr", source="pyskl", executor="inline", split=tmp_path / "parts.toml")
     split = open_store(tmp_path / "s.zarr").split("own")
     assert (len(split.train), len(split.val), len(split.test)) == (3, 1, len(names) - 4)
-    (tmp_path / "parts.toml").write_text("train = ['nobody-there']\n")
+    (tmp_path / "parts.toml").write_text("train = ['not-there']\n")
     with pytest.raises(DataError, match="belong to no clip"):
         prepare(raw, tmp_path / "t.zarr", source="pyskl", executor="inline", split=tmp_path / "parts.toml")
 
