@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 from smae import progress
 from smae.data.loader.batch import Batch
 from smae.data.loader.loader import Loader
+from smae.errors import ConfigError
 from smae.models.encoders import Encoder
 from smae.train.config import Pool
 
@@ -50,15 +51,25 @@ class Pooled:
 
     Attributes:
         encoder: the encoder, used in evaluation mode.
-        pool: ``mean`` over joints and time; ``joints``: mean over time; ``tokens``: no mean.
+        pool: ``mean`` over joints and time; ``joints``: mean over time; ``tokens``: no mean;
+            ``class``: the class token alone.
+
+    Raises:
+        ConfigError: ``class``, of an encoder without a class token.
     """
 
     encoder: Encoder
     pool: Pool = "mean"
 
+    def __post_init__(self) -> None:
+        if self.pool == "class" and not self.encoder.has_class_token:
+            raise ConfigError("pool=class: this encoder has no class token: choose another pool")
+
     def __call__(self, batch: Batch) -> Tensor:
         """Return features [B, ``width``]."""
         self.encoder.eval()
+        if self.pool == "class":
+            return mean_over_bodies(self.encoder.encode(batch.x)[0].float(), batch)
         tokens = self.encoder(batch.x).float()
         if self.pool == "mean":
             return mean_over_bodies(tokens.mean(1), batch)
@@ -71,7 +82,7 @@ class Pooled:
     def width(self) -> int:
         """Length of a feature vector: D, V x D or L x D."""
         grid = self.encoder.grid
-        vectors = {"mean": 1, "joints": grid.joints, "tokens": grid.tokens}
+        vectors = {"mean": 1, "class": 1, "joints": grid.joints, "tokens": grid.tokens}
         return self.encoder.dim * vectors[self.pool]
 
 

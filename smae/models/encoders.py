@@ -31,11 +31,13 @@ class Encoder(nn.Module):
         grid: how it cuts a clip into tokens.
         dim: width D of its features.
         depth: number of blocks, for layer-wise learning rates.
+        has_class_token: ``encode`` gives one feature of a whole item beside those of its tokens.
     """
 
     grid: Grid
     dim: int
     depth: int
+    has_class_token: bool = False
 
     def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
         """Return features [N, K, D] of all tokens, or of those a mask keeps.
@@ -45,6 +47,15 @@ class Encoder(nn.Module):
             mask: which tokens are visible; None for all.
         """
         raise TypeError(f"{type(self).__name__} must define forward(x, mask)")
+
+    def encode(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the class token's feature [N, D], and those [N, L, D] of all tokens.
+
+        Args:
+            x: joints [N, T, V, C], of any number of whole patches.
+            hidden: bool [N, L], tokens that are hidden, which keep their place; None for none.
+        """
+        raise TypeError(f"{type(self).__name__} has no class token")
 
     def layer_of(self, parameter: str) -> int:
         """Return a parameter's depth, 0 for the embedding to ``depth`` for the last block."""
@@ -65,6 +76,7 @@ encoders: Registry[EncoderClass] = Registry(
         "sttformer": "smae.models.sttformer:STTFormer",
         "ctrgcn": "smae.models.ctrgcn:CTRGCN",
         "graph": "smae.models.graph:GraphEncoder",
+        "slim": "smae.models.slim:SLiMEncoder",
     },
 )
 

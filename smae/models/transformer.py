@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,13 +26,18 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(dim, 2 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, source: Tensor) -> Tensor:
-        """Return [N, L, D]: queries of x [N, L, D] attend to source [N, S, D]."""
+    def forward(self, x: Tensor, source: Tensor, rotate: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Return [N, L, D]: queries of x [N, L, D] attend to source [N, S, D].
+
+        ``rotate`` maps queries and keys [N, heads, L, D / heads]: rotary positions.
+        """
         n, length, dim = x.shape
         q = self.query(x).view(n, length, self.heads, -1).transpose(1, 2)
         # Two halves, not one permuted tensor: a single copy then joins their gradients.
         halves = self.key_value(source).chunk(2, -1)
         k, v = (half.view(n, source.shape[1], self.heads, -1).transpose(1, 2) for half in halves)
+        if rotate is not None:
+            q, k = rotate(q), rotate(k)
         mixed = functional.scaled_dot_product_attention(q, k, v)
         return self.proj(mixed.transpose(1, 2).reshape(n, length, dim))  # type: ignore[no-any-return]
 

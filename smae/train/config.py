@@ -26,7 +26,7 @@ FAMILIES: dict[str, Registry[Any]] = {
     "encoder": encoders,
     "decoder": decoders,
 }
-Pool = Literal["mean", "joints", "tokens"]
+Pool = Literal["mean", "joints", "tokens", "class"]
 """How an encoder's tokens become one vector: see ``Linear.pool``."""
 
 MAX_BATCH = 2**16
@@ -91,7 +91,7 @@ class Linear(Section):
     pool: Pool = Field(
         "mean",
         description="features: mean over joints and time, as in papers; joints: mean over time only; "
-        "tokens: all concatenated",
+        "tokens: all concatenated; class: the class token, of an encoder that has one",
     )
 
 

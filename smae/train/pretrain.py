@@ -210,6 +210,7 @@ def training_loader(
         rank=dist.rank,
         world=dist.world_size,
         views=objective.views,
+        crops=objective.crops,
     )
 
 

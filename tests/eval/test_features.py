@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from smae import progress
+from smae.errors import ConfigError
 from smae.eval.features import RAW_FRAMES, Pooled, extract, mean_over_bodies, raw_coordinates
 from smae.skeleton import NTU25
 from smae.testing.models import small_batch
+from smae.train.build import build_objective
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
 from tests.train.small import small_config, small_context, small_loop
@@ -87,3 +90,14 @@ def test_joints_and_tokens_can_stand_side_by_side(tmp_path):
     for joint in range(25):
         own = torch.stack([tokens[:, time * 25 + joint] for time in range(times)]).mean(0)
         torch.testing.assert_close(joints[:, joint * dim : (joint + 1) * dim], own)
+
+
+def test_the_class_token_is_a_feature_of_encoders_that_have_one():
+    config = small_config(encoder={"name": "slim", "dim": 16, "depth": 1, "heads": 2, "patch": 4})
+    encoder, batch = build_objective(config, NTU25).encoder, small_batch(NTU25, frames=12, clips=3)
+    found = Pooled(encoder, "class")
+    with torch.no_grad():
+        assert torch.equal(found(batch), mean_over_bodies(encoder.encode(batch.x)[0], batch))
+    assert found.width == 16
+    with pytest.raises(ConfigError, match="has no class token: choose another pool"):
+        Pooled(build_objective(small_config(), NTU25).encoder, "class")

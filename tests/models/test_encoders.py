@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from smae.errors import ConfigError
-from smae.models import ctrgcn, graph, sttformer  # noqa: F401
+from smae.models import ctrgcn, graph, slim, sttformer  # noqa: F401
 from smae.models.encoders import Encoder, encoders
 from smae.models.masking import mask_from_scores
 from smae.models.tokens import gather, patchify
@@ -84,6 +84,8 @@ def test_an_encoder_that_forgets_its_duties_says_so():
         Encoder()(torch.zeros(1))
     with pytest.raises(TypeError, match="must define layer_of"):
         Encoder().layer_of("x")
+    with pytest.raises(TypeError, match="Encoder has no class token"):
+        Encoder().encode(torch.zeros(1))
 
 
 SMALL = {
@@ -91,6 +93,7 @@ SMALL = {
     "sttformer": {"dim": 32, "heads": 2},
     "ctrgcn": {"dim": 32, "drop_path": 0.2},
     "graph": {"dim": 32, "share": 2, "drop_path": 0.2},
+    "slim": {"dim": 32, "depth": 2, "heads": 4, "patch": 4, "drop_path": 0.2},
 }
 
 

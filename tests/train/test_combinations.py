@@ -24,6 +24,7 @@ ENCODERS = {
     "sttformer": {"name": "sttformer", "dim": 16, "heads": 2, "patch": 4},
     "ctrgcn": {"name": "ctrgcn", "dim": 32},
     "graph": {"name": "graph", "dim": 16, "depth": 1, "patch": 4},
+    "slim": {"name": "slim", "dim": 16, "depth": 1, "heads": 2, "patch": 4},
 }
 
 

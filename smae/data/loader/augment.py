@@ -80,6 +80,21 @@ class Augment(Section):
         return self
 
 
+@dataclass(frozen=True)
+class ViewCrop:
+    """How one view of each clip is cropped in training, in place of ``augment.crop``.
+
+    Attributes:
+        share: smallest and largest share of frames kept.
+        min_frames: a crop has at least so many frames, or all there are.
+        within: number of an earlier view whose window the crop lies in; None: the whole clip.
+    """
+
+    share: tuple[float, float]
+    min_frames: int
+    within: int | None = None
+
+
 _LIMITS = {
     "rotate": math.pi,
     "turn": math.pi,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from smae.data.loader.augment import (
     BatchPlan,
     ItemFormat,
     Variation,
+    ViewCrop,
     concatenate_edits,
     crop_windows,
     draw_variation,
@@ -80,6 +81,7 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         views: int = 1,
+        crops: Sequence[ViewCrop | None] = (),
     ) -> None:
         """Plan the loading; nothing is read yet.
 
@@ -104,6 +106,7 @@ class Loader:
             rank: number of this process, from 0.
             world: number of processes.
             views: augmented views of each clip in a batch; the first is what one view gives.
+            crops: how each view is cropped, or None for ``augment.crop``; empty: all by that.
 
         Raises:
             ConfigError: an empty index, numbers outside the store or given twice, a size below its
@@ -129,7 +132,15 @@ class Loader:
                 f"loader: {world} ranks cannot share a step of {smallest} clips ({len(self.index):,} "
                 f"clips in batches of {batch}): choose another train.batch, or fewer processes"
             )
+        if len(crops) not in (0, views):
+            raise ConfigError(f"loader: expected a crop for each of {views} views, found {len(crops)}")
         self.augment, self._views = augment, [augment.of_view(view) for view in range(views)]
+        self._within: list[int | None] = [None] * views
+        for view, crop in enumerate(crops):
+            if crop is not None:
+                self._within[view] = crop.within
+                changed = {"crop": crop.share, "min_frames": crop.min_frames}
+                self._views[view] = self._views[view].model_copy(update=changed)
         self._store, self._batch, self._seed, self._device = store, batch, seed, device
         self._train, self._augmented = train, train if augmented is None else augmented
         self._workers, self._window, self._drop_last = workers, window, drop_last
@@ -254,8 +265,14 @@ class Loader:
         """Return the batch of the clips at the positions ``batch``, one view for each variation."""
         frames, bodies, index = self._clips.frames[batch], self._clips.bodies[batch], self.index[batch]
         parts, edits = [], []
-        for augment, variation in zip(self._views, variations, strict=True):
-            start, length = crop_windows(rows.valid, variation.crop, augment=augment)
+        windows: list[tuple[Ints, Ints]] = []
+        for augment, within, variation in zip(self._views, self._within, variations, strict=True):
+            begin, valid = np.zeros_like(rows.valid), rows.valid
+            if within is not None:
+                begin, valid = windows[within]
+            start, length = crop_windows(valid, variation.crop, augment=augment)
+            start = begin + start
+            windows.append((start, length))
             clip, body, first = present_bodies(rows.present, rows.start, frames, bodies, rows.begin + start, length)
             transform = variation.transform
             if rows.axes is not None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from smae.config import PluginConfig
+from smae.data.loader.augment import ViewCrop
 from smae.data.loader.batch import Batch
 from smae.errors import ConfigError
 from smae.models.decoders import decoders
@@ -53,6 +54,7 @@ class Objective(nn.Module):
         encoder: the encoder that is pre-trained.
         preview_note: a note shown beside previews.
         views: augmented views of each clip that a batch holds.
+        crops: how each view is cropped, None for ``augment.crop``; empty: all by that.
         compares_clips: the loss compares the clips of a batch, so a step cannot be split into
             micro-batches.
     """
@@ -60,6 +62,7 @@ class Objective(nn.Module):
     encoder: Encoder
     preview_note: str = ""
     views: int = 1
+    crops: tuple[ViewCrop | None, ...] = ()
     compares_clips: bool = False
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
@@ -137,5 +140,6 @@ objectives: Registry[ObjectiveClass] = Registry(
         "moco": "smae.train.objectives.contrast:MoCo",
         "vicreg": "smae.train.objectives.contrast:VICReg",
         "nn-tune": "smae.train.objectives.contrast:NNTune",
+        "slim": "smae.train.objectives.slim:SLiM",
     },
 )

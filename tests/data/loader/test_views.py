@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from smae.data.loader.augment import Augment
+from smae.data.loader import loader
+from smae.data.loader.augment import Augment, ViewCrop
 from smae.data.loader.batch import Batch
 from smae.data.loader.loader import Loader
 from smae.errors import ConfigError
@@ -79,6 +80,45 @@ def test_a_view_of_strength_0_is_the_plain_middle_of_a_clip_beside_strong_ones(s
     weak = batches(store, 2, augment=augment)
     for one, other in zip(weak, batches(store, 2, augment=plain), strict=True):
         assert torch.equal(of_view(one, 1)["x"], of_view(other, 1)["x"])
+
+
+def test_a_view_may_have_a_crop_of_its_own_inside_that_of_another(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[Any, ...]] = []
+    whole = loader.crop_windows
+
+    def spy(valid: Any, crop: Any, *, augment: Augment) -> Any:
+        drawn.append((np.asarray(valid), augment.crop, augment.min_frames, whole(valid, crop, augment=augment)))
+        return drawn[-1][3]
+
+    crops = (None, ViewCrop((0.2, 0.5), 3, within=0), ViewCrop((0.1, 0.2), 2))
+    two = batches(store, 3, workers=0)
+    monkeypatch.setattr(loader, "crop_windows", spy)
+    three = batches(store, 3, crops=crops, workers=0)
+    for one, other in zip(two, three, strict=True):
+        assert torch.equal(of_view(one, 0)["x"], of_view(other, 0)["x"]), "the first view is as it was"
+    for outer, inner, alone in zip(drawn[::3], drawn[1::3], drawn[2::3], strict=True):
+        assert (outer[1:3], inner[1:3], alone[1:3]) == ((STRONG.crop, 8), ((0.2, 0.5), 3), ((0.1, 0.2), 2))
+        start, length = inner[3]
+        assert np.array_equal(inner[0], outer[3][1]), "shares are of the outer window"
+        assert bool(((start >= 0) & (start + length <= outer[3][1])).all())
+        assert np.array_equal(alone[0], outer[0])
+
+
+def test_a_crop_within_another_shows_its_frames(store: FakeStore) -> None:
+    augment = Augment(frames=24, min_frames=1, crop=(0.5, 0.5), rotate=0)
+    crops = (None, ViewCrop((1.0, 1.0), 1, within=0), ViewCrop((1.0, 1.0), 1))
+    for batch in batches(store, 3, augment=augment, crops=crops):
+        assert torch.equal(of_view(batch, 0)["x"], of_view(batch, 1)["x"])
+        assert of_view(batch, 2)["x"].shape != of_view(batch, 0)["x"].shape or not torch.equal(
+            of_view(batch, 2)["x"], of_view(batch, 0)["x"]
+        )
+
+
+def test_crops_are_those_of_all_views(store: FakeStore) -> None:
+    with pytest.raises(ConfigError, match="expected a crop for each of 3 views, found 1"):
+        batches(store, 3, crops=(None,))
 
 
 def test_the_mean_of_a_clip_is_over_its_bodies_in_a_view(store: FakeStore) -> None:
