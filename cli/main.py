@@ -33,6 +33,7 @@ COMMANDS = {
     "doctor": "Check this machine: versions, GPU, disk, what is missing.",
     "recipes": "List the packaged recipes.",
     "export-encoder": "Write a run's encoder as a self-contained folder.",
+    "import-weights": "Write a published checkpoint's encoder as such a folder.",
     "embed": "Write the features of a store's clips.",
     "predict": "Classify your own recordings.",
     "bench": "Compare the speed of smae with naive code and hardware limits.",

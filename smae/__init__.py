@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from smae.eval.evaluate import evaluate as evaluate
     from smae.eval.export import export_encoder as export_encoder
     from smae.eval.export import load_encoder as load_encoder
+    from smae.eval.import_weights import import_weights as import_weights
     from smae.eval.predict import predict as predict
     from smae.eval.status import status as status
     from smae.train.pretrain import pretrain as pretrain
@@ -48,6 +49,7 @@ _FUNCTIONS = {
     "export": "smae.data.export",
     "export_encoder": "smae.eval.export",
     "find_store": "smae.data.store.store",
+    "import_weights": "smae.eval.import_weights",
     "info": "smae.data.store.info",
     "load_encoder": "smae.eval.export",
     "open_store": "smae.data.store.store",

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -51,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 VERSION = 2
 _REMEDY = "write it again with smae export-encoder (a head: smae eval)"
-_FILES = {"model.safetensors", "config.json", "README.md"}
+_FILES = {"model.safetensors", "config.json", "README.md", "decoder.safetensors"}
 
 
 class JointsConfig(Section):
@@ -130,6 +131,7 @@ def write_weights(
     prepared: PreparationConfig = PreparationConfig(),  # noqa: B008  (frozen)
     origin: Mapping[str, Any],
     card: str = "",
+    files: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Path:
     """Write a folder of weights in one rename, replacing an earlier one; return it.
 
@@ -139,6 +141,7 @@ def write_weights(
         encoder: settings of the encoder, its name included.
         augment, layout, head, prepared, origin: see ``EncoderConfig``.
         card: text of ``README.md``; if empty, none is written.
+        files: more files, by name.
 
     Raises:
         NonFiniteError: a weight is NaN or infinite; nothing is written.
@@ -159,7 +162,8 @@ def write_weights(
     )
     text = json.dumps(config.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
     with atomic_folder(to) as partial:
-        (partial / "model.safetensors").write_bytes(data)
+        for name, content in {"model.safetensors": data, **files}.items():
+            (partial / name).write_bytes(content)
         (partial / "config.json").write_text(text, encoding="utf-8")
         if card:
             (partial / "README.md").write_text(card, encoding="utf-8")
@@ -379,11 +383,8 @@ def load_trained(
     config = build_config(merge(run.describe()["config"], nested(settings or {})))
     # First without memory: run.json may claim any size.
     sketch = outline(lambda: build_objective(config, layout))
-    size = max_file_bytes(sketch)
-    if step is not None:
-        checkpoint = load_checkpoint(step, max_bytes=size)
-    else:
-        checkpoint = load_latest(run.checkpoints, max_bytes=size)
+    read, where = (load_checkpoint, step) if step is not None else (load_latest, run.checkpoints)
+    checkpoint = read(where, max_bytes=max_file_bytes(sketch))
     trained = checkpoint.state.get("identity", {}).get("layout", layout.name)
     if trained != layout.name:
         raise DataError(

@@ -73,19 +73,27 @@ def model_builder(config: RunConfig, layout: Layout) -> ModelBuilder:
     return ModelBuilder(layout, config.augment.frames, config.encoder, config.decoder, config.masking)
 
 
-def build_objective(config: RunConfig, layout: Layout, *, weights: dict[str, Tensor] | None = None) -> Objective:
+def build_objective(
+    config: RunConfig,
+    layout: Layout,
+    *,
+    weights: dict[str, Tensor] | None = None,
+    decoder_weights: dict[str, Tensor] | None = None,
+) -> Objective:
     """Return a newly initialised objective; its weights depend on the seed only, and on ``weights``.
 
     Args:
         config: the run's settings.
         layout: joints of its clips.
         weights: by name, what the encoder, and a teacher made from it, start from.
+        decoder_weights: what a decoder of their size starts from.
 
     Raises:
         DataError: ``weights`` do not fit the encoder.
     """
     torch.manual_seed(config.seed)
-    builder = replace(model_builder(config, layout), weights=weights)
+    builder = model_builder(config, layout)
+    builder = replace(builder, weights=weights, decoder_weights=decoder_weights)
     return objectives.get(config.objective.name)(config.objective, builder)
 
 

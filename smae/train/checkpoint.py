@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from smae.atomic_io import atomic_folder, os_errors, parse_json, partial_path, read_json
 from smae.errors import DataError, NonFiniteError
@@ -286,6 +287,43 @@ def check_weights(module: nn.Module, weights: Tensors, *, where: str) -> None:
     ]
     if differences:
         raise DataError(f"{where}: weights do not fit this model: " + "; ".join(differences[:4]))
+
+
+def resize_positions(module: nn.Module, weights: Tensors) -> Tensors:
+    """Return weights, learned positions over time resized, linearly, to as many as a module has."""
+    resized = dict(weights)
+    for name, own in module.state_dict().items():
+        given = weights.get(name, own)
+        same = len(given) == len(own) if given.ndim else True
+        if not name.endswith("pos_embed.time") or same or given.shape[1:] != own.shape[1:]:
+            continue
+        logger.info("positions over time are resized from %d to %d patches", len(given), len(own))
+        rows = interpolate(given.T[None], size=len(own), mode="linear")
+        resized[name] = rows[0].T.contiguous()
+    return resized
+
+
+def decoder_weights(path: Path) -> Tensors | None:
+    """Return the decoder's weights of an imported checkpoint; None where there is none.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    if not (path / "decoder.safetensors").is_file():
+        return None
+    about = read_json(path / "config.json", what="weights", remedy=_REMEDY)
+    origin = about.get("origin")
+    known = origin.get("decoder") if isinstance(origin, dict) else None
+    size = (path / "decoder.safetensors").stat().st_size
+    entry = {"bytes": size, "sha256": known.get("sha256") if isinstance(known, dict) else None}
+    data = _read_verified(path / "decoder.safetensors", entry, max_bytes=MAX_BYTES)
+    try:
+        weights = load(data)
+    except (SafetensorError, ValueError) as error:
+        raise DataError(f"{path / 'decoder.safetensors'}: {error}: {_REMEDY}") from None
+    if bad := non_finite(weights):
+        raise DataError(f"{path}: {', '.join(bad[:3])}: not finite: {_REMEDY}")
+    return weights
 
 
 def encoder_weights(path: Path) -> Tensors:

@@ -27,7 +27,14 @@ from smae.errors import ConfigError, DataError
 from smae.interrupts import deferred
 from smae.skeleton import layout_json
 from smae.train.build import build_objective, compile_blocks, has_native_bf16, outline, pick_device
-from smae.train.checkpoint import check_size, encoder_weights, load_latest, max_file_bytes, remove_stale
+from smae.train.checkpoint import (
+    check_size,
+    decoder_weights,
+    encoder_weights,
+    load_latest,
+    max_file_bytes,
+    remove_stale,
+)
 from smae.train.config import RunConfig, build_config, resolve
 from smae.train.distributed import SINGLE_PROCESS, DistributedContext, process_group
 from smae.train.loop import Loop
@@ -136,11 +143,11 @@ def pretrain(
             config = config.model_copy(update={"protocol": EVERYTHING})
         if config.train.wandb:
             check_wandb()
-        weights = None
+        weights = decoder = None
         if config.init and not (previous and any(previous.checkpoints.glob("step-*"))):
-            weights = encoder_weights(Path(config.init))
+            weights, decoder = encoder_weights(Path(config.init)), decoder_weights(Path(config.init))
             logger.info("the encoder starts from the weights of %s", config.init)
-        objective = build_objective(config, store.layout, weights=weights)
+        objective = build_objective(config, store.layout, weights=weights, decoder_weights=decoder)
 
         # Only now, because wrong settings must not leave a folder behind.
         run = previous or _create_run(out, f"{config.objective.name}-{config.protocol}", dist)

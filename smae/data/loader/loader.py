@@ -267,11 +267,10 @@ class Loader:
         parts, edits = [], []
         windows: list[tuple[Ints, Ints]] = []
         for augment, within, variation in zip(self._views, self._within, variations, strict=True):
-            begin, valid = np.zeros_like(rows.valid), rows.valid
-            if within is not None:
-                begin, valid = windows[within]
+            valid = rows.valid if within is None else windows[within][1]
             start, length = crop_windows(valid, variation.crop, augment=augment)
-            start = begin + start
+            if within is not None:
+                start = windows[within][0] + start
             windows.append((start, length))
             clip, body, first = present_bodies(rows.present, rows.start, frames, bodies, rows.begin + start, length)
             transform = variation.transform

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,7 +19,9 @@ from smae.models.tokens import Grid
 from smae.registry import Registry
 from smae.rng import Noise
 from smae.skeleton import Layout
-from smae.train.checkpoint import load_weights
+from smae.train.checkpoint import load_weights, resize_positions
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ class ModelBuilder:
     masking_config: PluginConfig
     weights: dict[str, Tensor] | None = None
     """Weights that encoders start from, by name; None: random ones."""
+    decoder_weights: dict[str, Tensor] | None = None
+    """Weights that a decoder of the same shape starts from."""
 
     def encoder(self) -> Encoder:
         """Return a new encoder.
@@ -101,12 +106,21 @@ class ModelBuilder:
         """
         made = encoders.get(self.encoder_config.name)(self.encoder_config, frames=self.frames, layout=self.layout)
         if self.weights is not None:
-            load_weights(made, self.weights, where="init")
+            load_weights(made, resize_positions(made, self.weights), where="init")
         return made
 
     def decoder(self, grid: Grid, *, width: int) -> nn.Module:
         """Return a new decoder of features of ``width``."""
-        return decoders.get(self.decoder_config.name)(self.decoder_config, grid=grid, width=width)
+        made = decoders.get(self.decoder_config.name)(self.decoder_config, grid=grid, width=width)
+        if self.decoder_weights is not None:
+            weights = resize_positions(made, self.decoder_weights)
+            shapes = {name: tensor.shape for name, tensor in weights.items()}
+            if shapes == {name: tensor.shape for name, tensor in made.state_dict().items()}:
+                made.load_state_dict(weights)
+                logger.info("the decoder starts from the imported weights too")
+            else:
+                logger.info("the decoder starts anew: the imported one is of another size")
+        return made
 
     def masking(self, grid: Grid, *, may_be_none: bool = False) -> Masking:
         """Return a new masking.

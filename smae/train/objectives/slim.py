@@ -272,7 +272,8 @@ def koleo(features: Tensor) -> Tensor:
     nearest = (unit.detach() @ every.detach().transpose(1, 2)).masked_fill(itself, -2).argmax(-1)
     other = every.gather(1, nearest[..., None].expand_as(unit))
     distance = torch.linalg.vector_norm(unit - other, dim=-1)
-    return -(distance + 1e-6).log().mean(1).sum()
+    logs: Tensor = (distance + 1e-6).log()
+    return -logs.mean(1).sum()
 
 
 def pick_bodies(batch: Batch, noise: Noise) -> Tensor:
