@@ -17,7 +17,11 @@ def code() -> Measures:
 def test_few_files_and_lines(code: Measures) -> None:
     # The aim is 150 files and 20,000 lines; these limits follow the code downwards.
     assert code.files <= 154
+<<<<<<< HEAD
     assert code.lines <= 27_000
+=======
+    assert code.lines <= 26_900
+>>>>>>> 2ce01fc (Docs, recipe and changelog of SLiM and of imported checkpoints)
     assert code.longest_file <= 400
 
 

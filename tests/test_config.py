@@ -205,9 +205,16 @@ PUBLISHED = {
 
 def test_recipes_of_data_sets_say_what_they_aim_at_what_it_costs_and_whether_they_were_run():
     found = recipes()
-    assert PUBLISHED | {"base", "cpu", "demo", "cpu-demo", "skeletonmae-cpu", "nw-ucla-small", "nw-ucla-graph"} == set(
-        found
-    )
+    assert PUBLISHED | {
+        "base",
+        "cpu",
+        "demo",
+        "cpu-demo",
+        "skeletonmae-cpu",
+        "nw-ucla-small",
+        "nw-ucla-graph",
+        "slim",
+    } == set(found)
     for name in PUBLISHED:
         assert found[name].aims
         assert found[name].cost

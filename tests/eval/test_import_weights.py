@@ -417,7 +417,7 @@ def changed(**changes: Any) -> Tensors:
     [
         (changed(blocks__1__attn__proj__bias=None), r"missing tensors: blocks\.1\.attn\.proj\.bias$"),
         (changed(extra__weight=torch.zeros(2)), r"unknown tensors: extra\.weight$"),
-        (changed(norm__weight=torch.zeros(5)), r"another shape: norm\.weight \[5\], which should make norm\.weight \[16"),
+        (changed(norm__weight=torch.zeros(5)), r"another shape: norm\.weight \[5\], which should make norm\.weight"),
         (changed(blocks__0__attn__qkv__bias=torch.zeros(16)), r"attn\.qkv\.bias \[16\], which should make"),
         (changed(temp_embed=None), r"expected a tensor 'temp_embed' of 4 dimensions, found none"),
         (changed(temp_embed=torch.zeros(3, 16)), r"'temp_embed' of 4 dimensions, found \[3, 16\]"),

@@ -56,8 +56,8 @@ class SLiM(Objective):
     class Config(PluginConfig):
         """Heads, teacher, crops and hidden tokens."""
 
-        hidden: int = Field(512, ge=1, le=16384, description="width of heads (2,048 in the paper)")
-        out: int = Field(128, ge=1, le=16384, description="width of prototypes (256 there)")
+        hidden: int = Field(256, ge=1, le=16384, description="width of heads (2,048 in the paper)")
+        out: int = Field(64, ge=1, le=16384, description="width of prototypes (256 there)")
         prototypes: int = Field(1024, ge=2, le=1 << 20, description="of each head (65,536 in the paper)")
         temperature: float = Field(0.1, gt=0, description="of the student's cosines")
         teacher_temperature: tuple[Temperature, Temperature] = Field(
