@@ -20,7 +20,7 @@ from smae.errors import ConfigError
 from smae.models.encoders import Encoder
 from smae.models.masking import Mask
 from smae.models.tokens import Grid, gather, patchify
-from smae.models.transformer import MAX_DEPTH, MAX_WIDTH, Attention, DropPath
+from smae.models.transformer import MAX_DEPTH, MAX_WIDTH, Attention, CompiledBlock, DropPath
 from smae.skeleton import Layout
 
 
@@ -102,7 +102,7 @@ class SLiMEncoder(Encoder):
         return self.depth if parameter.startswith("norm.") else 0
 
 
-class RotaryBlock(nn.Module):
+class RotaryBlock(CompiledBlock):
     """x + attention(LN(x)) with rotary positions, then x + SwiGLU(LN(x))."""
 
     def __init__(self, dim: int, heads: int, *, drop_path: float) -> None:

@@ -57,7 +57,11 @@ class DropPath(nn.Module):
         return x * alive / (1 - self.rate)
 
 
-class Block(nn.Module):
+class CompiledBlock(nn.Module):
+    """Base of blocks that are alike: ``train.compile`` compiles one of them for all."""
+
+
+class Block(CompiledBlock):
     """x + attention(LN(x)), then x + MLP(LN(x)); ``cross``: keys and values are a source's."""
 
     def __init__(self, dim: int, heads: int, *, mlp: float = 4.0, drop_path: float = 0.0, cross: bool = False) -> None:

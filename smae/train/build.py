@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from smae.errors import ConfigError, EnvironmentFault
 from smae.models.encoders import Encoder
-from smae.models.slim import RotaryBlock
-from smae.models.transformer import Block
+from smae.models.transformer import CompiledBlock
 from smae.skeleton import Layout
 from smae.train.config import RunConfig
 from smae.train.objectives import ModelBuilder, Objective, objectives
@@ -64,7 +63,7 @@ def compile_blocks(objective: nn.Module) -> None:
     # random masking stays outside. Shapes are dynamic because the number of bodies changes from
     # step to step; CUDA graphs, which need a fixed one, do not pay.
     for module in objective.modules():
-        if isinstance(module, Block | RotaryBlock):
+        if isinstance(module, CompiledBlock):
             module.compile(dynamic=True)
 
 
