@@ -38,7 +38,7 @@ from smae.eval.import_formats import (
 )
 from smae.models.tokens import Grid
 from smae.registry import nearest
-from smae.skeleton import BUILT_IN, Layout
+from smae.skeleton import KINECT20, NTU25, Layout
 from smae.train.build import outline
 from smae.train.checkpoint import MAX_BYTES, cpu_state_dict, non_finite, resize_positions
 from smae.train.config import FAMILIES, plugin_config
@@ -258,9 +258,11 @@ def _three(values: Any) -> Tensor:
 
 
 def _layout_of(joints: int) -> Layout:
-    found = [layout for layout in BUILT_IN if len(layout) == joints]
+    # What published encoders of these kinds were trained on.
+    published = (NTU25, KINECT20)
+    found = [layout for layout in published if len(layout) == joints]
     if not found:
-        known = " and ".join(f"{len(layout)} ({layout.name})" for layout in BUILT_IN)
+        known = " and ".join(f"{len(layout)} ({layout.name})" for layout in published)
         raise DataError(f"{joints} joints, where smae knows layouts of {known}")
     return found[0]
 
