@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smae import progress as tasks
+from smae.tables import Table, clock
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -122,6 +123,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     Console(width=None if sys.stdout.isatty() else WIDE, markup=False).print(grid)
 
 
+def show(result: Table) -> None:
+    """Print the tables of a result."""
+    for grid in result.tables():
+        table(grid.columns, grid.rows, title=grid.title, left=grid.left)
+
+
 @contextmanager
 def feedback() -> Iterator[None]:
     """Show notes and progress of the block on standard error, as text or, with ``--json``, as JSON lines."""
@@ -164,18 +171,6 @@ class _Late:
     def end(self, task: tasks.Task) -> None:
         if self._chosen is not None:
             self._chosen.end(task)
-
-
-def accuracy(row: Any) -> tuple[str, str]:
-    """Return a result's mean accuracy, with its standard deviation over seeds, and its interval, in per cent."""
-    spread = "" if row.std is None else f" ± {percent(row.std)}"
-    between = "-" if row.interval is None else " to ".join(map(percent, row.interval))
-    return f"{percent(row.top1)}{spread}", between
-
-
-def percent(share: float | None) -> str:
-    """Return a share as a percentage with one decimal, or a dash."""
-    return "-" if share is None else f"{100 * share:.1f}"
 
 
 class LineReporter:
@@ -326,13 +321,3 @@ def _words(task: tasks.Task, pace: _Pace) -> str:
     if left is not None:
         parts.append(f"{clock(left)} left")
     return "  ".join(part for part in parts if part)
-
-
-def clock(seconds: float) -> str:
-    """Return a duration as people write it: ``45 s``, ``3 min 20 s``, ``2 h 05 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

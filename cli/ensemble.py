@@ -29,8 +29,7 @@ def command(runs: tuple[Path, ...], **options: Any) -> None:
       smae ensemble runs/joint runs/bone runs/motion --mode linear
     """
     found = smae.ensemble(runs, **options)
-    rows = [(row.mode, row.what, *console.accuracy(row), console.percent(row.mean_class)) for row in found.rows]
     console.result(
         {"protocol": found.protocol, "mode": found.mode, "rows": [row.as_json() for row in found.rows]},
-        lambda: console.table(("mode", "what", "top-1 %", "95 % interval", "mean class %"), rows, title=found.protocol),
+        lambda: console.show(found),
     )

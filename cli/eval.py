@@ -10,8 +10,6 @@ import click
 import smae
 from smae_cli import console
 
-_PLAIN = {"selection": "last", "seeds": 1}
-
 
 @click.command("eval")
 @click.option(
@@ -81,26 +79,9 @@ def command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **optio
     if modes:
         options["modes"] = modes
     run, evaluation = smae.evaluate(**options, settings=parse_sets(sets))
-    # Columns with the same value in every row are left out.
-    epochs, seeds = (any(getattr(row, key) != plain for row in evaluation.rows) for key, plain in _PLAIN.items())
-    columns = ["mode", "what", *["epoch"] * epochs, "top-1 %", *["95 % interval"] * seeds, "mean class %", "top-5 %"]
-    rows = []
-    for row in evaluation.rows:
-        top1, interval = console.accuracy(row)
-        figures = [top1, *[interval] * seeds, console.percent(row.mean_class), console.percent(row.top5)]
-        cells = [*[row.selection] * epochs, *figures]
-        rows.append([row.mode, row.what, *cells])
-    title = f"{evaluation.protocol} ({evaluation.store_mode} mode), {run.path}"
 
     def text() -> None:
-        console.table(columns, rows, title=title)
-        if len(evaluation.results) > 2:
-            cells = {
-                what: ["-" if row is None else console.percent(row.top1) for row in found]
-                for what, found in evaluation.matrix.items()
-            }
-            names = ("top-1 %", *(result.mode for result in evaluation.results))
-            console.table(names, [(what, *shares) for what, shares in cells.items()], left=1)
+        console.show(evaluation)
         for words in dict.fromkeys(note for one in evaluation.results if not one.current for note in one.notes):
             console.echo(f"note: {words}")
         for words in evaluation.warnings:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import smae
+from smae.tables import percent
 from smae_cli import console
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def command(files: tuple[Path, ...], **options: Any) -> int:
 def _text(predictions: Predictions) -> None:
     names, rows = predictions.names, []
     for one in predictions.found:
-        others = [f"{names[label]} {console.percent(share)}" for label, share in one.first[1:3]]
-        rows.append((one.path, names[one.label], console.percent(one.probability), ", ".join(others)))
+        others = [f"{names[label]} {percent(share)}" for label, share in one.first[1:3]]
+        rows.append((one.path, names[one.label], percent(one.probability), ", ".join(others)))
     console.table(("recording", "class", "probability %", "then"), rows, title=predictions.head)
     for bad in predictions.quarantined:
         console.echo(f"  {bad}")

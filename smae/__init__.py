@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from smae.eval.evaluate import evaluate as evaluate
     from smae.eval.export import export_encoder as export_encoder
     from smae.eval.export import load_encoder as load_encoder
+    from smae.eval.modules import Embedder as Embedder
+    from smae.eval.modules import knn_probe as knn_probe
+    from smae.eval.modules import linear_probe as linear_probe
     from smae.eval.predict import predict as predict
     from smae.eval.status import status as status
     from smae.train.pretrain import pretrain as pretrain
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from smae.viz.view import view as view
 
 _FUNCTIONS = {
+    "Embedder": "smae.eval.modules",
     "classes": "smae.data.store.info",
     "dataset_card": "smae.data.store.info",
     "doctor": "smae.diagnostics",
@@ -47,6 +51,8 @@ _FUNCTIONS = {
     "export_encoder": "smae.eval.export",
     "find_store": "smae.data.store.store",
     "info": "smae.data.store.info",
+    "knn_probe": "smae.eval.modules",
+    "linear_probe": "smae.eval.modules",
     "load_encoder": "smae.eval.export",
     "open_store": "smae.data.store.store",
     "predict": "smae.eval.predict",

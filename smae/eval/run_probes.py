@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -88,16 +88,21 @@ def run_probes(
             found = list(sides[seed].probe(encoder, mode, chosen[mode]))
             if not all(isinstance(scores, Scores) for _, scores in found):
                 raise ConfigError(f"probe '{mode}': expected Scores, found {found[0][1]!r}: mend the plug-in")
-            rows = [
-                _row(mode, what, selection, one)
-                for what, scores in found
-                for selection, one in ((LAST, scores), *scores.alternatives.items())
-            ]
-            kinds = len(np.unique(np.asarray(context.store.clips.label)[context.split.test]))
-            rows.append(Row(CHANCE, 1 / kinds, mode=mode, mean_class=1 / kinds))
+            rows = rows_of(mode, found, context)
             yield Outcome(mode, seed, tuple(rows), found[0][1], time.monotonic() - started)
             done = max(task.done, sum(costs[: number + 1]))
             task.update(done, note=f"{number + 1} of {len(units)} done: {mode}, seed {seed}")
+
+
+def rows_of(mode: str, found: Sequence[tuple[str, Scores]], context: ProbeContext) -> list[Row]:
+    """Return the rows of a probe, each classifier with its scores, then chance."""
+    rows = [
+        _row(mode, what, selection, one)
+        for what, scores in found
+        for selection, one in ((LAST, scores), *scores.alternatives.items())
+    ]
+    kinds = len(np.unique(np.asarray(context.store.clips.label)[context.split.test]))
+    return [*rows, Row(CHANCE, 1 / kinds, mode=mode, mean_class=1 / kinds)]
 
 
 @dataclass(frozen=True)

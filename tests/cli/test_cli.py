@@ -17,8 +17,8 @@ import torch
 
 from smae.data.synthetic.synth import synthesise
 from smae.errors import NonFiniteError
+from smae.tables import clock, percent
 from smae_cli import console
-from smae_cli.console import clock
 from smae_cli.main import COMMANDS, run
 from tests.data import imported
 from tests.reliability.forked_cli import too_slow
@@ -301,7 +301,7 @@ def test_durations_are_written_as_people_do(seconds, text):
 
 
 def test_shares_are_percentages():
-    assert [console.percent(share) for share in (None, 0, 0.12345, 1)] == ["-", "0.0", "12.3", "100.0"]
+    assert [percent(share) for share in (None, 0, 0.12345, 1)] == ["-", "0.0", "12.3", "100.0"]
 
 
 @pytest.mark.parametrize("columns", [0, 60])
