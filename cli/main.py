@@ -34,6 +34,7 @@ COMMANDS = {
     "export-encoder": "Write a run's encoder as a self-contained folder.",
     "embed": "Write the features of a store's clips.",
     "predict": "Classify your own recordings.",
+    "new": "Begin a masking, objective, encoder or source of your own.",
     "bench": "Compare the speed of smae with naive code and hardware limits.",
     "synth": "Write synthetic raw recordings to try things on.",
     "completion": "Print the shell completion script.",

@@ -121,7 +121,7 @@ class ClipSequence(Table):
             ("fingerprint", f"{self.fingerprint[:16]}..."),
         ]
         protocols = [f"{name} (train {train:,}, test {test:,})" for name, (train, test) in self.protocols().items()]
-        rows.append(("protocols", "\n".join(protocols) or "none"))
+        rows.append(("protocols", "\n".join(protocols) or "none: smae split gives it some"))
         return [Grid(("", ""), rows, f"{self.path} ({self.dataset})")]
 
     def torch_dataset(self, protocol: str | None = None, part: str = "train", *, frames: int | None = 64) -> Any:
