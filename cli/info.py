@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 import click
 
 import smae
-from smae_cli import console, explain
+from smae_cli import choices, console, explain
 
 if TYPE_CHECKING:
     from smae.data.store.info import StoreInfo
 
 
 @click.command("info")
-@click.argument("store", required=False)
+@choices.store()
 @click.option("--classes", is_flag=True, help="List the classes instead: label, name, clips.")
 @click.option("--card", is_flag=True, help="Write a dataset card in Markdown instead.")
-@click.option("--clip", metavar="NAME", help="Explain one clip instead, as smae explain STORE NAME does.")
+@click.option(
+    "--clip", metavar="NAME", type=choices.CLIP, help="Explain one clip instead, as smae explain STORE NAME does."
+)
 @click.option("--raw", type=click.Path(path_type=Path), help="With --clip: the raw folder or zip, for every step.")
 @console.json_option
 def command(store: str | None, classes: bool, card: bool, clip: str | None, raw: Path | None) -> int:

@@ -11,7 +11,7 @@ import click
 import smae
 from smae.data.clean import MODES
 from smae.data.prepare import CODECS, EXECUTOR, EXECUTORS, MAX_BAD, PrepareSettings
-from smae_cli import console
+from smae_cli import choices, console
 
 if TYPE_CHECKING:
     from smae.data.prepare.summary import PrepareSummary
@@ -29,6 +29,7 @@ _MAX_LISTED = 10
 @click.option("--out", required=True, help="The store to write, for example ntu.zarr or s3://bucket/ntu.zarr.")
 @click.option(
     "--source",
+    type=choices.SOURCE,
     default=PrepareSettings.source,
     help="Kind of raw data: ntu, nw-ucla, utd-mhad, pku-mmd; cleaned before: ctrgcn-npz, pyskl, hdf5, stgcn-npy.",
 )

@@ -36,6 +36,7 @@ class Task:
         unit: what is counted (``"files"``, ``"clips"``).
         done: units finished.
         note: a few words shown beside the count.
+        parts: whether it consists of other tasks.
         values: figures of the moment for programs (``{"loss": 0.1}``).
     """
 
@@ -44,6 +45,7 @@ class Task:
     unit: str = ""
     done: int = 0
     note: str = ""
+    parts: bool = False
     values: Mapping[str, float] = field(default_factory=dict)
 
     def update(
@@ -146,10 +148,10 @@ def reporting(reporter: Reporter | None) -> Iterator[None]:
 
 
 @contextmanager
-def task(name: str, *, total: int | None = None, unit: str = "") -> Iterator[Task]:
+def task(name: str, *, total: int | None = None, unit: str = "", parts: bool = False) -> Iterator[Task]:
     """Begin a task and end it with the block."""
     global _reporter
-    made = Task(name, total, unit)
+    made = Task(name, total, unit, parts=parts)
     if _reporter is None:
         _reporter = _in_notebook()
     reporter = _reporter
@@ -168,7 +170,7 @@ def whole(name: str, *, total: int, unit: str = "") -> Iterator[Task]:
     """Begin a task that consists of others, which report their share of its work to ``spend``."""
     global _whole
     before = _whole
-    with task(name, total=total, unit=unit) as made:
+    with task(name, total=total, unit=unit, parts=True) as made:
         _whole = made
         try:
             yield made

@@ -108,7 +108,7 @@ def _read_logits(run: Run, protocol: str, mode: str) -> tuple[Result, NDArray[np
     else:
         raise DataError(
             f"{run.path}: no logits of {mode} on {protocol}: make them with "
-            f"`smae eval --checkpoint {run.path} --protocol {protocol} --mode {mode}`"
+            f"`smae eval --run {run.path} --protocol {protocol} --probe {mode}`"
         )
     record = result.records[0]
     logger.info(f"using {path.with_suffix('.json')}{''.join(f'; {note}' for note in result.notes)}")

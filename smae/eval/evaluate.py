@@ -22,7 +22,7 @@ from smae.data.raw.labels import class_names
 from smae.data.store.splits import Split
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError
-from smae.eval.checks import check_effect, data_warnings, seen_in_training
+from smae.eval.checks import data_warnings, seen_in_training
 from smae.eval.export import (
     HeadConfig,
     PreparationConfig,
@@ -47,8 +47,9 @@ from smae.eval.records import (
     stem,
 )
 from smae.eval.results import Result, draw_confusion, matrix, read_results
-from smae.eval.run_probes import PROBE_SECTIONS, Outcome, expand_modes, run_probes
+from smae.eval.run_probes import Outcome, run_probes
 from smae.models.encoders import Encoder
+from smae.settings import PROBE_SECTIONS, check_effect, expand_modes
 from smae.tables import Grid, Table, percent, results
 from smae.train.build import pick_device
 from smae.train.config import RunConfig, build_config
@@ -182,7 +183,7 @@ def evaluate(
     started = time.monotonic()
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: expected 1 or more")
-    modes = expand_modes(modes)
+    modes = expand_modes(modes, known=probes.names())
     chosen = {mode: probes.get(mode) for mode in modes}
     overrides = as_settings(settings)
     check_effect(overrides, modes, baselines=baselines)
@@ -194,8 +195,8 @@ def evaluate(
     split = store.split(protocol or subject.config.protocol)
     if "transfer" in modes and subject.store.get("fingerprint") == store.fingerprint:
         raise ConfigError(
-            f"--mode transfer: {store.path} is the store that the run was pre-trained on, so "
-            "nothing is transferred: name another with --data, or use --mode finetune"
+            f"--probe transfer: {store.path} is the store that the run was pre-trained on, so "
+            "nothing is transferred: name another with --data, or use --probe finetune"
         )
     context = ProbeContext(store, split, subject.config, target)
     asked = {
@@ -244,7 +245,7 @@ def _open(
     """Return the store and the encoder, of a run or exported."""
     if encoder is not None:
         if checkpoint is not None:
-            raise ConfigError("give a run (--checkpoint) or an exported encoder (--encoder), not both")
+            raise ConfigError("give a run (--run) or an exported encoder (--encoder), not both")
         store = data if isinstance(data, Store) else open_store(data)
         loaded, values = read_exported(Path(encoder), store)
         origin = loaded.config.origin

@@ -27,7 +27,6 @@ from smae.data.loader.dataset import ClipDataset
 from smae.data.loader.loader import Loader
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
-from smae.eval.checks import check_effect
 from smae.eval.export import LoadedEncoder, load_trained, read_weights
 from smae.eval.features import FeatureExtractor, Pooled, extract, raw_coordinates
 from smae.eval.predict import ClipsInMemory
@@ -36,6 +35,7 @@ from smae.eval.probes.linear import knn_on, linear_on
 from smae.eval.records import MOST_FREQUENT, RAW, Row, mean_class
 from smae.eval.run_probes import rows_of
 from smae.models.encoders import Encoder
+from smae.settings import check_effect
 from smae.skeleton import LAYOUTS, NTU25, Layout
 from smae.tables import Grid, Table, results
 from smae.train.build import pick_device

@@ -14,28 +14,13 @@ from smae import interrupts, progress
 from smae.errors import ConfigError
 from smae.eval.features import raw_coordinates
 from smae.eval.probes import Probe, ProbeContext, Scores
-from smae.eval.probes.finetune import LABEL_SHARES, TRAINING_PASSES, semi_context
+from smae.eval.probes.finetune import TRAINING_PASSES, semi_context
 from smae.eval.probes.linear import knn_on, linear_on
 from smae.eval.records import BEST_VAL, CHANCE, LAST, PRETRAINED, RANDOM, RAW, SUPERVISED, Row, mean_class
 from smae.eval.results import bootstrap
 from smae.models.encoders import Encoder
+from smae.settings import LABEL_SHARES, PROBE_SECTIONS
 from smae.train.build import random_encoder
-
-MODE_GROUPS: dict[str, tuple[str, ...]] = {
-    "semi": tuple(LABEL_SHARES),
-    "all": ("linear", "knn", "finetune", *LABEL_SHARES, "scratch"),
-}
-"""Names of several modes."""
-
-PROBE_SECTIONS = {"linear": "linear", "knn": "knn", "scratch": "scratch"} | dict.fromkeys(
-    ("finetune", "transfer", *LABEL_SHARES), "finetune"
-)
-"""Section of the settings of each built-in probe."""
-
-
-def expand_modes(modes: Iterable[str]) -> list[str]:
-    """Return modes with groups (``semi``, ``all``) replaced by their members, each once."""
-    return list(dict.fromkeys(name for mode in modes for name in MODE_GROUPS.get(mode, (mode,))))
 
 
 @dataclass(frozen=True)
