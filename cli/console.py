@@ -19,13 +19,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smae import progress as tasks
+from smae.tables import Table, clock
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 _json = False
+JSON_VERSION = 1
+"""Version of what ``--json`` prints, in every object; docs/json.md has the schema."""
 WIDE = 10_000
 """Columns of output that is redirected: nothing is cut, and nothing wrapped."""
+KEY = 40
+"""Columns up to which the first column of a table is never folded."""
 SILENT = os.environ.get("RANK", "0") != "0"
 """Whether this is a rank of torchrun other than 0: only rank 0 prints."""
 AFTER = 1.0
@@ -34,17 +39,16 @@ EVERY = 5.0
 """Seconds between two lines of the same task."""
 
 
-def use_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
-    """Note that this command prints JSON."""
+def use_json(value: bool) -> None:
+    """Note whether this command prints JSON."""
     global _json
     _json = value
-    return value
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--json`` to a command."""
+    """Add ``--json`` to a command; ``main.run`` has looked for it already."""
     return click.option(
-        "--json", "as_json", is_flag=True, expose_value=False, is_eager=True, callback=use_json,
+        "--json", "as_json", is_flag=True, expose_value=False,
         help="Print the result as JSON on standard output, progress as JSON lines on standard error.",
     )(command)  # fmt: skip
 
@@ -61,7 +65,7 @@ def echo(text: object, *, nl: bool = True) -> None:
 
 def note(message: str) -> None:
     """Print a message for people on standard error."""
-    _to_people({"note": message} if _json else message)
+    _to_people({"version": JSON_VERSION, "note": message} if _json else message)
 
 
 def _to_people(line: str | dict[str, Any]) -> None:
@@ -72,11 +76,20 @@ def _to_people(line: str | dict[str, Any]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
-def error(message: str, *, kind: str = "", code: int = 1) -> None:
+def failed(message: str, *, kind: str = "", code: int = 1) -> None:
     """Print what went wrong on standard error and, with ``--json``, as the result."""
     if _json:
-        print(json.dumps({"error": {"kind": kind, "message": message, "exit_code": code}}), flush=True)
-    _to_people(f"smae: {message}")
+        found = {"kind": kind, "message": message, "exit_code": code}
+        print(json.dumps({"version": JSON_VERSION, "error": found}), flush=True)
+    note(f"smae: {message}")
+
+
+def usage_error(error: click.ClickException) -> None:
+    """Print a wrong option or argument as click does or, with ``--json``, as every other error."""
+    if _json:
+        failed(error.format_message(), kind=type(error).__name__, code=error.exit_code)
+    else:
+        error.show()
 
 
 def result(value: dict[str, Any], text: Callable[[], None]) -> None:
@@ -84,7 +97,7 @@ def result(value: dict[str, Any], text: Callable[[], None]) -> None:
     if SILENT:
         return
     if _json:
-        print(json.dumps(value, indent=1, allow_nan=False))
+        print(json.dumps({"version": JSON_VERSION} | value, indent=1, allow_nan=False))
     else:
         text()
 
@@ -114,12 +127,21 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
         # Not the table's own title, which is wrapped at the width of the table: a path could not be copied.
         echo(title)
     grid = Table(box=box.SIMPLE_HEAD, show_header=any(columns))
+    longest = max((len(part) for row in rows for part in row[0].splitlines()), default=0)
     for number, column in enumerate(columns):
-        grid.add_column(column, justify="left" if number < left else "right", overflow="fold")
+        # What the first column names is typed again: other columns fold for it, up to half a screen.
+        whole = number == 0 and longest <= KEY
+        grid.add_column(column, justify=("right", "left")[number < left], overflow="fold", no_wrap=whole)
     for row in rows:
         grid.add_row(*map(printable, row))
     # Names such as smae[rerun] are not markup.
     Console(width=None if sys.stdout.isatty() else WIDE, markup=False).print(grid)
+
+
+def show(result: Table) -> None:
+    """Print the tables of a result."""
+    for grid in result.tables():
+        table(grid.columns, grid.rows, title=grid.title, left=grid.left)
 
 
 @contextmanager
@@ -166,18 +188,6 @@ class _Late:
             self._chosen.end(task)
 
 
-def accuracy(row: Any) -> tuple[str, str]:
-    """Return a result's mean accuracy, with its standard deviation over seeds, and its interval, in per cent."""
-    spread = "" if row.std is None else f" ± {percent(row.std)}"
-    between = "-" if row.interval is None else " to ".join(map(percent, row.interval))
-    return f"{percent(row.top1)}{spread}", between
-
-
-def percent(share: float | None) -> str:
-    """Return a share as a percentage with one decimal, or a dash."""
-    return "-" if share is None else f"{100 * share:.1f}"
-
-
 class LineReporter:
     """Writes a line for the task under way every few seconds, and one more at its end.
 
@@ -213,13 +223,15 @@ class LineReporter:
     def _object(self, task: tasks.Task, pace: _Pace) -> dict[str, Any]:
         left = pace.seconds_left()
         return {
+            "version": JSON_VERSION,
             "progress": task.name,
             "done": task.done,
             "total": task.total,
             "unit": task.unit,
             "note": task.note,
-            **task.values,
+            "values": dict(task.values),
             "rate": round(pace.rate, 3) or None,
+            "seconds": round(time.monotonic() - pace.began, 1),
             "seconds_left": None if left is None else round(left, 1),
         }
 
@@ -228,13 +240,13 @@ class LineReporter:
         while not pace.over.wait(wait) and task.total is None:
             wait, passed = EVERY, time.monotonic() - pace.began
             if self._json:
-                self._write({"progress": task.name, "seconds": round(passed, 1)})
+                self._write(self._object(task, pace))
             else:
                 self._write(f"{task.name}: running ({clock(passed)})")
 
 
 class BarReporter:
-    """Draws a bar for each task in a terminal."""
+    """Draws a bar for each task in a terminal; a task that consists of others has the only one."""
 
     def __init__(self) -> None:
         self._bars: Progress | None = None
@@ -242,7 +254,7 @@ class BarReporter:
 
     def begin(self, task: tasks.Task) -> None:
         if self._bars is None:
-            self._bars = _rich_progress()
+            self._bars = _rich_progress(self._show_due)
         number = self._bars.add_task(task.name, total=task.total, unit=task.unit, note="", visible=False)
         self._tasks[task] = number, _Pace(task)
         self._bars.start()
@@ -251,13 +263,8 @@ class BarReporter:
         assert self._bars is not None, "begin ran before"
         number, pace = self._tasks[task]
         pace.measure()
-        self._bars.update(
-            number,
-            completed=task.done,
-            total=task.total,
-            note=task.note or pace.words(),
-            visible=time.monotonic() >= pace.due,
-        )
+        self._bars.update(number, completed=task.done, total=task.total, note=task.note or pace.words())
+        self._show_due()
 
     def end(self, task: tasks.Task) -> None:
         assert self._bars is not None, "begin ran before"
@@ -268,21 +275,38 @@ class BarReporter:
         else:
             self._bars.update(number, visible=False)
 
+    def _show_due(self) -> None:
+        """Show the tasks that have run for a while; inside a whole, its bar names what is under way."""
+        now, within = time.monotonic(), False
+        for task, (number, pace) in list(self._tasks.items()):
+            if self._bars is not None and not within:
+                inner = [one.name for one in self._tasks if one is not task]
+                self._bars.update(number, visible=now >= pace.due)
+                if task.parts and inner:
+                    self._bars.update(number, note=f"{task.note}  {inner[-1]}".strip())
+            within = within or task.parts
 
-def _rich_progress() -> Progress:
-    from rich.console import Console
+
+def _rich_progress(before_each: Callable[[], None]) -> Progress:
+    from rich.console import Console, RenderableType
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    return Progress(
+    class Bars(Progress):
+        def get_renderables(self) -> Iterator[RenderableType]:
+            before_each()
+            yield from super().get_renderables()
+
+    return Bars(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}"),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("elapsed"),
         TimeElapsedColumn(),
         TextColumn("left"),
         Remaining(),
+        TextColumn("{task.fields[note]}"),
         console=Console(stderr=True),
     )
 
@@ -326,13 +350,3 @@ def _words(task: tasks.Task, pace: _Pace) -> str:
     if left is not None:
         parts.append(f"{clock(left)} left")
     return "  ".join(part for part in parts if part)
-
-
-def clock(seconds: float) -> str:
-    """Return a duration as people write it: ``45 s``, ``3 min 20 s``, ``2 h 05 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -25,14 +25,6 @@ def command(folder: Path) -> int:
     Exit code 5 if something keeps smae from working.
     """
     diagnosis = smae.doctor(folder)
-
-    def text() -> None:
-        rows = [(finding.state, finding.what, finding.found) for finding in diagnosis.findings]
-        console.table(("", "check", "found"), rows, left=3)
-        for finding in diagnosis.findings:
-            if finding.remedy:
-                console.echo(f"{finding.what}: {finding.remedy}")
-
     findings = [asdict(finding) for finding in diagnosis.findings]
-    console.result({"ok": diagnosis.exit_code == 0, "findings": findings}, text)
+    console.result({"ok": diagnosis.exit_code == 0, "findings": findings}, lambda: console.show(diagnosis))
     return diagnosis.exit_code

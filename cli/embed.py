@@ -8,15 +8,15 @@ from typing import Any
 import click
 
 import smae
-from smae_cli import console
+from smae_cli import choices, console
 
 
 @click.command("embed")
-@click.argument("store", required=False)
-@click.option("--to", required=True, type=click.Path(path_type=Path), help="The file to write: .npz or .zarr.")
+@choices.store()
+@click.option("--out", "to", required=True, type=click.Path(path_type=Path), help="The file to write: .npz or .zarr.")
 @click.option("--encoder", type=click.Path(path_type=Path), help="A folder that smae export-encoder wrote.")
-@click.option("--run", type=click.Path(path_type=Path), help="A run or one of its checkpoints; the newest by default.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--run", type=choices.RUN, help="A run or one of its checkpoints; the newest by default.")
+@click.option("--device", type=choices.DEVICE, default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option("--overwrite", is_flag=True, help="Replace earlier features.")
 @console.json_option
 def command(store: str | None, to: Path, **options: Any) -> None:
@@ -26,8 +26,8 @@ def command(store: str | None, to: Path, **options: Any) -> None:
 
     \b
     Examples:
-      smae embed ntu.zarr --to features.npz
-      smae embed mine.zarr --encoder skeletonmae-ntu60-xsub --to mine-features.zarr
+      smae embed ntu.zarr --out features.npz
+      smae embed mine.zarr --encoder skeletonmae-ntu60-xsub --out mine-features.zarr
     """
     features = smae.embed(store, to, **options)
     clips, width = features.x.shape

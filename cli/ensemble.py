@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 import smae
-from smae_cli import console
+from smae_cli import choices, console
 
 
 @click.command("ensemble")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--protocol", help="Split of the results; the first run's own by default.")
-@click.option("--mode", default="finetune", help="Probe whose results are averaged.")
+@click.argument("runs", nargs=-1, required=True, type=choices.RUN)
+@click.option("--protocol", type=choices.PROTOCOL, help="Split of the results; the first run's own by default.")
+@click.option("--probe", "mode", type=choices.PROBE, default="finetune", help="Probe whose results are averaged.")
 @click.option("--weight", "weights", type=float, multiple=True, help="One for each run, in order; equal by default.")
 @console.json_option
 def command(runs: tuple[Path, ...], **options: Any) -> None:
@@ -25,12 +25,11 @@ def command(runs: tuple[Path, ...], **options: Any) -> None:
       smae pretrain --out runs/joint
       smae pretrain --out runs/bone --set augment.stream=bone
       smae pretrain --out runs/motion --set augment.stream=motion
-      smae eval --checkpoint runs/joint --mode linear     (and the other two)
-      smae ensemble runs/joint runs/bone runs/motion --mode linear
+      smae eval --run runs/joint --probe linear     (and the other two)
+      smae ensemble runs/joint runs/bone runs/motion --probe linear
     """
     found = smae.ensemble(runs, **options)
-    rows = [(row.mode, row.what, *console.accuracy(row), console.percent(row.mean_class)) for row in found.rows]
     console.result(
         {"protocol": found.protocol, "mode": found.mode, "rows": [row.as_json() for row in found.rows]},
-        lambda: console.table(("mode", "what", "top-1 %", "95 % interval", "mean class %"), rows, title=found.protocol),
+        lambda: console.show(found),
     )

@@ -8,19 +8,21 @@ from typing import Any
 import click
 
 import smae
-from smae_cli import console
-
-_PLAIN = {"selection": "last", "seeds": 1}
+from smae_cli import choices, console
 
 
 @click.command("eval")
+@choices.store("data")
 @click.option(
-    "--protocol", help="xsub, xview, xset, or the full name: ntu60-xsub, ntu120-xset, ...; the run's own by default."
+    "--protocol",
+    type=choices.PROTOCOL,
+    help="xsub, xview, xset, or the full name: ntu60-xsub, ntu120-xset, ...; the run's own by default.",
 )
 @click.option(
-    "--mode",
+    "--probe",
     "modes",
     multiple=True,
+    type=choices.PROBE,
     help=(
         "linear, knn, finetune, semi (semi-1, -2, -5, -10), scratch, transfer, or all but the last; repeatable. "
         "linear and knn by default."
@@ -36,8 +38,9 @@ _PLAIN = {"selection": "last", "seeds": 1}
     help="Score another epoch too: the best on held-out training subjects, or (labelled as such) on test.",
 )
 @click.option(
-    "--checkpoint",
-    type=click.Path(path_type=Path),
+    "--run",
+    "checkpoint",
+    type=choices.RUN,
     help="A run's folder or one of its checkpoints; the newest run by default.",
 )
 @click.option(
@@ -45,17 +48,17 @@ _PLAIN = {"selection": "last", "seeds": 1}
     type=click.Path(path_type=Path),
     help="A folder that smae export-encoder wrote, in place of a run; it gets the records.",
 )
-@click.option("--data", help="Store; the one the run was trained on by default.")
 @click.option(
     "--set",
     "sets",
     multiple=True,
+    type=choices.SETTING,
     metavar="SECTION.KEY=VALUE",
     help="A probe's setting, for example linear.epochs=50. Repeatable.",
 )
 @click.option("--resume", is_flag=True, help="Go on after an interrupt, as without it.")
 @click.option("--again", is_flag=True, help="Evaluate anew what is done; both records stay.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", type=choices.DEVICE, default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @console.json_option
 def command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **options: Any) -> None:
     """Evaluate a pre-trained encoder on the test part of a protocol.
@@ -68,39 +71,25 @@ def command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **optio
     \b
     Examples:
       smae eval --protocol xsub
-      smae eval --mode knn --checkpoint runs/skeletonmae-xsub-001
-      smae eval --mode finetune --set finetune.epochs=20
-      smae eval --protocol xsub --mode all --seeds 3
-      smae eval --mode transfer --data pku.zarr --protocol xsub
+      smae eval --probe knn --run runs/skeletonmae-xsub-001
+      smae eval --probe finetune --set finetune.epochs=20
+      smae eval --protocol xsub --probe all --seeds 3
+      smae eval --probe transfer --data pku.zarr --protocol xsub
       smae eval --encoder skeletonmae-ntu60-xsub --data ntu.zarr --protocol xview
     """
     from smae.config import parse_sets
+    from smae.settings import check_probe_settings
 
     if resume and options["again"]:
         raise click.UsageError("--resume keeps what is done, --again evaluates it anew: leave one out")
     if modes:
         options["modes"] = modes
-    run, evaluation = smae.evaluate(**options, settings=parse_sets(sets))
-    # Columns with the same value in every row are left out.
-    epochs, seeds = (any(getattr(row, key) != plain for row in evaluation.rows) for key, plain in _PLAIN.items())
-    columns = ["mode", "what", *["epoch"] * epochs, "top-1 %", *["95 % interval"] * seeds, "mean class %", "top-5 %"]
-    rows = []
-    for row in evaluation.rows:
-        top1, interval = console.accuracy(row)
-        figures = [top1, *[interval] * seeds, console.percent(row.mean_class), console.percent(row.top5)]
-        cells = [*[row.selection] * epochs, *figures]
-        rows.append([row.mode, row.what, *cells])
-    title = f"{evaluation.protocol} ({evaluation.store_mode} mode), {run.path}"
+    settings = parse_sets(sets)
+    check_probe_settings(settings, modes or ("linear", "knn"))
+    run, evaluation = smae.evaluate(**options, settings=settings)
 
     def text() -> None:
-        console.table(columns, rows, title=title)
-        if len(evaluation.results) > 2:
-            cells = {
-                what: ["-" if row is None else console.percent(row.top1) for row in found]
-                for what, found in evaluation.matrix.items()
-            }
-            names = ("top-1 %", *(result.mode for result in evaluation.results))
-            console.table(names, [(what, *shares) for what, shares in cells.items()], left=1)
+        console.show(evaluation)
         for words in dict.fromkeys(note for one in evaluation.results if not one.current for note in one.notes):
             console.echo(f"note: {words}")
         for words in evaluation.warnings:

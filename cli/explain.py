@@ -11,15 +11,15 @@ import click
 import smae
 from smae.data.clean import MODES
 from smae.data.prepare import PrepareSettings
-from smae_cli import console
+from smae_cli import choices, console
 
 if TYPE_CHECKING:
     from smae.data.prepare.explain import Explanation
 
 
 @click.command("explain")
-@click.argument("path")
-@click.argument("name", required=False)
+@click.argument("path", type=choices.STORE)
+@click.argument("name", required=False, type=choices.CLIP)
 @click.option(
     "--raw",
     type=click.Path(path_type=Path),
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     type=click.Choice(MODES),
     help="Cleaning mode; the store's own, or reference, by default.",
 )
-@click.option("--source", default=PrepareSettings.source, help="Kind of raw data.")
+@click.option("--source", type=choices.SOURCE, default=PrepareSettings.source, help="Kind of raw data.")
 @console.json_option
 def command(path: str, name: str | None, **options: Any) -> int:
     """Explain what became of one recording: bodies found, rules that removed them, frames dropped, origin.

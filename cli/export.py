@@ -9,14 +9,16 @@ from typing import Any
 import click
 
 import smae
-from smae_cli import console
+from smae_cli import choices, console
 
 
 @click.command("export")
-@click.argument("store", required=False)
-@click.option("--format", required=True, help="ctrgcn, pyskl or hdf5.")
-@click.option("--to", required=True, type=click.Path(path_type=Path), help="The file to write.")
-@click.option("--protocol", help="Split: needed for ctrgcn; the others write all that fit by default.")
+@choices.store()
+@click.option("--format", required=True, type=choices.FORMAT, help="ctrgcn, pyskl or hdf5.")
+@click.option("--out", "to", required=True, type=click.Path(path_type=Path), help="The file to write.")
+@click.option(
+    "--protocol", type=choices.PROTOCOL, help="Split: needed for ctrgcn; the others write all that fit by default."
+)
 @click.option("--frames", type=click.IntRange(min=1), help="ctrgcn: pad to this length; the longest clip by default.")
 @click.option(
     "--anyway",
@@ -35,8 +37,8 @@ def command(store: str | None, to: Path, **options: Any) -> None:
 
     \b
     Examples:
-      smae export ntu60.zarr --format ctrgcn --protocol xsub --to NTU60_CS.npz
-      smae export ntu60.zarr --format pyskl --to ntu60.pkl
+      smae export ntu60.zarr --format ctrgcn --protocol xsub --out NTU60_CS.npz
+      smae export ntu60.zarr --format pyskl --out ntu60.pkl
     """
     summary = smae.export(store, to, **options)
 

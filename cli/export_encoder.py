@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 import smae
-from smae_cli import console
+from smae_cli import choices, console
 
 
 @click.command("export-encoder")
-@click.argument("run", required=False, type=click.Path(path_type=Path))
-@click.option("--to", required=True, type=click.Path(path_type=Path), help="The folder to write.")
+@choices.run()
+@click.option("--out", "to", required=True, type=click.Path(path_type=Path), help="The folder to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier exported encoder.")
 @console.json_option
 def command(run: Path | None, to: Path, overwrite: bool) -> None:
@@ -23,13 +23,13 @@ def command(run: Path | None, to: Path, overwrite: bool) -> None:
 
     \b
     Examples:
-      smae export-encoder --to encoder
-      smae export-encoder runs/skeletonmae-xsub-001 --to skeletonmae-ntu60-xsub
+      smae export-encoder --out encoder
+      smae export-encoder runs/skeletonmae-xsub-001 --out skeletonmae-ntu60-xsub
     """
     path = smae.export_encoder(run, to, overwrite=overwrite)
 
     def text() -> None:
         console.echo(f"encoder: {path.absolute()}")
-        console.echo(f"next: smae embed STORE --encoder {path} --to features.npz")
+        console.echo(f"next: smae embed STORE --encoder {path} --out features.npz")
 
     console.result({"encoder": str(path), "files": sorted(file.name for file in path.iterdir())}, text)

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 import click
 
 import smae
-from smae_cli import console, explain
+from smae_cli import choices, console, explain
 
 if TYPE_CHECKING:
     from smae.data.store.info import StoreInfo
 
 
 @click.command("info")
-@click.argument("store", required=False)
+@choices.store()
 @click.option("--classes", is_flag=True, help="List the classes instead: label, name, clips.")
 @click.option("--card", is_flag=True, help="Write a dataset card in Markdown instead.")
-@click.option("--clip", metavar="NAME", help="Explain one clip instead, as smae explain STORE NAME does.")
+@click.option(
+    "--clip", metavar="NAME", type=choices.CLIP, help="Explain one clip instead, as smae explain STORE NAME does."
+)
 @click.option("--raw", type=click.Path(path_type=Path), help="With --clip: the raw folder or zip, for every step.")
 @console.json_option
 def command(store: str | None, classes: bool, card: bool, clip: str | None, raw: Path | None) -> int:
@@ -63,32 +65,8 @@ def _show_classes(path: str | None) -> None:
 
 
 def _text(about: StoreInfo) -> None:
-    bodies = ", ".join(f"{count:,} with {number}" for number, count in about.bodies.items())
-    noun = "body" if list(about.bodies) == [1] else "bodies"
-    lengths = f"a clip {about.frames_min} to {about.frames_max}, median {about.frames_median:g}"
-    rows = [
-        ("clips", f"{about.clips:,}  ({bodies} {noun})"),
-        ("frames", f"{about.frames:,}  ({lengths})"),
-        ("body-frames", f"{about.rows:,}"),
-        ("classes", f"{about.classes}"),
-        ("subjects", f"{about.subjects}"),
-        ("cameras", f"{about.cameras}"),
-        ("setups", f"{about.setups}"),
-        ("layout, mode", f"{about.layout}, {about.mode}"),
-        ("on disk", f"{about.bytes / 1e6:,.1f} MB, joints as {about.codec}"),
-        ("fingerprint", about.fingerprint),
-        *((f"protocol {name}", _sizes(about, name)) for name in about.protocols),
-    ]
-    if not about.protocols:
-        rows.append(("protocols", "none: smae split gives the store train and test parts"))
-    console.table(("", ""), rows, title=f"{about.path} ({about.dataset})")
+    console.show(about)
     longest_bar = max(about.lengths.counts)
     console.echo("clips by length in frames")
     for low, high, count in zip(about.lengths.edges, about.lengths.edges[1:], about.lengths.counts, strict=False):
         console.echo(f"  {low:4d} to {high:4d}  {'█' * round(40 * count / longest_bar):<40} {count:,}")
-
-
-def _sizes(about: StoreInfo, name: str) -> str:
-    train, test = about.protocols[name]
-    middle = f" / val {about.validation[name]:,}" if name in about.validation else ""
-    return f"train {train:,}{middle} / test {test:,}"

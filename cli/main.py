@@ -36,11 +36,21 @@ COMMANDS = {
     "import-weights": "Write a published checkpoint's encoder as such a folder.",
     "embed": "Write the features of a store's clips.",
     "predict": "Classify your own recordings.",
+    "new": "Begin a masking, objective, encoder or source of your own.",
     "bench": "Compare the speed of smae with naive code and hardware limits.",
     "synth": "Write synthetic raw recordings to try things on.",
     "completion": "Print the shell completion script.",
 }
 """Commands in the order of work; each is defined in the module of its name, with _ for -; completion below."""
+
+
+RENAMED = {
+    "eval": {"--mode": "--probe", "--checkpoint": "--run"},
+    "ensemble": {"--mode": "--probe"},
+    "predict": {"--mode": "--probe"},
+    **{name: {"--to": "--out"} for name in ("embed", "export", "export-encoder", "view")},
+}
+"""Options under their names of version 0.1, which the next version does not know any more."""
 
 
 class Commands(console.Group):
@@ -49,6 +59,21 @@ class Commands(console.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order of work."""
         return list(COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Resolve a command; options under earlier names get their new ones, with a note."""
+        name, command, rest = super().resolve_command(ctx, args)
+        renamed = RENAMED.get(name or "", {})
+        for number, word in enumerate(rest):
+            old, equals, value = word.partition("=")
+            if word == "--":
+                break
+            if old in renamed:
+                console.note(f"{old} is now {renamed[old]}; the next version does not know {old} any more")
+                rest[number] = f"{renamed[old]}{equals}{value}"
+        return name, command, rest
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Return a command, imported now."""
@@ -132,28 +157,32 @@ def run(args: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A name or bar that the terminal cannot show must not stop the work.
             stream.reconfigure(errors="replace")
+    words = sys.argv[1:] if args is None else args
+    # Known before the options are read, so that an error in them is JSON too.
+    console.use_json("--json" in words[: [*words, "--"].index("--")])
     try:
         with interrupts.deferred(), console.feedback():
             code = smae.main(args=args, prog_name="smae", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
-        error.show()
+        console.usage_error(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
-        console.error("interrupted")
         # What click's Abort came from is its cause, or before click 8.2 its context alone.
         cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__ or error.__context__
-        return 128 + getattr(cause, "signal", signal.SIGINT)
+        code = int(128 + getattr(cause, "signal", signal.SIGINT))
+        console.failed("interrupted", kind="Interrupted", code=code)
+        return code
     except SmaeError as error:
-        console.error(str(error), kind=type(error).__name__, code=error.exit_code)
+        console.failed(str(error), kind=type(error).__name__, code=error.exit_code)
         return error.exit_code
     except (BrokenPipeError, SystemExit):
         # The reader has closed the pipe (`smae info | head`), which click and rich turn into SystemExit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (OSError, MemoryError) as error:
-        console.error(f"{type(error).__name__}: {error}", kind=type(error).__name__, code=EXIT_ENVIRONMENT)
+        console.failed(f"{type(error).__name__}: {error}", kind=type(error).__name__, code=EXIT_ENVIRONMENT)
         return EXIT_ENVIRONMENT
     except Exception as error:
         from smae.registry import plugin_at_fault
@@ -161,9 +190,11 @@ def run(args: list[str] | None = None) -> int:
         traceback.print_exc()
         message, plugin = f"{type(error).__name__}: {error}", plugin_at_fault(error)
         if plugin:
-            console.error(f"an error of a plug-in, {plugin}: {message}", kind=type(error).__name__)
+            console.failed(f"an error of a plug-in, {plugin}: {message}", kind=type(error).__name__)
         else:
-            console.error(f"a bug of smae's: {message}; please report it with the lines above")
+            console.failed(
+                f"a bug of smae's: {message}; please report it with the lines above", kind=type(error).__name__
+            )
         return EXIT_BUG
 
 

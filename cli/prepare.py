@@ -11,7 +11,7 @@ import click
 import smae
 from smae.data.clean import MODES
 from smae.data.prepare import CODECS, EXECUTOR, EXECUTORS, MAX_BAD, UNITS, PrepareSettings
-from smae_cli import console
+from smae_cli import choices, console
 
 if TYPE_CHECKING:
     from smae.data.prepare.summary import PrepareSummary
@@ -29,6 +29,7 @@ _MAX_LISTED = 10
 @click.option("--out", required=True, help="The store to write, for example ntu.zarr or s3://bucket/ntu.zarr.")
 @click.option(
     "--source",
+    type=choices.SOURCE,
     default=PrepareSettings.source,
     help="Kind of raw data: ntu, nw-ucla, utd-mhad, pku-mmd; cleaned before: ctrgcn-npz, pyskl, hdf5, stgcn-npy.",
 )
@@ -114,18 +115,7 @@ def command(raw: Path, out: str, **options: Any) -> int:
 
 def _text(summary: PrepareSummary) -> None:
     bad = summary.quarantined
-    console.table(
-        ("", "", "files"),
-        [
-            ("ok", f"{summary.frames:,} frames, {summary.rows:,} body-frames", f"{summary.ok:,}"),
-            ("  noted", _counts(summary.noted), ""),
-            ("excluded", _counts(summary.excluded), f"{sum(summary.excluded.values()):,}"),
-            ("quarantined", "see quarantine.jsonl in the store" if bad else "", f"{len(bad):,}"),
-            ("ignored", "not samples, or second copies" if summary.ignored else "", f"{summary.ignored:,}"),
-            ("found", "", f"{summary.found:,}"),
-        ],
-        title=f"{summary.store} ({summary.dataset}): {summary.seconds:.1f} s, {summary.bytes_read / 1e6:,.0f} MB read",
-    )
+    console.show(summary)
     if summary.codec != "float32":
         console.echo(
             f"joints are stored as {summary.codec}: the largest error is {summary.largest_error * 1000:.3f} mm"
@@ -135,7 +125,3 @@ def _text(summary: PrepareSummary) -> None:
     if len(bad) > _MAX_LISTED:
         console.echo(f"  ... and {len(bad) - _MAX_LISTED} more")
     console.echo("next: smae info, smae pretrain")
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{kind} {count:,}" for kind, count in counts.items())

@@ -9,33 +9,39 @@ from typing import Any
 import click
 
 import smae
-from smae_cli import console
+from smae_cli import choices, console
 
 
 @click.command("pretrain")
-@click.option("--data", help="Store; ntu.zarr, or the only *.zarr here, by default.")
+@choices.store("data")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of the run; runs/<objective>-<protocol>-NNN by default."
 )
 @click.option(
     "--recipe",
+    type=choices.RECIPE,
     default="auto",
-    help="Packaged recipe, a .toml file, or auto: base on a GPU, cpu without.",
+    help="Packaged recipe, a .toml file, or auto: that of the data set on a GPU, a small one without.",
 )
-@click.option("--protocol", help="Split whose train part is used; xsub by default.")
+@click.option("--protocol", type=choices.PROTOCOL, help="Split whose train part is used; xsub by default.")
 @click.option(
     "--epochs", type=click.IntRange(min=1), help="Passes over the train clips; lifts a recipe's limit of steps."
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, order, crops and masks.")
-@click.option("--init", help="Run, checkpoint or exported encoder whose weights the encoder starts from.")
+@click.option(
+    "--init",
+    type=choices.INIT,
+    help="Run, checkpoint or exported encoder whose weights the encoder starts from.",
+)
 @click.option(
     "--set",
     "sets",
     multiple=True,
+    type=choices.SETTING,
     metavar="SECTION.KEY=VALUE",
     help="Any setting, for example masking.keep_joints=0.5. Repeatable.",
 )
-@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", type=choices.DEVICE, default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--wandb", is_flag=True, help="Curves for Weights & Biases too: offline, unless WANDB_MODE says otherwise."
 )
@@ -55,8 +61,13 @@ def command(sets: Sequence[str], **options: Any) -> None:
     Ctrl-C finishes the current step, saves, and exits with 130; --resume continues exactly there.
     """
     from smae.config import parse_sets
+    from smae.settings import check_settings
 
-    result = smae.pretrain(settings=parse_sets(sets), **options)
+    settings = parse_sets(sets)
+    if not options["resume"]:
+        # A run has its own settings, which only it knows.
+        check_settings(options["recipe"], settings)
+    result = smae.pretrain(settings=settings, **options)
 
     def text() -> None:
         console.echo(f"{result.run.path}: {result.steps} steps, loss {result.loss:.4f}")

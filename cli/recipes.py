@@ -6,11 +6,11 @@ from dataclasses import asdict
 
 import click
 
-from smae_cli import console
+from smae_cli import choices, console
 
 
 @click.command("recipes")
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=choices.RECIPE)
 @console.json_option
 def command(name: str | None) -> None:
     """List the packaged recipes, for smae pretrain --recipe NAME: purpose, published figure, expected cost.
@@ -27,7 +27,7 @@ def command(name: str | None) -> None:
     if name is not None:
         _show(name)
         return
-    from smae.train.config import recipes
+    from smae.settings import recipes
 
     known = recipes()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import smae
-from smae_cli import console
+from smae_cli import choices, console
 
 GROUPS = ("subject", "camera", "setup", "replication")
 _PARTS = ("train", "val", "test")
@@ -26,7 +26,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[in
 
 
 @click.command("split")
-@click.argument("store", required=False)
+@choices.store()
 @click.option("--name", default="own", help="What the split is called: smae eval --protocol NAME.")
 @click.option("--by", type=click.Choice(GROUPS), help="Whole groups go to a part.")
 @click.option("--test", default="", callback=_numbers, help="Groups that are tested on, for example 1,3,5-8.")

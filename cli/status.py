@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import smae
+from smae.tables import percent
 from smae_cli import console
 
 if TYPE_CHECKING:
@@ -70,6 +71,6 @@ def _row(run: RunState) -> tuple[str, ...]:
     lines = []
     for one in run.scores:
         notes = "; ".join([*one.notes, *[f"{one.others} more"] * (one.others > 0)])
-        lines.append(f"{one.protocol} {one.mode} {console.percent(one.top1)}{f' ({notes})' if notes else ''}")
+        lines.append(f"{one.protocol} {one.mode} {percent(one.top1)}{f' ({notes})' if notes else ''}")
     scores = "\n".join(lines)
     return str(run.path), state, step, loss, scores or "-"

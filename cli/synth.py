@@ -17,19 +17,19 @@ from smae_cli import console
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, LIMITS.seed),
     default=SynthSettings.seed,
     help="Other seeds, other people and noise.",
 )
 @click.option(
     "--actions",
-    type=click.IntRange(min=2),
+    type=click.IntRange(2, LIMITS.actions),
     default=SynthSettings.actions,
     help="Kinds of action.",
 )
 @click.option(
     "--subjects",
-    type=click.IntRange(min=2),
+    type=click.IntRange(2, LIMITS.subjects),
     default=SynthSettings.subjects,
     help="People.",
 )
@@ -41,7 +41,7 @@ from smae_cli import console
 )
 @click.option(
     "--replications",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, LIMITS.replications),
     default=SynthSettings.replications,
     help="Performances of each action by each person.",
 )

@@ -7,11 +7,11 @@ from dataclasses import asdict
 import click
 
 import smae
-from smae_cli import console
+from smae_cli import choices, console
 
 
 @click.command("verify")
-@click.argument("store", required=False)
+@choices.store()
 @console.json_option
 def command(store: str | None) -> int:
     """Check every byte of a STORE against its manifest, and its values; exit code 4 on any damage.

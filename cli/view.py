@@ -8,22 +8,23 @@ from typing import Any
 import click
 
 import smae
-from smae_cli import console
+from smae_cli import choices, console
 
 
 @click.command("view")
-@click.argument("where", required=False)
-@click.option("--clip", metavar="NAME", help="The clip to show; a store's first one by default.")
+@click.argument("where", required=False, type=choices.STORE)
+@click.option("--clip", metavar="NAME", type=choices.CLIP, help="The clip to show; a store's first one by default.")
 @click.option("--index", metavar="I", type=click.IntRange(min=0), help="The clip's number in the store, from 0.")
 @click.option(
-    "--to",
+    "--out",
+    "to",
     type=click.Path(path_type=Path),
     help="File to write: .html, .gif, .png (strip of frames) or .rrd (Rerun); <clip>.html by default.",
 )
 @click.option(
     "--raw", type=click.Path(path_type=Path), help="With a store: its raw folder or zip; raw beside denoised."
 )
-@click.option("--run", type=click.Path(path_type=Path), help="With a store: a run; original, masked and reconstructed.")
+@click.option("--run", type=choices.RUN, help="With a store: a run; original, masked and reconstructed.")
 @click.option("--source", default="ntu", help="Kind of raw data.")
 @console.json_option
 def command(where: str | None, **options: Any) -> None:
@@ -36,10 +37,10 @@ def command(where: str | None, **options: Any) -> None:
     \b
     Examples:
       smae view
-      smae view ntu.zarr --clip S001C002P003R002A013 --to tearing.gif
+      smae view ntu.zarr --clip S001C002P003R002A013 --out tearing.gif
       smae view ntu.zarr --index 7 --raw ntu/
       smae view --run runs/skeletonmae-xsub-001 --index 7
-      smae view S001C002P003R002A013.skeleton --to strip.png
+      smae view S001C002P003R002A013.skeleton --out strip.png
 
     Exit code 4 if the recording is bad.
     """

@@ -31,13 +31,18 @@ if TYPE_CHECKING:
     from smae.eval.export import export_encoder as export_encoder
     from smae.eval.export import load_encoder as load_encoder
     from smae.eval.import_weights import import_weights as import_weights
+    from smae.eval.modules import Embedder as Embedder
+    from smae.eval.modules import knn_probe as knn_probe
+    from smae.eval.modules import linear_probe as linear_probe
     from smae.eval.predict import predict as predict
     from smae.eval.status import status as status
+    from smae.testing.new import new as new
     from smae.train.pretrain import pretrain as pretrain
     from smae.viz.report.run_report import report as report
     from smae.viz.view import view as view
 
 _FUNCTIONS = {
+    "Embedder": "smae.eval.modules",
     "classes": "smae.data.store.info",
     "convert": "smae.data.store.convert",
     "dataset_card": "smae.data.store.info",
@@ -51,7 +56,10 @@ _FUNCTIONS = {
     "find_store": "smae.data.store.store",
     "import_weights": "smae.eval.import_weights",
     "info": "smae.data.store.info",
+    "knn_probe": "smae.eval.modules",
+    "linear_probe": "smae.eval.modules",
     "load_encoder": "smae.eval.export",
+    "new": "smae.testing.new",
     "open_store": "smae.data.store.store",
     "predict": "smae.eval.predict",
     "prepare": "smae.data.prepare.run",

@@ -116,10 +116,22 @@ def parse_sets(texts: Iterable[str]) -> Settings:
     return merge(*map(parse_set, texts))
 
 
+def as_settings(settings: Mapping[str, Any] | Section | None) -> Settings:
+    """Return settings that are given as a mapping, nested or dotted, or as a config object.
+
+    A config object stands for all its settings, defaults included; in a mapping, so does a section.
+    """
+    if isinstance(settings, Section):
+        return settings.model_dump()
+    return nested(settings or {})
+
+
 def nested(settings: Mapping[str, Any]) -> Settings:
     """Return settings with dotted keys nested: ``{"a.b": 1}`` becomes ``{"a": {"b": 1}}``."""
     layers = []
     for key, value in settings.items():
+        if isinstance(value, Section):
+            value = value.model_dump()
         if isinstance(value, Mapping):
             value = nested(value)
         for part in reversed(key.split(".")):

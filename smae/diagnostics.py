@@ -18,6 +18,7 @@ from pathlib import Path
 from smae import __version__, progress
 from smae.errors import EXIT_DONE, EXIT_ENVIRONMENT, ConfigError
 from smae.registry import describe, plugins
+from smae.tables import Grid, Table
 
 PACKAGES = ("numpy", "numba", "zarr", "safetensors", "pydantic")
 EXTRAS = ("dask", "objects", "rerun", "tensorboard", "triton", "wandb")
@@ -48,7 +49,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Table):
     """All findings, in order."""
 
     findings: tuple[Finding, ...]
@@ -58,6 +59,13 @@ class Diagnosis:
         """5 if anything is wrong, else 0."""
         wrong = any(finding.state == "wrong" for finding in self.findings)
         return EXIT_ENVIRONMENT if wrong else EXIT_DONE
+
+    def tables(self) -> list[Grid]:
+        """Return the checks as a table, and what to do as another."""
+        checks = [(one.state, one.what, one.found) for one in self.findings]
+        remedies = [(one.what, one.remedy) for one in self.findings if one.remedy]
+        grids = [Grid(("", "check", "found"), checks, left=3)]
+        return grids + [Grid(("", ""), remedies, "what to do")] * bool(remedies)
 
 
 def doctor(folder: Path | str = ".") -> Diagnosis:

@@ -5,17 +5,23 @@
             check(chunk)
             task.advance()
 
-Without a reporter, reporting costs nothing and shows nothing. Messages for people go through ``logging``.
+A notebook shows bars below the cell; elsewhere, without a reporter, nothing is shown. Messages for
+people go through ``logging``.
 """
 
 from __future__ import annotations
 
+import importlib
+import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from html import escape
+from typing import Any, Protocol, TypeVar
 
 from smae import interrupts
+from smae.tables import clock
 
 T = TypeVar("T")
 
@@ -30,6 +36,7 @@ class Task:
         unit: what is counted (``"files"``, ``"clips"``).
         done: units finished.
         note: a few words shown beside the count.
+        parts: whether it consists of other tasks.
         values: figures of the moment for programs (``{"loss": 0.1}``).
     """
 
@@ -38,6 +45,7 @@ class Task:
     unit: str = ""
     done: int = 0
     note: str = ""
+    parts: bool = False
     values: Mapping[str, float] = field(default_factory=dict)
 
     def update(
@@ -68,6 +76,62 @@ class Reporter(Protocol):
         """Take note that a task is over, finished or not."""
 
 
+class NotebookReporter:
+    """Shows the tasks under way as bars below a notebook's cell, redrawn at most four times a second.
+
+    Args:
+        display: ``IPython.display.display``.
+        html: ``IPython.display.HTML``.
+    """
+
+    def __init__(self, display: Any, html: Any) -> None:
+        self._display, self._html = display, html
+        self._tasks: dict[Task, float] = {}
+        self._handle: Any = None
+        self._drawn = 0.0
+
+    def begin(self, task: Task) -> None:
+        self._tasks[task] = time.monotonic()
+        self._draw()
+
+    def update(self, task: Task) -> None:
+        if time.monotonic() - self._drawn >= 0.25 or task.done == task.total:
+            self._draw()
+
+    def end(self, task: Task) -> None:
+        self._draw()
+        del self._tasks[task]
+        if not self._tasks:
+            # The next cell has bars of its own.
+            self._handle = None
+
+    def _draw(self) -> None:
+        self._drawn = time.monotonic()
+        shown = self._html("<br>".join(self._line(*entry) for entry in self._tasks.items()))
+        if self._handle is None:
+            self._handle = self._display(shown, display_id=True)
+        else:
+            self._handle.update(shown)
+
+    def _line(self, task: Task, began: float) -> str:
+        passed, left = self._drawn - began, ""
+        count = f"{task.done:,}" if task.total is None else f"{task.done:,} of {task.total:,}"
+        if task.total and task.done:
+            left = f", {clock(passed * (task.total - task.done) / task.done)} left"
+        bar = f'<progress max="{task.total or 1}" value="{task.done * bool(task.total)}"></progress>'
+        words = f"{task.name}: {count} {task.unit}, {clock(passed)}{left} {task.note}"
+        return f"{bar} {escape(words)}"
+
+
+def _in_notebook() -> Reporter | None:
+    """Return a reporter where the program is a notebook's kernel."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if type(shell).__name__ != "ZMQInteractiveShell":
+        return None
+    ipython: Any = importlib.import_module("IPython.display")
+    return NotebookReporter(ipython.display, ipython.HTML)
+
+
 _reporter: Reporter | None = None
 _whole: Task | None = None
 
@@ -84,9 +148,12 @@ def reporting(reporter: Reporter | None) -> Iterator[None]:
 
 
 @contextmanager
-def task(name: str, *, total: int | None = None, unit: str = "") -> Iterator[Task]:
+def task(name: str, *, total: int | None = None, unit: str = "", parts: bool = False) -> Iterator[Task]:
     """Begin a task and end it with the block."""
-    made = Task(name, total, unit)
+    global _reporter
+    made = Task(name, total, unit, parts=parts)
+    if _reporter is None:
+        _reporter = _in_notebook()
     reporter = _reporter
     if reporter is None:
         yield made
@@ -103,7 +170,7 @@ def whole(name: str, *, total: int, unit: str = "") -> Iterator[Task]:
     """Begin a task that consists of others, which report their share of its work to ``spend``."""
     global _whole
     before = _whole
-    with task(name, total=total, unit=unit) as made:
+    with task(name, total=total, unit=unit, parts=True) as made:
         _whole = made
         try:
             yield made

@@ -92,6 +92,10 @@ class Registry(Generic[T]):
         """Return all names, built in, registered or declared by an installed package, sorted."""
         return sorted({*self._builtin, *self._members, *(entry.name for entry in self._entries())})
 
+    def builtin(self) -> list[str]:
+        """Return the names of the members that come with smae."""
+        return list(self._builtin)
+
     def get(self, name: str) -> T:
         """Return the member called ``name``.
 

@@ -10,7 +10,8 @@ from pydantic import Field, ValidationError
 
 from smae.config import MAX_BYTES, Section, as_toml, check, merge, nested, parse_set, parse_sets, read_toml
 from smae.errors import ConfigError, UnknownNameError
-from smae.train.config import DEFAULT_NAMES, FAMILIES, RunConfig, build_config, load_recipe, recipes, resolve
+from smae.settings import DEFAULT_NAMES, load_recipe, recipes
+from smae.train.config import FAMILIES, RunConfig, build_config, resolve
 
 
 class Oven(Section):

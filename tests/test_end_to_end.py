@@ -65,7 +65,7 @@ def test_synthetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert output["prepare"]["ok"] == output["info"]["clips"] == 64
     assert output["info"]["protocols"]["ntu60-xsub"] == [40, 24]
     assert output["rows"]["linear", "chance"] == pytest.approx(1 / 4)
-    again = smae("eval", *JUDGE, "--mode", "knn", capsys=capsys)
+    again = smae("eval", *JUDGE, "--probe", "knn", capsys=capsys)
     first = [row for row in output["eval"]["rows"] if row["mode"] == "knn"]
     assert again["rows"] == first, "the same checkpoint under the same protocol must score the same"
 

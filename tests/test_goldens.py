@@ -164,9 +164,9 @@ def evaluation(folder: Path) -> Iterator[tuple[str, Any]]:
     }
     words = [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
     modes = ("linear", "knn", "finetune", "semi-10", "scratch")
-    words += [word for mode in modes for word in ("--mode", mode)]
+    words += [word for mode in modes for word in ("--probe", mode)]
     run_folder = folder / "runs" / "skeletonmae"
-    command("eval", "--checkpoint", str(run_folder), "--protocol", "xsub", "--device", "cpu", *words)
+    command("eval", "--run", str(run_folder), "--protocol", "xsub", "--device", "cpu", *words)
     for path in sorted((run_folder / "eval").glob("*.json")):
         result = json.loads(path.read_text())
         rows = [[row["what"], row["top1"], row["top5"]] for row in result["rows"]]
@@ -179,24 +179,24 @@ def exports(folder: Path) -> Iterator[tuple[str, str]]:
     from safetensors.numpy import load_file
 
     store = str(folder / "hard.zarr")
-    command("export", store, "--format", "ctrgcn", "--protocol", "xsub", "--to", str(folder / "a.npz"))
+    command("export", store, "--format", "ctrgcn", "--protocol", "xsub", "--out", str(folder / "a.npz"))
     with np.load(folder / "a.npz") as arrays:
         yield "ctrgcn", digest(*(arrays[name] for name in sorted(arrays)))
-    command("export", store, "--format", "pyskl", "--to", str(folder / "a.pkl"))
+    command("export", store, "--format", "pyskl", "--out", str(folder / "a.pkl"))
     made = pickle.loads((folder / "a.pkl").read_bytes())  # written by the line above
     keypoints = [np.asarray(clip["keypoint"]) for clip in made["annotations"]]
     yield "pyskl", digest(*keypoints, np.array(json.dumps(made["split"], sort_keys=True)))
-    command("export", store, "--format", "hdf5", "--to", str(folder / "a.h5"))
+    command("export", store, "--format", "hdf5", "--out", str(folder / "a.h5"))
     found: dict[str, np.ndarray] = {}
     with h5py.File(folder / "a.h5") as file:
         file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
     yield "hdf5", digest(*(np.asarray(found[name]) for name in sorted(found)))
-    command("export-encoder", str(folder / "runs" / "mamp"), "--to", str(folder / "encoder"))
+    command("export-encoder", str(folder / "runs" / "mamp"), "--out", str(folder / "encoder"))
     tensors = load_file(folder / "encoder" / "model.safetensors").values()
     yield "encoder", digest(np.array(sorted(digest(tensor) for tensor in tensors)))
     features = str(folder / "features.npz")
     command(
-        "embed", str(folder / "synth.zarr"), "--encoder", str(folder / "encoder"), "--to", features, "--device", "cpu"
+        "embed", str(folder / "synth.zarr"), "--encoder", str(folder / "encoder"), "--out", features, "--device", "cpu"
     )
     with np.load(features) as arrays:
         yield "features", digest(arrays["features"])

@@ -39,7 +39,12 @@ def test_every_data_file_is_declared_and_found_as_a_resource() -> None:
     seen = []
     for package, folder in package_folders().items():
         # Folders without modules, such as lists/, belong to the package above; patterns name them.
-        for path in [*folder.iterdir(), *folder.glob("lists/*"), *folder.glob("recipes/*")]:
+        for path in [
+            *folder.iterdir(),
+            *folder.glob("lists/*"),
+            *folder.glob("recipes/*"),
+            *folder.glob("templates/*"),
+        ]:
             if path.is_file() and path.suffix not in CODE and not path.name.startswith("."):
                 name = path.relative_to(folder).as_posix()
                 found = [pattern for pattern in patterns if pattern.count("/") == name.count("/")]

@@ -15,7 +15,7 @@ class Evaluation:
     """Probes that evaluate a row together.
 
     Attributes:
-        modes: of ``smae eval --mode``.
+        modes: of ``smae eval --probe``.
         sets: settings of the probes, laid over the row's.
         name: stands behind the modes' names where the same modes are evaluated twice.
         baselines: for how many of the seeds, from 0 on, the random encoder and raw coordinates are evaluated too.

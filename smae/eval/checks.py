@@ -1,9 +1,9 @@
-"""Checks before an evaluation: settings without effect, data that make figures flatter."""
+"""Checks before an evaluation: data that make figures flatter."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,40 +13,6 @@ from smae import progress
 from smae.data.store.chunks import SHARD_ROWS
 from smae.data.store.splits import Split
 from smae.data.store.store import Store
-from smae.errors import ConfigError
-from smae.eval.run_probes import PROBE_SECTIONS
-from smae.registry import nearest
-
-FREE_SECTIONS = ("augment", "selection", "seed", "protocol")
-"""Settings that every probe uses, beside ``train.workers``."""
-
-
-def check_effect(settings: Mapping[str, Any], modes: Sequence[str], *, baselines: bool = True) -> None:
-    """Refuse settings that none of the probes reads.
-
-    Raises:
-        ConfigError: each of them is listed, with those that have an effect.
-    """
-    sections = {*PROBE_SECTIONS.values()}
-    used = {PROBE_SECTIONS[mode] for mode in modes if mode in PROBE_SECTIONS}
-    if any(mode not in PROBE_SECTIONS for mode in modes):
-        used |= sections  # a plug-in may read them all
-    if baselines:
-        used.add("linear")  # of raw coordinates
-    effective = [*FREE_SECTIONS, *sorted(used), "train.workers"]
-    problems = []
-    for key, value in settings.items():
-        names = [f"{key}.{name}" for name in value] if isinstance(value, Mapping) else [key]
-        for name in names:
-            if key in sections - used:
-                problems.append(f"{name}: no effect on --mode {', '.join(modes)}: leave it out, or add a mode")
-            elif key not in effective and name not in effective:
-                problems.append(
-                    f"{name}: no effect on an evaluation, which reads {', '.join(effective)}"
-                    f"{nearest(key, effective)}; what the encoder was trained with stays as it is"
-                )
-    if problems:
-        raise ConfigError("\n".join(problems))
 
 
 def data_warnings(store: Store, split: Split) -> list[str]:

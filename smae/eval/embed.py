@@ -52,7 +52,7 @@ def embed(
         raise ConfigError("give an exported encoder or a run, not both")
     to, target = Path(to), pick_device(device)
     if to.suffix not in (".npz", ".zarr"):
-        raise ConfigError(f"--to {to}: expected a name that ends in .npz or .zarr")
+        raise ConfigError(f"--out {to}: expected a name that ends in .npz or .zarr")
     opened = open_store(store)
     folder = Path(encoder) if encoder is not None else None
     if folder is None:

@@ -15,13 +15,14 @@ from safetensors.numpy import load_file
 from smae.errors import ConfigError, DataError
 from smae.eval.records import ENSEMBLE, Row, mean_class
 from smae.eval.results import Result, bootstrap, differences, read_results
+from smae.tables import Grid, Table, results
 from smae.train.run_folder import Run, find_run
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class Ensemble(Table):
     """Accuracies of several runs and of their ensemble.
 
     Attributes:
@@ -35,6 +36,10 @@ class Ensemble:
     mode: str
     rows: list[Row]
     predicted: NDArray[np.int64]
+
+    def tables(self) -> list[Grid]:
+        """Return the table of accuracies."""
+        return [results(self.rows, title=self.protocol, interval=True)]
 
 
 def ensemble(
@@ -65,13 +70,13 @@ def ensemble(
         )
     found = [find_run(run) for run in runs]
     protocol = protocol or str(found[0].describe()["config"]["protocol"])
-    results = [_read_logits(run, protocol, mode) for run in found]
-    first, rows = results[0][0].records[0], []
-    mean = np.zeros_like(results[0][1], np.float64)
-    apart = differences([result for result, _ in results], without=("checkpoint", "seeds", "augment.stream"))
+    read = [_read_logits(run, protocol, mode) for run in found]
+    first, rows = read[0][0].records[0], []
+    mean = np.zeros_like(read[0][1], np.float64)
+    apart = differences([result for result, _ in read], without=("checkpoint", "seeds", "augment.stream"))
     if any(apart):
         logger.warning(f"careful: the runs were not evaluated alike: {' / '.join(apart)}")
-    for run, (result, logits), weight in zip(found, results, share / share.sum(), strict=True):
+    for run, (result, logits), weight in zip(found, read, share / share.sum(), strict=True):
         record = result.records[0]
         for key in ("protocol", "store", "parts", "classes", "label"):
             if record.content[key] != first.content[key]:
@@ -103,7 +108,7 @@ def _read_logits(run: Run, protocol: str, mode: str) -> tuple[Result, NDArray[np
     else:
         raise DataError(
             f"{run.path}: no logits of {mode} on {protocol}: make them with "
-            f"`smae eval --checkpoint {run.path} --protocol {protocol} --mode {mode}`"
+            f"`smae eval --run {run.path} --protocol {protocol} --probe {mode}`"
         )
     record = result.records[0]
     logger.info(f"using {path.with_suffix('.json')}{''.join(f'; {note}' for note in result.notes)}")

@@ -10,19 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors.numpy import save
 
 from smae import interrupts
 from smae.atomic_io import refuse_links, write_atomic, write_json
-from smae.config import check, merge, nested
+from smae.config import Section, as_settings, check, merge
 from smae.data.raw.labels import class_names
 from smae.data.store.splits import Split
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError
-from smae.eval.checks import check_effect, data_warnings, seen_in_training
+from smae.eval.checks import data_warnings, seen_in_training
 from smae.eval.export import (
     HeadConfig,
     PreparationConfig,
@@ -47,8 +47,10 @@ from smae.eval.records import (
     stem,
 )
 from smae.eval.results import Result, draw_confusion, matrix, read_results
-from smae.eval.run_probes import PROBE_SECTIONS, Outcome, expand_modes, run_probes
+from smae.eval.run_probes import Outcome, run_probes
 from smae.models.encoders import Encoder
+from smae.settings import PROBE_SECTIONS, check_effect, expand_modes
+from smae.tables import Grid, Table, percent, results
 from smae.train.build import pick_device
 from smae.train.config import RunConfig, build_config
 from smae.train.run_folder import Run, find_checkpoint
@@ -60,7 +62,7 @@ HEADS = ("linear", "finetune", "transfer")
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Table):
     """Results of one encoder under one protocol.
 
     Attributes:
@@ -91,6 +93,28 @@ class Evaluation:
     def warnings(self) -> list[str]:
         """What makes the figures less than they seem, each once."""
         return list(dict.fromkeys(words for result in self.results for words in result.warnings))
+
+    def tables(self) -> list[Grid]:
+        """Return the table of results and, of several probes, one with a column for each."""
+        grids = [results(self.rows, title=f"{self.protocol} ({self.store_mode} mode)")]
+        if len(self.results) > 2:
+            columns = ("top-1 %", *(result.mode for result in self.results))
+            cells = [
+                (what, *("-" if row is None else percent(row.top1) for row in found))
+                for what, found in self.matrix.items()
+            ]
+            grids.append(Grid(columns, cells, left=1))
+        return grids
+
+
+class Evaluated(NamedTuple):
+    """Where the records of an evaluation are, and its results."""
+
+    run: Run
+    evaluation: Evaluation
+
+    def _repr_html_(self) -> str:
+        return self.evaluation._repr_html_()
 
 
 @dataclass(frozen=True)
@@ -126,10 +150,10 @@ def evaluate(
     seeds: int = 1,
     baselines: bool = True,
     select: Sequence[str] = (),
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | Section | None = None,
     device: str = "auto",
     again: bool = False,
-) -> tuple[Run, Evaluation]:
+) -> Evaluated:
     """Evaluate an encoder; write a record for each probe and seed, confusion matrices and heads.
 
     Each record is written as soon as its probe is done. What was evaluated before, with the same
@@ -159,9 +183,9 @@ def evaluate(
     started = time.monotonic()
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: expected 1 or more")
-    modes = expand_modes(modes)
+    modes = expand_modes(modes, known=probes.names())
     chosen = {mode: probes.get(mode) for mode in modes}
-    overrides = nested(settings or {})
+    overrides = as_settings(settings)
     check_effect(overrides, modes, baselines=baselines)
     if select:
         overrides = merge(overrides, {"selection": {"also": list(select)}})
@@ -171,8 +195,8 @@ def evaluate(
     split = store.split(protocol or subject.config.protocol)
     if "transfer" in modes and subject.store.get("fingerprint") == store.fingerprint:
         raise ConfigError(
-            f"--mode transfer: {store.path} is the store that the run was pre-trained on, so "
-            "nothing is transferred: name another with --data, or use --mode finetune"
+            f"--probe transfer: {store.path} is the store that the run was pre-trained on, so "
+            "nothing is transferred: name another with --data, or use --probe finetune"
         )
     context = ProbeContext(store, split, subject.config, target)
     asked = {
@@ -202,8 +226,10 @@ def evaluate(
     names = [(digest(asked[subject.config.seed, mode], without=SEED), mode) for mode in modes]
     found = {digest(one.first, without=SEED): one for one in read_results(subject.folder, strict=False)}
     wanted = range(subject.config.seed, subject.config.seed + seeds)
-    results = [_only(found[name], wanted) for name, _ in names]
-    return subject.folder, Evaluation(split.name, store.mode, results, reused, time.monotonic() - started)
+    chosen_results = [_only(found[name], wanted) for name, _ in names]
+    return Evaluated(
+        subject.folder, Evaluation(split.name, store.mode, chosen_results, reused, time.monotonic() - started)
+    )
 
 
 def _only(result: Result, seeds: range) -> Result:
@@ -219,7 +245,7 @@ def _open(
     """Return the store and the encoder, of a run or exported."""
     if encoder is not None:
         if checkpoint is not None:
-            raise ConfigError("give a run (--checkpoint) or an exported encoder (--encoder), not both")
+            raise ConfigError("give a run (--run) or an exported encoder (--encoder), not both")
         store = data if isinstance(data, Store) else open_store(data)
         loaded, values = read_exported(Path(encoder), store)
         origin = loaded.config.origin

@@ -41,7 +41,7 @@ import smae
 encoder = smae.load_encoder("this-folder")
 ```
 
-`smae embed STORE --encoder this-folder --to features.npz` writes the features of a prepared store.
+`smae embed STORE --encoder this-folder --out features.npz` writes the features of a prepared store.
 
 ## Licence
 

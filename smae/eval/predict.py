@@ -130,7 +130,7 @@ def predict(
     if head is None:
         head = find_head(find_run(run, needs="head"), protocol=protocol, mode=mode)
     elif run is not None or mode is not None or protocol is not None:
-        raise ConfigError("--head excludes --run, --mode and --protocol: leave them out")
+        raise ConfigError("--head excludes --run, --probe and --protocol: leave them out")
     model, target = read_weights(Path(head)), pick_device(device)
     config = model.config.head
     if config is None:
@@ -182,7 +182,7 @@ def find_head(run: Run, *, protocol: str | None = None, mode: str | None = None)
         if mode in (None, one.mode) and (protocol is None or matches(one.protocol, protocol))
     ]
     if not fitting:
-        wanted, options = "", f"--mode {mode or 'linear'}"
+        wanted, options = "", f"--probe {mode or 'linear'}"
         if mode:
             wanted = f" of {mode}"
         if protocol:
@@ -191,9 +191,7 @@ def find_head(run: Run, *, protocol: str | None = None, mode: str | None = None)
         names = sorted(folder.name for folder in run.heads.glob("*") if folder.name[0] != ".")
         if names:
             wanted += f" (there: {', '.join(names)}; --head takes any of them)"
-        raise DataError(
-            f"{run.path} has no trained head{wanted}: make one with `smae eval --checkpoint {run.path} {options}`"
-        )
+        raise DataError(f"{run.path} has no trained head{wanted}: make one with `smae eval --run {run.path} {options}`")
     result, record = heads[min(fitting)[-1]]
     content, folder = record.content, run.heads / record.name
     notes = "".join(f"; {note}" for note in result.notes)

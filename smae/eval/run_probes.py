@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,28 +14,13 @@ from smae import interrupts, progress
 from smae.errors import ConfigError
 from smae.eval.features import raw_coordinates
 from smae.eval.probes import Probe, ProbeContext, Scores
-from smae.eval.probes.finetune import LABEL_SHARES, TRAINING_PASSES, semi_context
+from smae.eval.probes.finetune import TRAINING_PASSES, semi_context
 from smae.eval.probes.linear import knn_on, linear_on
 from smae.eval.records import BEST_VAL, CHANCE, LAST, PRETRAINED, RANDOM, RAW, SUPERVISED, Row, mean_class
 from smae.eval.results import bootstrap
 from smae.models.encoders import Encoder
+from smae.settings import LABEL_SHARES, PROBE_SECTIONS
 from smae.train.build import random_encoder
-
-MODE_GROUPS: dict[str, tuple[str, ...]] = {
-    "semi": tuple(LABEL_SHARES),
-    "all": ("linear", "knn", "finetune", *LABEL_SHARES, "scratch"),
-}
-"""Names of several modes."""
-
-PROBE_SECTIONS = {"linear": "linear", "knn": "knn", "scratch": "scratch"} | dict.fromkeys(
-    ("finetune", "transfer", *LABEL_SHARES), "finetune"
-)
-"""Section of the settings of each built-in probe."""
-
-
-def expand_modes(modes: Iterable[str]) -> list[str]:
-    """Return modes with groups (``semi``, ``all``) replaced by their members, each once."""
-    return list(dict.fromkeys(name for mode in modes for name in MODE_GROUPS.get(mode, (mode,))))
 
 
 @dataclass(frozen=True)
@@ -88,16 +73,21 @@ def run_probes(
             found = list(sides[seed].probe(encoder, mode, chosen[mode]))
             if not all(isinstance(scores, Scores) for _, scores in found):
                 raise ConfigError(f"probe '{mode}': expected Scores, found {found[0][1]!r}: mend the plug-in")
-            rows = [
-                _row(mode, what, selection, one)
-                for what, scores in found
-                for selection, one in ((LAST, scores), *scores.alternatives.items())
-            ]
-            kinds = len(np.unique(np.asarray(context.store.clips.label)[context.split.test]))
-            rows.append(Row(CHANCE, 1 / kinds, mode=mode, mean_class=1 / kinds))
+            rows = rows_of(mode, found, context)
             yield Outcome(mode, seed, tuple(rows), found[0][1], time.monotonic() - started)
             done = max(task.done, sum(costs[: number + 1]))
             task.update(done, note=f"{number + 1} of {len(units)} done: {mode}, seed {seed}")
+
+
+def rows_of(mode: str, found: Sequence[tuple[str, Scores]], context: ProbeContext) -> list[Row]:
+    """Return the rows of a probe, each classifier with its scores, then chance."""
+    rows = [
+        _row(mode, what, selection, one)
+        for what, scores in found
+        for selection, one in ((LAST, scores), *scores.alternatives.items())
+    ]
+    kinds = len(np.unique(np.asarray(context.store.clips.label)[context.split.test]))
+    return [*rows, Row(CHANCE, 1 / kinds, mode=mode, mean_class=1 / kinds)]
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from smae.atomic_io import is_locked
 from smae.data.prepare.workspace import Unfinished, find_unfinished
 from smae.errors import ConfigError, DataError
 from smae.eval.results import choose, read_results
+from smae.tables import Grid, as_html
 from smae.train.run_folder import RUNS, Run, read_log_line
 
 _TAIL = 1 << 16
@@ -65,7 +66,22 @@ class RunState:
     problem: str = ""
 
 
-def status(folder: Path | str = ".") -> tuple[list[RunState], list[Unfinished]]:
+class Status(NamedTuple):
+    """Runs with their state, the one that was updated last at the end, and unfinished preparations."""
+
+    runs: list[RunState]
+    unfinished: list[Unfinished]
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (str(one.path), one.state, f"{one.step:,} of {one.steps:,}", "" if one.loss is None else f"{one.loss:.4f}")
+            for one in self.runs
+        ]
+        waiting = [(str(one.out), one.state, f"{one.done:,} of {one.total:,} samples", "") for one in self.unfinished]
+        return as_html(Grid(("run", "state", "done", "loss"), rows + waiting))
+
+
+def status(folder: Path | str = ".") -> Status:
     """Return the state of the runs in a folder and its ``runs/``, and unfinished preparations.
 
     Raises:
@@ -74,7 +90,7 @@ def status(folder: Path | str = ".") -> tuple[list[RunState], list[Unfinished]]:
     root = Path(folder)
     if not root.is_dir():
         raise ConfigError(f"{root}: no folder there: name one that holds runs/ or runs")
-    return run_states(root / RUNS) + run_states(root), find_unfinished(root)
+    return Status(run_states(root / RUNS) + run_states(root), find_unfinished(root))
 
 
 def run_states(root: Path) -> list[RunState]:

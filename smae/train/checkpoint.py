@@ -35,7 +35,7 @@ MAX_BYTES = 2**33
 _POSITION = ("step", "epoch", "consumed", "steps")
 _FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 _AVERAGE = "average.safetensors"
-_REMEDY = "this checkpoint cannot be used; name another with --checkpoint, or train again"
+_REMEDY = "this checkpoint cannot be used; name another run or step-* folder, or train again"
 Tensors = dict[str, Tensor]
 
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny
 
-from smae.config import PluginConfig, Section, Settings, check, merge, nested, read_toml
+from smae.config import PluginConfig, Section, as_settings, check, merge
 from smae.data.loader.augment import Augment
 from smae.data.loader.sampler import RowMode
-from smae.errors import ConfigError, UnknownNameError
+from smae.errors import ConfigError
 from smae.jit import KernelChoice
 from smae.models.decoders import decoders
 from smae.models.encoders import encoders
 from smae.models.masking import maskings
-from smae.registry import Registry, nearest
+from smae.registry import Registry
+from smae.settings import DEFAULT_NAMES, load_recipe
 from smae.train.objectives import objectives
 
 FAMILIES: dict[str, Registry[Any]] = {
@@ -31,9 +31,6 @@ Pool = Literal["mean", "joints", "tokens", "class"]
 
 MAX_BATCH = 2**16
 """Largest batch, and largest other size that takes memory: more is a mistake or an attack."""
-RECIPES = Path(__file__).parents[1] / "recipes"
-"""Folder of the packaged recipes."""
-DEFAULT_NAMES = {"objective": "skeletonmae", "masking": "spatial-temporal", "encoder": "vit", "decoder": "self"}
 
 
 class Optim(Section):
@@ -208,75 +205,36 @@ def plugin_config(family: str, section: Any) -> PluginConfig:
     return check(owner, {**section, "name": name}, where=family)
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Description of a packaged recipe.
-
-    Attributes:
-        about: its purpose.
-        aims: the published figure it aims at, if any.
-        cost: expected cost on one GPU and the source of that figure, if any.
-        ran: this project's own result with command and machine, or "not run here".
-    """
-
-    about: str = ""
-    aims: str = ""
-    cost: str = ""
-    ran: str = "not run here"
-
-
-_DESCRIPTION = tuple(field.name for field in fields(Recipe))
-"""Keys of a recipe that are no settings."""
-
-
-def recipes() -> dict[str, Recipe]:
-    """Return the descriptions of the packaged recipes by name."""
-    found = {}
-    for name in _packaged():
-        settings = _read_recipe(name)
-        found[name] = Recipe(**{key: settings[key] for key in _DESCRIPTION if key in settings})
-    return found
-
-
-def _packaged() -> list[str]:
-    return sorted(path.stem for path in RECIPES.glob("*.toml"))
-
-
-def _read_recipe(name: str) -> Settings:
-    if name.endswith(".toml"):
-        return read_toml(Path(name))
-    known = _packaged()
-    if name not in known:
-        raise UnknownNameError(
-            f"unknown recipe '{name}': expected a .toml file or one of {', '.join(known)}{nearest(name, known)}"
-        )
-    return read_toml(RECIPES / f"{name}.toml")
-
-
-def load_recipe(name: str, *, depth: int = 0) -> Settings:
-    """Return the settings of a recipe, by name or ``.toml`` path, merged over those it ``extends``.
-
-    Raises:
-        ConfigError: unknown, unreadable, or a recipe that extends itself.
-    """
-    if depth > 8:
-        raise ConfigError(f"recipe '{name}': recipes extend one another in a circle, or more than 8 deep")
-    settings = _read_recipe(name)
-    for key in _DESCRIPTION:
-        settings.pop(key, None)
-    base = settings.pop("extends", None)
-    if base is not None and not isinstance(base, str):
-        raise ConfigError(f"recipe '{name}': extends: expected the name of a recipe, found {base!r}")
-    if base:
-        return merge(load_recipe(base, depth=depth + 1), settings)
-    # Default names come first, so that settings without a name are known to belong to that plug-in.
-    return merge({family: {"name": default} for family, default in DEFAULT_NAMES.items()}, settings)
-
-
-def resolve(recipe: str, settings: Mapping[str, Any] | None = None) -> RunConfig:
+def resolve(recipe: str, settings: Mapping[str, Any] | Section | None = None) -> RunConfig:
     """Return the settings of a recipe with others, nested or dotted, merged over them.
 
     Raises:
         ConfigError: see ``build_config`` and ``load_recipe``.
     """
-    return build_config(merge(load_recipe(recipe), nested(settings or {})))
+    return build_config(merge(load_recipe(recipe), as_settings(settings)))
+
+
+def current_schemas() -> dict[str, Any]:
+    """Return what ``settings.json`` holds: the schemas of all sections, of plug-ins one for each name."""
+    whole = RunConfig.model_json_schema()
+    found: dict[str, Any] = {}
+    for name, schema in whole["properties"].items():
+        reference = str(schema.get("$ref", "")).rpartition("/")[2]
+        found[name] = _plain(whole["$defs"].get(reference, schema))
+    builtin = {family: registry.builtin() for family, registry in FAMILIES.items()}
+    for family, names in builtin.items():
+        configs: dict[str, Any] = {name: FAMILIES[family].get(name).Config for name in names}
+        found[family] = {name: _plain(config.model_json_schema()) for name, config in configs.items()}
+    return found
+
+
+def _plain(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema without its titles and descriptions of classes."""
+    kept = {key: value for key, value in schema.items() if key not in ("title", "additionalProperties")}
+    if "properties" in kept:
+        return {"properties": {key: _plain(one) for key, one in kept["properties"].items()}}
+    return kept
+
+
+if __name__ == "__main__":
+    print(json.dumps(current_schemas(), indent=1))

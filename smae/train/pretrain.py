@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from smae import __version__
 from smae.atomic_io import locked, refuse_links, write_json
-from smae.config import merge, nested
+from smae.config import Section, as_settings, merge
 from smae.data.loader.loader import Loader
 from smae.data.store.splits import EVERYTHING
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from smae.interrupts import deferred
 from smae.skeleton import layout_json
+from smae.tables import Grid, Table
 from smae.train.build import build_objective, compile_blocks, has_native_bf16, outline, pick_device
 from smae.train.checkpoint import (
     check_size,
@@ -52,7 +53,7 @@ FREE_SETTINGS: Any = dict.fromkeys(("linear", "knn", "finetune", "scratch", "sel
 
 
 @dataclass(frozen=True)
-class PretrainResult:
+class PretrainResult(Table):
     """A finished pre-training.
 
     Attributes:
@@ -67,13 +68,18 @@ class PretrainResult:
     loss: float
     test_clips: int = 0
 
+    def tables(self) -> list[Grid]:
+        """Return it as a table of one row."""
+        row = (str(self.run.path), f"{self.steps:,}", f"{self.loss:.4f}")
+        return [Grid(("run", "steps", "loss"), [row], left=1)]
+
 
 def pretrain(
     *,
     data: Store | Path | str | None = None,
     out: Path | str | None = None,
     recipe: str = "auto",
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | Section | None = None,
     epochs: int | None = None,
     seed: int | None = None,
     protocol: str | None = None,
@@ -91,7 +97,7 @@ def pretrain(
         out: the run's folder; ``runs/<objective>-<protocol>-NNN`` by default.
         recipe: packaged name, ``.toml`` path, or ``auto``: ``base`` on a GPU, ``cpu`` without one.
         settings: merged over the recipe, nested or dotted: ``{"optim.lr": 1e-3}`` is the same as
-            ``{"optim": {"lr": 1e-3}}``.
+            ``{"optim": {"lr": 1e-3}}``; or a config object, whose settings all hold.
         epochs: passes over the train clips, merged over these; lifts a recipe's limit on steps.
         seed: of weights, order, crops and masks, merged likewise.
         protocol: split whose train part is used, merged likewise.
@@ -109,7 +115,7 @@ def pretrain(
         NonFiniteError: a loss or gradient is not finite; the last checkpoint is sound.
     """
     target = pick_device(device)
-    overrides = nested(settings or {})
+    overrides = as_settings(settings)
     if epochs is not None:
         # A recipe's limit on steps must not cut these epochs short; one among the settings may.
         overrides = merge({"train": {"max_steps": 0}}, overrides, {"train": {"epochs": epochs}})

@@ -162,9 +162,9 @@ def find_run(path: Path | str | None = None, *, root: Path = RUNS, needs: Need =
             return run
         skipped.append(str(run.path))
     if skipped:
-        remedy = {"head": "make one with `smae eval --mode linear`"}.get(needs, "train one with `smae pretrain`")
+        remedy = {"head": "make one with `smae eval --probe linear`"}.get(needs, "train one with `smae pretrain`")
         raise DataError(f"{root}: no run has a usable {needs} ({', '.join(skipped)}): {remedy}")
-    raise DataError(f"{root}: no run found: train one with `smae pretrain`, or name one with --checkpoint")
+    raise DataError(f"{root}: no run found: train one with `smae pretrain`, or name the folder of one")
 
 
 def find_checkpoint(path: Path | str | None = None) -> tuple[Run, Path | None]:

@@ -154,9 +154,9 @@ def check_target(path: Path, inputs: Iterable[Path] = ()) -> None:
     """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise ConfigError(f"--to {path}: expected a name that ends in {', '.join(FORMATS)}")
+        raise ConfigError(f"--out {path}: expected a name that ends in {', '.join(FORMATS)}")
     if path.is_dir():
-        raise ConfigError(f"--to {path}: a folder; name the file in it")
+        raise ConfigError(f"--out {path}: a folder; name the file in it")
     if suffix == ".rrd" and find_spec("rerun") is None:
         raise ConfigError("a .rrd file needs Rerun: pip install 'smae[rerun]'")
     check_replaceable(path, suffix, inputs)

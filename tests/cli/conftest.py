@@ -18,6 +18,8 @@ def smae(home, monkeypatch, capsys):
         capsys.readouterr()
         code = run([*map(str, args), "--json"])
         out, err = capsys.readouterr()
-        return code, json.loads(out), err
+        result = json.loads(out)
+        assert result.pop("version") == 1
+        return code, result, err
 
     return call

@@ -17,8 +17,8 @@ import torch
 
 from smae.data.synthetic.synth import synthesise
 from smae.errors import NonFiniteError
+from smae.tables import clock, percent
 from smae_cli import console
-from smae_cli.console import clock
 from smae_cli.main import COMMANDS, run
 from tests.data import imported
 from tests.reliability.forked_cli import too_slow
@@ -115,7 +115,7 @@ def test_an_unknown_option_gets_a_hint(capsys):
         (["--recipe", "bas"], "did you mean 'base'?"),
         (["--recipe", "gone.toml"], "gone.toml: cannot be read"),
         (["--protocol", "xsup"], "unknown protocol 'xsup' for a store of 'ntu60': expected one of ntu60-xsub"),
-        (["--device", "gpu"], "expected auto, cpu, cuda or cuda:N"),
+        (["--device", "gpu"], "expected one of auto, cpu, cuda, cuda:N"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_written(smae, home, arguments, message):
@@ -143,7 +143,7 @@ def test_no_store_here_says_how_to_make_one(smae, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-@pytest.mark.parametrize("command", [["pretrain"], ["eval", "--checkpoint", "first"]])
+@pytest.mark.parametrize("command", [["pretrain"], ["eval", "--run", "first"]])
 def test_a_gpu_that_is_not_there_is_exit_code_5_and_never_silently_the_cpu(smae, trained, command):
     code, output, _ = smae(*command, "--device", "cuda")
     assert code == output["error"]["exit_code"] == 5
@@ -160,7 +160,7 @@ def test_json_of_the_data_commands(smae, home):
     name = next((home / "ntu").rglob("*.skeleton")).stem
     code, story, _ = smae("explain", "ntu", name)
     assert (code, story["name"]) == (0, name)
-    code, written, _ = smae("export", "--format", "hdf5", "--to", "ntu.h5")
+    code, written, _ = smae("export", "--format", "hdf5", "--out", "ntu.h5")
     assert (code, Path(written["path"]).name) == (0, "ntu.h5")
     code, made, err = smae("synth", "more", "--actions", "2", "--subjects", "2", "--cameras", "1")
     assert (code, made["files"] > 0) == (0, True)
@@ -181,7 +181,7 @@ def test_json_of_training_evaluating_and_reporting(smae, trained):
     assert output["steps"] > 0
     lines = [json.loads(line) for line in err.splitlines()]
     assert {"note", "progress"} <= {key for line in lines for key in line}
-    code, output, _ = smae("eval", "--checkpoint", "second", "--set", "linear.epochs=2", "--device", "cpu")
+    code, output, _ = smae("eval", "--run", "second", "--set", "linear.epochs=2", "--device", "cpu")
     assert code == 0
     assert {row["mode"] for row in output["rows"]} == {"linear", "knn"}
     code, output, _ = smae("report", "second")
@@ -216,7 +216,7 @@ def test_a_store_of_another_layout_is_exit_code_4_with_a_message(smae, home, tra
     before = (home / "first" / "run.json").read_bytes()
     for command in (
         ["pretrain", "--out", "first", "--resume", "--data", "ucla.zarr", "--device", "cpu"],
-        ["eval", "--checkpoint", "first", "--data", "ucla.zarr", "--protocol", "xview", "--device", "cpu"],
+        ["eval", "--run", "first", "--data", "ucla.zarr", "--protocol", "xview", "--device", "cpu"],
         ["report", "first", "--data", "ucla.zarr", "--out", "page.html"],
     ):
         code, output, _ = smae(*command)
@@ -231,7 +231,7 @@ def test_the_mode_of_the_store_is_shown_everywhere(smae, home, trained):
     assert code == 0
     assert [smae("info", f"{name}.zarr")[1]["mode"] for name in ("ntu", "exact")] == ["reference", "exact"]
     assert json.loads((home / "first" / "run.json").read_text())["store"]["mode"] == "reference"
-    words = ("--checkpoint", "first", "--data", "exact.zarr", "--mode", "knn", "--device", "cpu")
+    words = ("--run", "first", "--data", "exact.zarr", "--probe", "knn", "--device", "cpu")
     code, output, err = smae("eval", *words)
     assert (code, output["store_mode"]) == (0, "exact")
     assert "trained on a store in reference mode, evaluated on one in exact mode" in err
@@ -301,7 +301,7 @@ def test_durations_are_written_as_people_do(seconds, text):
 
 
 def test_shares_are_percentages():
-    assert [console.percent(share) for share in (None, 0, 0.12345, 1)] == ["-", "0.0", "12.3", "100.0"]
+    assert [percent(share) for share in (None, 0, 0.12345, 1)] == ["-", "0.0", "12.3", "100.0"]
 
 
 @pytest.mark.parametrize("columns", [0, 60])

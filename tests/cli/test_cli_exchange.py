@@ -20,7 +20,7 @@ def test_npz_in_and_out_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     inline = ["--executor", "inline"]
     assert run(["prepare", "--source", "ctrgcn-npz", "--raw", str(raw), "--out", str(store), *inline]) == 0
     capsys.readouterr()
-    export = ["export", str(store), "--format", "ctrgcn", "--protocol", "xsub", "--to", str(back)]
+    export = ["export", str(store), "--format", "ctrgcn", "--protocol", "xsub", "--out", str(back)]
     assert run([*export, "--json"]) == 0
     output = json.loads(capsys.readouterr().out)
     assert output["contents"]["x_train"] == "float32 [4, 12, 150]"

@@ -92,7 +92,9 @@ def test_json_lines_hold_the_same(clock, capsys, as_json):
         "total": 10,
         "unit": "steps",
         "note": "half",
-        "loss": 0.5,
+        "values": {"loss": 0.5},
+        "version": 1,
+        "seconds": 5.0,
         "rate": 1.0,
         "seconds_left": 5,
     }

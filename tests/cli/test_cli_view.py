@@ -35,14 +35,14 @@ def test_by_default_the_first_clip_is_drawn_and_replacing_is_said(smae, home):
 
 @pytest.mark.parametrize("target", ["a.gif", "new/a.png"])
 def test_pictures_are_written_to_the_given_file(smae, home, target):
-    code, result, _ = smae("view", "--clip", NAMES[1], "--raw", "ntu", "--to", target)
+    code, result, _ = smae("view", "--clip", NAMES[1], "--raw", "ntu", "--out", target)
     assert (code, result) == (0, {"file": target})
     assert (home / target).stat().st_size > 1000
 
 
 def test_raw_files_and_folders_are_drawn(smae):
     assert smae("view", f"ntu/{NAMES[1]}.skeleton")[:2] == (0, {"file": f"{NAMES[1]}.html"})
-    assert smae("view", "ntu", "--clip", NAMES[1], "--to", "b.html")[0] == 0
+    assert smae("view", "ntu", "--clip", NAMES[1], "--out", "b.html")[0] == 0
 
 
 def test_a_bad_recording_has_the_message_of_prepare(smae, home):
@@ -57,7 +57,7 @@ def test_a_bad_recording_has_the_message_of_prepare(smae, home):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--to", "a.mp4"], "ends in"),
+        (["--out", "a.mp4"], "ends in"),
         (["--index", "9"], "expected 0 to 1"),
         (["--index", "0", "--clip", NAMES[0]], "leave one out"),
         (["--raw", "ntu", "--run", "runs/a"], "leave one out"),
@@ -79,7 +79,7 @@ def test_foreign_files_and_inputs_are_not_replaced(smae, home, target):
     if target.startswith("notes"):
         path.write_text("mine")
     before = path.read_bytes() if path.exists() else None
-    assert smae("view", "--index", 0, "--to", target)[0] == 2
+    assert smae("view", "--index", 0, "--out", target)[0] == 2
     assert (path.read_bytes() if path.exists() else None) == before
 
 

@@ -39,7 +39,7 @@ def home(tmp_path_factory):
     for stream in ("joint", "bone"):
         out = str(folder / stream)
         assert run(["pretrain", "--data", data, "--out", out, *TINY, "--set", f"augment.stream={stream}"]) == 0
-        assert run(["eval", "--checkpoint", out, "--mode", "linear", "--mode", "finetune", *BRIEF, *TUNED]) == 0
+        assert run(["eval", "--run", out, "--probe", "linear", "--probe", "finetune", *BRIEF, *TUNED]) == 0
     return folder
 
 
@@ -49,7 +49,7 @@ def recordings(home):
 
 
 def test_an_exported_encoder_needs_neither_run_nor_store(smae, home, tmp_path):
-    code, result, _ = smae("export-encoder", "joint", "--to", tmp_path / "encoder")
+    code, result, _ = smae("export-encoder", "joint", "--out", tmp_path / "encoder")
     assert (code, result["files"]) == (0, ["README.md", "config.json", "model.safetensors"])
     encoder = package.load_encoder(tmp_path / "encoder", layout="ntu25", frames=12)
     with torch.no_grad():
@@ -60,18 +60,18 @@ def test_an_exported_encoder_needs_neither_run_nor_store(smae, home, tmp_path):
                  "## Licence", "step 2 of 2"):  # fmt: skip
         assert part in card
     assert str(home) not in card + (tmp_path / "encoder" / "config.json").read_text(), "no path of this machine"
-    code, result, _ = smae("export-encoder", "joint", "--to", tmp_path / "encoder")
+    code, result, _ = smae("export-encoder", "joint", "--out", tmp_path / "encoder")
     assert (code, "--overwrite" in result["error"]["message"]) == (2, True)
 
 
 @pytest.mark.parametrize("kind", ["npz", "zarr"])
 def test_features_are_the_same_from_a_run_and_from_its_exported_encoder(smae, home, tmp_path, kind):
-    assert smae("export-encoder", "bone", "--to", tmp_path / "encoder")[0] == 0
+    assert smae("export-encoder", "bone", "--out", tmp_path / "encoder")[0] == 0
     one, two = tmp_path / f"one.{kind}", tmp_path / f"two.{kind}"
     store = package.open_store(home / "ntu.zarr")
-    code, result, _ = smae("embed", "ntu.zarr", "--run", "bone", "--to", one, "--device", "cpu")
+    code, result, _ = smae("embed", "ntu.zarr", "--run", "bone", "--out", one, "--device", "cpu")
     assert (code, result["clips"], result["width"]) == (0, len(store), 16)
-    assert smae("embed", "ntu.zarr", "--encoder", tmp_path / "encoder", "--to", two, "--device", "cpu")[0] == 0
+    assert smae("embed", "ntu.zarr", "--encoder", tmp_path / "encoder", "--out", two, "--device", "cpu")[0] == 0
     read = np.load if kind == "npz" else zarr.open_group
     first, second = read(one), read(two)
     assert np.array_equal(first["features"][:], second["features"][:])
@@ -81,7 +81,7 @@ def test_features_are_the_same_from_a_run_and_from_its_exported_encoder(smae, ho
         names = np.char.decode(np.ascontiguousarray(names).view(f"S{names.shape[1]}")[:, 0], "ascii")
         assert first.attrs["classes"] == list(store.classes)
     assert names.tolist() == store.clips.name.tolist()
-    code, result, _ = smae("embed", "ntu.zarr", "--run", "bone", "--to", one)
+    code, result, _ = smae("embed", "ntu.zarr", "--run", "bone", "--out", one)
     assert (code, "--overwrite" in result["error"]["message"]) == (2, True)
 
 
@@ -107,7 +107,7 @@ def test_an_exported_encoder_replaces_nothing_but_one(smae, home, tmp_path, name
         to = tmp_path / name
         to.write_text("mine")
     before, run_before = contents(to), contents(home / "joint")
-    code, result, _ = smae("export-encoder", "joint", "--to", to, "--overwrite")
+    code, result, _ = smae("export-encoder", "joint", "--out", to, "--overwrite")
     assert code == 2
     assert any(words in result["error"]["message"] for words in ("is not an exported encoder", "which is read"))
     assert (contents(to), contents(home / "joint")) == (before, run_before)
@@ -115,12 +115,12 @@ def test_an_exported_encoder_replaces_nothing_but_one(smae, home, tmp_path, name
 
 def test_an_exported_encoder_with_a_foreign_file_is_kept(smae, tmp_path):
     to = tmp_path / "encoder"
-    assert smae("export-encoder", "joint", "--to", to)[0] == 0
-    assert smae("export-encoder", "bone", "--to", to, "--overwrite")[0] == 0
+    assert smae("export-encoder", "joint", "--out", to)[0] == 0
+    assert smae("export-encoder", "bone", "--out", to, "--overwrite")[0] == 0
     assert "`bone`" in (to / "README.md").read_text()
     (to / "notes.txt").write_text("mine")
     before = contents(to)
-    assert smae("export-encoder", "joint", "--to", to, "--overwrite")[0] == 2
+    assert smae("export-encoder", "joint", "--out", to, "--overwrite")[0] == 2
     assert contents(to) == before
 
 
@@ -136,7 +136,7 @@ def test_features_replace_nothing_but_features(smae, home, tmp_path, name):
         to = tmp_path / name
         np.savez(to, features=np.zeros(3))
     before, store_before = contents(to), contents(home / "ntu.zarr")
-    code, result, _ = smae("embed", "ntu.zarr", "--run", "joint", "--to", to, "--overwrite")
+    code, result, _ = smae("embed", "ntu.zarr", "--run", "joint", "--out", to, "--overwrite")
     assert code == 2
     assert any(words in result["error"]["message"] for words in ("is not a file of features", "which is read"))
     assert (contents(to), contents(home / "ntu.zarr")) == (before, store_before)
@@ -145,19 +145,19 @@ def test_features_replace_nothing_but_features(smae, home, tmp_path, name):
 @pytest.mark.parametrize("kind", ["npz", "zarr"])
 def test_earlier_features_are_replaced_if_asked(smae, tmp_path, kind):
     to = tmp_path / f"x.{kind}"
-    assert smae("embed", "ntu.zarr", "--run", "joint", "--to", to)[0] == 0
-    assert smae("embed", "ntu.zarr", "--run", "bone", "--to", to)[0] == 2
-    assert smae("embed", "ntu.zarr", "--run", "bone", "--to", to, "--overwrite")[0] == 0
+    assert smae("embed", "ntu.zarr", "--run", "joint", "--out", to)[0] == 0
+    assert smae("embed", "ntu.zarr", "--run", "bone", "--out", to)[0] == 2
+    assert smae("embed", "ntu.zarr", "--run", "bone", "--out", to, "--overwrite")[0] == 0
 
 
 def test_features_go_to_files_of_known_kinds_and_come_from_one_encoder(smae, tmp_path):
-    assert smae("embed", "ntu.zarr", "--run", "joint", "--to", tmp_path / "x.csv")[0] == 2
-    assert smae("embed", "ntu.zarr", "--run", "joint", "--encoder", "joint", "--to", tmp_path / "x.npz")[0] == 2
+    assert smae("embed", "ntu.zarr", "--run", "joint", "--out", tmp_path / "x.csv")[0] == 2
+    assert smae("embed", "ntu.zarr", "--run", "joint", "--encoder", "joint", "--out", tmp_path / "x.npz")[0] == 2
 
 
 @pytest.mark.parametrize("mode", ["linear", "finetune"])
 def test_a_recording_is_classified_like_its_clip_in_the_store(smae, home, recordings, mode):
-    code, result, _ = smae("predict", *recordings, "--run", "joint", "--mode", mode, "--device", "cpu")
+    code, result, _ = smae("predict", *recordings, "--run", "joint", "--probe", mode, "--device", "cpu")
     assert code == 0
     written = record_of(home / "joint", mode)
     store = package.open_store(home / "ntu.zarr")
@@ -176,7 +176,7 @@ def test_the_fine_tuned_head_comes_first(smae, home, recordings):
     name = f"ntu60-xsub-finetune-{record_of(home / 'joint', 'finetune')['id'][:10]}"
     assert (code, Path(result["head"]).name) == (0, name)
     assert smae("predict", recordings[0], "--head", result["head"])[1]["found"] == result["found"]
-    assert smae("predict", recordings[0], "--head", result["head"], "--mode", "linear")[0] == 2
+    assert smae("predict", recordings[0], "--head", result["head"], "--probe", "linear")[0] == 2
 
 
 def test_a_bad_recording_is_the_error_of_prepare_and_among_several_a_line(smae, recordings, tmp_path):
@@ -203,37 +203,35 @@ def test_without_a_head_the_message_says_how_to_make_one(smae, home, recordings,
     shutil.copytree(home / "joint", tmp_path / "bare", ignore=shutil.ignore_patterns("heads"))
     code, result, _ = smae("predict", recordings[0], "--run", tmp_path / "bare")
     assert code == 4
-    assert f"smae eval --checkpoint {tmp_path / 'bare'} --mode linear" in result["error"]["message"]
-    assert smae("export-encoder", "joint", "--to", tmp_path / "encoder")[0] == 0
+    assert f"smae eval --run {tmp_path / 'bare'} --probe linear" in result["error"]["message"]
+    assert smae("export-encoder", "joint", "--out", tmp_path / "encoder")[0] == 0
     code, result, _ = smae("predict", recordings[0], "--head", tmp_path / "encoder")
     assert (code, "without a head" in result["error"]["message"]) == (4, True)
 
 
 def test_an_ensemble_of_streams(smae):
-    code, result, _ = smae("ensemble", "joint", "bone", "--mode", "linear")
+    code, result, _ = smae("ensemble", "joint", "bone", "--probe", "linear")
     assert (code, [row["what"] for row in result["rows"]]) == (0, ["joint", "bone", "ensemble"])
-    code, result, _ = smae("ensemble", "joint", "bone", "--mode", "knn")
-    assert (code, "--mode knn" in result["error"]["message"]) == (4, True)
+    code, result, _ = smae("ensemble", "joint", "bone", "--probe", "knn")
+    assert (code, "--probe knn" in result["error"]["message"]) == (4, True)
 
 
 def test_seeds_and_selection_are_in_the_table_and_transfer_needs_another_store(smae):
     code, result, _ = smae(
-        "eval", "--checkpoint", "bone", "--mode", "linear", "--seeds", "2", "--select", "best_test", *BRIEF
+        "eval", "--run", "bone", "--probe", "linear", "--seeds", "2", "--select", "best_test", *BRIEF
     )
     assert code == 0
     own = [row for row in result["rows"] if row["what"] == "pre-trained encoder"]
     assert [(row["selection"], row["seeds"]) for row in own] == [("last", 2), ("best_test", 2)]
     assert all(row["interval"][0] <= row["top1"] <= row["interval"][1] for row in own)
-    code, result, _ = smae("eval", "--checkpoint", "bone", "--mode", "transfer", *BRIEF, *TUNED)
+    code, result, _ = smae("eval", "--run", "bone", "--probe", "transfer", *BRIEF, *TUNED)
     assert (code, "nothing is transferred" in result["error"]["message"]) == (2, True)
 
 
 def test_transfer_is_to_other_classes_of_the_same_layout(smae, home):
     assert run(["synth", "other", "--actions", "3", "--subjects", "3", "--cameras", "1", "--seed", "5"]) == 0
     assert run(["prepare", "--raw", "other", "--out", "other.zarr", "--executor", "inline"]) == 0
-    code, result, _ = smae(
-        "eval", "--checkpoint", "joint", "--data", "other.zarr", "--mode", "transfer", *BRIEF, *TUNED
-    )
+    code, result, _ = smae("eval", "--run", "joint", "--data", "other.zarr", "--probe", "transfer", *BRIEF, *TUNED)
     assert (code, {row["mode"] for row in result["rows"]}) == (0, {"transfer"})
     (folder,) = (home / "joint" / "heads").glob("ntu60-xsub-transfer-*")
     config = json.loads((folder / "config.json").read_text())
@@ -245,27 +243,27 @@ def test_people_get_tables(smae, home, recordings, capsys):
     out = capsys.readouterr().out
     assert "probability %" in out
     assert "A001 drink" in out
-    assert run(["ensemble", "joint", "bone", "--mode", "linear"]) == 0
+    assert run(["ensemble", "joint", "bone", "--probe", "linear"]) == 0
     assert "95 % interval" in capsys.readouterr().out
 
 
 def test_an_exported_encoder_is_evaluated_from_the_command_line(smae, tmp_path):
-    assert smae("export-encoder", "bone", "--to", tmp_path / "encoder")[0] == 0
-    words = ("eval", "--encoder", tmp_path / "encoder", "--data", "ntu.zarr", "--mode", "knn", "--device", "cpu")
+    assert smae("export-encoder", "bone", "--out", tmp_path / "encoder")[0] == 0
+    words = ("eval", "--encoder", tmp_path / "encoder", "--data", "ntu.zarr", "--probe", "knn", "--device", "cpu")
     code, result, err = smae(*words)
     assert (code, result["run"], result["reused"]) == (0, str(tmp_path / "encoder"), 0)
     assert f"using {tmp_path / 'encoder'}, exported after step 2 of bone" in err
     assert (tmp_path / "encoder" / "eval" / result["records"][0]).is_file()
     assert smae(*words, "--resume")[1]["reused"] == 1
     assert run([*map(str, words), "--resume", "--again"]) == 2
-    code, result, _ = smae("eval", "--encoder", tmp_path / "encoder", "--checkpoint", "bone")
+    code, result, _ = smae("eval", "--encoder", tmp_path / "encoder", "--run", "bone")
     assert (code, "not both" in result["error"]["message"]) == (2, True)
-    code, result, _ = smae("export-encoder", "joint", "--to", tmp_path / "encoder", "--overwrite")
+    code, result, _ = smae("export-encoder", "joint", "--out", tmp_path / "encoder", "--overwrite")
     assert code == 2, "its records are not replaced"
 
 
 def test_settings_without_effect_are_refused(smae):
-    code, result, _ = smae("eval", "--checkpoint", "bone", "--set", "masking.keep_joints=0.4")
+    code, result, _ = smae("eval", "--run", "bone", "--set", "masking.keep_joints=0.4")
     assert code == 2
     assert "masking.keep_joints: no effect on an evaluation" in result["error"]["message"]
 
@@ -277,8 +275,8 @@ def test_the_newest_usable_run_is_named(smae, home, tmp_path, monkeypatch, recor
     (runs / "dead" / "run.json").touch()
     monkeypatch.chdir(tmp_path)
     using = f"using {Path('runs/bone')} (newer, without a"
-    for words in (["eval", "--mode", "knn", "--device", "cpu"], ["report"], ["predict", recordings[0]],
-                  ["export-encoder", "--to", "encoder"], ["embed", home / "ntu.zarr", "--to", "x.npz"]):  # fmt: skip
+    for words in (["eval", "--probe", "knn", "--device", "cpu"], ["report"], ["predict", recordings[0]],
+                  ["export-encoder", "--out", "encoder"], ["embed", home / "ntu.zarr", "--out", "x.npz"]):  # fmt: skip
         code, _, err = smae(*words)
         assert (code, using in err) == (0, True), words
     states = {Path(one["path"]).name: one["state"] for one in smae("status")[1]["runs"]}

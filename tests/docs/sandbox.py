@@ -17,7 +17,7 @@ from pathlib import Path
 
 import smae
 from smae.config import parse_sets
-from smae.eval.run_probes import PROBE_SECTIONS, expand_modes
+from smae.settings import PROBE_SECTIONS, expand_modes
 from smae_cli.main import run
 from tests.docs.blocks import PRINTS, Block, commands
 
@@ -114,7 +114,7 @@ def beside(words: list[str]) -> list[str]:
     """Return what is added to the words of a ``smae`` command, see ``BESIDE``."""
     added = BESIDE.get(words[1], [])
     if words[1] == "eval":
-        modes = [value for option, value in pairwise(words) if option == "--mode"] or ["linear", "knn"]
+        modes = [value for option, value in pairwise(words) if option == "--probe"] or ["linear", "knn"]
         sections = {"linear", *(PROBE_SECTIONS.get(mode, "linear") for mode in expand_modes(modes))}
         added = added + settings(*(text for text in PROBES if text.partition(".")[0] in sections))
     return [word for word in added if word != "--overwrite" or "--resume" not in words]

@@ -73,7 +73,7 @@ def record_json(
         "parts": {"train": 80, "test": len(label), "sha256": "12" * 32}, "settings": {"epochs": 5, "lr": 0.1},
         "augment": {"frames": 12, "stream": "joint"}, "selection": {"also": []}, "baselines": None,
         "checkpoint": {"step": 8, "sha256": "34" * 32}, "seed": 0, "manifest": "", "device": "cpu",
-        "date": "2026-01-02T03:04:05.678+00:00", "command": f"smae eval --mode {mode}", "commit": "abc",
+        "date": "2026-01-02T03:04:05.678+00:00", "command": f"smae eval --probe {mode}", "commit": "abc",
         "versions": {"smae": "0.1.0"}, "dataset": "ntu60", "store_mode": "reference", "layout": "ntu25",
         "seen_in_training": 0, "warnings": [], "classes": list(classes), "most_frequent": 0, "seconds": 1.0,
         "rows": [row_json(row) for row in (*rows, Row(CHANCE, chance, mode=mode, mean_class=chance))],

@@ -238,9 +238,9 @@ class StopAt:
     ("name", "task"),
     [
         ("knn", "features, train"),
-        ("linear", "linear probe, features"),
+        ("linear", "augmented views"),
         ("linear", "features, train, view 2"),
-        ("linear", "linear probe"),
+        ("linear", "linear classifier"),
         ("finetune", "fine-tuning"),
         ("finetune", "test"),
     ],

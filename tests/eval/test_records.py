@@ -14,7 +14,6 @@ import pytest
 from smae import interrupts, progress
 from smae.atomic_io import locked, write_json
 from smae.errors import ConfigError, DataError, Interrupted
-from smae.eval.checks import check_effect
 from smae.eval.evaluate import evaluate
 from smae.eval.export import export_encoder
 from smae.eval.predict import find_head
@@ -22,6 +21,7 @@ from smae.eval.probes import probes
 from smae.eval.records import IDENTITY, digest, keep, read_record, read_records
 from smae.eval.results import choose, differences, read_results
 from smae.eval.status import run_states
+from smae.settings import check_effect
 from smae.train.run_folder import Run
 from smae.viz.report.results import draw_results
 from tests.eval.evaluated import FAST, OTHER, STORE, check, half_trained, record_json, train
@@ -232,7 +232,7 @@ def test_results_of_an_older_version_are_left_out_with_a_remedy(run, caplog):
         ({"masking": {"keep": 0.3}}, ["linear"], r"masking\.keep: no effect on an evaluation"),
         ({"optim": {"lr": 1.0}, "encoder": {"dim": 8}}, ["knn"], r"optim\.lr: no effect.*\n.*encoder\.dim: no effect"),
         ({"train": {"workers": 1, "batch": 3}}, ["knn"], r"^train\.batch: no effect"),
-        ({"finetune": {"epochs": 3}}, ["linear", "knn"], r"finetune\.epochs: no effect on --mode linear, knn"),
+        ({"finetune": {"epochs": 3}}, ["linear", "knn"], r"finetune\.epochs: no effect on --probe linear, knn"),
         ({"lineer": {"epochs": 3}}, ["linear"], r"lineer\.epochs: no effect.*did you mean 'linear'"),
     ],
 )
@@ -245,7 +245,7 @@ def test_settings_with_an_effect_are_taken():
     check_effect({"linear": {"epochs": 3}, "augment": {"turn": 1}, "seed": 4, "train": {"workers": 0}}, ["knn"])
     check_effect({"finetune": {"epochs": 3}}, ["semi-1"])
     check_effect({"finetune": {"epochs": 3}, "knn": {"k": 3}}, ["centroid"])
-    with pytest.raises(ConfigError, match="no effect on --mode knn"):
+    with pytest.raises(ConfigError, match="no effect on --probe knn"):
         check_effect({"linear": {"epochs": 3}}, ["knn"], baselines=False)
 
 

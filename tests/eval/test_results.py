@@ -79,7 +79,7 @@ def test_messages_name_what_is_missing(tmp_path):
         ensemble([run], protocol="xsub", mode="linear")
     with pytest.raises(ConfigError, match="expected 2 numbers"):
         ensemble([run, run], protocol="xsub", mode="linear", weights=[1.0])
-    with pytest.raises(DataError, match=r"smae eval --checkpoint .* --protocol xsub --mode finetune"):
+    with pytest.raises(DataError, match=r"smae eval --run .* --protocol xsub --probe finetune"):
         ensemble([run, run], protocol="xsub", mode="finetune")
 
 

@@ -45,11 +45,11 @@ def beside_training(folder: Path, whole: dict[str, Path], most: int) -> list[str
     out.mkdir()
     store = whole["store"]
     words: dict[str, list[object]] = {
-        "export-encoder": ["export-encoder", run, "--to", out / "encoder", "--overwrite"],
+        "export-encoder": ["export-encoder", run, "--out", out / "encoder", "--overwrite"],
         "status": ["status", folder],
         "report": ["report", run, "--out", out / "page.html", "--device", "cpu"],
-        "view": ["view", store, "--run", run, "--to", out / "view.html"],
-        "newest": ["export-encoder", "--to", out / "newest", "--overwrite"],
+        "view": ["view", store, "--run", run, "--out", out / "view.html"],
+        "newest": ["export-encoder", "--out", out / "newest", "--overwrite"],
     }
 
     def read(number: int) -> list[str]:
@@ -69,12 +69,12 @@ def twice_at_once(folder: Path, whole: dict[str, Path], most: int) -> list[str]:
     for number in range(most):
         run = folder / f"twice-{number}"
         shutil.copytree(whole["run"], run)
-        modes = ["--mode", "linear", "--mode", "knn"]
-        both = [Attempt(["eval", "--checkpoint", run, *QUICK, *modes, "--seeds", str(1 + n)]) for n in range(2)]
+        modes = ["--probe", "linear", "--probe", "knn"]
+        both = [Attempt(["eval", "--run", run, *QUICK, *modes, "--seeds", str(1 + n)]) for n in range(2)]
         problems += [problem_of(attempt.wait(), codes=(0,)) for attempt in both]
         after = [
             ["report", run, "--out", folder / "page.html", "--device", "cpu"],
-            ["ensemble", run, whole["run"], "--protocol", "xsub", "--mode", "linear"],
+            ["ensemble", run, whole["run"], "--protocol", "xsub", "--probe", "linear"],
         ]
         problems += [problem_of(smae(*words), codes=(0,)) for words in after]
         left = [path.name for path in run.rglob("*.partial")]
@@ -88,10 +88,10 @@ def same_output(folder: Path, whole: dict[str, Path], most: int) -> list[str]:
     problems = []
     for number in range(most):
         to = folder / f"encoder-{number}"
-        both = [Attempt(["export-encoder", whole["run"], "--to", to, "--overwrite"]) for _ in range(2)]
+        both = [Attempt(["export-encoder", whole["run"], "--out", to, "--overwrite"]) for _ in range(2)]
         problems += [problem_of(attempt.wait(), codes=(0, 6)) for attempt in both]
-        problems.append(problem_of(smae("embed", whole["store"], "--encoder", to, "--to", to / "f.npz"), codes=(2,)))
-        problems.append(problem_of(smae("embed", whole["store"], "--encoder", to, "--to", f"{to}.npz"), codes=(0,)))
+        problems.append(problem_of(smae("embed", whole["store"], "--encoder", to, "--out", to / "f.npz"), codes=(2,)))
+        problems.append(problem_of(smae("embed", whole["store"], "--encoder", to, "--out", f"{to}.npz"), codes=(0,)))
         shutil.rmtree(to)
     return problems
 
@@ -105,9 +105,9 @@ def beside_replacing(folder: Path, whole: dict[str, Path], most: int) -> list[st
     readers: list[list[object]] = [
         ["info", store, "--json"],
         ["verify", store],
-        ["export", store, "--format", "hdf5", "--to", folder / "a.h5", "--overwrite"],
-        ["embed", store, "--encoder", whole["encoder"], "--to", folder / "a.npz", "--overwrite"],
-        ["view", store, "--to", folder / "a.html"],
+        ["export", store, "--format", "hdf5", "--out", folder / "a.h5", "--overwrite"],
+        ["embed", store, "--encoder", whole["encoder"], "--out", folder / "a.npz", "--overwrite"],
+        ["view", store, "--out", folder / "a.html"],
     ]
     for number in range(most):
         writer = Attempt([*prepare, "--frames", 10 + number % 5])

@@ -24,22 +24,22 @@ from tests.reliability.stores import digest
 
 REPLACED = ("ctrgcn", "features", "features in a folder", "encoder", "page", "gif", "synth", "store")
 """Kinds of output that are put in their place by one rename."""
-QUICK = ("--set", "linear.epochs=2", "--mode", "linear", "--mode", "knn", "--protocol", "xsub", "--device", "cpu")
+QUICK = ("--set", "linear.epochs=2", "--probe", "linear", "--probe", "knn", "--protocol", "xsub", "--device", "cpu")
 OUTPUTS: dict[str, tuple[str, ...]] = {
-    "ctrgcn": ("export", "STORE", "--format", "ctrgcn", "--protocol", "xsub", "--to", "OUT.npz", "--overwrite"),
-    "pyskl": ("export", "STORE", "--format", "pyskl", "--to", "OUT.pkl", "--overwrite"),
-    "hdf5": ("export", "STORE", "--format", "hdf5", "--to", "OUT.h5", "--overwrite"),
-    "features": ("embed", "STORE", "--encoder", "ENCODER", "--to", "OUT.npz", "--device", "cpu", "--overwrite"),
-    "features in a folder": ("embed", "STORE", "--encoder", "ENCODER", "--to", "OUT.zarr", "--overwrite"),
-    "encoder": ("export-encoder", "RUN", "--to", "OUT", "--overwrite"),
+    "ctrgcn": ("export", "STORE", "--format", "ctrgcn", "--protocol", "xsub", "--out", "OUT.npz", "--overwrite"),
+    "pyskl": ("export", "STORE", "--format", "pyskl", "--out", "OUT.pkl", "--overwrite"),
+    "hdf5": ("export", "STORE", "--format", "hdf5", "--out", "OUT.h5", "--overwrite"),
+    "features": ("embed", "STORE", "--encoder", "ENCODER", "--out", "OUT.npz", "--device", "cpu", "--overwrite"),
+    "features in a folder": ("embed", "STORE", "--encoder", "ENCODER", "--out", "OUT.zarr", "--overwrite"),
+    "encoder": ("export-encoder", "RUN", "--out", "OUT", "--overwrite"),
     "page": ("report", "RUN", "--out", "OUT.html", "--device", "cpu"),
     "comparison": ("report", "RUN", "OTHER", "--out", "OUT.html"),
-    "view": ("view", "STORE", "--to", "OUT.html"),
-    "gif": ("view", "STORE", "--to", "OUT.gif"),
-    "png": ("view", "STORE", "--to", "OUT.png"),
+    "view": ("view", "STORE", "--out", "OUT.html"),
+    "gif": ("view", "STORE", "--out", "OUT.gif"),
+    "png": ("view", "STORE", "--out", "OUT.png"),
     "synth": ("synth", "OUT", "--actions=2", "--subjects=2", "--cameras=1", "--replications=1", "--overwrite"),
     "store": ("prepare", "--raw", "RAW", "--out", "OUT", "--executor", "inline", "--overwrite"),
-    "results": ("eval", "--checkpoint", "OUT", *QUICK),
+    "results": ("eval", "--run", "OUT", *QUICK),
 }  # fmt: skip
 
 

@@ -257,7 +257,7 @@ def try_stores(raw: str, sound: str, folder: str, names: list[str]) -> list[str]
         commands = {
             "info": ["info", store],
             "verify": ["verify", store],
-            "export": ["export", store, "--format", "hdf5", "--to", trial / "out.h5"],
+            "export": ["export", store, "--format", "hdf5", "--out", trial / "out.h5"],
             "resume": ["prepare", "--raw", raw, "--out", store, "--resume", "--executor", "inline", "--frames", 400],
         }
         found = []

@@ -177,7 +177,7 @@ def try_checkpoints(store: str, folder: Path, names: list[str]) -> list[str]:
         if (step / "manifest.json").stat().st_size < TIB and "manifest" not in name:
             sign(step)
         for what in commands:
-            arguments = command(store, run, epochs=1) if what == "pretrain" else ["eval", "--checkpoint", str(run)]
+            arguments = command(store, run, epochs=1) if what == "pretrain" else ["eval", "--run", str(run)]
             problem = _refusal(smae(*arguments), step)
             problems.append(problem and f"{name}, {what}: {problem}")
         shutil.rmtree(run.parent)

@@ -134,11 +134,11 @@ def made(folder: Path) -> dict[str, Path]:
     (store / "zarr.json").write_text(json.dumps(content))
     sign(store, "zarr.json", "quarantine.jsonl")
     run, encoder = folder / "run", folder / "encoder"
-    quick = ["--set", "linear.epochs=2", "--mode", "linear", "--mode", "knn", "--device", "cpu"]
+    quick = ["--set", "linear.epochs=2", "--probe", "linear", "--probe", "knn", "--device", "cpu"]
     for words in (
         command(store, run, epochs=2),
-        ["eval", "--checkpoint", run, "--protocol", "xsub", *quick],
-        ["export-encoder", run, "--to", encoder],
+        ["eval", "--run", run, "--protocol", "xsub", *quick],
+        ["export-encoder", run, "--out", encoder],
     ):
         ended = smae(*words)
         assert ended.code == 0, ended
@@ -149,9 +149,9 @@ def commands(kind: str, folder: Path, trial: Path, whole: dict[str, Path]) -> di
     """Return the commands that read a folder of one kind."""
     store = whole["store"]
     if kind in ("store", "quarantine"):
-        draw = {f"view {end}": ["view", folder, "--index", 0, "--to", trial / f"a.{end}"] for end in ("gif", "html")}
+        draw = {f"view {end}": ["view", folder, "--index", 0, "--out", trial / f"a.{end}"] for end in ("gif", "html")}
         export = {
-            form: ["export", folder, "--format", form, "--protocol", "xsub", "--to", trial / f"a.{end}"]
+            form: ["export", folder, "--format", form, "--protocol", "xsub", "--out", trial / f"a.{end}"]
             for form, end in (("pyskl", "pkl"), ("ctrgcn", "npz"), ("hdf5", "h5"))
         }
         report = {"report": ["report", whole["run"], "--data", folder, "--out", trial / "page.html", "--device", "cpu"]}
@@ -160,10 +160,10 @@ def commands(kind: str, folder: Path, trial: Path, whole: dict[str, Path]) -> di
         info = {words: ["info", folder, *words.split()] for words in ("", "--json", "--card", "--classes")}
         return {**info, "verify": ["verify", folder], **draw, **export, **report}
     if kind == "encoder":
-        return {"embed": ["embed", store, "--encoder", folder, "--to", trial / "f.npz", "--device", "cpu"]}
+        return {"embed": ["embed", store, "--encoder", folder, "--out", trial / "f.npz", "--device", "cpu"]}
     if kind == "head":
         raw = sorted((store.parent / "raw").iterdir())[0]
-        words = ["--run", folder, "--protocol", "xsub", "--mode", "linear", "--device", "cpu"]
+        words = ["--run", folder, "--protocol", "xsub", "--probe", "linear", "--device", "cpu"]
         return {"predict": ["predict", raw, *words]}
     page = ["report", folder, "--out", trial / "page.html", "--device", "cpu"]
     both = ["report", folder, whole["run"], "--out", trial / "both.html"]
@@ -172,8 +172,8 @@ def commands(kind: str, folder: Path, trial: Path, whole: dict[str, Path]) -> di
         "status --json": ["status", folder.parent, "--json"],
         "report": page,
         "reports": both,
-        "export-encoder": ["export-encoder", folder, "--to", trial / "encoder"],
-        "ensemble": ["ensemble", folder, whole["run"], "--protocol", "xsub", "--mode", "linear"],
+        "export-encoder": ["export-encoder", folder, "--out", trial / "encoder"],
+        "ensemble": ["ensemble", folder, whole["run"], "--protocol", "xsub", "--probe", "linear"],
     }
 
 

@@ -14,7 +14,7 @@ from tests.reliability.lies import made
 from tests.reliability.runs import command, warm_up_training
 from tests.reliability.stores import digest, in_memory
 
-QUICK = ("--set", "linear.epochs=2", "--mode", "linear", "--protocol", "xsub", "--device", "cpu")
+QUICK = ("--set", "linear.epochs=2", "--probe", "linear", "--protocol", "xsub", "--device", "cpu")
 NEW = (
     "tensorboard", "wandb", "report.html", ".lock", ".run.json.partial", ".log.jsonl.partial",
     "checkpoints/.step-00000012.partial",
@@ -50,11 +50,11 @@ def commands(run: Path, trial: Path, store: Path) -> dict[str, list[object]]:
     raw = sorted((store.parent / "raw").iterdir())[0]
     return {
         "resume": [*command(store, run, epochs=3)],
-        "eval": ["eval", "--checkpoint", run, *QUICK],
+        "eval": ["eval", "--run", run, *QUICK],
         "report": ["report", run, "--device", "cpu"],
         "status": ["status", run.parent],
-        "export-encoder": ["export-encoder", run, "--to", trial / "encoder"],
-        "predict": ["predict", raw, "--run", run, "--protocol", "xsub", "--mode", "linear", "--device", "cpu"],
+        "export-encoder": ["export-encoder", run, "--out", trial / "encoder"],
+        "predict": ["predict", raw, "--run", run, "--protocol", "xsub", "--probe", "linear", "--device", "cpu"],
     }
 
 

@@ -147,7 +147,7 @@ def _stop_eval(run: Path, numbers: list[int], seed: int) -> tuple[list[str], int
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
 
-    arguments = ["eval", "--checkpoint", str(run), "--device", "cpu", "--mode", "knn", "--mode", "linear"]
+    arguments = ["eval", "--run", str(run), "--device", "cpu", "--probe", "knn", "--probe", "linear"]
     duration = min(_ended_well(smae(*arguments, "--again")).seconds for _ in range(2))
     shutil.rmtree(run / "eval")
     _ended_well(smae(*arguments))

@@ -80,11 +80,11 @@ def test_sizes_are_compared_with_the_weights_before_any_memory_is_taken(
         settings.update(claim)
         file.write_text(json.dumps(content))
         commands += {
-            "encoder": [["embed", sound / "data.zarr", "--encoder", lying, "--to", tmp_path / "f.npz"]],
+            "encoder": [["embed", sound / "data.zarr", "--encoder", lying, "--out", tmp_path / "f.npz"]],
             "head": [["predict", raw, "--head", file.parent, "--device", "cpu"]],
             "run": [
-                ["export-encoder", lying, "--to", tmp_path / "e"],
-                ["eval", "--checkpoint", lying, "--protocol", "xsub", "--mode", "knn", "--device", "cpu"],
+                ["export-encoder", lying, "--out", tmp_path / "e"],
+                ["eval", "--run", lying, "--protocol", "xsub", "--probe", "knn", "--device", "cpu"],
                 ["pretrain", "--out", lying, "--resume", "--device", "cpu"],
                 ["report", lying, "--device", "cpu"],
             ],

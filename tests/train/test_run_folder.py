@@ -60,7 +60,7 @@ def test_the_newest_run_is_one_that_has_what_is_needed(tmp_path, caplog):
     os.utime(save(cut, 4, size=7), ns=(1, 1))
     assert find_run(None, root=tmp_path, needs="checkpoint").path == good
     assert f"using {good} (newer, without a checkpoint: {dead}, {cut})" in caplog.messages
-    with pytest.raises(DataError, match=r"no run has a usable head .*: make one with `smae eval --mode linear`"):
+    with pytest.raises(DataError, match=r"no run has a usable head .*: make one with `smae eval --probe linear`"):
         find_run(None, root=tmp_path, needs="head")
     write_json(good / "heads" / "x" / "config.json", {})
     assert find_run(None, root=tmp_path, needs="head").path == good

@@ -16,10 +16,11 @@ from smae.data.raw.source import Refused
 from smae.data.store.format import QUARANTINE
 from smae.data.store.shards import Shard
 from smae.errors import EXIT_DONE, EXIT_QUARANTINED, DataError
+from smae.tables import Grid, Table
 
 
 @dataclass(frozen=True)
-class PrepareSummary:
+class PrepareSummary(Table):
     """A preparation's result: ``ok`` + all ``excluded`` + ``quarantined`` + ``ignored`` = ``found``.
 
     Attributes:
@@ -62,6 +63,24 @@ class PrepareSummary:
         if self.quarantined:
             return EXIT_QUARANTINED
         return EXIT_DONE
+
+    def tables(self) -> list[Grid]:
+        """Return the counts as a table."""
+        bad = self.quarantined
+        rows = [
+            ("ok", f"{self.frames:,} frames, {self.rows:,} body-frames", f"{self.ok:,}"),
+            ("  noted", _counts(self.noted), ""),
+            ("excluded", _counts(self.excluded), f"{sum(self.excluded.values()):,}"),
+            ("quarantined", "see quarantine.jsonl in the store" * bool(bad), f"{len(bad):,}"),
+            ("ignored", "not samples, or second copies" * bool(self.ignored), f"{self.ignored:,}"),
+            ("found", "", f"{self.found:,}"),
+        ]
+        title = f"{self.store} ({self.dataset}): {self.seconds:.1f} s, {self.bytes_read / 1e6:,.0f} MB read"
+        return [Grid(("", "", "files"), rows, title)]
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{kind} {count:,}" for kind, count in counts.items())
 
 
 @dataclass

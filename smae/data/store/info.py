@@ -14,6 +14,7 @@ from smae import progress
 from smae.data.raw.labels import NTU_DATASETS, class_names, names_note
 from smae.data.store.format import MANIFEST
 from smae.data.store.store import Store, open_store
+from smae.tables import Grid, Table
 
 _BINS = 12
 _MODES = {
@@ -59,7 +60,7 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class StoreInfo:
+class StoreInfo(Table):
     """Statistics of a store.
 
     Attributes:
@@ -105,6 +106,33 @@ class StoreInfo:
     codec: str
     bytes: int
     names_note: str
+
+    def tables(self) -> list[Grid]:
+        """Return the statistics as a table."""
+        bodies = ", ".join(f"{count:,} with {number}" for number, count in self.bodies.items())
+        noun = "body" if list(self.bodies) == [1] else "bodies"
+        lengths = f"a clip {self.frames_min} to {self.frames_max}, median {self.frames_median:g}"
+        rows = [
+            ("clips", f"{self.clips:,}  ({bodies} {noun})"),
+            ("frames", f"{self.frames:,}  ({lengths})"),
+            ("body-frames", f"{self.rows:,}"),
+            ("classes", f"{self.classes}"),
+            ("subjects", f"{self.subjects}"),
+            ("cameras", f"{self.cameras}"),
+            ("setups", f"{self.setups}"),
+            ("layout, mode", f"{self.layout}, {self.mode}"),
+            ("on disk", f"{self.bytes / 1e6:,.1f} MB, joints as {self.codec}"),
+            ("fingerprint", self.fingerprint),
+            *((f"protocol {name}", self._sizes(name)) for name in self.protocols),
+        ]
+        if not self.protocols:
+            rows.append(("protocols", "none: smae split gives the store train and test parts"))
+        return [Grid(("", ""), rows, f"{self.path} ({self.dataset})")]
+
+    def _sizes(self, protocol: str) -> str:
+        train, test = self.protocols[protocol]
+        middle = f" / val {self.validation[protocol]:,}" if protocol in self.validation else ""
+        return f"train {train:,}{middle} / test {test:,}"
 
 
 def info(path: Store | Path | str | None = None) -> StoreInfo:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS, UINT8, Codec, ShardedRows, decode, joint_codec, shard_key
+from smae.data.store.clip import ClipSequence
 from smae.data.store.clip_table import COLUMNS, ClipTable, decode_names
 from smae.data.store.file_store import FileStore, LocalFileStore, locate, open_file_store
 from smae.data.store.format import (
@@ -36,10 +37,11 @@ from smae.skeleton import Layout
 DEFAULT_STORE = Path("ntu.zarr")
 
 
-@dataclass(frozen=True, eq=False)
-class Store:
+@dataclass(frozen=True, eq=False, repr=False)
+class Store(ClipSequence):
     """One prepared data set, open for reading; its format is in ``docs/store-format.md``.
 
+    A sequence of clips: ``store[0]``, ``store["NAME"]`` and iteration give each as a ``StoreClip``.
     Pickled as path and fingerprint: the process that unpickles it opens the store again.
 
     Attributes:
@@ -123,14 +125,22 @@ class Store:
         """Return the tracking states of rows, uint8 [stop - start, V]; raises as ``rows`` does."""
         return self._state.read(start, stop)
 
-    def clip(self, index: int) -> NDArray[np.float32]:
-        """Return one clip, float32 [M, T, V, 3], metres."""
-        start, bodies, frames = self._span(index)
+    def number(self, clip: int | str) -> int:
+        """Return the number, from 0, of a clip by its number or name; raises as ``store[clip]`` does."""
+        if isinstance(clip, str):
+            return self.index_of(clip)
+        if not -len(self) <= clip < len(self):
+            raise IndexError(f"clip {clip} of {len(self)} in {self.path}")
+        return int(clip) % len(self)
+
+    def clip(self, clip: int | str) -> NDArray[np.float32]:
+        """Return the joints of one clip, by number or name: float32 [M, T, V, 3], metres."""
+        start, bodies, frames = self._span(clip)
         return self.rows(start, start + bodies * frames).reshape(bodies, frames, len(self.layout), 3)
 
-    def clip_state(self, index: int) -> NDArray[np.uint8]:
+    def clip_state(self, clip: int | str) -> NDArray[np.uint8]:
         """Return the tracking states of one clip, uint8 [M, T, V]."""
-        start, bodies, frames = self._span(index)
+        start, bodies, frames = self._span(clip)
         return self.states(start, start + bodies * frames).reshape(bodies, frames, len(self.layout))
 
     def index_of(self, name: str) -> int:
@@ -168,9 +178,8 @@ class Store:
     def _indices(self) -> dict[str, int]:
         return {str(name): index for index, name in enumerate(self.clips.name)}
 
-    def _span(self, index: int) -> tuple[int, int, int]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"clip {index} of {len(self)} in {self.path}")
+    def _span(self, clip: int | str) -> tuple[int, int, int]:
+        index = self.number(clip)
         return int(self.clips.offset[index]), int(self.clips.bodies[index]), int(self.clips.frames[index])
 
 

@@ -19,11 +19,9 @@ from smae.models.encoders import Encoder
 from smae.models.masking import kept_count, mask_from_scores
 from smae.models.transformer import DropPath
 from smae.rng import Noise
+from smae.settings import LABEL_SHARES
 from smae.train.config import Finetune
 from smae.train.optim import adamw, warmup_cosine
-
-LABEL_SHARES = {f"semi-{percent}": percent / 100 for percent in (1, 2, 5, 10)}
-"""Semi-supervised probes, and the share of train labels that each uses."""
 
 TRAINING_PASSES = 3
 """Work of training on a clip, relative to encoding it: forwards, and twice as much backwards."""

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from smae import interrupts, progress
 from smae.data.loader.batch import Batch
-from smae.eval.features import FeatureExtractor, Features, Pooled, extract
+from smae.eval.features import FeatureExtractor, Features, Pooled, extract, raw_coordinates
 from smae.eval.probes import ENCODE_BATCH, OnEpoch, ProbeContext, Scores, average_views, score, select
 from smae.eval.records import ONE_VIEW
 from smae.models.encoders import Encoder
@@ -94,10 +94,12 @@ def _fit(extractor: FeatureExtractor, context: ProbeContext, on_epoch: OnEpoch) 
     kept: list[tuple[Tensor, Tensor]] = []
     if views < settings.epochs:
         count = range(max(1, views))
-        kept = [train_features(view) for view in progress.track(count, "linear probe, features", unit="views")]
+        kept = [train_features(view) for view in progress.track(count, "augmented views", unit="views")]
+    # Of raw coordinates it is a baseline, of the nearest-neighbour probe too.
+    name = "linear classifier" if extractor is not raw_coordinates else "linear classifier of raw coordinates"
     generator = torch.Generator().manual_seed(seed)
     head: nn.Sequential | None = None
-    with progress.task("linear probe", total=settings.epochs, unit="epochs") as task:
+    with progress.task(name, total=settings.epochs, unit="epochs") as task:
         for epoch in range(settings.epochs):
             x, label = kept[epoch % len(kept)] if kept else train_features(epoch)
             if head is None:

@@ -164,7 +164,7 @@ def draw_comparable(
 
 def _lacking(names: Sequence[str], runs: Sequence[Run], results: Sequence[Sequence[Result]]) -> str:
     return "".join(
-        missing(f"{name} has not been evaluated yet.", f"smae eval --checkpoint {run.path}")
+        missing(f"{name} has not been evaluated yet.", f"smae eval --run {run.path}")
         for name, run, several in zip(names, runs, results, strict=True)
         if not several
     )

@@ -23,10 +23,10 @@ SHADES = 12
 _LABEL = 24
 _WORST = 8
 _MODES = {
-    "linear": "--mode linear --mode knn",
-    "finetune": "--mode finetune",
-    "semi-1": "--mode semi",
-    "scratch": "--mode scratch",
+    "linear": "--probe linear --probe knn",
+    "finetune": "--probe finetune",
+    "semi-1": "--probe semi",
+    "scratch": "--probe scratch",
 }
 """Modes that the page asks for while they are missing, and the options that add them."""
 
@@ -47,9 +47,9 @@ def headline(results: Sequence[Result]) -> str:
 
 def draw_results(results: Sequence[Result], run: Path, protocol: str) -> str:
     """Return matrix, chart and table of all results, and the command that adds missing ones."""
-    command = f"smae eval --checkpoint {run} --protocol {protocol}"
+    command = f"smae eval --run {run} --protocol {protocol}"
     if not results:
-        return missing("Not evaluated yet.", f"{command} --mode linear --mode knn")
+        return missing("Not evaluated yet.", f"{command} --probe linear --probe knn")
     modes = {result.mode for result in results}
     others = [options for mode, options in _MODES.items() if mode not in modes]
     titles = titles_of(results)

@@ -31,7 +31,7 @@ def equal_floats(folder: Path, dataset: str, *, count: int, seed: int, workers: 
     floats = 0
     for protocol in protocols:
         out = folder / f"{protocol}.npz"
-        assert run(["export", str(store), "--format", "ctrgcn", "--protocol", protocol, "--to", str(out)]) == 0
+        assert run(["export", str(store), "--format", "ctrgcn", "--protocol", protocol, "--out", str(out)]) == 0
         with np.load(out) as got:
             assert sorted(got) == sorted(want[protocol])
             for name, array in want[protocol].items():

@@ -25,6 +25,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, more in (("first", []), ("second", ["--set", "masking.keep_joints=0.6"]), ("third", ["--seed", "5"])):
         assert smae(["pretrain", "--data", store, "--out", str(folder / name), *TINY, *more]) == 0
     for name in ("first", "second"):
-        evaluate = ["eval", "--checkpoint", str(folder / name), "--device", "cpu", "--set", "linear.epochs=2"]
-        assert smae([*evaluate, "--mode", "linear", "--mode", "knn"]) == 0
+        evaluate = ["eval", "--run", str(folder / name), "--device", "cpu", "--set", "linear.epochs=2"]
+        assert smae([*evaluate, "--probe", "linear", "--probe", "knn"]) == 0
     return folder

@@ -34,7 +34,7 @@ def test_every_number_is_in_chart_matrix_and_table():
     matrix = Checker(draw_matrix(results)).text
     assert "top-1 in per centlinearknnpre-trained encoder75.0 ± 0.050.0random encoder50.0 ± 0.050.0" in matrix
     assert draw_matrix(results[:1]) == "", "a single probe needs none"
-    assert "smae eval --checkpoint runs/a --protocol xsub --mode finetune --mode semi --mode scratch" in text
+    assert "smae eval --run runs/a --protocol xsub --probe finetune --probe semi --probe scratch" in text
 
 
 def test_each_result_has_the_settings_and_the_origin_of_its_own_record():
@@ -45,7 +45,7 @@ def test_each_result_has_the_settings_and_the_origin_of_its_own_record():
         "ntu60-xsub · linear · linear.epochs 9",
         "augmentation: frames 12, stream joint",
         "checkpoint step 8, 34343434, store abababab",
-        "2026-01-02 03:04 UTC · commit def+ · smae 0.1.0 · cpu · smae eval --mode linear",
+        "2026-01-02 03:04 UTC · commit def+ · smae 0.1.0 · cpu · smae eval --probe linear",
         "ntu60-xsub: not clean",
         "the first one counts: the run's own store first",
     ):
@@ -58,7 +58,7 @@ def test_each_result_has_the_settings_and_the_origin_of_its_own_record():
 
 def test_without_results_the_command_is_shown():
     html = draw_results([], Path("runs/a"), "xsub")
-    assert "smae eval --checkpoint runs/a --protocol xsub --mode linear --mode knn" in html
+    assert "smae eval --run runs/a --protocol xsub --probe linear --probe knn" in html
     assert headline([]) == ""
 
 

@@ -125,7 +125,7 @@ def test_a_missing_store_or_checkpoint_is_named_on_the_page(home: Path, tmp_path
     (run / "run.json").write_text(json.dumps(about))
     text = Checker(smae.report(run).read_text(encoding="utf-8")).text
     assert "smae report --data gone.zarr" in text
-    assert "smae eval --checkpoint" in text
+    assert "smae eval --run" in text
     assert "this store does not exist any more" in caplog.text
     shutil.rmtree(run / "checkpoints")
     text = Checker(smae.report(run, data=home / "ntu.zarr").read_text(encoding="utf-8")).text

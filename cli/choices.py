@@ -1,0 +1,165 @@
+"""Values of options: checked against names that are looked up when they are asked for, and completed in a shell."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    _Type = click.ParamType[Any]
+else:
+    # Before click 8.4 it has no parameters.
+    _Type = click.ParamType
+
+Names = Callable[[click.Context], Iterable[str]]
+
+
+class Name(_Type):
+    """One of names that are known; the message lists them all.
+
+    Args:
+        what: singular, for the message.
+        names: looks the names up.
+        other: pattern of other values that are accepted too.
+        called: name of the type in help.
+    """
+
+    def __init__(self, what: str, names: Names, *, other: str = "", called: str = "name") -> None:
+        self.name, self._what, self._names, self._other = called, what, names, other
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value, or fail with all names and the nearest one."""
+        from smae.registry import nearest
+
+        known = list(self._names(ctx or click.Context(click.Command(""))))
+        if value not in known and not (self._other and re.fullmatch(self._other, value)):
+            listed = f"expected one of {', '.join(known)}{nearest(value, known)}"
+            self.fail(f"unknown {self._what} '{value}': {listed}", param, ctx)
+        return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the names that begin with what is typed."""
+        return completions(self._names, ctx, incomplete)
+
+
+class Completed(_Type):
+    """Text, or a path, that is completed from names but may be anything.
+
+    Args:
+        names: looks the names up.
+        path: whether the value is a path.
+        called: name of the type in help.
+    """
+
+    def __init__(self, names: Names, *, path: bool = False, called: str = "text") -> None:
+        self.name, self._names, self._path = called, names, path
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value, as a path if it is one."""
+        return Path(value) if self._path else value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the names that begin with what is typed; for a path without any, those of files."""
+        found = completions(self._names, ctx, incomplete)
+        return found or [CompletionItem(incomplete, type="file")] * self._path
+
+
+def completions(names: Names, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    """Return the names that begin with what is typed; none where looking them up fails."""
+    try:
+        return [CompletionItem(name) for name in names(ctx) if name.startswith(incomplete)]
+    except Exception:
+        # A shell that completes has no place for a message.
+        return []
+
+
+def _registry(module: str, table: str) -> Names:
+    return lambda ctx: getattr(importlib.import_module(module), table).names()
+
+
+def _recipes(ctx: click.Context) -> Iterable[str]:
+    from smae.settings import recipe_names
+
+    return ["auto", *recipe_names(), *sorted(path.name for path in Path().glob("*.toml"))]
+
+
+def _probes(ctx: click.Context) -> Iterable[str]:
+    from smae.settings import probe_names
+
+    return probe_names()
+
+
+def _settings(ctx: click.Context) -> Iterable[str]:
+    from smae.settings import setting_names
+
+    return [f"{name}=" for name in setting_names()]
+
+
+def _runs(ctx: click.Context) -> Iterable[str]:
+    return sorted(str(path.parent) for path in (*Path().glob("runs/*/run.json"), *Path().glob("*/run.json")))
+
+
+def _stores(ctx: click.Context) -> Iterable[str]:
+    return sorted(map(str, Path().glob("*.zarr")))
+
+
+def _store(ctx: click.Context) -> Any:
+    import smae
+
+    named = ("store", "data", "where", "path")
+    return smae.open_store(next((str(ctx.params[key]) for key in named if ctx.params.get(key)), None))
+
+
+def _clips(ctx: click.Context) -> Iterable[str]:
+    return map(str, _store(ctx).clips.name)
+
+
+def _protocols(ctx: click.Context) -> Iterable[str]:
+    known = list(_store(ctx).protocols())
+    return [*known, *(name.partition("-")[2] for name in known if "-" in name)]
+
+
+RECIPE = Name("recipe", _recipes, other=r".*\.toml")
+PROBE = Name("probe", _probes)
+SOURCE = Name("source", _registry("smae.data.raw.source", "SOURCES"))
+FORMAT = Name("format", _registry("smae.data.export", "EXPORTS"))
+DEVICE = Name("device", lambda ctx: ("auto", "cpu", "cuda", "cuda:N"), other=r"cuda:\d+", called="device")
+RUN = Completed(_runs, path=True, called="path")
+INIT = Completed(_runs, called="path")
+STORE = Completed(_stores, called="store")
+SETTING = Completed(_settings)
+CLIP = Completed(_clips)
+PROTOCOL = Completed(_protocols)
+
+
+def store(key: str = "store") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds the store of a command, as an argument or as ``--data``."""
+    return _argument_or_option("STORE", "--data", key, STORE)
+
+
+def run(key: str = "run") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds the run of a command, as an argument or as ``--run``."""
+    return _argument_or_option("RUN", "--run", key, RUN)
+
+
+def _argument_or_option(
+    shown: str, option: str, key: str, kind: _Type
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def called(*args: Any, first: Any, second: Any, **options: Any) -> Any:
+            if first is not None and second is not None:
+                raise click.UsageError(f"{first} and {option} {second}: name one")
+            return command(*args, **{key: first if second is None else second}, **options)
+
+        called = click.option(option, "second", type=kind, help=f"The same as {shown}.")(called)
+        return click.argument("first", metavar=f"[{shown}]", required=False, type=kind)(called)
+
+    return decorate

@@ -1,0 +1,33 @@
+"""``smae new``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+import smae
+from smae_cli import console
+
+
+@click.command("new")
+@click.argument("family", type=click.Choice(["masking", "objective", "encoder", "source"]))
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder to write; one called NAME here by default.")
+@console.json_option
+def command(family: str, name: str, out: Path | None) -> None:
+    """Begin a plug-in of your own: a package with a class, its entry point, and a test that passes.
+
+    \b
+    Examples:
+      smae new masking my-masking
+      smae new objective my-method --out ../my-method
+    """
+    made = smae.new(family, name, out)
+
+    def text() -> None:
+        console.show(made)
+        console.echo(f"next: pip install -e {made.path}, then pytest {made.path}")
+
+    console.result({**asdict(made), "path": str(made.path)}, text)

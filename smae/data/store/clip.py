@@ -1,0 +1,188 @@
+"""A store in scripts and notebooks: its clips one by one, as arrays, tensors or a table, and its summary."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smae.data.clean.cleaning import resample, resample_state
+from smae.data.raw.recording import MISSING
+from smae.errors import ConfigError, EnvironmentFault
+from smae.tables import Grid, Table
+
+BODIES = 2
+"""Bodies of a clip in the form of fixed size; an absent one is zeros, and false in the mask."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoreClip:
+    """One clip of a store.
+
+    Attributes:
+        name: as in the raw data.
+        index: its number in the store, from 0.
+        label: index into the store's classes.
+        action: its class's id, such as ``A013``.
+        joints: float32 [M, T, V, 3], metres; M bodies, 1 or 2.
+        state: uint8 [M, T, V]: 0 not tracked, 1 inferred, 2 tracked, 3 body absent.
+        facts: ``subject``, ``camera`` and so on, those that the data set has.
+    """
+
+    name: str
+    index: int
+    label: int
+    action: str
+    joints: NDArray[np.float32] = field(repr=False)
+    state: NDArray[np.uint8] = field(repr=False)
+    facts: dict[str, int]
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Bool [M, T, V], true where there is a joint: its body is in the frame and it was not lost."""
+        there: NDArray[np.bool_] = (self.state != MISSING) & np.isfinite(self.joints).all(-1)
+        return there
+
+    def padded(self, frames: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return joints float32 [2, T, V, 3] and mask bool [2, T, V] of both bodies; zeros where false.
+
+        Args:
+            frames: T, to which the clip is resampled (linear); its own number by default.
+        """
+        mask = self.mask
+        joints = np.where(mask[..., None], self.joints, np.float32(0))
+        if frames is not None:
+            joints, mask = resample(joints, frames), resample_state(mask.view(np.uint8), frames).view(bool)
+            joints = joints * mask[..., None]
+        missing = [(0, BODIES - len(joints)), (0, 0), (0, 0)]
+        return np.pad(joints, [*missing, (0, 0)]), np.pad(mask, missing)
+
+    def tensors(self, frames: int | None = None) -> dict[str, Any]:
+        """Return tensors in the form that ST-GCN, CTR-GCN and their successors take, batch axis left out.
+
+        ``x`` float32 [C, T, V, M] with M = 2, ``mask`` bool [T, V, M], ``label`` and ``index`` int64.
+
+        Args:
+            frames: T, to which the clip is resampled; its own number by default.
+        """
+        import torch
+
+        joints, mask = self.padded(frames)
+        return {
+            "x": torch.from_numpy(joints).permute(3, 1, 2, 0).contiguous(),
+            "mask": torch.from_numpy(mask).permute(1, 2, 0).contiguous(),
+            "label": torch.tensor(self.label),
+            "index": torch.tensor(self.index),
+        }
+
+
+class ClipSequence(Table):
+    """What makes a store a sequence of clips, and readable at the prompt; ``Store`` derives from it."""
+
+    def __getitem__(self: Any, index: int | str) -> StoreClip:
+        """Return a clip by its number, negative from the end, or by its name.
+
+        Raises:
+            IndexError: no clip of this number.
+            UnknownNameError: no clip of this name.
+        """
+        number = self.number(index)
+        label = int(self.clips.label[number])
+        return StoreClip(
+            name=str(self.clips.name[number]),
+            index=number,
+            label=label,
+            action=self.classes[label],
+            joints=self.clip(number),
+            state=self.clip_state(number),
+            facts=self.clips.numbers(number),
+        )
+
+    def __iter__(self: Any) -> Iterator[StoreClip]:
+        return (self[index] for index in range(len(self)))
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def tables(self: Any) -> list[Grid]:
+        """Return what the store holds, in about ten lines."""
+        frames, two = self.clips.frames, int((self.clips.bodies == BODIES).sum())
+        rows = [
+            ("clips", f"{len(self):,}, {two:,} of two bodies"),
+            ("frames", f"{frames.min()} to {frames.max()} a clip, {frames.sum():,} in all"),
+            ("joints", f"{len(self.layout)}, layout {self.layout.name}"),
+            ("classes", f"{len(self.classes)}, {self.classes[0]} to {self.classes[-1]}"),
+            ("cleaned", f"{self.mode} mode"),
+            ("stored", f"joints as {self.codec.name}"),
+            ("fingerprint", f"{self.fingerprint[:16]}..."),
+        ]
+        protocols = [f"{name} (train {train:,}, test {test:,})" for name, (train, test) in self.protocols().items()]
+        rows.append(("protocols", "\n".join(protocols) or "none: smae split gives it some"))
+        return [Grid(("", ""), rows, f"{self.path} ({self.dataset})")]
+
+    def torch_dataset(self, protocol: str | None = None, part: str = "train", *, frames: int | None = 64) -> Any:
+        """Return clips as a map-style ``torch.utils.data.Dataset``, for a plain ``DataLoader``.
+
+        An item is what ``StoreClip.tensors`` gives, so a batch has ``x`` float32 [B, C, T, V, M],
+        ``mask`` bool [B, T, V, M], ``label`` and ``index`` int64 [B]. Nothing is augmented. It is
+        pickled as the store's path, so workers read the store themselves.
+
+        Args:
+            protocol: the split; None for all clips.
+            part: ``train`` or ``test``, or another part that the split has.
+            frames: T, to which every clip is resampled; None keeps lengths, for batches of one clip
+                or a ``collate_fn`` of your own.
+
+        Raises:
+            UnknownNameError: no such protocol.
+            ConfigError: the split has no such part.
+        """
+        from smae.data.loader.dataset import ClipDataset
+
+        return ClipDataset(self, part_of(self, protocol, part), frames=frames)
+
+    def to_pandas(self: Any) -> Any:
+        """Return the clips as a ``pandas.DataFrame``, one row a clip, indexed by name.
+
+        Columns: ``label``, ``action``, ``frames``, ``bodies``, ``subject``, ``camera``, ``setup`` and
+        ``replication`` where the data set has them, and for each protocol the clip's part.
+
+        Raises:
+            EnvironmentFault: pandas is not installed.
+        """
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError as error:
+            raise EnvironmentFault(f"to_pandas needs pandas ({error}): pip install pandas") from None
+        clips = self.clips
+        columns: dict[str, Any] = {"label": clips.label, "action": np.array(self.classes)[clips.label]}
+        columns |= {"frames": clips.frames, "bodies": clips.bodies}
+        for name in ("subject", "camera", "setup", "replication"):
+            if (getattr(clips, name) >= 0).any():
+                columns[name] = getattr(clips, name)
+        for protocol in self.protocols():
+            split, parts = self.split(protocol), np.full(len(self), "", "U5")
+            for part in ("train", "val", "test"):
+                parts[getattr(split, part, [])] = part
+            columns[protocol] = parts
+        return pandas.DataFrame(columns, index=pandas.Index(clips.name, name="name"))
+
+
+def part_of(store: Any, protocol: str | None, part: str) -> NDArray[np.int64]:
+    """Return int64 [n], the clip numbers of a part of a split; of all clips without a protocol.
+
+    Raises:
+        UnknownNameError: no such protocol.
+        ConfigError: the split has no such part.
+    """
+    if protocol is None:
+        return np.arange(len(store))
+    split = store.split(protocol)
+    index = getattr(split, part, None)
+    if part == "name" or index is None or not len(index):
+        raise ConfigError(f"part '{part}' of {split.name}: expected one that it has clips in: train, test")
+    return np.asarray(index)
