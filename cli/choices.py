@@ -113,7 +113,7 @@ def _stores(ctx: click.Context) -> Iterable[str]:
 def _store(ctx: click.Context) -> Any:
     import smae
 
-    named = ("store", "data", "where", "path")
+    named = ("first", "second", "data", "where", "path")
     return smae.open_store(next((str(ctx.params[key]) for key in named if ctx.params.get(key)), None))
 
 

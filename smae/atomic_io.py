@@ -43,12 +43,17 @@ def os_errors(path: Path, size: int = 0, *, partial: Path | None = None) -> Iter
     except (EnvironmentFault, LockedError):
         raise
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise EnvironmentFault(
+                f"cannot write {path}: {error.strerror}: nothing was written; choose an output in a folder that you "
+                f"may write to, or change the permissions of {path.parent}"
+            ) from error
         amount = f" ({size:,} bytes)" if size else ""
         if not size and partial is not None:
             amount = f" (after {_size(partial):,} bytes)"
         raise EnvironmentFault(
             f"cannot write {path}{amount}: {error.strerror or error}; everything finished is kept: "
-            "fix this and run the same command again (prepare and pretrain continue with --resume)"
+            "fix this and run the same command again"
         ) from error
 
 

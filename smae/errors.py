@@ -72,9 +72,11 @@ class BadRecording(SmaeError, ValueError):
         line: 1-based line, 0 where no line applies.
         column: 1-based column, 0 where no column applies.
         excerpt: escaped piece of the offending text.
+        path: the file, where the message must name it; empty where a list does.
     """
 
     exit_code = EXIT_DATA
+    path = ""
 
     def __init__(self, code: str, message: str, *, line: int = 0, column: int = 0, excerpt: str = "") -> None:
         super().__init__(message)
@@ -84,8 +86,8 @@ class BadRecording(SmaeError, ValueError):
         return _rebuild, (self.code, self.message, self.line, self.column, self.excerpt)
 
     def __str__(self) -> str:
-        where = f"{self.line}:{self.column}: " if self.line else ""
-        return f"{where}{self.code}: {self.message}"
+        where = [ascii(self.path)[1:-1]] * bool(self.path) + [str(self.line), str(self.column)] * bool(self.line)
+        return ": ".join([":".join(where), f"{self.code}: {self.message}"]).removeprefix(": ")
 
 
 def _rebuild(code: str, message: str, line: int, column: int, excerpt: str) -> BadRecording:

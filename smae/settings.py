@@ -142,7 +142,8 @@ def check_settings(recipe: str, given: Mapping[str, Any]) -> None:
 
 def _check(values: Settings) -> None:
     problems = []
-    top = create_model("Top", __base__=Section, **dict.fromkeys(schemas(), (Any, None)))
+    anything: dict[str, Any] = dict.fromkeys(schemas(), (Any, None))
+    top = create_model("Top", __base__=Section, **anything)
     unknown = {key: value for key, value in values.items() if key not in schemas()}
     for name, value in [*values.items()] if not unknown else [*values.items(), ("", unknown)]:
         try:

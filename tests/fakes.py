@@ -107,6 +107,9 @@ class FakeStore:
     def training_split(self, protocol: str) -> Split:
         return self.split(protocol)
 
+    def protocols(self) -> dict[str, tuple[int, int]]:
+        return {}
+
     def __len__(self) -> int:
         return len(self.joints)
 

@@ -143,11 +143,12 @@ def predict(
             good.append(path)
         except BadRecording as error:
             if len(files) == 1:
+                error.path = str(path)
                 raise
             refused.append(_refused(path, error))
-        except NoBody:
+        except NoBody as error:
             if len(files) == 1:
-                raise
+                raise NoBody(f"{path}: {error}") from None
             no_body.append(str(path))
     rows = _probabilities(clips, model, target)
     found = [_prediction(path, clip, row, config.classes) for path, clip, row in zip(good, clips, rows, strict=True)]

@@ -6,6 +6,7 @@ later. Non-finite steps, and all steps after them, are skipped on the device.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
@@ -23,6 +24,7 @@ from smae.data.loader.batch import Batch
 from smae.data.loader.loader import Loader
 from smae.errors import ConfigError, DataError, Interrupted, NonFiniteError
 from smae.progress import Task, task
+from smae.tables import clock
 from smae.train.checkpoint import Checkpoint, load_optimizer, load_weights, save_checkpoint
 from smae.train.config import Optim, Train
 from smae.train.distributed import SINGLE_PROCESS, DistributedContext
@@ -31,6 +33,10 @@ from smae.train.objectives import Objective
 from smae.train.optim import EMA, adamw, resume_schedule, warmup_cosine
 from smae.train.run_folder import Run
 
+logger = logging.getLogger(__name__)
+
+MEASURED = 60.0
+"""Seconds of training after which the time of the whole is estimated."""
 MAX_PENDING = 8
 """Steps whose metrics may be pending on a GPU. On the CPU there is nothing to wait for."""
 
@@ -310,6 +316,7 @@ class _Progress:
     def __init__(self, task: Task, epochs: int) -> None:
         self._task, self._epochs = task, epochs
         self._start, self._clips, self._losses = time.monotonic(), 0, list[float]()
+        self._began, self._first, self._said = self._start, -1, False
 
     def add(self, clips: int, loss: float) -> None:
         self._clips += clips
@@ -317,6 +324,7 @@ class _Progress:
 
     def report(self, position: Position, lr: float) -> None:
         now, epoch = time.monotonic(), position.epoch + 1
+        self._say_time(position.step, now)
         loss = sum(self._losses) / len(self._losses)
         speed = self._clips / max(1e-9, now - self._start)
         self._task.update(
@@ -325,6 +333,17 @@ class _Progress:
             values={"epoch": epoch, "loss": loss, "lr": lr, "clips_per_second": speed},
         )
         self._start, self._clips, self._losses = now, 0, []
+
+    def _say_time(self, step: int, now: float) -> None:
+        """Say once, after a minute, how long the whole training takes at this pace."""
+        if self._first < 0:
+            # The first steps compile kernels and fill caches.
+            self._began, self._first = now, step
+        elif not self._said and now - self._began >= MEASURED:
+            each = (now - self._began) / (step - self._first)
+            left = clock(each * ((self._task.total or step) - step))
+            logger.info("measured: %.3g s a step on this device, so %s for what is left", each, left)
+            self._said = True
 
 
 def micro_batches(batch: Batch, count: int) -> Iterator[Batch]:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from smae import __version__
-from smae.atomic_io import locked, refuse_links, write_json
+from smae.atomic_io import locked, os_errors, refuse_links, write_json
 from smae.config import Section, as_settings, merge
 from smae.data.loader.loader import Loader
 from smae.data.store.splits import EVERYTHING
@@ -26,6 +26,7 @@ from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from smae.interrupts import deferred
 from smae.skeleton import layout_json
+from smae.settings import Recipe, recipe_names, recipes
 from smae.tables import Grid, Table
 from smae.train.build import build_objective, compile_blocks, has_native_bf16, outline, pick_device
 from smae.train.checkpoint import (
@@ -95,7 +96,8 @@ def pretrain(
     Args:
         data: a store; by default the one in the current folder.
         out: the run's folder; ``runs/<objective>-<protocol>-NNN`` by default.
-        recipe: packaged name, ``.toml`` path, or ``auto``: ``base`` on a GPU, ``cpu`` without one.
+        recipe: packaged name, ``.toml`` path, or ``auto``: that of the data
+            set and protocol on a GPU, a small one without.
         settings: merged over the recipe, nested or dotted: ``{"optim.lr": 1e-3}`` is the same as
             ``{"optim": {"lr": 1e-3}}``; or a config object, whose settings all hold.
         epochs: passes over the train clips, merged over these; lifts a recipe's limit on steps.
@@ -130,9 +132,9 @@ def pretrain(
         dist.all_reduce_max(0)  # a barrier: every rank has looked before rank 0 writes
 
         if previous is None:
-            recipe = _choose_recipe(recipe, target)
-            config = resolve(recipe, overrides)
             store = open_store(data)
+            recipe = _choose_recipe(recipe, target, store, overrides.get("protocol", "xsub"))
+            config = resolve(recipe, overrides)
         else:
             saved = previous.describe()
             started = str(saved.get("recipe", ""))
@@ -185,6 +187,7 @@ def pretrain(
             )
             if dist.is_main:
                 _write_run_json(run, config, store, recipe=recipe, device=target, steps=loop.steps)
+            _say_cost(recipe, loop)
             with _open_log(loop, config) as log, deterministic_kernels(target):
                 loop.train(log)
             return PretrainResult(run, loop.position.step, log.last_loss, len(split.test))
@@ -227,29 +230,57 @@ def training_loader(
     )
 
 
-def _choose_recipe(recipe: str, device: torch.device) -> str:
+def _choose_recipe(recipe: str, device: torch.device, store: Store, protocol: str) -> str:
+    """Return the recipe; for ``auto`` that of the data set and protocol, as large as the device allows."""
     if recipe == "base" and device.type == "cpu":
         logger.info("the published size on a CPU: watch the time left; a sensible smaller recipe is --recipe cpu")
     if recipe != "auto":
         return recipe
+    known = recipe_names()
+    own = [name for name in store.protocols() if protocol in (name, name.partition("-")[2])]
+    # The last one is of the data set as a whole: NTU-120 has NTU-60's protocols too.
+    full = [f"skeletonmae-{name}" for name in reversed(own) if f"skeletonmae-{name}" in known]
+    published = next(iter(full), "base")
     if device.type == "cuda":
-        return "base"
+        logger.info("the recipe of %s, %s: %s (others: smae recipes)", store.dataset, protocol, published)
+        return published
+    small = store.dataset if store.dataset in known else "cpu"
     logger.info(
-        "no GPU is used: taking the small recipe 'cpu', which two cores can finish "
-        "(the published size is --recipe base; other recipes: smae recipes)"
+        "no GPU is used: taking the small recipe '%s', which two cores can finish (the published size for this "
+        "data set is --recipe %s; other recipes: smae recipes)",
+        small,
+        published,
     )
-    return "cpu"
+    return small
+
+
+def _say_cost(recipe: str, loop: Loop) -> None:
+    """Say what a training costs before it starts: steps, memory, and the time that was published."""
+    weights = sum(value.numel() for value in loop.objective.parameters())
+    # Weights, their gradients and two moments of the optimiser, float32.
+    memory = 16 * weights / 1e6
+    published = recipes().get(recipe, Recipe()).cost
+    logger.info(
+        "cost: %s steps, %.1f M weights (%s MB with gradients and optimiser, activations come on top)%s; the time on "
+        "this device is measured in the first minute",
+        f"{loop.steps:,}",
+        weights / 1e6,
+        f"{memory:,.0f}",
+        f"; the recipe's: {published}" if published else "",
+    )
 
 
 def _create_run(out: Path | str | None, stem: str, dist: DistributedContext) -> Run:
     if not dist.is_main:
         return Run(Path(out or RUNS))  # never written
     if out is None:
-        return new_run(RUNS, stem)
+        with os_errors(RUNS):
+            return new_run(RUNS, stem)
     run = Run(Path(out))
     if (run.path / "run.json").exists():
         raise ConfigError(f"{run.path}: a run is there already: add --resume to continue it, or name another")
-    run.path.mkdir(parents=True, exist_ok=True)
+    with os_errors(run.path):
+        run.path.mkdir(parents=True, exist_ok=True)
     return run
 
 

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.clean.cleaning import resample, resample_state
-from smae.data.raw.recording import MISSING
 from smae.errors import ConfigError, EnvironmentFault
 from smae.tables import Grid, Table
 
@@ -44,6 +42,9 @@ class StoreClip:
     @property
     def mask(self) -> NDArray[np.bool_]:
         """Bool [M, T, V], true where there is a joint: its body is in the frame and it was not lost."""
+        # Here, as cleaning in `padded`: training opens stores too, and needs neither.
+        from smae.data.raw.recording import MISSING
+
         there: NDArray[np.bool_] = (self.state != MISSING) & np.isfinite(self.joints).all(-1)
         return there
 
@@ -56,6 +57,8 @@ class StoreClip:
         mask = self.mask
         joints = np.where(mask[..., None], self.joints, np.float32(0))
         if frames is not None:
+            from smae.data.clean.cleaning import resample, resample_state
+
             joints, mask = resample(joints, frames), resample_state(mask.view(np.uint8), frames).view(bool)
             joints = joints * mask[..., None]
         missing = [(0, BODIES - len(joints)), (0, 0), (0, 0)]

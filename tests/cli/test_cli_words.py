@@ -1,0 +1,214 @@
+"""One word for one thing: renamed options, names that are listed, completed and checked without torch, one bar."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from click.shell_completion import ShellComplete
+
+from smae import progress
+from smae.settings import RECIPES, SCHEMAS, check_settings, recipe_names, setting_names
+from smae.train.config import current_schemas
+from smae_cli import console
+from smae_cli.main import RENAMED, run
+from smae_cli.main import smae as command_line
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("words")
+    assert run(["synth", str(folder / "ntu"), "--actions", "2", "--subjects", "3", "--cameras", "1"]) == 0
+    raw, out = str(folder / "ntu"), str(folder / "ntu.zarr")
+    assert run(["prepare", "--raw", raw, "--out", out, "--executor", "inline"]) == 0
+    (folder / "runs" / "first").mkdir(parents=True)
+    (folder / "runs" / "first" / "run.json").write_text("{}")
+    return folder
+
+
+def complete(*words: str) -> list[str]:
+    """Return what a shell offers after these words, the last of which is being typed."""
+    asked = ShellComplete(command_line, {}, "smae", "_SMAE_COMPLETE")
+    return [item.value for item in asked.get_completions(list(words[:-1]), words[-1])]
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["pretrain", "--recipe", "skeletonmae-ntu60"], ["skeletonmae-ntu60-xsub", "skeletonmae-ntu60-xview"]),
+        (["pretrain", "--set", "optim.l"], ["optim.lr="]),
+        (["pretrain", "--set", "masking.keep_f"], ["masking.keep_frames="]),
+        (["eval", "--probe", "se"], ["semi-1", "semi-2", "semi-5", "semi-10", "semi"]),
+        (["eval", "--run", "runs/"], ["runs/first"]),
+        (["eval", "--select", "best_v"], ["best_val"]),
+        (["eval", "--protocol", "xs"], ["xsub"]),
+        (["export-encoder", "--run", "r"], ["runs/first"]),
+        (["info", "nt"], ["ntu.zarr"]),
+        (["info", "--data", "nt"], ["ntu.zarr"]),
+        (["view", "ntu.zarr", "--clip", "S001C001P002R001A00"], ["S001C001P002R001A001", "S001C001P002R001A002"]),
+        (["export", "--format", "py"], ["pyskl"]),
+        (["prepare", "--source", "pku"], ["pku-mmd"]),
+        (["pretrain", "--device", "cu"], ["cuda", "cuda:N"]),
+    ],
+)
+def test_values_are_completed(home, monkeypatch, words, offered):
+    monkeypatch.chdir(home)
+    assert complete(*words) == offered
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pretrain", "--set", "masking.keep_joint=1"], "masking.keep_joint: no such setting; expected one of name, "),
+        (["pretrain", "--set", "maskin.x=1"], "did you mean 'masking'?"),
+        (["pretrain", "--set", "masking.name=randon"], "unknown masking 'randon': expected one of body-part, "),
+        (["pretrain", "--set", "train.batch=0"], "train.batch: input should be greater than or equal to 1; found 0"),
+        (["pretrain", "--set", "train.rows=disk"], "'auto', 'device', 'resident' or 'streaming'; found 'disk'"),
+        (["pretrain", "--recipe", "bas"], "unknown recipe 'bas': expected one of auto, base, "),
+        (["pretrain", "--device", "gpu"], "unknown device 'gpu'"),
+        (["pretrain", "--epoch", "3"], "--epochs"),
+        (
+            ["eval", "--probe", "knnn"],
+            "finetune, transfer, semi-1, semi-2, semi-5, semi-10, semi, all",
+        ),
+        (["eval", "--set", "linear.epoch=2"], "linear.epoch: no such setting"),
+        (["eval", "--set", "masking.keep=2"], "masking.keep: no effect on an evaluation"),
+        (
+            ["prepare", "--raw", "x", "--out", "y", "--source", "nut"],
+            "unknown source 'nut': expected one of ctrgcn-",
+        ),
+        (["export", "--format", "hdf", "--out", "x"], "unknown format 'hdf': expected one of ctrgcn, hdf5, pyskl"),
+        (["info", "a.zarr", "--data", "b.zarr"], "a.zarr and --data b.zarr: name one"),
+    ],
+)
+def test_what_is_wrong_is_an_error_in_json_too(words, message, capsys):
+    assert run([*words, "--json"]) == 2
+    out, err = capsys.readouterr()
+    answer = json.loads(out)
+    assert set(answer) == {"version", "error"}
+    assert answer["error"]["exit_code"] == 2
+    assert message in answer["error"]["message"]
+    assert all(set(json.loads(line)) == {"version", "note"} for line in err.splitlines())
+    assert run(words) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_wrong_names_are_answered_without_torch():
+    wrong = [
+        ["pretrain", "--set", "masking.keep_joint=1"],
+        ["pretrain", "--recipe", "bas"],
+        ["eval", "--probe", "knnn"],
+        ["eval", "--set", "linear.epoch=2"],
+        ["pretrain", "--epoch", "3"],
+        ["recipes"],
+    ]
+    code = (
+        f"import sys\nfrom smae_cli.main import run\nfor words in {wrong!r}:\n    run(words)\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began < 10, "about half a second for all of them on an idle machine"
+
+
+def test_the_settings_that_are_known_are_those_of_the_sections():
+    there = json.loads(SCHEMAS.read_text())
+    assert there == json.loads(json.dumps(current_schemas())), "python -m smae.train.config > smae/settings.json"
+    assert {"seed", "optim.lr", "masking.keep_joints", "objective.momentum"} <= set(setting_names())
+
+
+def test_every_recipe_passes_the_first_check():
+    assert recipe_names() == sorted(path.stem for path in RECIPES.glob("*.toml"))
+    for name in recipe_names():
+        check_settings(name, {})
+    check_settings("auto", {"train": {"compile": "auto"}, "augment": {"strength": [1, 0.5], "crop": [0.2, 1]}})
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_earlier_spellings_work_with_a_note(name, capsys):
+    import click
+
+    context = click.Context(command_line, info_name="smae")
+    for old, new in RENAMED[name].items():
+        for words in ([old, "x"], [f"{old}=x"]):
+            _, command, rest = command_line.resolve_command(context, [name, *words])
+            assert rest[0].partition("=")[0] == new
+            assert any(new in parameter.opts for parameter in command.params)
+            assert f"{old} is now {new}" in capsys.readouterr().err
+    _, _, rest = command_line.resolve_command(context, [name, "--", *RENAMED[name]])
+    assert rest == ["--", *RENAMED[name]]
+
+
+def test_a_store_is_an_argument_or_an_option(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    for words in (["info", "ntu.zarr"], ["info", "--data", "ntu.zarr"], ["verify", "--data", "ntu.zarr"]):
+        assert run([*words, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["path"] == "ntu.zarr"
+    assert run(["export", "--data", "ntu.zarr", "--format", "hdf5", "--to", "a.h5"]) == 0
+    assert "--to is now --out" in capsys.readouterr().err
+
+
+def test_what_is_typed_again_is_whole_at_80_columns(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["recipes"]) == 0
+    lines = re.sub(r"\x1b.*?m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(any(name in line.split() for line in lines) for name in recipe_names())
+
+
+def test_the_bounds_of_synth_are_the_largest_accepted_values(capsys):
+    assert run(["synth", "x", "--actions", "15"]) == 2
+    assert "2<=x<=14" in capsys.readouterr().err
+
+
+def test_a_folder_that_may_not_be_written_to_is_named(tmp_path, monkeypatch, capsys):
+    def refuse(path, *rest, **more):
+        raise PermissionError(13, "Permission denied")
+
+    from smae.atomic_io import write_atomic
+    from smae.errors import EnvironmentFault
+
+    monkeypatch.setattr("smae.atomic_io._claim", refuse)
+    with pytest.raises(EnvironmentFault, match="nothing was written; choose an output in a folder that you may"):
+        write_atomic(tmp_path / "x", b"")
+
+
+class Terminal:
+    """A standard error of 100 columns that keeps what is drawn."""
+
+    def __init__(self, monkeypatch) -> None:
+        monkeypatch.setattr(console.sys.stderr, "isatty", lambda: True, raising=False)
+        monkeypatch.setattr(console, "AFTER", 0.05)
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", "160")
+
+
+def test_a_whole_has_the_only_bar_with_its_total_from_the_start(monkeypatch, capsys):
+    Terminal(monkeypatch)
+    with console.feedback(), progress.whole("eval", total=200, unit="clips") as whole:
+        with progress.task("features, train", total=7, unit="batches") as inner:
+            time.sleep(0.3)
+            inner.update(3)
+            time.sleep(0.2)
+        whole.update(100)
+    err = capsys.readouterr().err
+    assert "0/200" in err, "shown before the first part has finished"
+    assert "elapsed" in err
+    assert "left" in err
+    assert "3/7" not in err
+    assert "features, train" in err
+
+
+def test_completion_works_in_the_installed_command(home):
+    asked = {"_SMAE_COMPLETE": "bash_complete", "COMP_WORDS": "smae pretrain --set optim.w", "COMP_CWORD": "3"}
+    done = subprocess.run(
+        [sys.executable, "-m", "smae_cli.main"], env=os.environ | asked, capture_output=True, text=True, timeout=60
+    )
+    assert {line.partition(",")[2] for line in done.stdout.split()} == {"optim.weight_decay=", "optim.warmup="}
