@@ -8,6 +8,7 @@ same again, and more, when they are built.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -176,6 +177,8 @@ def _check_section(name: str, value: Any) -> None:
 
 
 def _check_declared(family: str, name: str) -> None:
+    if "smae.train.config" in sys.modules:
+        return  # a program may have registered its own, which build_config knows
     declared = [entry.name for entry in plugins() if entry.group == f"smae.{family}s"]
     known = sorted({*schemas()[family], *declared})
     if name not in known:
@@ -222,6 +225,9 @@ def expand_modes(modes: Iterable[str], *, known: Iterable[str] = ()) -> list[str
 def probe_names() -> list[str]:
     """Return the names of all probes, built in or installed, and of their groups."""
     declared = [entry.name for entry in plugins() if entry.group == "smae.probes"]
+    if "smae.eval.probes" in sys.modules:
+        # A program may have registered its own.
+        declared += sys.modules["smae.eval.probes"].probes.names()
     return list(dict.fromkeys([*PROBE_SECTIONS, *declared, *MODE_GROUPS]))
 
 
