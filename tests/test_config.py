@@ -192,6 +192,11 @@ def test_packaged_recipes_hold_differences_from_the_defaults_only():
         base = own.pop("extends", None)
         below = resolve(base).model_dump() if base else build_config({}).model_dump()
         for section, values in own.items():
+            if isinstance(values, dict) and values.get("name", below[section].get("name")) != below[section].get(
+                "name"
+            ):
+                # Another plug-in takes none of the settings of the one below.
+                below[section] = FAMILIES[section].get(values["name"]).Config().model_dump()
             for key, value in values.items() if isinstance(values, dict) else [(None, values)]:
                 other = below[section] if key is None else below[section].get(key)
                 assert value != other, f"{path.name}: {section}.{key} repeats what lies below"
