@@ -25,8 +25,8 @@ from smae.data.store.splits import EVERYTHING
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from smae.interrupts import deferred
-from smae.skeleton import layout_json
 from smae.settings import Recipe, recipe_names, recipes
+from smae.skeleton import layout_json
 from smae.tables import Grid, Table
 from smae.train.build import build_objective, compile_blocks, has_native_bf16, outline, pick_device
 from smae.train.checkpoint import (
