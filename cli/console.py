@@ -138,10 +138,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     Console(width=None if sys.stdout.isatty() else WIDE, markup=False).print(grid)
 
 
-def show(result: Table) -> None:
-    """Print the tables of a result."""
-    for grid in result.tables():
-        table(grid.columns, grid.rows, title=grid.title, left=grid.left)
+def show(result: Table, *, note: str = "") -> None:
+    """Print the tables of a result, the first with a note in its title."""
+    for number, grid in enumerate(result.tables()):
+        title = grid.title + note * (number == 0)
+        table(grid.columns, grid.rows, title=title, left=grid.left)
 
 
 @contextmanager

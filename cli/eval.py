@@ -89,7 +89,7 @@ def command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **optio
     run, evaluation = smae.evaluate(**options, settings=settings)
 
     def text() -> None:
-        console.show(evaluation)
+        console.show(evaluation, note=f", {run.path}")
         for words in dict.fromkeys(note for one in evaluation.results if not one.current for note in one.notes):
             console.echo(f"note: {words}")
         for words in evaluation.warnings:

@@ -39,7 +39,7 @@ def command(file: Path, out: Path, **options: object) -> None:
     def text() -> None:
         name = made.encoder["name"]
         console.echo(f"encoder: {made.folder.absolute()} ({name}{', with a decoder' if made.decoder else ''})")
-        console.echo(f"next: smae eval --encoder {made.folder} --data STORE --mode linear")
+        console.echo(f"next: smae eval --encoder {made.folder} --data STORE --probe linear")
 
     value = {"encoder": made.encoder, "decoder": made.decoder, "left_out": made.left_out, "notes": made.notes}
     console.result({"folder": str(made.folder), **value}, text)

@@ -43,18 +43,13 @@ def os_errors(path: Path, size: int = 0, *, partial: Path | None = None) -> Iter
     except (EnvironmentFault, LockedError):
         raise
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise EnvironmentFault(
-                f"cannot write {path}: {error.strerror}: nothing was written; choose an output in a folder that you "
-                f"may write to, or change the permissions of {path.parent}"
-            ) from error
         amount = f" ({size:,} bytes)" if size else ""
         if not size and partial is not None:
             amount = f" (after {_size(partial):,} bytes)"
-        raise EnvironmentFault(
-            f"cannot write {path}{amount}: {error.strerror or error}; everything finished is kept: "
-            "fix this and run the same command again"
-        ) from error
+        remedy = "everything finished is kept: fix this and run the same command again"
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            remedy = f"choose an output in a folder that you may write to, or change {path.parent}'s permissions"
+        raise EnvironmentFault(f"cannot write {path}{amount}: {error.strerror or error}; {remedy}") from error
 
 
 def _size(path: Path) -> int:

@@ -177,9 +177,10 @@ def _check_section(name: str, value: Any) -> None:
 
 
 def _check_declared(family: str, name: str) -> None:
-    if "smae.train.config" in sys.modules:
-        return  # a program may have registered its own, which build_config knows
     declared = [entry.name for entry in plugins() if entry.group == f"smae.{family}s"]
+    if "smae.train.config" in sys.modules:
+        # A program may have registered its own.
+        declared += sys.modules["smae.train.config"].FAMILIES[family].names()
     known = sorted({*schemas()[family], *declared})
     if name not in known:
         raise UnknownNameError(f"unknown {family} '{name}': expected one of {', '.join(known)}{nearest(name, known)}")

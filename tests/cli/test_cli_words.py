@@ -176,7 +176,7 @@ def test_a_folder_that_may_not_be_written_to_is_named(tmp_path, monkeypatch, cap
     from smae.errors import EnvironmentFault
 
     monkeypatch.setattr("smae.atomic_io._claim", refuse)
-    with pytest.raises(EnvironmentFault, match="nothing was written; choose an output in a folder that you may"):
+    with pytest.raises(EnvironmentFault, match="choose an output in a folder that you may write to"):
         write_atomic(tmp_path / "x", b"")
 
 

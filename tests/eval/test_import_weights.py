@@ -554,7 +554,7 @@ def test_an_imported_encoder_is_evaluated_and_pre_trained_on(tmp_path: Path) -> 
     assert run(raw) == run(["prepare", "--raw", str(tmp_path / "ntu"), "--out", data, "--executor", "inline"]) == 0
     assert run(["import-weights", str(path), "--format", "mamp", "--out", out]) == 0
     brief = ["--set", "linear.epochs=1", "--set", "linear.views=1", "--device", "cpu"]
-    assert run(["eval", "--encoder", out, "--data", data, "--mode", "linear", *brief]) == 0
+    assert run(["eval", "--encoder", out, "--data", data, "--probe", "linear", *brief]) == 0
     records = list((tmp_path / "mamp" / "eval").glob("*.json"))
     assert len(records) == 1
     sets = [
