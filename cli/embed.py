@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,45 @@ from smae_cli import choices, console
 
 @click.command("embed")
 @choices.store()
-@click.option("--out", "to", required=True, type=click.Path(path_type=Path), help="The file to write: .npz or .zarr.")
+@click.option(
+    "--out",
+    "to",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The file to write: .npz, .zarr, .csv or .parquet.",
+)
 @click.option("--encoder", type=click.Path(path_type=Path), help="A folder that smae export-encoder wrote.")
 @click.option("--run", type=choices.RUN, help="A run or one of its checkpoints; the newest by default.")
+@click.option("--source", help="Kind of raw recordings; that of the training data by default.")
 @click.option("--device", type=choices.DEVICE, default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option("--overwrite", is_flag=True, help="Replace earlier features.")
 @console.json_option
-def command(store: str | None, to: Path, **options: Any) -> None:
+def command(store: str | None, to: Path, **options: Any) -> int:
     """Write a feature vector for each clip of a STORE: the mean over joints, time and bodies.
 
-    The file holds features float32 [clips, width], name, label and classes, in store order.
+    STORE may also be raw recordings: a file, or a folder or zip of them, prepared like the training
+    data. The file holds features float32 [clips, width], name, label and classes, in store order; a
+    table (.csv, .parquet) has a row a clip: name, label, class, f0, f1, ...
 
     \b
     Examples:
       smae embed ntu.zarr --out features.npz
       smae embed mine.zarr --encoder skeletonmae-ntu60-xsub --out mine-features.zarr
+      smae embed mine/ --out features.csv
+
+    Exit code 3 if some recordings are bad, 4 if all are.
     """
     features = smae.embed(store, to, **options)
     clips, width = features.x.shape
-    console.result(
-        {"path": str(to), "clips": clips, "width": width}, lambda: console.echo(f"{to}: {clips:,} clips x {width}")
-    )
+    bad = [asdict(one) for one in features.quarantined]
+    about = {"path": str(to), "clips": clips, "width": width, "quarantined": bad, "no_body": features.no_body}
+
+    def text() -> None:
+        console.echo(f"{to}: {clips:,} clips x {width}")
+        for one in features.quarantined:
+            console.echo(f"  {one}")
+        for path in features.no_body:
+            console.echo(f"  {path}: no body was recorded")
+
+    console.result(about, text)
+    return features.exit_code

@@ -18,6 +18,7 @@ from smae_cli import console
 
 COMMANDS = {
     "prepare": "Turn raw .skeleton files or zips into a Zarr store.",
+    "capture": "Turn videos into recordings.",
     "info": "Show what a store holds.",
     "convert": "Map a store to another joint layout.",
     "split": "Give a store train and test parts of your own.",

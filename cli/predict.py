@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from smae.tables import percent
 from smae_cli import choices, console
 
 if TYPE_CHECKING:
-    from smae.eval.predict import Predictions
+    from smae.eval.predict import Prediction, Predictions
 
 
 @click.command("predict")
@@ -23,23 +25,40 @@ if TYPE_CHECKING:
 @click.option("--probe", "mode", help="linear, finetune or transfer: which of the run's heads; finetune before linear.")
 @click.option("--protocol", help="Protocol of the head; the run's own by default.")
 @click.option("--source", help="Kind of raw data; that of the training data by default.")
+@click.option(
+    "--stride",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds between two windows of a long recording; 1 by default.",
+)
 @click.option("--device", type=choices.DEVICE, default="auto", help="auto, cpu, cuda or cuda:N.")
 @console.json_option
 def command(files: tuple[Path, ...], **options: Any) -> int:
-    """Classify raw recordings (FILES) with a trained head.
+    """Classify raw recordings (FILES, or folders and zips of them) with a trained head.
 
     smae eval --probe linear or --probe finetune trains heads and keeps them in the run. Recordings are
     read, cleaned and cropped like the training data. A bad recording is an error (exit code 4), the
-    one that prepare lists; among several it is listed, and the exit code is 3.
+    one that prepare lists; among several it is listed, and the exit code is 3. One longer than every
+    clip that the head was trained on is classified second by second.
 
     \b
     Examples:
       smae predict mine/S001C001P001R001A001.skeleton
-      smae predict mine/*.skeleton --run runs/skeletonmae-xsub-001 --probe finetune
+      smae predict mine/ --run runs/skeletonmae-xsub-001 --probe finetune
     """
     predictions = smae.predict(files, **options)
     console.result(asdict(predictions), lambda: _text(predictions))
     return predictions.exit_code
+
+
+def _track(one: Prediction, names: Mapping[str, str]) -> None:
+    """Print the label track of a long recording, equal seconds in one line."""
+    if one.track:
+        console.echo(f"{one.path}, by second")
+    for label, group in groupby(one.track, key=lambda second: second.label):
+        seconds = list(group)
+        mean = sum(second.probability for second in seconds) / len(seconds)
+        what = "no body was recorded" if label is None else f"{names[label]}  {percent(mean)} %"
+        console.echo(f"  {seconds[0].second:5} to {seconds[-1].second + 1:5} s  {what}")
 
 
 def _text(predictions: Predictions) -> None:
@@ -48,6 +67,8 @@ def _text(predictions: Predictions) -> None:
         others = [f"{names[label]} {percent(share)}" for label, share in one.first[1:3]]
         rows.append((one.path, names[one.label], percent(one.probability), ", ".join(others)))
     console.table(("recording", "class", "probability %", "then"), rows, title=predictions.head)
+    for one in predictions.found:
+        _track(one, names)
     for bad in predictions.quarantined:
         console.echo(f"  {bad}")
     for path in predictions.no_body:

@@ -24,7 +24,11 @@ from smae_cli import choices, console
 @click.option(
     "--raw", type=click.Path(path_type=Path), help="With a store: its raw folder or zip; raw beside denoised."
 )
-@click.option("--run", type=choices.RUN, help="With a store: a run; original, masked and reconstructed.")
+@click.option(
+    "--run",
+    type=choices.RUN,
+    help="With a store: a run; original, masked and reconstructed. With a recording: a run whose head labels it.",
+)
 @click.option("--source", default="ntu", help="Kind of raw data.")
 @console.json_option
 def command(where: str | None, **options: Any) -> None:

@@ -6,7 +6,18 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+try:
+    import fcntl as _fcntl  # noqa: F401
+
+    os.O_NOFOLLOW  # noqa: B018
+except (ImportError, AttributeError):
+    raise ImportError(
+        "smae runs on Linux and macOS; on Windows, install and run it inside WSL "
+        "(https://learn.microsoft.com/windows/wsl)"
+    ) from None
 
 __version__ = "0.1.0"
 
@@ -15,6 +26,8 @@ if TYPE_CHECKING:
     from smae.data.export import export as export
     from smae.data.prepare.explain import explain as explain
     from smae.data.prepare.run import prepare as prepare
+    from smae.data.raw.video import capture as capture
+    from smae.data.raw.video import setup_capture as setup_capture
     from smae.data.store.convert import convert as convert
     from smae.data.store.info import classes as classes
     from smae.data.store.info import dataset_card as dataset_card
@@ -43,6 +56,7 @@ if TYPE_CHECKING:
 
 _FUNCTIONS = {
     "Embedder": "smae.eval.modules",
+    "capture": "smae.data.raw.video",
     "classes": "smae.data.store.info",
     "convert": "smae.data.store.convert",
     "dataset_card": "smae.data.store.info",
@@ -65,6 +79,7 @@ _FUNCTIONS = {
     "prepare": "smae.data.prepare.run",
     "pretrain": "smae.train.pretrain",
     "report": "smae.viz.report.run_report",
+    "setup_capture": "smae.data.raw.video",
     "split": "smae.data.store.own_splits",
     "status": "smae.eval.status",
     "synthesise": "smae.data.synthetic.synth",

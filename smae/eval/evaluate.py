@@ -20,12 +20,11 @@ from smae.atomic_io import refuse_links, write_atomic, write_json
 from smae.config import Section, as_settings, check, merge
 from smae.data.raw.labels import class_names
 from smae.data.store.splits import Split
-from smae.data.store.store import Store, open_store
+from smae.data.store.store import Store, open_store, preparation
 from smae.errors import ConfigError
 from smae.eval.checks import data_warnings, seen_in_training
 from smae.eval.export import (
     HeadConfig,
-    PreparationConfig,
     encoder_sha256,
     load_trained,
     read_exported,
@@ -53,7 +52,7 @@ from smae.settings import PROBE_SECTIONS, check_effect, expand_modes
 from smae.tables import Grid, Table, percent, results
 from smae.train.build import pick_device
 from smae.train.config import RunConfig, build_config
-from smae.train.run_folder import Run, find_checkpoint
+from smae.train.run_folder import PreparationConfig, Run, find_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -376,9 +375,8 @@ def _write(run: Run, store: Store, config: RunConfig, record: Record, outcome: O
 
 def _write_head(to: Path, config: RunConfig, store: Store, record: Record, outcome: Outcome) -> None:
     """Write the classifier of a record, of its last epoch."""
-    scores, origin, mode = outcome.scores, store.attributes.origin, outcome.mode
+    scores, mode = outcome.scores, outcome.mode
     assert scores.model is not None, "these probes train a classifier"
-    known = {key: origin[key] for key in ("source", "strict", "max_range", "frames") if key in origin}
     head: dict[str, Any] = {"kind": PROBE_SECTIONS[mode], "classes": store.classes, "names": class_names(store)}
     if mode == "linear":
         head["pool"] = config.linear.pool
@@ -392,6 +390,6 @@ def _write_head(to: Path, config: RunConfig, store: Store, record: Record, outco
         augment=config.augment,
         layout=store.layout,
         head=check(HeadConfig, head, where="head"),
-        prepared=check(PreparationConfig, {**known, "mode": store.mode}, where="prepared"),
+        prepared=check(PreparationConfig, preparation(store), where="prepared"),
         origin={**about, "top1": scores.top1},
     )

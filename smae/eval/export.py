@@ -24,7 +24,6 @@ from smae import interrupts, progress
 from smae.atomic_io import atomic_folder, check_output, read_json
 from smae.config import Section, check, merge, nested
 from smae.data.loader.augment import Augment
-from smae.data.raw.recording import MAX_RANGE
 from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError, NonFiniteError
 from smae.eval.model_card import model_card
@@ -46,7 +45,7 @@ from smae.train.checkpoint import (
 )
 from smae.train.config import MAX_BATCH, Pool, RunConfig, build_config, plugin_config
 from smae.train.objectives import Objective
-from smae.train.run_folder import Run, find_checkpoint
+from smae.train.run_folder import PreparationConfig, Run, find_checkpoint, prepared_like
 
 logger = logging.getLogger(__name__)
 
@@ -77,17 +76,6 @@ class HeadConfig(Section):
         if self.names and len(self.names) != len(self.classes):
             raise ValueError(f"names: expected {len(self.classes)}, one for each class, found {len(self.names)}")
         return self
-
-
-class PreparationConfig(Section):
-    """How the recordings became clips, so that new recordings are prepared in the same way."""
-
-    source: str = "ntu"
-    mode: Literal["reference", "exact"] = "reference"
-    strict: bool = False
-    max_range: float = Field(MAX_RANGE, gt=0)
-    frames: int | None = None
-    unit: str | None = None
 
 
 class EncoderConfig(Section):
@@ -336,7 +324,7 @@ def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = 
         interrupts.check()
         origin = {key: about.get(key) for key in ("recipe", "versions")}
         # The path of the store means nothing on another machine.
-        store = {key: value for key, value in about["store"].items() if key != "path"}
+        store = {key: value for key, value in about["store"].items() if key not in ("path", "prepared")}
         steps = f"step {done['step']:,} of {done['steps']:,}"
         return write_weights(
             to,
@@ -344,6 +332,7 @@ def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = 
             encoder=config.encoder.model_dump(mode="json"),
             augment=config.augment,
             layout=layout,
+            prepared=prepared_like(about),
             origin={**origin, **done, "run": source.path.name, "store": store, "config": about["config"]},
             card=model_card(
                 name=source.path.name,

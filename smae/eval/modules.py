@@ -29,9 +29,9 @@ from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from smae.eval.export import LoadedEncoder, load_trained, read_weights
 from smae.eval.features import FeatureExtractor, Pooled, extract, raw_coordinates
-from smae.eval.predict import ClipsInMemory
 from smae.eval.probes import ENCODE_BATCH, ProbeContext, Scores
 from smae.eval.probes.linear import knn_on, linear_on
+from smae.eval.raw_clips import ClipsInMemory
 from smae.eval.records import MOST_FREQUENT, RAW, Row, mean_class
 from smae.eval.run_probes import rows_of
 from smae.models.encoders import Encoder

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +13,14 @@ from numpy.typing import NDArray
 from torch.nn.functional import softmax
 
 from smae import interrupts, progress
-from smae.data.clean.cleaning import clean, resample
 from smae.data.loader.loader import Loader
-from smae.data.prepare import UNITS
-from smae.data.raw.recording import Clip
-from smae.data.raw.source import SOURCES, Refused, Sample, parse_sample
-from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, BadRecording, ConfigError, DataError, NoBody
-from smae.eval.export import LoadedEncoder, PreparationConfig, read_weights
+from smae.data.raw.recording import RATE, Clip
+from smae.data.raw.source import Refused
+from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, ConfigError, DataError
+from smae.eval.export import LoadedEncoder, read_weights
 from smae.eval.probes import ENCODE_BATCH
+from smae.eval.raw_clips import ClipsInMemory, RawRecording, Windows, read_recordings, windows_of
 from smae.eval.results import read_results
-from smae.skeleton import Layout
 from smae.train.build import pick_device
 from smae.train.run_folder import Run, find_run
 
@@ -33,15 +28,31 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Second:
+    """Predicted class of one second of a long recording.
+
+    Attributes:
+        second: its number, from 0.
+        label: the most probable class; None where no body was recorded.
+        probability: its softmax probability, the mean over windows; 0 without a label.
+    """
+
+    second: int
+    label: str | None
+    probability: float
+
+
+@dataclass(frozen=True)
 class Prediction:
     """Predicted classes of one recording.
 
     Attributes:
-        path: the file.
+        path: the file; for a member of a zip, the zip and the member.
         label: the most probable class.
         probability: its softmax probability, not calibrated.
         first: the most probable classes with their probabilities, at most five.
-        bodies, frames: of the clip.
+        bodies, frames: of the clip; of a long recording, the most bodies at once, and all frames.
+        track: of a long recording, the class of each second, whose mean the others are.
     """
 
     path: str
@@ -50,6 +61,7 @@ class Prediction:
     first: tuple[tuple[str, float], ...]
     bodies: int
     frames: int
+    track: tuple[Second, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,7 @@ class Predictions:
 
     Attributes:
         head: name of the head, for people.
-        found: one for each good recording, in the order given.
+        found: one for each good recording, in the order given; in a folder or zip by name.
         quarantined: the bad recordings, as ``prepare`` lists them.
         no_body: recordings without a body.
         names: readable names of the head's classes, by id.
@@ -78,28 +90,6 @@ class Predictions:
         return EXIT_QUARANTINED if self.quarantined or self.no_body else EXIT_DONE
 
 
-class ClipsInMemory:
-    """Clips without a store, in the form that a ``Loader`` reads; their labels are 0."""
-
-    fingerprint = "in memory"
-
-    def __init__(self, clips: Sequence[Clip], *, layout: Layout, mode: str) -> None:
-        self.layout, self.mode = layout, mode
-        bodies, frames = np.array([clip.joints.shape[:2] for clip in clips], np.int64).T
-        rows = bodies * frames
-        self.clips: Any = SimpleNamespace(
-            offset=np.cumsum(rows) - rows, frames=frames, bodies=bodies, label=np.zeros_like(rows)
-        )
-        self._rows = np.concatenate([clip.joints.reshape(-1, len(layout), 3) for clip in clips])
-
-    def __len__(self) -> int:
-        return len(self.clips.offset)
-
-    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return float32 [stop - start, V, 3], metres."""
-        return self._rows[start:stop]
-
-
 @interrupts.deferred("run it again")
 def predict(
     files: Sequence[Path | str],
@@ -109,21 +99,26 @@ def predict(
     mode: str | None = None,
     protocol: str | None = None,
     source: str | None = None,
+    stride: float | None = None,
     device: str = "auto",
 ) -> Predictions:
     """Classify raw recordings with a head that ``evaluate`` trained.
 
+    A recording longer than every clip of the training data is classified second by second, in
+    windows of the median length of these clips.
+
     Args:
-        files: raw files, one recording each.
+        files: recordings, and folders and zips of recordings.
         run: a run folder; default the newest run with a head.
         head: folder of a head instead, one of ``runs/x/heads``.
         mode: probe that trained the head; default by the rule of ``find_head``.
         protocol: split of the head; default the one of the run.
         source: registered source of the files; default the one of the training data.
+        stride: seconds between two windows of a long recording; default 1.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
 
     Raises:
-        ConfigError: no such file, a source without single files, or options that exclude each other.
+        ConfigError: no such file, a wrong stride, or options that exclude each other.
         BadRecording, NoBody: the only recording is bad or has no body; of several it is listed.
         DataError: no run or head, or weights without a head or of another joint layout.
     """
@@ -135,25 +130,17 @@ def predict(
     config = model.config.head
     if config is None:
         raise DataError(f"{head}: an encoder without a head has no classes: give a run that smae eval evaluated")
-    good, clips = list[Path](), list[Clip]()
-    refused, no_body = list[Refused](), list[str]()
-    for path in progress.track([Path(file) for file in files], "predict", unit="files"):
-        try:
-            clips.append(read_clip(path, prepared=model.config.prepared, layout=model.layout, source=source))
-            good.append(path)
-        except BadRecording as error:
-            if len(files) == 1:
-                error.path = str(path)
-                raise
-            refused.append(_refused(path, error))
-        except NoBody as error:
-            if len(files) == 1:
-                raise NoBody(f"{path}: {error}") from None
-            no_body.append(str(path))
-    rows = _probabilities(clips, model, target)
-    found = [_prediction(path, clip, row, config.classes) for path, clip, row in zip(good, clips, rows, strict=True)]
+    prepared = model.config.prepared
+    windows = windows_of(prepared, frames=model.config.augment.frames, stride=stride)
+    read = read_recordings(files, prepared=prepared, layout=model.layout, source=source, windows=windows)
+    rows, at = _probabilities(read.clips, model, target), 0
+    found = []
+    for one in read.found:
+        count = sum(clip is not None for clip in one.clips)
+        found.append(_prediction(one, rows[at : at + count], config.classes, windows))
+        at += count
     names = dict(zip(config.classes, config.names or config.classes, strict=True))
-    return Predictions(str(head), tuple(found), tuple(refused), tuple(no_body), names)
+    return Predictions(str(head), tuple(found), read.quarantined, read.no_body, names)
 
 
 def find_head(run: Run, *, protocol: str | None = None, mode: str | None = None) -> Path:
@@ -205,38 +192,6 @@ def find_head(run: Run, *, protocol: str | None = None, mode: str | None = None)
     return folder
 
 
-def read_clip(path: Path, *, prepared: PreparationConfig, layout: Layout, source: str | None = None) -> Clip:
-    """Return the clip of one raw file, prepared like the training data.
-
-    Raises:
-        ConfigError: no such file, or a source that has no single files.
-        BadRecording: the file breaks the format.
-        NoBody: it has no body.
-        DataError: the source has another joint layout than the encoder.
-    """
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file: give raw recordings, one file each")
-    chosen = source or prepared.source
-    maker = SOURCES.get(chosen)()
-    if maker.cleaned is not None:
-        raise ConfigError(f"source '{chosen}' holds many clips in a file: prepare it for smae embed, or name --source")
-    if maker.layout.name != layout.name:
-        raise DataError(f"source '{chosen}' has layout {maker.layout.name}, the encoder was trained on {layout.name}")
-    reader = maker.reader(path)
-    try:
-        sample = Sample(path.name.partition(".")[0], path.name, "", path.stat().st_size)
-        data = bytes(reader.read(sample))
-    finally:
-        reader.close()
-    options = {"max_range": prepared.max_range, "scale": UNITS[prepared.unit or "m"]}
-    clip = parse_sample(maker, data, strict=prepared.strict, **options)
-    if not isinstance(clip, Clip):
-        clip = clean(clip, mode=prepared.mode, layout=layout)
-    if prepared.frames is not None:
-        clip = replace(clip, joints=resample(clip.joints, prepared.frames))
-    return clip
-
-
 @torch.no_grad()
 def _probabilities(clips: Sequence[Clip], model: LoadedEncoder, device: torch.device) -> NDArray[np.float64]:
     """Return float64 [n, K], a softmax over classes."""
@@ -258,14 +213,31 @@ def _probabilities(clips: Sequence[Clip], model: LoadedEncoder, device: torch.de
     return torch.cat([softmax(classify(batch).double(), 1).cpu() for batch in batches]).numpy()
 
 
-def _prediction(path: Path, clip: Clip, row: NDArray[np.float64], classes: Sequence[str]) -> Prediction:
+def _prediction(one: RawRecording, rows: NDArray[np.float64], classes: Sequence[str], windows: Windows) -> Prediction:
+    """Return the prediction of a recording from the probabilities [n, K] of its n clips with a body."""
+    row = rows[0] if len(rows) == 1 else rows.mean(0)
     order = np.argsort(-row, kind="stable")[:5]
     first = tuple((classes[number], float(row[number])) for number in order)
-    bodies, frames = clip.joints.shape[:2]
-    return Prediction(str(path), *first[0], first, bodies, frames)
+    clips = [clip for clip in one.clips if clip is not None]
+    bodies, frames = max(len(clip.joints) for clip in clips), one.frames
+    if one.whole:
+        return Prediction(one.where, *first[0], first, bodies, clips[0].joints.shape[1])
+    return Prediction(one.where, *first[0], first, bodies, frames, _track(one, rows, classes, windows))
 
 
-def _refused(path: Path, error: BadRecording) -> Refused:
-    data = path.read_bytes()
-    digest, place = hashlib.sha256(data).hexdigest(), (error.line, error.column)
-    return Refused(str(path), error.code, error.message, len(data), digest, *place, error.excerpt)
+def _track(
+    one: RawRecording, rows: NDArray[np.float64], classes: Sequence[str], windows: Windows
+) -> tuple[Second, ...]:
+    """Return the label of each second: the mean over the windows around its centre."""
+    starts = np.array([start for start, clip in zip(one.starts, one.clips, strict=True) if clip is not None])
+    track = []
+    for second in range(-(-one.frames // RATE)):
+        centre = min(second * RATE + RATE // 2, one.frames - 1)
+        around = (starts <= centre) & (centre < starts + windows.frames)
+        if not around.any():
+            track.append(Second(second, None, 0.0))
+            continue
+        row = rows[around].mean(0)
+        best = int(row.argmax())
+        track.append(Second(second, classes[best], float(row[best])))
+    return tuple(track)

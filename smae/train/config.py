@@ -182,9 +182,10 @@ def build_config(settings: Mapping[str, Any]) -> RunConfig:
     if problems:
         raise ConfigError("\n".join(problems))
     config = check(RunConfig, values, where="")
-    if config.augment.stream == "motion" and getattr(config.objective, "target", "") == "motion":
+    stream = config.augment.stream
+    if stream.endswith("motion") and getattr(config.objective, "target", "") == "motion":
         raise ConfigError(
-            "objective.target=motion asks for the next frame minus this one, which augment.stream=motion gives the "
+            f"objective.target=motion asks for the next frame minus this one, which augment.stream={stream} gives the "
             "encoder already: choose objective.target=coordinates (of the motion stream), or another stream"
         )
     return config

@@ -22,7 +22,7 @@ from smae.atomic_io import locked, os_errors, refuse_links, write_json
 from smae.config import Section, as_settings, merge
 from smae.data.loader.loader import Loader
 from smae.data.store.splits import EVERYTHING
-from smae.data.store.store import Store, open_store
+from smae.data.store.store import Store, open_store, preparation
 from smae.errors import ConfigError, DataError
 from smae.interrupts import deferred
 from smae.settings import Recipe, recipe_names, recipes
@@ -335,6 +335,7 @@ def _write_run_json(
                 "layout": store.layout.name,
                 **layout_json(store.layout),
                 "clips": len(store),
+                "prepared": preparation(store),
             },
             "versions": {"smae": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
             "device": {"type": device.type, "threads": torch.get_num_threads()},

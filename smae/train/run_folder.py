@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from smae.atomic_io import MAX_INTEGER, read_json
+from smae.config import Section, check
+from smae.data.raw.recording import MAX_RANGE
 from smae.errors import ConfigError, DataError
 from smae.registry import nearest
 
@@ -34,6 +39,33 @@ _PARTS: dict[str, dict[str, type]] = {
 }
 """Values of ``run.json`` that are read, where they are there."""
 _NUMBERS = ("step", "epoch", "loss", "lr", "clips", "seconds", "host_bytes", "device_bytes")
+
+
+class PreparationConfig(Section):
+    """How the recordings became clips; ``smae.data.store.store.preparation`` gives the values."""
+
+    source: str = "ntu"
+    mode: Literal["reference", "exact"] = "reference"
+    strict: bool = False
+    max_range: float = Field(MAX_RANGE, gt=0)
+    frames: int | None = None
+    unit: str | None = None
+    clip_frames: tuple[int, int] | None = Field(
+        None, description="median and largest number of frames of the clips; none where they were resampled"
+    )
+
+
+def prepared_like(about: Mapping[str, Any]) -> PreparationConfig:
+    """Return how the data of a run were prepared, by its ``run.json``.
+
+    Raises:
+        DataError: the values are not of this kind.
+    """
+    values = about["store"].get("prepared", {"mode": about["store"]["mode"]})
+    try:
+        return check(PreparationConfig, values, where="store.prepared")
+    except ConfigError as error:
+        raise DataError(f"run.json: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from smae import __version__, progress
+from smae.data.raw.recording import RATE
 from smae.viz.scene import (
     ABSENT,
     INFERRED,
@@ -24,7 +25,6 @@ from smae.viz.scene import (
     MASKED,
     NOT_TRACKED,
     PITCH,
-    RATE,
     RECONSTRUCTED,
     ROLES,
     TRACKED,
@@ -222,7 +222,7 @@ def player(scene: Scene, *, alone: bool = False, number: int = 0) -> str:
     )
     return (
         f'<div class="player" data-alone="{"yes" if alone else "no"}" data-scene="{number}">'
-        f'<div class="panels">{panels}</div><div class="controls">'
+        f'<div class="panels">{panels}</div>{_track(scene)}<div class="controls">'
         f'<input type="range" min="0" max="{scene.frames - 1}" value="0" aria-label="frame">'
         '<button type="button" class="play">Play</button>'
         '<select class="speed" aria-label="speed"><option value="0.25">¼</option><option value="0.5">½</option>'
@@ -231,12 +231,28 @@ def player(scene: Scene, *, alone: bool = False, number: int = 0) -> str:
     )
 
 
+def _track(scene: Scene) -> str:
+    """Return the HTML of the labels along the time, a colour a label."""
+    if not scene.track:
+        return ""
+    labels = sorted({label for _, _, label in scene.track})
+    # The golden angle sets neighbouring colours far apart, however many there are.
+    hues = {label: round(137.5 * number) % 360 for number, label in enumerate(labels)}
+    parts = "".join(
+        f'<span style="flex:{end - first};--hue:{hues[label]}" title="{first / RATE:.0f} to {end / RATE:.0f} s: '
+        f'{escape(label)}">{escape(label)}</span>'
+        for first, end, label in scene.track
+    )
+    return f'<div class="track" aria-label="labels along the time">{parts}</div><p class="now" role="status"></p>'
+
+
 def page_data(scene: Scene) -> dict[str, Any]:
     """Return the data of the page's script; positions of drawn joints in whole millimetres."""
     return {
         "rate": RATE,
         "frames": scene.frames,
         "realTime": scene.real_time,
+        "track": scene.track,
         "yaw": YAW,
         "pitch": PITCH,
         "absent": ABSENT,

@@ -96,6 +96,9 @@ class Player {
     this.slider.value = this.frameNow();
     const time = this.scene.realTime ? ` · ${(this.frameNow() / this.scene.rate).toFixed(2)} s` : "";
     this.output.textContent = `${this.frameNow() + 1} / ${this.scene.frames}${time}`;
+    const current = this.scene.track.findIndex(([first, end]) => first <= this.frameNow() && this.frameNow() < end);
+    if (current >= 0) this.root.querySelector(".now").textContent = this.scene.track[current][2];
+    this.root.querySelectorAll(".track span").forEach((part, number) => part.classList.toggle("current", number === current));
   }
 
   paint(panel) {

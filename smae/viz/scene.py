@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,11 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from smae.data.prepare import PrepareSettings
-from smae.data.prepare.explain import find_sample, settings_of
+from smae.data.prepare.explain import settings_of
 from smae.data.raw.labels import class_name, class_names, find_class_file, read_class_names
 from smae.data.raw.ntu import parse_name
-from smae.data.raw.recording import MISSING, Clip, Recording
-from smae.data.raw.source import SOURCES, Source
+from smae.data.raw.recording import MISSING, RATE, Clip, Recording
+from smae.data.raw.recordings import Recordings
 from smae.data.store.format import QUARANTINE
 from smae.data.store.store import Store
 from smae.errors import BadRecording, ConfigError, DataError, NoBody, UnknownNameError
@@ -28,9 +28,6 @@ NOT_TRACKED, INFERRED, TRACKED, ABSENT, MASKED, RECONSTRUCTED = range(6)
 
 KIND_WORDS = ("not tracked", "inferred", "tracked", "absent", "masked", "reconstructed")
 ROLES = ("body 1", "body 2", "another body")
-RATE = 30
-"""Frames per second of the Kinect v2."""
-
 YAW, PITCH = 0.35, 0.12
 """Initial camera angles in radians: a little from one side, a little from above."""
 
@@ -123,6 +120,7 @@ class Scene:
         facts: (label, value) pairs for people.
         notes: remarks about the data shown.
         real_time: whether a frame lasts 1 / ``RATE`` seconds; false for resampled clips.
+        track: labels along the time: (first frame, end, label), without gaps; empty for none.
     """
 
     name: str
@@ -132,6 +130,7 @@ class Scene:
     facts: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     real_time: bool = True
+    track: tuple[tuple[int, int, str], ...] = ()
 
     def __post_init__(self) -> None:
         for panel in self.panels:
@@ -194,15 +193,16 @@ def scene_of_raw(raw: Path, name: str | None, settings: PrepareSettings) -> Scen
     # Imported late: it brings compiled kernels, which a stored clip does not need.
     from smae.data.clean.cleaning import clean
 
-    source = SOURCES.get(settings.source)()
-    name, parsed, _ = _read(source, raw, name, settings)
+    recordings = Recordings(raw, settings.source)
+    name, parsed, _ = _read(recordings, name, settings)
+    layout = recordings.source.layout
     notes: tuple[str, ...] = ()
     if isinstance(parsed, Clip):
         panels = [Panel("clip", parsed.joints, parsed.state)]
         notes = ("Samples of this source are clean already.",)
     else:
         try:
-            clip = clean(parsed, mode=settings.mode, layout=source.layout)
+            clip = clean(parsed, mode=settings.mode, layout=layout)
             denoised = Panel(f"denoised ({settings.mode} mode)", clip.joints, clip.state)
             panels = [_panel_of_recording(parsed, clip), denoised]
         except NoBody as error:
@@ -211,7 +211,7 @@ def scene_of_raw(raw: Path, name: str | None, settings: PrepareSettings) -> Scen
     title = name
     if settings.source == "ntu":
         title += _action_of(raw, name)
-    return Scene(name, title, tuple(panels), source.layout, _sizes(panels), notes)
+    return Scene(name, title, tuple(panels), layout, _sizes(panels), notes)
 
 
 def _action_of(raw: Path, name: str) -> str:
@@ -240,7 +240,7 @@ def scene_of_clip(store: Store, index: int, *, raw: Path | None = None) -> Scene
     panels = [Panel(f"as stored ({store.mode} mode)", clip.joints, clip.state)]
     if raw is not None:
         settings = settings_of(store)
-        _, parsed, digest = _read(SOURCES.get(settings.source)(), raw, name, settings)
+        _, parsed, digest = _read(Recordings(raw, settings.source), name, settings)
         if isinstance(parsed, Clip):
             first = Panel("raw", parsed.joints, parsed.state)
         else:
@@ -288,13 +288,12 @@ def find_clip(store: Store, name: str) -> int:
         raise
 
 
-def _read(source: Source, raw: Path, name: str | None, settings: PrepareSettings) -> tuple[str, Recording | Clip, str]:
+def _read(recordings: Recordings, name: str | None, settings: PrepareSettings) -> tuple[str, Recording | Clip, str]:
     """Return a sample's name, its content, and its BLAKE3."""
-    sample, _ = find_sample(source, raw, name)
+    sample, _ = recordings.find(name, by=" with --clip")
     try:
-        with closing(source.reader(raw)) as reader:
-            data = bytes(reader.read(sample))
-        parsed = source.parse(data, strict=settings.strict, max_range=settings.max_range)
+        data = recordings.read(sample)
+        parsed = recordings.parse(data, strict=settings.strict, max_range=settings.max_range)
         return sample.name, parsed, blake3(data).hexdigest()
     except BadRecording as error:
         where = sample.where

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +15,9 @@ import numpy as np
 
 from smae import interrupts, progress
 from smae.atomic_io import atomic_file, check_output
+from smae.data.raw.recording import RATE
 from smae.errors import ConfigError
-from smae.viz.scene import ABSENT, RATE, Panel, Scene
+from smae.viz.scene import ABSENT, Panel, Scene
 
 if TYPE_CHECKING:
     from smae.data.store.store import Store
@@ -51,7 +54,8 @@ def view(
         clip: name of the clip; default the first one of a store.
         index: number of the clip in the store, instead of a name.
         raw: with a store: its raw folder or zip, to show raw and denoised side by side.
-        run: with a store: a run, to show original, masked and reconstructed side by side.
+        run: with a store: a run, to show original, masked and reconstructed side by side; with a
+            raw recording: a run whose head labels it, a long one second by second.
         to: the output file: ``.html``, ``.gif``, ``.png`` or ``.rrd``; default ``<clip>.html``.
         source: registered source of raw files.
 
@@ -61,44 +65,51 @@ def view(
         DataError: a bad recording, a damaged store, or an unusable run.
         UnknownNameError: no such clip.
     """
+    from smae.data.raw.recordings import is_store
+
     if to is not None:
         check_target(Path(to))
     with progress.task("view"):
-        if where is None or _is_store(where):
+        if where is None or is_store(where):
             scene, inputs = _store_scene(where, clip=clip, index=index, raw=raw, run=run)
         else:
-            for option, value in {"--index": index, "--raw": raw, "--run": run}.items():
+            for option, value in {"--index": index, "--raw": raw}.items():
                 if value is not None:
                     raise ConfigError(f"{option} needs a store, and {where} is not one: leave {option} out")
             scene, inputs = _raw_scene(Path(str(where)), clip=clip, source=source), [Path(str(where))]
+            if run is not None:
+                scene = _labelled(scene, Path(str(where)), run)
         path = Path(to or page_name(scene))
         # A page may be written into a raw folder, but not into a store or over a recording.
-        protected = [entry for entry in inputs if entry.is_file() or _is_store(entry)]
+        protected = [entry for entry in inputs if entry.is_file() or is_store(entry)]
         write_scene(scene, path, inputs=protected)
     for note in scene.notes:
         logger.info(note)
     return path
 
 
-def _is_store(where: Store | Path | str) -> bool:
-    from smae.data.store.file_store import locate
-    from smae.data.store.store import Store
-
-    if isinstance(where, Store):
-        return True
-    path = locate(where)
-    return isinstance(path, str) or path.suffix == ".zarr" or (path / "zarr.json").is_file()
-
-
 def _raw_scene(where: Path, *, clip: str | None, source: str) -> Scene:
     from smae.data.prepare import PrepareSettings
     from smae.viz.scene import scene_of_raw
 
-    if not where.exists():
-        raise ConfigError(f"nothing at {where}: give a store, a recording, or a folder or zip of them")
-    if clip is None and (where.is_dir() or where.suffix.lower() == ".zip"):
-        raise ConfigError(f"{where} holds many recordings: name one with --clip, as S001C002P003R002A013")
     return scene_of_raw(where, clip, PrepareSettings(source=source))
+
+
+def _labelled(scene: Scene, where: Path, run: Path | str) -> Scene:
+    """Return the scene of a raw recording with the classes that a run's head gives it, along the time."""
+    from smae.eval.predict import predict
+
+    if not where.is_file() or where.suffix.lower() == ".zip":
+        raise ConfigError(f"--run labels one recording, and {where} is not a file of one: name the file")
+    predictions = predict([where], run=run)
+    (one,), names = predictions.found, predictions.names
+    facts = (*scene.facts, ("predicted class", f"{names[one.label]}, {100 * one.probability:.1f} %"))
+    parts = list[tuple[int, int, str]]()
+    for label, group in groupby(one.track, key=lambda second: second.label):
+        seconds = [second.second for second in group]
+        words = "no body" if label is None else names[label]
+        parts.append((RATE * seconds[0], min(RATE * (seconds[-1] + 1), scene.frames), words))
+    return replace(scene, facts=facts, track=tuple(parts))
 
 
 def _store_scene(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -151,7 +153,7 @@ def test_earlier_features_are_replaced_if_asked(smae, tmp_path, kind):
 
 
 def test_features_go_to_files_of_known_kinds_and_come_from_one_encoder(smae, tmp_path):
-    assert smae("embed", "ntu.zarr", "--run", "joint", "--out", tmp_path / "x.csv")[0] == 2
+    assert smae("embed", "ntu.zarr", "--run", "joint", "--out", tmp_path / "x.txt")[0] == 2
     assert smae("embed", "ntu.zarr", "--run", "joint", "--encoder", "joint", "--out", tmp_path / "x.npz")[0] == 2
 
 
@@ -281,3 +283,73 @@ def test_the_newest_usable_run_is_named(smae, home, tmp_path, monkeypatch, recor
         assert (code, using in err) == (0, True), words
     states = {Path(one["path"]).name: one["state"] for one in smae("status")[1]["runs"]}
     assert states == {"bone": "finished", "dead": "no checkpoint"}
+
+
+def test_a_folder_and_a_zip_are_classified_like_their_files(smae, recordings, tmp_path):
+    one_by_one = smae("predict", *recordings[:2], "--run", "joint")[1]["found"]
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        for path in recordings[:2]:
+            shutil.copy(path, folder)
+            archive.write(path, path.name)
+    wanted = {Path(one["path"]).name: one["first"] for one in one_by_one}
+    for where in (folder, tmp_path / "mine.zip"):
+        found = smae("predict", where, "--run", "joint")[1]["found"]
+        assert {one["path"].replace("!", "/").rpartition("/")[2]: one["first"] for one in found} == wanted
+        assert all(not one["track"] for one in found)
+
+
+def test_a_long_recording_gets_a_label_for_each_second_also_on_its_page(smae, recordings, tmp_path):
+    texts = [path.read_text().split("\n", 1) for path in recordings * 3]
+    frames = sum(int(first) for first, _ in texts)
+    long = tmp_path / "long.skeleton"
+    long.write_text("\n".join([str(frames), *(rest.strip() for _, rest in texts), ""]))
+    code, result, text = smae("predict", long, "--run", "joint")
+    (one,) = result["found"]
+    assert (code, one["frames"], len(one["track"])) == (0, frames, -(-frames // 30))
+    assert "longer than the clips that the encoder was trained on" in text
+    assert [second["second"] for second in one["track"]] == list(range(len(one["track"])))
+    assert {second["label"] for second in one["track"]} <= set(result["names"])
+    code, result, _ = smae("predict", long, "--run", "joint", "--stride", "1000")
+    assert (code, "--stride 1000" in result["error"]["message"]) == (2, True)
+    assert smae("view", long, "--run", "joint", "--out", tmp_path / "long.html")[0] == 0
+    page = (tmp_path / "long.html").read_text()
+    assert '<span style="flex:' in page
+
+
+def test_recordings_have_the_features_of_their_clips_in_the_store(smae, recordings, tmp_path):
+    assert smae("embed", "ntu.zarr", "--run", "joint", "--out", tmp_path / "store.npz")[0] == 0
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for path in recordings:
+        shutil.copy(path, folder)
+    assert smae("embed", folder, "--run", "joint", "--out", tmp_path / "mine.npz")[0] == 0
+    store, mine = (dict(np.load(tmp_path / f"{name}.npz")) for name in ("store", "mine"))
+    row = {name: number for number, name in enumerate(store["name"].tolist())}
+    index = [row[name] for name in mine["name"].tolist()]
+    np.testing.assert_allclose(mine["features"], store["features"][index], rtol=1e-5, atol=1e-6)
+    classes = store["classes"][store["label"][index]].tolist()
+    assert mine["classes"][mine["label"]].tolist() == classes
+    own = tmp_path / "own"
+    own.mkdir()
+    shutil.copy(recordings[0], own / "wave.skeleton")
+    (own / "bad.skeleton").write_text("2\n")
+    code, result, _ = smae("embed", own, "--run", "joint", "--out", tmp_path / "own.csv")
+    assert (code, result["clips"], result["quarantined"][0]["path"]) == (3, 1, str(own / "bad.skeleton"))
+    head, line = (tmp_path / "own.csv").read_text().splitlines()
+    assert head.startswith("name,label,class,f0,f1,")
+    assert line.split(",")[:3] == ["wave", "-1", ""]
+    values = np.array(line.split(",")[3:], np.float32)
+    place = mine["name"].tolist().index(recordings[0].stem)
+    np.testing.assert_allclose(values, mine["features"][place], rtol=1e-5, atol=1e-6)
+    assert smae("embed", own, "--run", "joint", "--out", tmp_path / "own.csv")[0] == 2
+    assert smae("embed", own, "--run", "joint", "--out", tmp_path / "own.csv", "--overwrite")[0] == 3
+    assert smae("embed", recordings[0], "--run", "joint", "--out", tmp_path / "one.zarr")[0] == 0
+
+
+def test_parquet_needs_an_extra_that_is_named(smae, recordings, tmp_path):
+    if find_spec("pyarrow") is not None:
+        pytest.skip("pyarrow is here")
+    code, result, _ = smae("embed", recordings[0], "--run", "joint", "--out", tmp_path / "x.parquet")
+    assert (code, "smae[parquet]" in result["error"]["message"]) == (2, True)

@@ -27,6 +27,7 @@ NOT_RUN = {
     "README.md": 2,
     "CONTRIBUTING.md": 1,
     "docs/benchmarks.md": 4,
+    "docs/from-video.md": 3,
     "docs/preparing.md": 1,
     "docs/pretraining.md": 1,
     "docs/reproducing.md": 2,

@@ -115,9 +115,11 @@ def items(
 
 
 def streamed(x: Array, stream: str, layout: Layout) -> Array:
-    """Return x [T, V, 3] as it is, from its centre, as bones (joint minus parent) or as motion (next minus this)."""
+    """Return x [T, V, 3] as it is, from its centre, as bones (joint minus parent), motion (next minus this) or both."""
     if stream == "relative":
         return np.stack([x[:, v] - (v != layout.centre) * x[:, layout.centre] for v in range(x.shape[1])], 1)
+    if stream == "bone-motion":
+        return streamed(streamed(x, "bone", layout), "motion", layout)
     if stream == "bone":
         parents = dict(layout.bones)
         return np.stack([x[:, v] - x[:, parents.get(v, v)] for v in range(x.shape[1])], 1)

@@ -23,7 +23,7 @@ from smae.skeleton import Layout
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
-Stream = Literal["joint", "relative", "bone", "motion"]
+Stream = Literal["joint", "relative", "bone", "motion", "bone-motion"]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -58,7 +58,7 @@ class Augment(Section):
     stream: Stream = Field(
         "joint",
         description="joint: positions; relative: joint minus the layout's centre joint, which keeps its path; bone: "
-        "joint minus its parent; motion: next frame minus this one (metres)",
+        "joint minus its parent; motion: next frame minus this one; bone-motion: the same of bones (metres)",
     )
 
     def of_view(self, view: int) -> Augment:
@@ -114,8 +114,8 @@ class ItemFormat:
 
     Attributes:
         frames: of an item.
-        origin: int64 [V], the joint that each joint of streams ``bone`` and ``relative`` is
-            measured from; -1: none.
+        origin: int64 [V], the joint that each joint of streams ``bone``, ``bone-motion`` and
+            ``relative`` is measured from; -1: none.
         sigma: standard deviation of the Gaussian noise on each coordinate, metres.
         stream: see ``Augment``.
     """

@@ -16,7 +16,13 @@ from smae.data.loader.row_kernels import Bytes
 from smae.jit import inlined, njit
 
 JOINT, DIFFERENCE, MOTION = 0, 1, 2
-_STREAMS = {"joint": JOINT, "relative": DIFFERENCE, "bone": DIFFERENCE, "motion": MOTION}
+_STREAMS = {
+    "joint": JOINT,
+    "relative": DIFFERENCE,
+    "bone": DIFFERENCE,
+    "motion": MOTION,
+    "bone-motion": DIFFERENCE | MOTION,
+}
 _NOISE = zlib.crc32(b"noise")
 """The noise stream's name, as ``smae.rng`` codes it."""
 _LOW32 = 0xFFFFFFFF
@@ -270,9 +276,9 @@ def _make(
             _normal(ones, others, normal)
         if sigma > 0 or edited:
             _displace(items[n], sigma, normal, offset[n] if edited else nothing)
-        if stream == DIFFERENCE:
+        if stream & DIFFERENCE:
             _to_differences(items[n], origin, scratch[0])
-        elif stream == MOTION:
+        if stream & MOTION:
             _to_motion(items[n])
         if edited:
             _blank(items[n], blank_joint[n], blank_frame[n])

@@ -72,8 +72,8 @@ def add_noise(x: Tensor, noise: Noise, *, sigma: float) -> Tensor:
 
 def to_stream(x: Tensor, *, stream: str, origin: Tensor) -> Tensor:
     """Return joints x [N, T, V, C] as a stream of ``Augment``; ``origin`` is that of ``ItemFormat``."""
-    if stream in ("bone", "relative"):
-        return x - x[:, :, origin].masked_fill((origin < 0)[:, None], 0)
-    if stream == "motion":
+    if stream in ("bone", "bone-motion", "relative"):
+        x = x - x[:, :, origin].masked_fill((origin < 0)[:, None], 0)
+    if stream in ("motion", "bone-motion"):
         return torch.cat((x[:, 1:] - x[:, :-1], torch.zeros_like(x[:, :1])), 1)
     return x

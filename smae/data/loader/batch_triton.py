@@ -164,8 +164,8 @@ def make_items(rows: Tensor, plan: BatchPlan, *, item_format: ItemFormat) -> Ten
     constants = {
         "NOISE": plan.noise is not None,
         "EDIT": plan.edits is not None,
-        "DIFFERENCE": item_format.stream in ("bone", "relative"),
-        "MOTION": item_format.stream == "motion",
+        "DIFFERENCE": item_format.stream in ("bone", "bone-motion", "relative"),
+        "MOTION": item_format.stream.endswith("motion"),
         "TIMES": times,
         "WIDTH": width,
     }

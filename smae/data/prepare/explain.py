@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -12,9 +11,9 @@ from blake3 import blake3
 
 from smae import interrupts, progress
 from smae.data.clean import Mode
-from smae.data.prepare import UNITS, PrepareSettings
+from smae.data.prepare import PrepareSettings
 from smae.data.raw.recording import MISSING, Clip, Recording
-from smae.data.raw.source import Sample, Source, make_source, parse_sample
+from smae.data.raw.recordings import Recordings, is_store
 from smae.data.store.chunks import FLOAT32
 from smae.data.store.file_store import locate
 from smae.data.store.store import Store, open_store
@@ -25,9 +24,7 @@ from smae.errors import (
     BadRecording,
     ConfigError,
     NoBody,
-    UnknownNameError,
 )
-from smae.registry import nearest
 from smae.skeleton import Layout
 
 _STATES = ("not tracked", "inferred", "tracked", "absent")
@@ -77,7 +74,7 @@ def explain(
 
     Args:
         path: one raw file; or a folder or zip of raw files; or a store, also by URL.
-        name: of the sample, for example ``S001C002P003R002A013``; not needed for one raw file.
+        name: of the sample, for example ``S001C002P003R002A013``; not needed where there is only one.
         raw: with a store: its raw folder or zip, to explain the cleaning and compare.
         mode: cleaning mode; by default the store's, or ``reference``.
         source: registered source of the raw files.
@@ -88,12 +85,11 @@ def explain(
         DataError: a damaged store or archive.
     """
     path = locate(path)
-    if isinstance(path, Path) and not path.exists():
-        raise ConfigError(f"nothing at {path}: give a recording, a folder or zip of recordings, or a store")
-    if name is None and (isinstance(path, str) or path.is_dir() or path.suffix.lower() == ".zip"):
+    stored = is_store(path)
+    if stored and name is None:
         raise ConfigError(f"{path} holds many recordings: name one, for example S001C002P003R002A013")
     with progress.task("explain"):
-        if isinstance(path, Path) and not (path / "zarr.json").is_file():
+        if isinstance(path, Path) and not stored:
             if raw is not None:
                 raise ConfigError(f"--raw goes with a store, and {path} is not one: leave --raw out")
             return _explain_raw(path, name, PrepareSettings(source, mode or PrepareSettings.mode))[0]
@@ -123,32 +119,6 @@ def settings_of(store: Store, mode: Mode | None = None) -> PrepareSettings:
     return replace(settings, mode=mode or cast("Mode", store.mode))
 
 
-def find_sample(source: Source, raw: Path, name: str | None) -> tuple[Sample, list[str]]:
-    """Return a sample and where second copies are; without a name, the file ``raw`` itself.
-
-    Raises:
-        ConfigError: no name, and ``raw`` holds many samples.
-        BadRecording: it is there, but cannot be read.
-        UnknownNameError: no such sample.
-    """
-    if name is None:
-        if source.cleaned is not None:
-            raise ConfigError(f"{raw} holds many clips: name one, for example train-000000")
-        return Sample(raw.name.partition(".")[0], raw.name, "", raw.stat().st_size), []
-    inventory = source.discover(raw)
-    copies = [sample for sample in inventory.samples if sample.name == name]
-    if copies:
-        return copies[0], [sample.where for sample in copies[1:]]
-    for refused in inventory.refused:
-        if name in refused.path:
-            raise BadRecording(refused.code, f"{ascii(refused.path)[1:-1]} is not read: {refused.message}")
-    close = nearest(name, [sample.name for sample in inventory.samples])
-    raise UnknownNameError(
-        f"no recording '{name}' in {raw}: expected one of {len(inventory.samples)} names, "
-        f"from {inventory.looked_for or 'this source'}{close}"
-    )
-
-
 def _explain_raw(
     raw: Path, name: str | None, settings: PrepareSettings, layout: Layout | None = None
 ) -> tuple[Explanation, Clip | None, str]:
@@ -156,8 +126,9 @@ def _explain_raw(
     # Imported late: this module is also used for stored clips, which need no compiled kernels.
     from smae.data.clean.cleaning import clean, resample
 
-    source = make_source(settings.source, layout if settings.layout else None)
-    sample, copies = find_sample(source, raw, name)
+    recordings = Recordings(raw, settings.source, layout=layout if settings.layout else None)
+    source = recordings.source
+    sample, copies = recordings.find(name)
     interrupts.check()
     lines = [f"a second copy is at {where}" for where in copies]
     if sample.name in source.missing():
@@ -165,14 +136,12 @@ def _explain_raw(
     digest = ""
     steps: tuple[str, ...]
     try:
-        with closing(source.reader(raw)) as reader:
-            data = bytes(reader.read(sample))
+        data = recordings.read(sample)
         digest = blake3(data).hexdigest()
         lines = [f"file: {sample.where}, {len(data):,} bytes, BLAKE3 {digest}", *lines]
         if source.cleaned is None:
             lines.append(_describe_line_ends(data))
-        options = {"max_range": settings.max_range, "scale": UNITS[settings.unit or "m"]}
-        parsed = parse_sample(source, data, strict=settings.strict, **options)
+        parsed = recordings.parse(data, strict=settings.strict, max_range=settings.max_range, unit=settings.unit)
         if isinstance(parsed, Clip):
             clip, steps = parsed, ("not cleaned: this kind of data was cleaned before",)
         else:

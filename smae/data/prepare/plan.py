@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -23,11 +24,13 @@ from smae.data.clean import Mode
 from smae.data.prepare import PrepareSettings
 from smae.data.raw.labels import load_class_names
 from smae.data.raw.source import Inventory, Refused, Sample, SampleReader, Source, check_unit, make_source
-from smae.data.store.clip_table import ClipFacts
+from smae.data.store.clip_table import UNLABELLED, ClipFacts
 from smae.data.store.format import STORE_VERSION
 from smae.data.store.own_splits import splits_of_file
 from smae.errors import BadRecording, ConfigError, DataError
 from smae.skeleton import Layout, load_layout
+
+logger = logging.getLogger(__name__)
 
 TASK_BYTES = 88 * 2**20
 """Raw bytes in a task: as NTU text, 40,000 to 60,000 rows, which fit one shard."""
@@ -176,6 +179,12 @@ def make_plan(raw: Path, settings: PrepareSettings, *, names: Path | None = None
     if not kept:
         raise DataError(f"all {len(samples)} recordings in {raw} are on the list of missing skeletons: nothing is left")
     facts = [source.facts(sample.name) for sample in kept]
+    unlabelled = sum(fact.action == UNLABELLED for fact in facts)
+    if unlabelled:
+        logger.info(
+            f"{unlabelled:,} recordings have names of their own, which carry no label and no subject: their class is "
+            f"'{UNLABELLED}' (names as S001C002P003R002A013 carry both; see also smae split)"
+        )
     interrupts.check()
     excluded: dict[str, int] = {}
     if len(kept) < len(samples):

@@ -21,6 +21,7 @@ from smae.data.prepare.plan import Plan, changed_values, make_plan
 from smae.data.prepare.summary import PrepareSummary, Tally, decode_quarantine
 from smae.data.prepare.worker import TaskResult, Worker
 from smae.data.prepare.workspace import FolderWorkspace, ObjectWorkspace, Workspace
+from smae.data.raw.recordings import source_of
 from smae.data.store.chunks import joint_codec
 from smae.data.store.clip_table import build_table
 from smae.data.store.file_store import locate
@@ -98,6 +99,7 @@ def prepare(
         Interrupted: Ctrl-C or SIGTERM; run the same command with ``resume``.
     """
     raw, out = Path(raw), locate(out)
+    source = source_of(raw, source)
     settings = PrepareSettings(
         source, mode, frames, strict, strict_names, float(max_range), missing_list, codec, layout, unit
     )

@@ -1,181 +1,72 @@
-"""Finds samples by file name in folders and zips, and reads their bytes without trusting the files.
+"""Finds samples by file name in folders and zips, without trusting the files.
 
-Only regular files are read, no link leaves the input, sizes are capped, and zip members are
-unpacked in memory and checked against their CRC-32; nothing is extracted to disk.
+Only regular files are samples, and sizes are capped; of zips, only directories are read. No link leaves the
+input, except links to folders that stand directly in it: data sets are linked into one folder in this way.
 """
 
 from __future__ import annotations
 
-import errno
-import mmap
+import logging
 import os
 import stat
-import struct
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from isal import isal_zlib
-
 from smae.data.raw.labels import CLASSES_FILE
 from smae.data.raw.recording import MAX_BYTES
 from smae.data.raw.source import Inventory, Refused, Sample, ZipEntry
-from smae.errors import BadRecording, ConfigError, DataError, EnvironmentFault
+from smae.errors import ConfigError, DataError, EnvironmentFault
+
+logger = logging.getLogger(__name__)
 
 MAX_RATIO = 200
 """Largest uncompressed / compressed size of a zip member; ``.skeleton`` text reaches 2.5 to 4."""
-_RESOURCE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-# A link that replaces a file after discovery is not followed, and a FIFO does not block the reader.
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_LOCAL_HEADER = struct.Struct("<4s22xHH")
-_LOCAL_MAGIC = b"PK\x03\x04"
 _end_record: Any = vars(zipfile)["_EndRecData"]
 """Parser of a zip's end record; item 4 is the number of members."""
 
 
-class ReadBuffer(mmap.mmap):
-    """Memory that one raw file after another is read into, and parsed in.
-
-    ``SLACK`` bytes follow the text, so that kernels may read past its end. The memory is aligned to
-    a page: the kernel copies a file several times slower to an unaligned address (measured).
-
-    Args:
-        size: bytes of text that fit.
-    """
-
-    SLACK = 1024
-
-    def __new__(cls, size: int) -> ReadBuffer:
-        """Map anonymous memory, privately: forked workers would write into a shared mapping."""
-        if not hasattr(mmap, "MAP_PRIVATE"):
-            return super().__new__(cls, -1, size + cls.SLACK)
-        return super().__new__(cls, -1, size + cls.SLACK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-
-    @property
-    def capacity(self) -> int:
-        """Bytes of text that fit."""
-        return len(self) - self.SLACK
-
-
-class FileReader:
-    """Reads samples from one raw folder or zip.
-
-    Args:
-        raw: the folder, or the zip itself (its samples have the zip's name as their path).
-        views: return views of a ``ReadBuffer``, valid until the next read, where nothing is
-            unpacked.
-    """
-
-    def __init__(self, raw: Path, *, views: bool = False) -> None:
-        self._views = views
-        root = raw.parent if raw.is_file() else raw
-        self._prefix = os.path.join(os.fspath(root), "")
-        self._archives: dict[str, int] = {}
-        self._buffer = ReadBuffer(1 << 20)
-
-    def read(self, sample: Sample) -> bytes | memoryview:
-        """Return the bytes of one sample; see ``SampleReader.read``."""
-        try:
-            if sample.packed is None:
-                data: bytes | memoryview = self._read_file(sample)
-            else:
-                data = self._read_member(sample, sample.packed)
-        except OSError as error:
-            if error.errno in _RESOURCE_ERRORS:
-                raise EnvironmentFault(f"cannot read {sample.where}: {error.strerror}; lower --workers") from error
-            raise BadRecording("io", f"cannot be read: {error.strerror or error}") from error
-        if len(data) != sample.size:
-            raise BadRecording("io", f"changed while running: it had {sample.size} bytes, now it has {len(data)}")
-        return data if self._views else bytes(data)
-
-    def close(self) -> None:
-        """Close all open archives."""
-        for handle in self._archives.values():
-            os.close(handle)
-        self._archives.clear()
-
-    def _read_file(self, sample: Sample) -> memoryview:
-        handle = self._open(sample.path)
-        try:
-            return self._read(handle, sample.size)
-        finally:
-            os.close(handle)
-
-    def _read_member(self, sample: Sample, entry: ZipEntry) -> bytes:
-        if sample.path not in self._archives:
-            self._archives[sample.path] = self._open(sample.path)
-        handle = self._archives[sample.path]
-        header = os.pread(handle, _LOCAL_HEADER.size + 4 * len(sample.member), entry.offset)
-        if len(header) < _LOCAL_HEADER.size or not header.startswith(_LOCAL_MAGIC):
-            raise BadRecording("zip-damaged", "cannot be unpacked: no member begins where the zip's directory says")
-        _, name_size, extra_size = _LOCAL_HEADER.unpack_from(header)
-        start = _LOCAL_HEADER.size + name_size
-        # No checksum covers a member's name, but it is written twice: here and in the directory.
-        name = sample.member.replace("\\", "/").rsplit("/", 1)[-1]
-        if not any(header[:start].endswith(name.encode(code, "replace")) for code in ("utf-8", "cp437")):
-            raise BadRecording("zip-damaged", "its name is not the one in the zip's directory")
-        data = self._read(handle, entry.size, entry.offset + start + extra_size)[: entry.size]
-        unpacked = _inflate(data, sample.size) if entry.deflated else bytes(data)
-        if isal_zlib.crc32(unpacked) != entry.crc:
-            raise BadRecording("zip-damaged", "cannot be unpacked: its CRC-32 is not the one in the zip's directory")
-        return unpacked
-
-    def _open(self, path: str) -> int:
-        handle = os.open(self._prefix + path, _FLAGS)
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            os.close(handle)
-            raise BadRecording("not-regular", "is no longer a regular file")
-        return handle
-
-    def _read(self, handle: int, size: int, start: int = 0) -> memoryview:
-        """Read ``size`` bytes into the buffer; one more if the file is longer."""
-        if size + 1 > self._buffer.capacity:
-            self._buffer = ReadBuffer(size + 1)
-        view, at = memoryview(self._buffer), 0
-        while at < size and (count := os.preadv(handle, [view[at : size + 1]], start + at)):
-            at += count
-        return view[:at]
-
-
-def _inflate(data: memoryview, size: int) -> bytes:
-    """Unpack a deflated member, at most one byte more than ``size``: a zip bomb stays packed."""
-    stream = isal_zlib.decompressobj(wbits=-15)
-    try:
-        unpacked: bytes = stream.decompress(data, max_length=size + 1)
-    except isal_zlib.error as error:  # type: ignore[misc]
-        raise BadRecording("zip-damaged", f"cannot be unpacked: {ascii(str(error))[1:-1]}") from error
-    if len(unpacked) != size or not stream.eof:
-        raise BadRecording("zip-damaged", f"cannot be unpacked: the zip's directory says {size} bytes, found others")
-    return unpacked
-
-
 def find_files(
-    raw: Path, *, suffix: str, valid: Callable[[str], bool], looked_for: str, strict_names: bool = False
+    raw: Path,
+    *,
+    suffix: str,
+    valid: Callable[[str], bool],
+    looked_for: str,
+    strict_names: bool = False,
+    own_names: bool = False,
 ) -> Inventory:
-    """Return the samples under a folder (its sub-folders and zips) or inside one zip.
+    """Return the samples under a folder (its sub-folders and zips), inside one zip, or one file.
 
     Args:
-        raw: the folder or zip.
+        raw: the folder, zip or file; a file is a sample under any name.
         suffix: ending of samples' file names, such as ``.skeleton``.
         valid: whether a file name without the suffix is a sample's.
         looked_for: what a sample looks like, for people.
         strict_names: refuse files with the suffix and an invalid name, instead of ignoring them.
+        own_names: where no file has a valid name, take all files with the suffix. Their samples
+            have the files' names; where two are equal, their paths.
 
     Raises:
         ConfigError: ``raw`` is missing or unreadable.
-        DataError: an archive with a damaged directory.
+        DataError: an archive with a damaged directory, or a link to a folder that is not followed.
         EnvironmentFault: a folder below ``raw`` is unreadable.
     """
-    search = _Search(suffix=suffix, valid=valid, strict_names=strict_names)
-    if raw.is_file():
-        search.add_zip(raw, raw.name)
+    search = _Search(suffix=suffix, valid=valid, strict_names=strict_names, own_names=own_names)
+    if raw.is_file() and (raw.name.lower().endswith(".zip") or zipfile.is_zipfile(raw)):
+        search.add_zip(raw, raw.resolve().name)
+    elif raw.is_file():
+        file = raw.resolve()
+        search.own_names = True
+        search.add(raw.name.removesuffix(suffix), file.name, file.name, file.stat())
     else:
         root = raw.resolve()
         for entry, path in _walk(root, raw, suffix):
             search.add_entry(entry, path, root)
+    search.take_own_names()
     return Inventory(
         samples=tuple(sorted(search.samples, key=attrgetter("name", "path", "member"))),
         refused=tuple(sorted(search.refused, key=lambda refused: (refused.path, refused.code))),
@@ -185,8 +76,11 @@ def find_files(
 
 
 def _walk(root: Path, shown: Path, suffix: str) -> Iterator[tuple[os.DirEntry[str], str]]:
-    """Yield all entries below ``root`` except folders, with relative paths; follow no link."""
-    pending = [""]
+    """Yield all entries below ``root`` except folders, with relative paths.
+
+    Links to folders elsewhere are followed where they stand in ``root`` itself, each folder once.
+    """
+    pending, followed = [""], set[Path]()
     while pending:
         folder = pending.pop()
         try:
@@ -200,21 +94,51 @@ def _walk(root: Path, shown: Path, suffix: str) -> Iterator[tuple[os.DirEntry[st
             raise EnvironmentFault(f"cannot list {shown / folder}: {error.strerror}; make it readable") from error
         for entry in entries:
             path = f"{folder}/{entry.name}".removeprefix("/")
-            if entry.is_dir(follow_symlinks=False) and not entry.name.endswith(suffix):
+            target = _linked_folder(entry, root)
+            if target is not None and any(target.is_relative_to(one) for one in followed):
+                logger.info(f"{shown / path} is a second link to {target}, which is read once")
+            elif target is not None and folder:
+                raise DataError(
+                    f"{shown / path}: a link to the folder {target}, which is not followed here, so its "
+                    f"recordings would be missing: put the link into {shown} itself, or remove it"
+                )
+            elif target is not None:
+                logger.info(f"{shown / path} is a link to {target}, which is read too")
+                followed.add(target)
+                pending.append(path)
+            elif entry.is_dir(follow_symlinks=False) and not entry.name.endswith(suffix):
                 pending.append(path)
             else:
                 yield entry, path
 
 
+def _linked_folder(entry: os.DirEntry[str], root: Path) -> Path | None:
+    """Return the folder outside ``root``, and not around it, that an entry is a link to."""
+    if not entry.is_symlink():
+        return None
+    try:
+        target = Path(entry.path).resolve(strict=True)
+    except (OSError, RuntimeError):
+        return None
+    if not target.is_dir() or target.is_relative_to(root) or root.is_relative_to(target):
+        return None
+    return target
+
+
 @dataclass
 class _Search:
-    """Files found so far, sorted into samples, refused and ignored ones."""
+    """Files found so far, sorted into samples, refused and ignored ones.
+
+    ``own`` are samples, and files refused, whose names are not of the source's form.
+    """
 
     suffix: str
     valid: Callable[[str], bool]
     strict_names: bool
+    own_names: bool
     samples: list[Sample] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
+    own: list[Sample | Refused] = field(default_factory=list)
     ignored: int = 0
 
     def add_entry(self, entry: os.DirEntry[str], path: str, root: Path) -> None:
@@ -235,15 +159,19 @@ class _Search:
             self.add_zip(root / real_path, real_path)
             return
         name = self._sample_name(path, path, status.st_size)
-        if name is None:
-            return
-        if not regular:
-            self.refused.append(Refused(path, "not-regular", "a folder, FIFO, socket or device, not a file"))
+        if name is not None:
+            self.add(name, path, real_path, status)
+
+    def add(self, name: str, path: str, real_path: str, status: os.stat_result) -> None:
+        """Sort a file with a sample's name."""
+        if not stat.S_ISREG(status.st_mode):
+            message = "a folder, FIFO, socket or device, not a file"
+            self._keep(name, Refused(path, "not-regular", message))
         elif status.st_size > MAX_BYTES:
             message = f"{status.st_size:,} bytes; at most {MAX_BYTES:,} are read"
-            self.refused.append(Refused(path, "size", message, status.st_size))
+            self._keep(name, Refused(path, "size", message, status.st_size))
         else:
-            self.samples.append(Sample(name=name, path=real_path, member="", size=status.st_size))
+            self._keep(name, Sample(name, real_path, "", status.st_size))
 
     def add_zip(self, file: Path, path: str) -> None:
         """Sort the members of a zip; reads its directory only."""
@@ -264,17 +192,41 @@ class _Search:
             if problem is None and info.header_offset in shared:
                 problem = "zip-overlap", "its bytes are another member's too, which no ordinary zip has"
             if problem is not None:
-                self.refused.append(Refused(where, *problem, info.file_size))
+                self._keep(name, Refused(where, *problem, info.file_size))
                 continue
             deflated = info.compress_type == zipfile.ZIP_DEFLATED
             entry = ZipEntry(info.header_offset, info.compress_size, deflated=deflated, crc=info.CRC)
-            self.samples.append(Sample(name, path, info.filename, info.file_size, entry))
+            self._keep(name, Sample(name, path, info.filename, info.file_size, entry))
+
+    def _keep(self, name: str, found: Sample | Refused) -> None:
+        if not self.valid(name):
+            self.own.append(found)
+        elif isinstance(found, Sample):
+            self.samples.append(found)
+        else:
+            self.refused.append(found)
+
+    def take_own_names(self) -> None:
+        """Take the files with other names, if there are no others; else count them as ignored."""
+        own = [found for found in self.own if isinstance(found, Sample)]
+        if self.samples or not self.own_names:
+            self.ignored += len(self.own)
+            return
+        self.refused += [found for found in self.own if isinstance(found, Refused)]
+        names = Counter(sample.name for sample in own)
+        for sample in own:
+            name = sample.name
+            if names[name] > 1:
+                name = sample.where.removesuffix(self.suffix)
+            # Stores hold names as printable ASCII.
+            self.samples.append(replace(sample, name=ascii(name)[1:-1]))
 
     def _sample_name(self, file: str, where: str, size: int) -> str | None:
         """Return a file's sample name; without one, count it as ignored or refused."""
         name = file.replace("\\", "/").rsplit("/", 1)[-1]
-        if name.endswith(self.suffix) and self.valid(name.removesuffix(self.suffix)):
-            return name.removesuffix(self.suffix)
+        own = name.removesuffix(self.suffix)
+        if name.endswith(self.suffix) and (self.valid(own) or not self.strict_names):
+            return own
         if self.strict_names and name.lower().endswith(self.suffix):
             self.refused.append(Refused(where, "name", f"a {self.suffix} file whose name is not a sample's", size))
         else:
@@ -340,3 +292,33 @@ def _overlapping(members: list[zipfile.ZipInfo]) -> set[int]:
             found |= {before, info.header_offset}
         before, end = info.header_offset, max(end, info.header_offset + info.compress_size)
     return found
+
+
+def find_named(raw: Path, *, suffixes: tuple[str, ...]) -> Inventory:
+    """Return the files with one of several endings under a folder, or one file; zips are not looked into.
+
+    Samples have the files' names; where two are equal, their paths.
+
+    Raises:
+        ConfigError, DataError, EnvironmentFault: see ``find_files``.
+    """
+    search = _Search(suffix="", valid=lambda name: False, strict_names=False, own_names=True)
+    root = raw.resolve()
+    paths = [root.name]
+    if root.is_file():
+        root = root.parent
+    else:
+        paths = [path for entry, path in _walk(root, raw, "\0") if entry.is_file(follow_symlinks=False)]
+    for path in paths:
+        if path.lower().endswith(suffixes):
+            name = Path(path).stem
+            search.own.append(Sample(name, path, "", os.stat(root / path).st_size))
+        else:
+            search.ignored += 1
+    search.take_own_names()
+    return Inventory(
+        samples=tuple(sorted(search.samples, key=attrgetter("name", "path", "member"))),
+        refused=(),
+        ignored=search.ignored,
+        looked_for=f"files that end in {', '.join(suffixes)}",
+    )

@@ -17,7 +17,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.raw.discovery import ReadBuffer
+from smae.data.raw.file_reader import ReadBuffer
 from smae.data.raw.number_kernels import (
     BLOCK,
     byte_mask,

@@ -8,10 +8,11 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from smae.data.raw.discovery import FileReader, find_files
+from smae.data.raw.discovery import find_files
+from smae.data.raw.file_reader import FileReader
 from smae.data.raw.recording import Recording
 from smae.data.raw.source import BaseSource, Inventory
-from smae.data.store.clip_table import ClipFacts
+from smae.data.store.clip_table import UNLABELLED, ClipFacts
 from smae.data.store.splits import NTU60_SETUPS
 
 SUFFIX = ".skeleton"
@@ -48,13 +49,14 @@ class NtuSource(BaseSource):
     """The NTU RGB+D family, and any other recordings with such names and files."""
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return the samples under a folder (its sub-folders and zips) or inside one zip."""
+        """Return the samples under a folder (its sub-folders and zips), in one zip, or one file."""
         return find_files(
             raw,
             suffix=SUFFIX,
             valid=lambda name: _NAME.fullmatch(name) is not None,
             strict_names=strict_names,
-            looked_for=f"files or zip members named like S001C002P003R002A013{SUFFIX}",
+            own_names=True,
+            looked_for=f"{SUFFIX} files or zip members, as S001C002P003R002A013{SUFFIX}",
         )
 
     def reader(self, raw: Path) -> FileReader:
@@ -70,12 +72,12 @@ class NtuSource(BaseSource):
 
     def facts(self, name: str) -> ClipFacts:
         """Return the numbers in a sample's name; NTU's protocols follow from them."""
-        facts = parse_name(name)
-        assert facts is not None, "discover accepts only names of this form"
-        return facts
+        return parse_name(name) or ClipFacts(name, UNLABELLED)
 
     def dataset(self, facts: Sequence[ClipFacts]) -> str:
-        """Return ``ntu60`` for setups up to 17 and actions up to 60, else ``ntu120``."""
+        """Return ``ntu60`` for setups up to 17 and actions up to 60, else ``ntu120``; ``own`` for other names."""
+        if any(fact.action == UNLABELLED for fact in facts):
+            return "own"
         small = all(fact.setup <= NTU60_SETUPS and int(fact.action[1:]) <= NTU60_ACTIONS for fact in facts)
         return "ntu60" if small else "ntu120"
 

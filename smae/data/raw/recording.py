@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 MAX_RANGE = 20.0
 """Default of the largest accepted coordinate, metres; a Kinect measures up to 8 m."""
+VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
+"""Endings of files that are read as videos."""
+RATE = 30
+"""Frames per second of the Kinect v2, and of all recordings here."""
 MAX_BYTES = 64 * 2**20
 """Largest raw file that is read; the largest of NTU's is below 10 MB."""
 

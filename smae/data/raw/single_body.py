@@ -19,10 +19,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.raw.discovery import FileReader, find_files
+from smae.data.raw.discovery import find_files
+from smae.data.raw.file_reader import FileReader
 from smae.data.raw.recording import MAX_BYTES, TRACKED, Recording
 from smae.data.raw.source import BaseSource, Inventory
-from smae.data.store.clip_table import ClipFacts
+from smae.data.store.clip_table import UNLABELLED, ClipFacts
 from smae.data.store.splits import TEST, TRAIN
 from smae.errors import BadRecording
 from smae.skeleton import KINECT20, Layout
@@ -101,6 +102,9 @@ class SingleBodySource(BaseSource):
         )
         roles = self._splits[self.split] = {}
         for name in (sample.name for sample in found.samples):
+            if self.form.fullmatch(name) is None:
+                self._facts[name] = ClipFacts(name, UNLABELLED)
+                continue
             numbers = [int(digits) for match in self.form.finditer(name) for digits in match.groups()]
             self._facts[name], roles[name] = self.describe(name, *numbers)
         return found

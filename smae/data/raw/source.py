@@ -217,6 +217,7 @@ SOURCES: Registry[type[Source]] = Registry(
         "stgcn-npy": "smae.data.raw.stgcn_npy:StgcnNpySource",
         "pyskl": "smae.data.raw.pyskl:PysklSource",
         "hdf5": "smae.data.raw.hdf5:Hdf5Source",
+        "video": "smae.data.raw.video:VideoSource",
     },
 )
 

@@ -24,6 +24,10 @@ FACTS = ("subject", "camera", "setup", "replication")
 """The columns of numbers in ``ClipFacts``."""
 
 
+UNLABELLED = "unlabelled"
+"""The class of recordings whose names carry no label."""
+
+
 @dataclass(frozen=True)
 class ClipFacts:
     """Facts about a clip besides its joints; -1 for a number that the data set does not have."""

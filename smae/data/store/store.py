@@ -183,6 +183,20 @@ class Store(ClipSequence):
         return int(self.clips.offset[index]), int(self.clips.bodies[index]), int(self.clips.frames[index])
 
 
+def preparation(store: Store) -> dict[str, Any]:
+    """Return how a store's recordings became clips, so that others can be prepared in the same way.
+
+    ``clip_frames`` are the median and the largest number of frames; None where clips were resampled.
+    """
+    origin = store.attributes.origin
+    known = {key: origin[key] for key in ("source", "strict", "max_range", "frames", "unit") if key in origin}
+    frames = np.sort(store.clips.frames)
+    clip_frames = None
+    if known.get("frames") is None and len(frames):
+        clip_frames = [int(frames[len(frames) // 2]), int(frames[-1])]
+    return known | {"mode": store.mode, "clip_frames": clip_frames}
+
+
 def find_store(path: Path | str | None = None) -> Path | str:
     """Return ``path`` (or URL); by default ``ntu.zarr`` or the only ``*.zarr`` of the current folder.
 

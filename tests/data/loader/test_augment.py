@@ -141,7 +141,7 @@ def format_of(frames: int, *, sigma: float = 0.0, stream: str = "joint") -> Item
     seed=st.integers(0, 10_000),
     frames=st.integers(1, 130),
     longest=st.integers(1, 310),
-    stream=st.sampled_from(["joint", "relative", "bone", "motion"]),
+    stream=st.sampled_from(["joint", "relative", "bone", "motion", "bone-motion"]),
     noise=st.booleans(),
     edited=st.booleans(),
 )
@@ -334,9 +334,11 @@ def test_streams() -> None:
     motion = to_stream(x, stream="motion", origin=parent)
     assert torch.equal(motion[:, 0], x[:, 1] - x[:, 0])
     assert not motion[:, -1].any()
+    both = to_stream(x, stream="bone-motion", origin=parent)
+    assert torch.equal(both, to_stream(bone, stream="motion", origin=parent))
 
 
-@pytest.mark.parametrize("stream", ["relative", "bone", "motion"])
+@pytest.mark.parametrize("stream", ["relative", "bone", "motion", "bone-motion"])
 @pytest.mark.parametrize("frames", [1, 2, 7])
 def test_streams_of_the_fused_kernel_are_differences_of_its_joints(frames: int, stream: str) -> None:
     rows, plan = windows_of(3, items=3, longest=30, noise=True)

@@ -27,7 +27,7 @@ def made(rows: np.ndarray, plan: BatchPlan, *, item_format: ItemFormat) -> np.nd
     return DeviceAssembler(item_format, device=DEVICE, triton=True)(rows, plan).cpu().numpy()
 
 
-@pytest.mark.parametrize("stream", ["joint", "relative", "bone", "motion"])
+@pytest.mark.parametrize("stream", ["joint", "relative", "bone", "motion", "bone-motion"])
 @pytest.mark.parametrize("sigma", [0.0, 0.02])
 @pytest.mark.parametrize(("frames", "longest", "edited"), [(1, 40, False), (20, 9, True), (13, 300, True)])
 def test_the_kernel_equals_the_naive_items(stream: str, sigma: float, frames: int, longest: int, edited: bool) -> None:

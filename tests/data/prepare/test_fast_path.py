@@ -8,7 +8,7 @@ import pytest
 from smae.data.clean.cleaning import clean
 from smae.data.prepare import PrepareSettings
 from smae.data.prepare.fast_path import FastPath, fast_path
-from smae.data.raw.discovery import ReadBuffer
+from smae.data.raw.file_reader import ReadBuffer
 from smae.data.raw.skeleton_parser import read_plain
 from smae.data.raw.source import SOURCES
 from smae.errors import BadRecording, NoBody

@@ -187,8 +187,8 @@ def test_folders_without_usable_recordings(tmp_path: Path) -> None:
     empty.mkdir()
     with pytest.raises(ConfigError, match="is empty"):
         run(empty, tmp_path / "out.zarr")
-    other = write_folder(tmp_path / "other", {"a.txt": b"", "b.skeleton": b""})
-    with pytest.raises(DataError, match=r"looked for files or zip members named like S001.*found 2 other files"):
+    other = write_folder(tmp_path / "other", {"a.txt": b"", "b.txt": b""})
+    with pytest.raises(DataError, match=r"looked for \.skeleton files or zip members, as S001.*found 2 other files"):
         run(other, tmp_path / "out.zarr")
     without_body = write_folder(tmp_path / "without-body", dict.fromkeys(files(2), b"1\n0\n"))
     with pytest.raises(DataError, match="none of 2 recordings can be used"):

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from smae.data.raw.discovery import ReadBuffer
+from smae.data.raw.file_reader import ReadBuffer
 from smae.data.raw.ntu import NtuSource
 from smae.data.raw.recording import MAX_BYTES
 from smae.data.raw.source import Inventory, Sample
+from smae.data.store.clip_table import UNLABELLED
 from smae.errors import BadRecording, ConfigError, DataError
 from tests.data.raw_folder import files, names, write_folder, write_zip
 
@@ -183,3 +184,49 @@ def test_the_buffer_has_slack_behind_the_text() -> None:
     memory = ReadBuffer(100)
     assert memory.capacity == 100
     assert len(memory) == 100 + ReadBuffer.SLACK
+
+
+def test_one_file_is_a_sample_under_any_name_also_by_a_link(tmp_path: Path) -> None:
+    raw = write_folder(tmp_path / "raw", {"mine.skeleton": b"mine", "pose.txt": b"pose"})
+    (tmp_path / "link.skeleton").symlink_to(raw / "mine.skeleton")
+    for path, name, data in (
+        (raw / "mine.skeleton", "mine", b"mine"),
+        (raw / "pose.txt", "pose.txt", b"pose"),
+        (tmp_path / "link.skeleton", "link", b"mine"),
+    ):
+        (sample,) = find(path).samples
+        reader = NtuSource().reader(path)
+        assert (sample.name, bytes(reader.read(sample))) == (name, data)
+        reader.close()
+
+
+def test_own_names_count_where_there_are_no_others(tmp_path: Path) -> None:
+    raw = write_folder(tmp_path / "raw", {"a/take.skeleton": b"1", "b/take.skeleton": b"2", "日.skeleton": b"3"})
+    assert [sample.name for sample in find(raw).samples] == ["\\u65e5", "a/take", "b/take"]
+    assert NtuSource().facts("a/take").action == UNLABELLED
+    (raw / A).write_bytes(b"4")
+    assert ([sample.path for sample in find(raw).samples], find(raw).ignored) == ([A], 3)
+
+
+def test_a_folder_that_is_linked_into_the_input_is_read_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    raw, other = write_folder(tmp_path / "raw", {A: b"a"}), write_folder(tmp_path / "other", {f"in/{B}": b"b"})
+    (other / "again").symlink_to(other)
+    (raw / "more").symlink_to(other)
+    (raw / "second").symlink_to(other)
+    found = find(raw)
+    assert [sample.path for sample in found.samples] == [A, f"more/in/{B}"] or [
+        sample.path for sample in found.samples
+    ] == [A, f"second/in/{B}"]
+    assert "which is read too" in caplog.text
+    assert "which is read once" in caplog.text
+    reader = NtuSource().reader(raw)
+    assert [bytes(reader.read(sample)) for sample in found.samples] == [b"a", b"b"]
+    reader.close()
+
+
+def test_a_deeper_link_to_a_folder_stops_before_anything_is_read(tmp_path: Path) -> None:
+    raw, other = write_folder(tmp_path / "raw", {f"in/{A}": b"a"}), write_folder(tmp_path / "other", {B: b"b"})
+    (raw / "in" / "more").symlink_to(other)
+    with pytest.raises(DataError, match="put the link into"):
+        find(raw)

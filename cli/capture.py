@@ -1,0 +1,42 @@
+"""``smae capture``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+import smae
+from smae_cli import console
+
+
+@click.command("capture")
+@click.argument("videos", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the recordings.")
+@click.option("--overwrite", is_flag=True, help="Replace earlier recordings of the same names.")
+@click.option("--setup", is_flag=True, help="Make the environment of MediaPipe (1.1 GB), once.")
+@click.option("--python", help="With --setup: a Python 3.9 to 3.12; this one by default.")
+@console.json_option
+def command(videos: tuple[Path, ...], out: Path | None, overwrite: bool, setup: bool, python: str | None) -> None:
+    """Turn VIDEOS of one person into .skeleton recordings, which the other commands read.
+
+    Poses are MediaPipe's: 33 joints in metres around the hips, mapped to NTU's 25. Where a person
+    walks is not in them. MediaPipe has an environment of its own, which --setup makes once.
+
+    \b
+    Examples:
+      smae capture --setup
+      smae capture clip.mp4 --out mine/
+      smae predict mine/
+    """
+    if setup:
+        version = smae.setup_capture(python)
+        console.result({"mediapipe": version}, lambda: console.echo(f"MediaPipe {version} is set up"))
+        return
+    if not videos or out is None:
+        raise click.UsageError("expected videos and --out FOLDER, or --setup")
+    done = smae.capture(videos, out, overwrite=overwrite)
+    rows = [(one.recording, f"{one.frames:,}", f"{one.with_person:,}") for one in done]
+    value = {"recordings": [asdict(one) for one in done]}
+    console.result(value, lambda: console.table(("recording", "frames", "with a person"), rows, left=1))
