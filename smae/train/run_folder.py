@@ -18,7 +18,6 @@ from pydantic import Field
 
 from smae.atomic_io import MAX_INTEGER, read_json
 from smae.config import Section, check
-from smae.data.raw.recording import MAX_RANGE
 from smae.errors import ConfigError, DataError
 from smae.registry import nearest
 
@@ -41,13 +40,20 @@ _PARTS: dict[str, dict[str, type]] = {
 _NUMBERS = ("step", "epoch", "loss", "lr", "clips", "seconds", "host_bytes", "device_bytes")
 
 
+def _max_range() -> float:
+    # Imported when a preparation is described: training reads run folders too, and no recordings.
+    from smae.data.raw.recording import MAX_RANGE
+
+    return MAX_RANGE
+
+
 class PreparationConfig(Section):
     """How the recordings became clips; ``smae.data.store.store.preparation`` gives the values."""
 
     source: str = "ntu"
     mode: Literal["reference", "exact"] = "reference"
     strict: bool = False
-    max_range: float = Field(MAX_RANGE, gt=0)
+    max_range: float = Field(default_factory=_max_range, gt=0)
     frames: int | None = None
     unit: str | None = None
     clip_frames: tuple[int, int] | None = Field(
