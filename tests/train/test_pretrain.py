@@ -188,7 +188,7 @@ def test_the_time_of_the_whole_is_said_after_a_measured_minute(monkeypatch, capl
 def test_evaluation_writes_results_and_figures(trained, caplog):
     caplog.set_level("INFO")
     settings = {"knn": {"k": 3}, "augment": {"turn": 1}}
-    _, result = evaluate(checkpoint=trained.run.path, data=STORE, modes=["knn"], settings=settings, device="cpu")
+    _, result = evaluate(run=trained.run.path, data=STORE, probes=["knn"], settings=settings, device="cpu")
     (record,) = result.results[0].records
     saved, picture = record.content, trained.run.results / f"{record.name}.png"
     assert saved["settings"] == {"k": 3, "pool": "mean"}
@@ -303,7 +303,7 @@ def test_a_store_of_another_layout_is_refused_with_what_differs(trained):
         load_objective(trained.run, other_layout())
     assert refused.value.exit_code == 4
     with pytest.raises(DataError, match="was trained on layout ntu25"):
-        evaluate(checkpoint=trained.run.path, data=other_layout(), protocol="all", modes=["knn"], device="cpu")
+        evaluate(run=trained.run.path, data=other_layout(), protocol="all", probes=["knn"], device="cpu")
 
 
 def test_a_checkpoint_of_another_layout_is_refused_even_where_its_shapes_would_fit(trained, tmp_path):
@@ -321,7 +321,7 @@ def test_the_mode_of_the_store_is_in_the_run_and_in_every_result(trained, caplog
     assert trained.run.describe()["store"]["mode"] == "reference"
     caplog.set_level("INFO")
     exact = FakeStore(STORE.joints, STORE.labels, mode="exact", fingerprint="cd" * 32)
-    how = {"checkpoint": trained.run.path, "modes": ["knn"], "device": "cpu"}
+    how = {"run": trained.run.path, "probes": ["knn"], "device": "cpu"}
     _, result = evaluate(data=exact, **how)
     saved = result.results[0].records[0].content
     assert (saved["store_mode"], saved["layout"], result.store_mode) == ("exact", "ntu25", "exact")
