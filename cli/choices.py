@@ -74,7 +74,9 @@ class Completed(_Type):
 def completions(names: Names, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     """Return the names that begin with what is typed; none where looking them up fails."""
     try:
-        return [CompletionItem(name) for name in names(ctx) if name.startswith(incomplete)]
+        found = [name for name in names(ctx) if name.startswith(incomplete)]
+        # Values of a setting are offered when its name is there.
+        return [CompletionItem(name) for name in found if "=" in incomplete or not name.partition("=")[2]]
     except Exception:
         # A shell that completes has no place for a message.
         return []
@@ -97,9 +99,9 @@ def _probes(ctx: click.Context) -> Iterable[str]:
 
 
 def _settings(ctx: click.Context) -> Iterable[str]:
-    from smae.settings import setting_names
+    from smae.settings import setting_names, setting_values
 
-    return [f"{name}=" for name in setting_names()]
+    return dict.fromkeys([*(f"{name}=" for name in setting_names()), *setting_values()])
 
 
 def _runs(ctx: click.Context) -> Iterable[str]:

@@ -39,7 +39,6 @@ from smae_cli import choices, console
 )
 @click.option(
     "--run",
-    "checkpoint",
     type=choices.RUN,
     help="A run's folder or one of its checkpoints; the newest run by default.",
 )
@@ -83,7 +82,7 @@ def command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **optio
     if resume and options["again"]:
         raise click.UsageError("--resume keeps what is done, --again evaluates it anew: leave one out")
     if modes:
-        options["modes"] = modes
+        options["probes"] = modes
     settings = parse_sets(sets)
     check_probe_settings(settings, modes or ("linear", "knn"))
     run, evaluation = smae.evaluate(**options, settings=settings)

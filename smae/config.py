@@ -7,12 +7,14 @@ ones win.
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,6 +25,30 @@ MAX_BYTES = 1 << 20
 """Largest settings file that is read; a larger one is a mistake or an attack."""
 
 Settings = dict[str, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+def renamed(**names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Return a decorator that accepts arguments under their earlier names, for one version, with a note.
+
+    Args:
+        names: earlier name -> new name.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(function)
+        def call(*args: P.args, **options: P.kwargs) -> T:
+            for old in names.keys() & options.keys():
+                logger.warning("%s: %s is now %s", function.__name__, old, names[old])
+                options[names[old]] = options.pop(old)
+            return function(*args, **options)
+
+        return call
+
+    return decorate
 
 
 class Section(BaseModel):

@@ -122,6 +122,17 @@ def setting_names() -> Iterator[str]:
             yield f"{name}.{key}".rstrip(".")
 
 
+def setting_values() -> Iterator[str]:
+    """Yield ``name=value`` of built-in settings whose values have names: plug-ins, choices, yes and no."""
+    for section, schema in schemas().items():
+        of_each = schema.values() if section in DEFAULT_NAMES else [schema]
+        if section in DEFAULT_NAMES:
+            yield from (f"{section}.name={name}" for name in schema)
+        for key, one in ((key, one) for each in of_each for key, one in each.get("properties", {}).items()):
+            values = one.get("enum", ["true", "false"] * (one.get("type") == "boolean"))
+            yield from (f"{section}.{key}={value}" for value in values)
+
+
 def check_settings(recipe: str, given: Mapping[str, Any]) -> None:
     """Refuse wrong settings of a pre-training, as far as they are known without building anything.
 

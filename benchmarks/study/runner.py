@@ -90,9 +90,9 @@ def evaluate(evaluation: Evaluation, run: Path, *, data: Path, seed: int) -> Pro
     """Return what an evaluation finds about a run's encoder."""
     began = time.monotonic()
     _, found = smae.evaluate(
-        checkpoint=run,
+        run=run,
         data=data,
-        modes=evaluation.modes,
+        probes=evaluation.modes,
         settings=parse_sets(evaluation.sets),
         baselines=seed < evaluation.baselines,
         device="cpu",

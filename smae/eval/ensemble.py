@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from smae.config import renamed
 from smae.errors import ConfigError, DataError
 from smae.eval.records import ENSEMBLE, Row, mean_class
 from smae.eval.results import Result, bootstrap, differences, read_results
@@ -42,11 +43,12 @@ class Ensemble(Table):
         return [results(self.rows, title=self.protocol, interval=True)]
 
 
+@renamed(mode="probe")
 def ensemble(
     runs: Sequence[Path | str],
     *,
     protocol: str | None = None,
-    mode: str = "finetune",
+    probe: str = "finetune",
     weights: Sequence[float] = (),
 ) -> Ensemble:
     """Evaluate an ensemble: the weighted mean of the softmax of the logits that ``evaluate`` wrote.
@@ -54,7 +56,7 @@ def ensemble(
     Args:
         runs: two or more run folders, for example one for each stream.
         protocol: full name of the split or its last part; default the one of the first run.
-        mode: a probe that ranks classes.
+        probe: one that ranks classes.
         weights: one for each run; default equal.
 
     Raises:
@@ -70,7 +72,7 @@ def ensemble(
         )
     found = [find_run(run) for run in runs]
     protocol = protocol or str(found[0].describe()["config"]["protocol"])
-    read = [_read_logits(run, protocol, mode) for run in found]
+    read = [_read_logits(run, protocol, probe) for run in found]
     first, rows = read[0][0].records[0], []
     mean = np.zeros_like(read[0][1], np.float64)
     apart = differences([result for result, _ in read], without=("checkpoint", "seeds", "augment.stream"))
@@ -86,10 +88,10 @@ def ensemble(
         # The largest logit is subtracted, so that exp does not overflow.
         high = np.exp(logits - logits.max(1, keepdims=True, initial=-np.inf).astype(np.float64))
         mean += weight * high / high.sum(1, keepdims=True)
-        rows.append(_accuracy(mode, str(run.path), logits.argmax(1), first.label))
+        rows.append(_accuracy(probe, str(run.path), logits.argmax(1), first.label))
     predicted = mean.argmax(1)
-    rows.append(_accuracy(mode, ENSEMBLE, predicted, first.label))
-    return Ensemble(str(first.content["protocol"]), mode, rows, predicted)
+    rows.append(_accuracy(probe, ENSEMBLE, predicted, first.label))
+    return Ensemble(str(first.content["protocol"]), probe, rows, predicted)
 
 
 def _accuracy(mode: str, what: str, predicted: NDArray[np.int64], label: NDArray[np.int64]) -> Row:

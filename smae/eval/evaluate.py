@@ -17,7 +17,7 @@ from safetensors.numpy import save
 
 from smae import interrupts
 from smae.atomic_io import refuse_links, write_atomic, write_json
-from smae.config import Section, as_settings, check, merge
+from smae.config import Section, as_settings, check, merge, renamed
 from smae.data.raw.labels import class_names
 from smae.data.store.splits import Split
 from smae.data.store.store import Store, open_store, preparation
@@ -30,7 +30,8 @@ from smae.eval.export import (
     read_exported,
     write_weights,
 )
-from smae.eval.probes import ProbeContext, probes
+from smae.eval.probes import ProbeContext
+from smae.eval.probes import probes as PROBES
 from smae.eval.records import (
     SEED,
     VERSION,
@@ -138,14 +139,15 @@ class Subject:
     manifest: str = ""
 
 
+@renamed(checkpoint="run", modes="probes")
 @interrupts.deferred("run the same command again: what is finished is kept")
 def evaluate(
     *,
-    checkpoint: Path | str | None = None,
+    run: Path | str | None = None,
     encoder: Path | str | None = None,
     data: Path | str | Store | None = None,
     protocol: str | None = None,
-    modes: Sequence[str] = ("linear", "knn"),
+    probes: Sequence[str] = ("linear", "knn"),
     seeds: int = 1,
     baselines: bool = True,
     select: Sequence[str] = (),
@@ -159,11 +161,11 @@ def evaluate(
     store, parts, settings, checkpoint and seed, is not evaluated again.
 
     Args:
-        checkpoint: a run folder or one of its checkpoints; default the newest run with one.
+        run: a run folder or one of its checkpoints; default the newest run with one.
         encoder: the folder of an exported encoder instead, where the records go too.
         data: store; default the one the run was trained on.
         protocol: split; default the one the run was trained on.
-        modes: probes; ``semi`` and ``all`` are groups of several.
+        probes: ``semi`` and ``all`` are groups of several.
         seeds: number of evaluations, with the run's seed and those that follow it.
         baselines: evaluate a random encoder and raw coordinates too.
         select: epochs scored beside the last one: ``best_val``, ``best_test``.
@@ -182,14 +184,14 @@ def evaluate(
     started = time.monotonic()
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: expected 1 or more")
-    modes = expand_modes(modes, known=probes.names())
-    chosen = {mode: probes.get(mode) for mode in modes}
+    modes = expand_modes(probes, known=PROBES.names())
+    chosen = {mode: PROBES.get(mode) for mode in modes}
     overrides = as_settings(settings)
     check_effect(overrides, modes, baselines=baselines)
     if select:
         overrides = merge(overrides, {"selection": {"also": list(select)}})
     target = pick_device(device)
-    store, subject = _open(checkpoint, encoder, data, overrides)
+    store, subject = _open(run, encoder, data, overrides)
     interrupts.check()
     split = store.split(protocol or subject.config.protocol)
     if "transfer" in modes and subject.store.get("fingerprint") == store.fingerprint:
@@ -297,7 +299,7 @@ def identity(
 def code_of(mode: str) -> str:
     """Return the SHA-256 of the file that defines a probe; empty where there is none."""
     try:
-        path = inspect.getsourcefile(inspect.unwrap(probes.get(mode)))
+        path = inspect.getsourcefile(inspect.unwrap(PROBES.get(mode)))
         return hashlib.sha256(Path(path or "").read_bytes()).hexdigest()
     except (TypeError, OSError):
         return ""

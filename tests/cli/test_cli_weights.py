@@ -189,6 +189,7 @@ def test_a_bad_recording_is_the_error_of_prepare_and_among_several_a_line(smae, 
     shutil.copy(recordings[1], raw)
     code, result, _ = smae("predict", bad, "--run", "joint")
     assert (code, result["error"]["kind"]) == (4, "BadRecording")
+    assert result["error"]["message"].startswith(str(bad))
     assert "truncated" in result["error"]["message"]
     code, summary, _ = smae("prepare", "--raw", raw, "--out", tmp_path / "x.zarr", "--max-bad", "1")
     assert code == 3

@@ -85,7 +85,7 @@ def test_the_objective_trains_and_the_probe_evaluates_it() -> None:
     run_python(DOCS / "plugins.md")
 
     outcome = smae.pretrain(recipe="demo", settings={**BRIEF, "objective.name": "teacher-features"}, device="cpu")
-    _, evaluation = smae.evaluate(checkpoint=outcome.run.path, modes=["centroid"], device="cpu")
+    _, evaluation = smae.evaluate(run=outcome.run.path, probes=["centroid"], device="cpu")
 
     assert outcome.loss > 0
     assert {row.mode for row in evaluation.rows} == {"centroid"}
@@ -131,7 +131,7 @@ def test_a_layout_of_ones_own_goes_from_source_to_training() -> None:
         data="upper.zarr", protocol="xsub", recipe="demo", settings=BRIEF, device="cpu", out="upper-run"
     )
     with pytest.raises(smae.errors.DataError, match=r"was trained on layout upper9, .*lab\.zarr holds kinect20"):
-        smae.evaluate(checkpoint=outcome.run.path, data="lab.zarr", device="cpu")
+        smae.evaluate(run=outcome.run.path, data="lab.zarr", device="cpu")
     LAYOUTS._members.pop("upper9")
     # The store carries its joints.
     assert smae.open_store("upper.zarr").layout == space["UPPER"]

@@ -46,7 +46,7 @@ def check(run: Run, *modes: str, data: FakeStore = STORE, **options: Any) -> Eva
     """Return the evaluation of a run."""
     settings = {key: value for key, value in FAST.items() if key.split(".")[0] in (*modes, "linear")}
     settings |= options.pop("settings", {})
-    return evaluate(checkpoint=run.path, data=data, modes=modes, settings=settings, device="cpu", **options)[1]
+    return evaluate(run=run.path, data=data, probes=modes, settings=settings, device="cpu", **options)[1]
 
 
 def record_json(

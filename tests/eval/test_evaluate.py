@@ -72,7 +72,7 @@ def test_confusion_counts_every_test_clip_in_its_row(run):
 
 def test_an_unknown_probe_is_refused_before_any_work(tmp_path):
     with pytest.raises(UnknownNameError, match=r"unknown probe 'knnn'.*did you mean 'knn'"):
-        evaluate(checkpoint=tmp_path / "no-run", modes=["linear", "knnn"])
+        evaluate(run=tmp_path / "no-run", probes=["linear", "knnn"])
 
 
 def test_the_random_encoder_is_the_same_net_with_other_weights():
@@ -138,6 +138,14 @@ def test_copies_between_train_and_test_are_counted():
     assert "2 of the 4 test clips have the same joints as a train clip" in data_warnings(copied, split)
     halves = Split("x", train=np.array([0]), test=np.array([2]))
     assert duplicates(copied, halves) == 1
+
+
+def test_arguments_under_their_earlier_names_work_with_a_note(run, caplog):
+    settings = {"linear.epochs": 2}
+    _, found = evaluate(checkpoint=run.path, modes=["knn"], data=STORE, settings=settings, device="cpu")
+    assert [result.mode for result in found.results] == ["knn"]
+    notes = [line for line in caplog.messages if "is now" in line]
+    assert sorted(notes) == ["evaluate: checkpoint is now run", "evaluate: modes is now probes"]
 
 
 @pytest.mark.parametrize(

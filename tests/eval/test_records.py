@@ -101,7 +101,7 @@ def test_two_checkpoints_keep_their_records_and_the_older_one_is_marked(run, cap
     assert choose([newest, older]) == [newest]
     assert json.loads((find_head(run) / "config.json").read_text())["origin"]["checkpoint"]["step"] == 8
     caplog.clear()
-    evaluated = evaluate(checkpoint=run.checkpoints / "step-00000004", data=STORE, modes=["linear"], device="cpu",
+    evaluated = evaluate(run=run.checkpoints / "step-00000004", data=STORE, probes=["linear"], device="cpu",
                          settings={"linear.epochs": 2})[1]  # fmt: skip
     assert evaluated.reused == 1, "the older checkpoint's record is recognised"
 
@@ -150,17 +150,17 @@ def test_an_interrupted_evaluation_of_all_goes_on_to_the_same_figures(trained, t
     whole, cut = (Run(shutil.copytree(trained.path, tmp_path / name / "run")) for name in ("whole", "cut"))
     options = {
         "data": STORE,
-        "modes": ["all"],
+        "probes": ["all"],
         "seeds": 2,
         "settings": FAST | {"linear.test_views": 2},
         "device": "cpu",
     }
-    evaluate(checkpoint=whole.path, **options)
+    evaluate(run=whole.path, **options)
     for number in (3, 4, 5):
         with pytest.raises(Interrupted), interrupts.deferred(), progress.reporting(StopAt(number)):
-            evaluate(checkpoint=cut.path, **options)
+            evaluate(run=cut.path, **options)
     assert len(contents(cut)) == 3 + 4 + 5
-    evaluate(checkpoint=cut.path, **options)
+    evaluate(run=cut.path, **options)
     assert len(contents(cut)) == 2 * 8
     assert figures(cut) == figures(whole)
 
@@ -251,8 +251,8 @@ def test_settings_with_an_effect_are_taken():
 
 def test_an_exported_encoder_is_evaluated_like_its_checkpoint(run, tmp_path):
     folder = export_encoder(run.path, tmp_path / "encoder")
-    options = {"data": STORE, "protocol": "all", "modes": ["linear", "knn"], "settings": {"linear.epochs": 2}}
-    _, own = evaluate(checkpoint=run.path, device="cpu", **options)
+    options = {"data": STORE, "protocol": "all", "probes": ["linear", "knn"], "settings": {"linear.epochs": 2}}
+    _, own = evaluate(run=run.path, device="cpu", **options)
     where, exported = evaluate(encoder=folder, device="cpu", **options)
     assert where.path == folder
     first, second = contents(run), contents(where)
@@ -265,7 +265,7 @@ def test_an_exported_encoder_is_evaluated_like_its_checkpoint(run, tmp_path):
     assert exported.rows == own.rows
     assert evaluate(encoder=folder, device="cpu", **options)[1].reused == 2
     with pytest.raises(ConfigError, match="not both"):
-        evaluate(encoder=folder, checkpoint=run.path, data=STORE)
+        evaluate(encoder=folder, run=run.path, data=STORE)
 
 
 def test_a_model_card_marks_results_of_other_weights(run, tmp_path):

@@ -47,7 +47,7 @@ def naive(logits_of_runs, weights):
 @pytest.mark.parametrize("weights", [(), (1.0, 1.0, 0.2), (1.0, 0.0, 0.0)])
 def test_an_ensemble_is_the_mean_of_softmaxes(tmp_path, weights):
     runs, logits = zip(*(write(tmp_path / str(seed), seed=seed) for seed in range(3)), strict=True)
-    found = ensemble(runs, mode="linear", weights=weights)
+    found = ensemble(runs, probe="linear", weights=weights)
     assert found.predicted.tolist() == naive(logits, weights or (1, 1, 1))
     alone = [float((rows.argmax(1) == LABEL).mean()) for rows in logits]
     assert [row.top1 for row in found.rows] == [*alone, float((found.predicted == LABEL).mean())]
@@ -55,12 +55,12 @@ def test_an_ensemble_is_the_mean_of_softmaxes(tmp_path, weights):
 
 def test_an_ensemble_of_runs_that_were_evaluated_differently_says_so(tmp_path, caplog):
     runs = [write(tmp_path / str(seed), seed=seed, settings={"epochs": 5 + seed})[0] for seed in range(2)]
-    ensemble(runs, mode="linear")
+    ensemble(runs, probe="linear")
     assert "careful: the runs were not evaluated alike: linear.epochs 5 / linear.epochs 6" in caplog.messages
     caplog.clear()
     streams = [{"augment": {"frames": 12, "stream": stream}} for stream in ("joint", "bone")]
     runs = [write(tmp_path / f"s{seed}", seed=seed, **streams[seed])[0] for seed in range(2)]
-    ensemble(runs, mode="linear")
+    ensemble(runs, probe="linear")
     assert caplog.messages == []
 
 
@@ -70,17 +70,17 @@ def test_an_ensemble_of_runs_that_were_evaluated_differently_says_so(tmp_path, c
 def test_results_on_other_clips_are_refused(tmp_path, changes, message):
     runs = [write(tmp_path / "a", seed=0)[0], write(tmp_path / "b", seed=1, **changes)[0]]
     with pytest.raises(DataError, match=message):
-        ensemble(runs, protocol="xsub", mode="linear")
+        ensemble(runs, protocol="xsub", probe="linear")
 
 
 def test_messages_name_what_is_missing(tmp_path):
     run, _ = write(tmp_path / "a", seed=0)
     with pytest.raises(ConfigError, match="two runs or more"):
-        ensemble([run], protocol="xsub", mode="linear")
+        ensemble([run], protocol="xsub", probe="linear")
     with pytest.raises(ConfigError, match="expected 2 numbers"):
-        ensemble([run, run], protocol="xsub", mode="linear", weights=[1.0])
+        ensemble([run, run], protocol="xsub", probe="linear", weights=[1.0])
     with pytest.raises(DataError, match=r"smae eval --run .* --protocol xsub --probe finetune"):
-        ensemble([run, run], protocol="xsub", mode="finetune")
+        ensemble([run, run], protocol="xsub", probe="finetune")
 
 
 def test_std_over_seeds_is_the_unbiased_standard_deviation():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,13 +20,14 @@ from smae.errors import ConfigError, DataError, EnvironmentFault
 from smae.eval.checks import seen_in_training
 from smae.eval.evaluate import evaluate
 from smae.eval.export import export_encoder, load_objective
+from smae.progress import Task
 from smae.skeleton import KINECT20, NTU25
 from smae.train.build import pick_device
 from smae.train.checkpoint import load_latest
 from smae.train.config import build_config
-from smae.train.loop import Loop
+from smae.train.loop import Loop, Position, _Progress
 from smae.train.metrics_log import MetricsLog, read_log
-from smae.train.pretrain import pretrain
+from smae.train.pretrain import _choose_recipe, pretrain
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
 from tests.reliability.runs import write_store
@@ -154,10 +156,39 @@ def test_without_a_gpu_the_small_recipe_is_used_with_a_note(config_of, caplog):
     assert "--recipe cpu" in caplog.messages[0]
 
 
+@pytest.mark.parametrize(
+    ("dataset", "protocols", "protocol", "gpu", "cpu"),
+    [
+        ("ntu120", ["ntu60-xsub", "ntu60-xview", "ntu120-xsub"], "xsub", "skeletonmae-ntu120-xsub", "cpu"),
+        ("ntu120", ["ntu60-xsub", "ntu60-xview", "ntu120-xsub"], "xview", "skeletonmae-ntu60-xview", "cpu"),
+        ("ntu60", ["ntu60-xsub"], "ntu60-xsub", "skeletonmae-ntu60-xsub", "cpu"),
+        ("nw-ucla", ["xview"], "xsub", "base", "nw-ucla"),
+        ("lab", ["own"], "own", "base", "cpu"),
+    ],
+)
+def test_the_recipe_is_that_of_the_data_set(dataset, protocols, protocol, gpu, cpu, caplog):
+    caplog.set_level("INFO", "smae")
+    store = SimpleNamespace(dataset=dataset, protocols=lambda: dict.fromkeys(protocols, (1, 1)))
+    for device, wanted in (("cuda", gpu), ("cpu", cpu)):
+        assert _choose_recipe("auto", torch.device(device), store, protocol) == wanted
+        assert wanted in caplog.messages[-1]
+        assert _choose_recipe("demo", torch.device(device), store, protocol) == "demo"
+
+
+def test_the_time_of_the_whole_is_said_after_a_measured_minute(monkeypatch, caplog):
+    caplog.set_level("INFO", "smae")
+    progress = _Progress(Task("pretrain", total=1000), 1)
+    monkeypatch.setattr("smae.train.loop.time.monotonic", iter([0.0, 10.0, 40.0, 71.0, 140.0]).__next__)
+    for step in (10, 20, 50, 81, 150):
+        progress.add(4, 1.0)
+        progress.report(Position(step, 0, 0), 0.1)
+    assert caplog.messages == ["measured: 1 s a step on this device, so 15 min 19 s for what is left"]
+
+
 def test_evaluation_writes_results_and_figures(trained, caplog):
     caplog.set_level("INFO")
     settings = {"knn": {"k": 3}, "augment": {"turn": 1}}
-    _, result = evaluate(checkpoint=trained.run.path, data=STORE, modes=["knn"], settings=settings, device="cpu")
+    _, result = evaluate(run=trained.run.path, data=STORE, probes=["knn"], settings=settings, device="cpu")
     (record,) = result.results[0].records
     saved, picture = record.content, trained.run.results / f"{record.name}.png"
     assert saved["settings"] == {"k": 3, "pool": "mean"}
@@ -272,7 +303,7 @@ def test_a_store_of_another_layout_is_refused_with_what_differs(trained):
         load_objective(trained.run, other_layout())
     assert refused.value.exit_code == 4
     with pytest.raises(DataError, match="was trained on layout ntu25"):
-        evaluate(checkpoint=trained.run.path, data=other_layout(), protocol="all", modes=["knn"], device="cpu")
+        evaluate(run=trained.run.path, data=other_layout(), protocol="all", probes=["knn"], device="cpu")
 
 
 def test_a_checkpoint_of_another_layout_is_refused_even_where_its_shapes_would_fit(trained, tmp_path):
@@ -290,7 +321,7 @@ def test_the_mode_of_the_store_is_in_the_run_and_in_every_result(trained, caplog
     assert trained.run.describe()["store"]["mode"] == "reference"
     caplog.set_level("INFO")
     exact = FakeStore(STORE.joints, STORE.labels, mode="exact", fingerprint="cd" * 32)
-    how = {"checkpoint": trained.run.path, "modes": ["knn"], "device": "cpu"}
+    how = {"run": trained.run.path, "probes": ["knn"], "device": "cpu"}
     _, result = evaluate(data=exact, **how)
     saved = result.results[0].records[0].content
     assert (saved["store_mode"], saved["layout"], result.store_mode) == ("exact", "ntu25", "exact")

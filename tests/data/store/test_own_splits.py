@@ -228,9 +228,9 @@ def test_pretraining_needs_no_parts_and_says_so(tmp_path: Path, caplog: pytest.L
     assert result.test_clips == 0
     assert result.run.describe()["config"]["protocol"] == "all"
     with pytest.raises(DataError, match=r"protocol 'all' has 6 train and 0 test clips .* smae split"):
-        smae.evaluate(checkpoint=tmp_path / "run", device="cpu")
+        smae.evaluate(run=tmp_path / "run", device="cpu")
     smae.split(tmp_path / "own.zarr", share=0.5)
-    _, found = smae.evaluate(checkpoint=tmp_path / "run", protocol="own", modes=["knn"], device="cpu")
+    _, found = smae.evaluate(run=tmp_path / "run", protocol="own", probes=["knn"], device="cpu")
     assert found.rows
 
 
