@@ -28,6 +28,7 @@ NOT_RUN = {
     "CONTRIBUTING.md": 1,
     "docs/benchmarks.md": 4,
     "docs/from-video.md": 3,
+    "docs/linear.md": 1,
     "docs/preparing.md": 1,
     "docs/pretraining.md": 1,
     "docs/reproducing.md": 2,
