@@ -22,6 +22,7 @@ from smae.data.prepare.summary import PrepareSummary, Tally, decode_quarantine
 from smae.data.prepare.worker import TaskResult, Worker
 from smae.data.prepare.workspace import FolderWorkspace, ObjectWorkspace, Workspace
 from smae.data.raw.recordings import source_of
+from smae.data.raw.source import SOURCES
 from smae.data.store.chunks import joint_codec
 from smae.data.store.clip_table import build_table
 from smae.data.store.file_store import locate
@@ -114,6 +115,9 @@ def prepare(
         workspace = ObjectWorkspace(out)
     # A wrong name or number, or a cluster that cannot do the work, fails before anything is begun.
     make_executor(executor, workers=workers, tasks=1, scheduler=scheduler, shared=(raw,))
+    if executor == "processes" and getattr(SOURCES.get(source), "one_reader", False):
+        # Each process would hold all of the raw data: more memory, and no time gained.
+        executor = "inline"
     began = time.monotonic()
     name = workspace.files.name.rpartition("/")[2]
     try:
