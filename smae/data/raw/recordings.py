@@ -114,7 +114,7 @@ class Recordings:
         if copies:
             return copies[0], [sample.where for sample in copies[1:]]
         for refused in found.refused:
-            if name is None or name in refused.path:
+            if name is None or refused.concerns(name):
                 path = ascii(refused.path)[1:-1]
                 raise BadRecording(refused.code, f"{path} is not read: {refused.message}")
         close = nearest(name or "", [sample.name for sample in found.samples])

@@ -103,7 +103,7 @@ def _files(raw: Path) -> tuple[dict[str, Path], int]:
             if part in files:
                 raise DataError(f"{raw}: two arrays of '{part}': {files[part].name}, {path.name}; keep one")
             files[part] = path
-    for part in others.keys() - files.keys():
+    for part in [part for part in _PARTS if part in others and part not in files]:
         raise DataError(
             f"{raw}: of '{part}' there is only {', '.join(others[part])}: bones and motion are differences of joints, "
             f"and joints are expected, as {part}_data_joint.npy or {part}_position.npy holds them; smae makes the "

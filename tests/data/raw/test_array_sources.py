@@ -250,6 +250,7 @@ def test_npz_rows_with_nan_are_quarantined_and_empty_ones_excluded(tmp_path: Pat
     summary = prepare(raw, tmp_path / "s.zarr", source="ctrgcn-npz", executor="inline")
     assert [(bad.path, bad.code) for bad in summary.quarantined] == [("a.npz!x_train[1] (train-000001)", "non-finite")]
     assert summary.excluded == {"no-body": 1}
+    assert [str(one) for one in summary.left_out] == ["a.npz!x_test[0] (test-000000): no-body: no body in any frame"]
     assert open_store(summary.store).protocols() == {"npz": (3, 2)}
 
 
@@ -305,7 +306,7 @@ def test_bones_alone_are_no_joints(tmp_path: Path) -> None:
     write_streams(tmp_path / "two", "data_joint", "position")
     with pytest.raises(DataError, match="two arrays of 'train'"):
         SOURCES.get("stgcn-npy")().discover(tmp_path / "two")
-    with pytest.raises(DataError, match="train_position.npy and the same for val or test, found raw, two"):
+    with pytest.raises(DataError, match=r"train_position\.npy and the same for val or test, found raw, two"):
         SOURCES.get("stgcn-npy")().discover(tmp_path)
 
 
