@@ -102,7 +102,7 @@ def _explain_stored(store: Store, name: str, *, raw: Path | str | None, mode: Mo
     settings = settings_of(store, mode)
     if name not in store.clips.name:
         refused = find_refused(store, name)
-        lines = (f"{store.path} holds no clip of this name",)
+        lines: tuple[str, ...] = (f"{store.path} holds no clip of this name",)
         if refused is not None:
             lines = (*lines, f"quarantined or left out when it was prepared: {refused}")
         if raw is not None:

@@ -28,6 +28,7 @@ _LINE = re.compile(r"([A-Za-z]*\d+)\s*[,;:\t]\s*(.+)")
 _SPACED = re.compile(r"([A-Za-z]*\d+)(?:\s*[,;:\t]\s*|[.)]?\s+)(.+)")
 """The same with ``1 wave``, ``1. wave`` and ``1) wave``, which count only where every line is so."""
 _HEAD = re.compile(r"(id|label|class|number|index|action)\w*\s*[,;:\t]\s*(name|action|class|label)\w*", re.I)
+_ZEROS = re.compile(r"^([A-Za-z]*)0+(?=\d+$)")
 _NUMBER = re.compile(r"\d+$")
 _REMEDY = "give one name a line, or number,name"
 
@@ -194,5 +195,5 @@ def load_class_names(raw: Path, ids: tuple[str, ...], *, given: Path | None) -> 
 
 
 def _key(id_: str) -> str:
-    """Return an id, a bare number without leading zeros."""
-    return str(int(id_)) if id_.isdecimal() else id_
+    """Return an id whose number has no leading zeros: ``A1`` for ``A001``."""
+    return _ZEROS.sub(r"\1", id_)

@@ -221,7 +221,8 @@ SOURCES: Registry[type[Source]] = Registry(
     "source",
     {
         "ntu": "smae.data.raw.ntu:NtuSource",
-        "nw-ucla": "smae.data.raw.single_body:NwUclaSource",
+        "ntu-npy": "smae.data.raw.ntu_npy:NtuNpySource",
+        "nw-ucla": "smae.data.raw.nw_ucla:NwUclaSource",
         "utd-mhad": "smae.data.raw.single_body:UtdMhadSource",
         "pku-mmd": "smae.data.raw.pku_mmd:PkuMmdSource",
         "ctrgcn-npz": "smae.data.raw.ctrgcn_npz:CtrgcnNpzSource",

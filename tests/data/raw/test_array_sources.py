@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from smae.data.export import export
 from smae.data.prepare import run
+from smae.data.prepare.explain import explain
 from smae.data.prepare.run import prepare
 from smae.data.raw.array_source import remove_padding
 from smae.data.raw.single_body import read_matlab_array
@@ -396,6 +398,61 @@ def test_ucla_and_utd_bring_their_splits(tmp_path: Path) -> None:
     assert store.protocols() == {"xsub": (1, 1)}
     want = skeleton.transpose(2, 0, 1).astype(np.float32)
     assert np.array_equal(store.clip(0)[0, :, 3], want[:, 0] - want[0, 2]), "the head is joint 3, the spine the origin"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_ucla_as_it_is_handed_out_is_read_frame_by_frame(packed: bool, tmp_path: Path) -> None:
+    raw = tmp_path / "multiview_action"
+    want = imported.write_ucla_frames(raw / "view_3" / "a02_s04_e01", frames=12)
+    imported.write_ucla_frames(raw / "view_1" / "a02_s04_e01", frames=5)
+    imported.write_ucla(raw / "a01_s01_e00_v02.json", frames=4, label=1)
+    (raw / "view_1" / "a02_s04_e01" / "fileList.txt").write_text("0\n")
+    if packed:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            for path in sorted(raw.rglob("*.*")):
+                archive.write(path, path.relative_to(tmp_path))
+        raw = tmp_path / "a.zip"
+    summary = prepare(raw, tmp_path / "s.zarr", source="nw-ucla", executor="inline")
+    store = open_store(summary.store)
+    assert (summary.ok, summary.ignored, summary.found) == (3, 1, 4)
+    assert store.clips.name.tolist() == ["a01_s01_e00_v02", "a02_s04_e01_v01", "a02_s04_e01_v03"]
+    assert store.protocols() == {"xview": (2, 1)}
+    seen = np.delete(want, 2, axis=0).astype(np.float32)
+    assert np.array_equal(store.clip(2)[0], seen - seen[0, 1]), "frames in the order of their numbers, 10 after 9"
+
+
+def test_one_bad_frame_takes_its_own_clip_alone(tmp_path: Path) -> None:
+    for view in (1, 2, 3):
+        imported.write_ucla_frames(tmp_path / "raw" / f"view_{view}" / "a02_s04_e01", frames=5)
+    text = tmp_path / "raw" / "view_2" / "a02_s04_e01" / "frame_3_tc_99_skeletons.txt"
+    text.write_text(text.read_text()[:200])
+    (tmp_path / "raw" / "frame_0_tc_0_skeletons.txt").write_text("60\n")
+    summary = prepare(tmp_path / "raw", tmp_path / "s.zarr", source="nw-ucla", executor="inline")
+    assert sorted((bad.path, bad.code) for bad in summary.quarantined) == [
+        ("frame_0_tc_0_skeletons.txt", "name"),
+        ("view_2/a02_s04_e01 (a02_s04_e01_v02)", "joint-count"),
+    ]
+    assert summary.ok == 2
+    assert explain(summary.store, "a02_s04_e01_v02").verdict == "bad"
+
+
+def test_recordings_converted_by_txt2npy_are_read_without_executing_anything(tmp_path: Path) -> None:
+    names = [f"S001C001P00{number}R001A001" for number in (1, 2, 3, 4)]
+    want = imported.write_skeleton_npy(tmp_path / f"{names[0]}.skeleton.npy", frames=14)
+    imported.write_skeleton_npy(tmp_path / f"{names[1]}.skeleton.npy", frames=15, count=2)
+    np.save(tmp_path / f"{names[2]}.skeleton.npy", want)
+    np.save(tmp_path / f"{names[3]}.skeleton.npy", {"skel_body0": Path("x")}, allow_pickle=True)
+    summary = prepare(tmp_path, tmp_path.with_name("s.zarr"), source="ntu-npy", executor="inline", missing_list=False)
+    store = open_store(summary.store)
+    assert store.clips.name.tolist() == names[:2]
+    seen = want[:, 0].astype(np.float32)
+    assert np.array_equal(store.clip(0)[0], seen - seen[0, 1])
+    data = (tmp_path / f"{names[1]}.skeleton.npy").read_bytes()
+    both = SOURCES.get("ntu-npy")().parse(data, strict=False, max_range=20)
+    assert both.body.tolist() == [0] + [0, 1] * 14, "no second body in the first frame"
+    reasons = {bad.path[:20]: bad.message for bad in summary.quarantined}
+    assert "where one object is expected" in reasons[names[2]]
+    assert "only plain types and NumPy arrays are read" in reasons[names[3]]
 
 
 def test_pickle_without_clips_is_refused(tmp_path: Path) -> None:

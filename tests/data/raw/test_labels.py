@@ -37,6 +37,7 @@ IDS = ("A001", "A002", "A010")
         ("7,no such class\n", {}),
         ("# my actions\nsquat\n\n  # more\nlunge\n", {"A001": "squat", "A002": "lunge"}),
         ("0,squat\n1,lunge\n9,bow\n", {"A001": "squat", "A002": "lunge", "A010": "bow"}),
+        ("A1. squat\nA02. lunge\n", {"A001": "squat", "A002": "lunge"}),
         ("id,name\n1,squat\n2,lunge\n", {"A001": "squat", "A002": "lunge"}),
         ("1. squat\n10. lunge\n", {"A001": "squat", "A010": "lunge"}),
         ("0: squat\n1: 2 lunges\n", {"A001": "squat", "A002": "2 lunges"}),
