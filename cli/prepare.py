@@ -31,7 +31,7 @@ _MAX_LISTED = 10
     "--source",
     type=choices.SOURCE,
     default=PrepareSettings.source,
-    help="Kind of raw data: ntu, nw-ucla, utd-mhad, pku-mmd; cleaned before: ctrgcn-npz, pyskl, hdf5, stgcn-npy.",
+    help="Kind of data: ntu, ntu-npy, nw-ucla, utd-mhad, pku-mmd; cleaned before: ctrgcn-npz, pyskl, hdf5, stgcn-npy.",
 )
 @click.option(
     "--mode",

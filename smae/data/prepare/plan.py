@@ -266,7 +266,7 @@ def _check_samples_found(raw: Path, inventory: Inventory) -> None:
         refused += f" (for example {inventory.refused[0]})"
     raise DataError(
         f"no recordings in {raw}: looked for {inventory.looked_for}, found {inventory.ignored} other files "
-        f"and {refused}"
+        f"and {refused}; files of other kinds need --source (smae prepare --help lists them)"
     )
 
 

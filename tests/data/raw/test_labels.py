@@ -56,7 +56,7 @@ def test_ids_without_a_number_are_named_by_themselves_or_not_at_all(tmp_path: Pa
     assert read_class_names(file, ("wave1", "bow")) == {"wave1": "waving"}
 
 
-def test_numbers_from_0_are_taken_as_the_classes_tell(tmp_path: Path) -> None:
+def test_numbers_from_0_are_taken_as_the_classes_show(tmp_path: Path) -> None:
     file = tmp_path / "names.txt"
     file.write_text("0,nothing\n1,squat\n2,lunge\n", encoding="utf-16")
     assert read_class_names(file, ("c0", "c1")) == {"c0": "nothing", "c1": "squat"}, "ids that begin at 0 themselves"
