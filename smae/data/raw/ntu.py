@@ -15,7 +15,7 @@ from smae.data.raw.source import BaseSource, Inventory
 from smae.data.store.clip_table import UNLABELLED, ClipFacts
 from smae.data.store.splits import NTU60_SETUPS
 
-SUFFIX = ".skeleton"
+SUFFIX, NPY_SUFFIX = ".skeleton", ".skeleton.npy"
 NTU60_ACTIONS = 60
 _NAME = re.compile("".join(f"{letter}((?!000)[0-9]{{3}})" for letter in "SCPRA"))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from smae.data.raw.ntu import NtuSource
+from smae.data.raw.ntu import NPY_SUFFIX, NtuSource
 from smae.data.raw.plain_pickle import as_array, load_plain_npy
 from smae.data.raw.recording import Recording
 from smae.data.raw.single_body import bodies_recording
@@ -21,7 +21,7 @@ _MAX_BODIES = 16
 class NtuNpySource(NtuSource):
     """The converted files in folders and zips; pickles are read without executing anything."""
 
-    suffix = ".skeleton.npy"
+    suffix = NPY_SUFFIX
 
     def parse(self, data: bytes | memoryview, *, strict: bool, max_range: float) -> Recording:
         """Parse one file."""

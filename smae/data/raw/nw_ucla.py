@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from smae.data.raw.discovery import FileReader, find_files
+from smae.data.raw.discovery import find_files
+from smae.data.raw.file_reader import FileReader
 from smae.data.raw.recording import Recording
 from smae.data.raw.single_body import SingleBodySource, bodies_recording, single_body_recording
 from smae.data.raw.source import Inventory, Refused, Sample

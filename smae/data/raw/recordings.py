@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from smae.data.prepare import UNITS
+from smae.data.raw.ntu import NPY_SUFFIX
 from smae.data.raw.recording import MAX_RANGE, VIDEOS, Clip, Recording
 from smae.data.raw.source import (
     SOURCES,
@@ -35,6 +36,8 @@ def source_of(path: Path, default: str) -> str:
     """Return the name of the source that reads ``path``: its ending decides before ``default``."""
     if default not in SOURCES.builtin() or not path.is_file():
         return default
+    if path.name.endswith(NPY_SUFFIX):
+        return "ntu-npy"
     return _BY_SUFFIX.get(path.suffix.lower(), default)
 
 
