@@ -31,7 +31,7 @@ _MAX_LISTED = 10
     "--source",
     type=choices.SOURCE,
     default=PrepareSettings.source,
-    help="Kind of raw data: ntu, nw-ucla, utd-mhad, pku-mmd; cleaned before: ctrgcn-npz, pyskl, hdf5, stgcn-npy.",
+    help="Kind of data: ntu, ntu-npy, nw-ucla, utd-mhad, pku-mmd; cleaned before: ctrgcn-npz, pyskl, hdf5, stgcn-npy.",
 )
 @click.option(
     "--mode",
@@ -120,8 +120,12 @@ def _text(summary: PrepareSummary) -> None:
         console.echo(
             f"joints are stored as {summary.codec}: the largest error is {summary.largest_error * 1000:.3f} mm"
         )
-    for refused in bad[:_MAX_LISTED]:
+    # The official list is long, and known.
+    listed = [*bad, *(refused for refused in summary.left_out if refused.code != "missing-list")]
+    for refused in listed[:_MAX_LISTED]:
         console.echo(f"  {refused}")
-    if len(bad) > _MAX_LISTED:
-        console.echo(f"  ... and {len(bad) - _MAX_LISTED} more")
+    if len(listed) > _MAX_LISTED:
+        console.echo(
+            f"  ... and {len(listed) - _MAX_LISTED} more: see quarantine.jsonl and excluded.jsonl in the store"
+        )
     console.echo("next: smae info, smae pretrain")

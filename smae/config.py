@@ -109,7 +109,7 @@ def read_toml(path: Path) -> Settings:
     if len(raw) > MAX_BYTES:
         raise ConfigError(f"{path}: {len(raw)} bytes; a settings file has at most {MAX_BYTES}")
     try:
-        return tomllib.loads(raw.decode("utf-8"))
+        return tomllib.loads(raw.decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     except RecursionError:

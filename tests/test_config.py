@@ -117,6 +117,11 @@ def test_a_settings_file_that_is_none_is_refused_by_name(tmp_path, content, mess
     assert str(path) in str(caught.value)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path):
+    (tmp_path / "mine.toml").write_bytes(b"\xef\xbb\xbf[optim]\r\nlr = 0.1\r\n")
+    assert read_toml(tmp_path / "mine.toml") == {"optim": {"lr": 0.1}}
+
+
 def test_a_missing_settings_file_is_refused_by_name(tmp_path):
     with pytest.raises(ConfigError, match=r"gone\.toml: cannot be read: No such file"):
         read_toml(tmp_path / "gone.toml")

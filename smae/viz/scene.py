@@ -18,7 +18,6 @@ from smae.data.raw.labels import class_name, class_names, find_class_file, read_
 from smae.data.raw.ntu import parse_name
 from smae.data.raw.recording import MISSING, RATE, Clip, Recording
 from smae.data.raw.recordings import Recordings
-from smae.data.store.format import QUARANTINE
 from smae.data.store.store import Store
 from smae.errors import BadRecording, ConfigError, DataError, NoBody, UnknownNameError
 from smae.skeleton import Layout
@@ -33,7 +32,6 @@ YAW, PITCH = 0.35, 0.12
 
 _DISTANCE = 5.0
 _SMALLEST = 0.5
-_QUARANTINE_BYTES = 64 * 2**20
 _SAME_POSE = 0.02
 """Metres: cleaning moves whole bodies, resampling joints by less than this between frames."""
 
@@ -277,14 +275,12 @@ def find_clip(store: Store, name: str) -> int:
     try:
         return store.index_of(name)
     except UnknownNameError:
-        if QUARANTINE not in store.files:
-            raise
         # Imported late: it brings zarr, which a known name does not need.
-        from smae.data.prepare.summary import decode_quarantine
+        from smae.data.prepare.summary import find_refused
 
-        for refused in decode_quarantine(store.root.read(QUARANTINE, limit=_QUARANTINE_BYTES)):
-            if Path(refused.path.rpartition("!")[2]).stem == name:
-                raise DataError(f"{refused}; it was quarantined, so {store.path} does not hold it") from None
+        refused = find_refused(store, name)
+        if refused is not None:
+            raise DataError(f"{refused}; it was quarantined or left out: {store.path} does not hold it") from None
         raise
 
 

@@ -124,6 +124,30 @@ def write_mat(path: Path, array: np.ndarray, *, name: str = "d_skel", packed: bo
     return path
 
 
+def write_ucla_frames(folder: Path, *, frames: int) -> np.ndarray:
+    """Write a clip of NW-UCLA as a text for each frame, the third without a person; return float [T, 20, 3]."""
+    folder.mkdir(parents=True, exist_ok=True)
+    xyz = (bodies(np.random.default_rng(frames), frames, joints=20)[0] + [0, 0, 3]).round(5)
+    xyz[2:3] = 0
+    for number, frame in enumerate(xyz):
+        lines = [",".join(f"{value:.5f}" for value in joint) + ",2" for joint in frame] if frame.any() else []
+        text = "\n".join([str(3 * len(lines)), *lines]) + "\n"
+        (folder / f"frame_{number}_tc_{number * 33}_skeletons.txt").write_text(text)
+    return xyz
+
+
+def write_skeleton_npy(path: Path, *, frames: int, count: int = 1) -> np.ndarray:
+    """Write a recording as ``txt2npy.py`` does, body 2 absent in the first frame; return float [T, M, 25, 3]."""
+    made = bodies(np.random.default_rng(frames), frames, count=count).swapaxes(0, 1)
+    xyz = np.add(made, [0, 0, 3])
+    xyz[0, 1:] = 0
+    content = {"file_name": path.name[:20], "nbodys": [count] * frames, "njoints": 25}
+    content |= {f"skel_body{body}": xyz[:, body] for body in range(count)}
+    content |= {f"rgb_body{body}": xyz[:, body, :, :2] for body in range(count)}
+    np.save(path, content, allow_pickle=True)
+    return xyz
+
+
 def write_ucla(path: Path, *, frames: int, label: int) -> Path:
     """Write a sequence in the form of NW-UCLA."""
     rng = np.random.default_rng(frames)

@@ -12,6 +12,7 @@ from blake3 import blake3
 from smae import interrupts, progress
 from smae.data.clean import Mode
 from smae.data.prepare import PrepareSettings
+from smae.data.prepare.summary import find_refused
 from smae.data.raw.recording import MISSING, Clip, Recording
 from smae.data.raw.recordings import Recordings, is_store
 from smae.data.store.chunks import FLOAT32
@@ -37,8 +38,8 @@ class Explanation:
 
     Attributes:
         name: of the sample.
-        verdict: ``clip``, ``no body``, ``bad`` (it would be quarantined) or ``stored`` (only the
-            store was read).
+        verdict: ``clip``, ``no body``, ``bad`` (it would be quarantined), ``left out`` (by a rule) or
+            ``stored`` (only the store was read).
         raw: lines about its bytes and content; empty where only a store was read.
         steps: lines about cleaning.
         stored: lines about its clip in the store.
@@ -99,9 +100,17 @@ def explain(
 
 def _explain_stored(store: Store, name: str, *, raw: Path | str | None, mode: Mode | None) -> Explanation:
     settings = settings_of(store, mode)
-    if name not in store.clips.name and raw is not None:
-        explanation, _, _ = _explain_raw(Path(raw), name, settings, store.layout)
-        return replace(explanation, stored=(f"{store.path} holds no clip of this name",))
+    if name not in store.clips.name:
+        refused = find_refused(store, name)
+        lines: tuple[str, ...] = (f"{store.path} holds no clip of this name",)
+        if refused is not None:
+            lines = (*lines, f"quarantined or left out when it was prepared: {refused}")
+        if raw is not None:
+            explanation, _, _ = _explain_raw(Path(raw), name, settings, store.layout)
+            return replace(explanation, stored=lines)
+        if refused is not None:
+            verdict = {"no-body": "no body", "missing-list": "left out"}.get(refused.code, "bad")
+            return Explanation(name, verdict, stored=lines)
     index = store.index_of(name)
     lines = _describe_clip(store, index)
     if raw is None:

@@ -26,7 +26,7 @@ MAX_ROWS = 4096
 
 def fast_path(source: Source, settings: PrepareSettings, layout: Layout) -> FastPath | None:
     """Return the fast path if source and settings allow it, else None."""
-    if not isinstance(source, NtuSource):
+    if type(source) is not NtuSource:
         return None
     if (
         settings.mode != "reference"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -69,7 +70,7 @@ class Plan:
         facts: subject, camera, action and so on of each sample.
         splits: splits that come with the data: name -> sample name -> 1 (train) or 2 (test).
         refused: files found but not read.
-        excluded: number of samples left out by rule, by reason.
+        left_out: samples that are left out by rule before they are read, with the rule as code.
         duplicates: number of second copies of samples, with the same bytes.
         ignored: number of files that are not samples.
         names: class names by action id, where data or user provide them.
@@ -83,15 +84,20 @@ class Plan:
     facts: tuple[ClipFacts, ...]
     splits: Mapping[str, Mapping[str, int]]
     refused: tuple[Refused, ...]
-    excluded: dict[str, int]
+    left_out: tuple[Refused, ...]
     duplicates: int
     ignored: int
     names: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def excluded(self) -> dict[str, int]:
+        """Number of samples left out by rule, by rule."""
+        return dict(Counter(refused.code for refused in self.left_out))
+
+    @property
     def found(self) -> int:
         """Number of files found, second copies and files that are not samples included."""
-        return len(self.samples) + len(self.refused) + sum(self.excluded.values()) + self.duplicates + self.ignored
+        return len(self.samples) + len(self.refused) + len(self.left_out) + self.duplicates + self.ignored
 
     def tasks(self) -> list[Task]:
         """Return the samples in tasks of about 90 MB, in order: equal plans have equal tasks."""
@@ -172,10 +178,15 @@ def make_plan(raw: Path, settings: PrepareSettings, *, names: Path | None = None
     if settings.unit is None:
         check_unit(source, raw, inventory.samples)
     samples = _without_copies(raw, source, inventory.samples)
-    left_out: frozenset[str] = frozenset()
+    missing: frozenset[str] = frozenset()
     if settings.missing_list:
-        left_out = source.missing()
-    kept = tuple(sample for sample in samples if sample.name not in left_out)
+        missing = source.missing()
+    kept = tuple(sample for sample in samples if sample.name not in missing)
+    left_out = tuple(
+        Refused(sample.where, "missing-list", "on the official list of missing skeletons", sample.size)
+        for sample in samples
+        if sample.name in missing
+    )
     if not kept:
         raise DataError(f"all {len(samples)} recordings in {raw} are on the list of missing skeletons: nothing is left")
     facts = [source.facts(sample.name) for sample in kept]
@@ -186,9 +197,6 @@ def make_plan(raw: Path, settings: PrepareSettings, *, names: Path | None = None
             f"'{UNLABELLED}' (names as S001C002P003R002A013 carry both; see also smae split)"
         )
     interrupts.check()
-    excluded: dict[str, int] = {}
-    if len(kept) < len(samples):
-        excluded["missing-list"] = len(samples) - len(kept)
     classes = tuple(sorted({fact.action for fact in facts}))
     return Plan(
         settings=replace(settings, mode=cast("Mode", source.cleaned or settings.mode)),
@@ -199,7 +207,7 @@ def make_plan(raw: Path, settings: PrepareSettings, *, names: Path | None = None
         facts=tuple(facts),
         splits=_splits(source, samples, split),
         refused=inventory.refused,
-        excluded=excluded,
+        left_out=left_out,
         duplicates=len(inventory.samples) - len(samples),
         ignored=inventory.ignored,
         names=load_class_names(raw, classes, given=names),
@@ -258,7 +266,7 @@ def _check_samples_found(raw: Path, inventory: Inventory) -> None:
         refused += f" (for example {inventory.refused[0]})"
     raise DataError(
         f"no recordings in {raw}: looked for {inventory.looked_for}, found {inventory.ignored} other files "
-        f"and {refused}"
+        f"and {refused}; files of other kinds need --source (smae prepare --help lists them)"
     )
 
 

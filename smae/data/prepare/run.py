@@ -18,14 +18,14 @@ from smae.data.clean import MODES, Mode
 from smae.data.prepare import EXECUTOR, MAX_BAD, MIN_BAD, UNITS, PrepareSettings
 from smae.data.prepare.executors import make_executor, warm_up
 from smae.data.prepare.plan import Plan, changed_values, make_plan
-from smae.data.prepare.summary import PrepareSummary, Tally, decode_quarantine
+from smae.data.prepare.summary import PrepareSummary, Tally, encode_refused, read_refused
 from smae.data.prepare.worker import TaskResult, Worker
 from smae.data.prepare.workspace import FolderWorkspace, ObjectWorkspace, Workspace
 from smae.data.raw.recordings import source_of
+from smae.data.raw.source import SOURCES
 from smae.data.store.chunks import joint_codec
 from smae.data.store.clip_table import build_table
 from smae.data.store.file_store import locate
-from smae.data.store.format import QUARANTINE, read_checked
 from smae.data.store.shards import offsets
 from smae.data.store.store import Store, open_store
 from smae.data.store.writer import Header, finish_store
@@ -114,6 +114,9 @@ def prepare(
         workspace = ObjectWorkspace(out)
     # A wrong name or number, or a cluster that cannot do the work, fails before anything is begun.
     make_executor(executor, workers=workers, tasks=1, scheduler=scheduler, shared=(raw,))
+    if executor == "processes" and getattr(SOURCES.get(source), "one_reader", False):
+        # Each process would hold all of the raw data: more memory, and no time gained.
+        executor = "inline"
     began = time.monotonic()
     name = workspace.files.name.rpartition("/")[2]
     try:
@@ -189,7 +192,7 @@ def _is_current(store: Store, plan: Plan, *, replace: bool) -> bool:
 
 
 def _summary_of(store: Store, began: float) -> PrepareSummary:
-    quarantine = read_checked(store.root, store.files[QUARANTINE])
+    bad, left_out = read_refused(store)
     return PrepareSummary(
         store=store.path,
         fingerprint=store.fingerprint,
@@ -198,7 +201,7 @@ def _summary_of(store: Store, began: float) -> PrepareSummary:
         rows=int(store.clips.rows.sum()),
         seconds=time.monotonic() - began,
         codec=store.codec.name,
-        **{**_NO_COUNTS, **store.attributes.counts, "quarantined": decode_quarantine(quarantine)},
+        **{**_NO_COUNTS, **store.attributes.counts, "quarantined": bad, "left_out": left_out},
     )
 
 
@@ -270,7 +273,7 @@ class _Job:
             allowed = max(math.floor(max_bad * samples), MIN_BAD)
         if bad <= allowed and self.tally.clips:
             return
-        listed = self.workspace.write_quarantine(self.tally.quarantine())
+        listed = self.workspace.write_quarantine(encode_refused(self.tally.bad))
         first = "".join(f"\n  {refused}" for refused in self.tally.bad[:5])
         if bad > allowed:
             raise DataError(
@@ -308,12 +311,19 @@ class _Job:
         splits = {
             name: np.array([roles.get(clip.name, 0) for clip in clips], np.uint8) for name, roles in plan.splits.items()
         }
-        quarantine = self.tally.quarantine()
-        return finish_store(self.workspace.root, header, table, shards=shards, splits=splits, quarantine=quarantine)
+        return finish_store(
+            self.workspace.root,
+            header,
+            table,
+            shards=shards,
+            splits=splits,
+            quarantine=encode_refused(self.tally.bad),
+            excluded=encode_refused(self.tally.left_out()),
+        )
 
     def _summary(self, fingerprint: str) -> PrepareSummary:
         counts, clips = self.tally.counts(), self.tally.clips
-        counts["quarantined"] = tuple(self.tally.bad)
+        counts |= {"quarantined": tuple(self.tally.bad), "left_out": tuple(self.tally.left_out())}
         return PrepareSummary(
             store=self.workspace.out,
             fingerprint=fingerprint,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from operator import attrgetter
 from pathlib import Path
@@ -13,8 +14,9 @@ from smae.atomic_io import parse_json
 from smae.data.prepare.plan import Plan
 from smae.data.prepare.worker import SampleOutcome, TaskResult
 from smae.data.raw.source import Refused
-from smae.data.store.format import QUARANTINE
+from smae.data.store.format import EXCLUDED, MAX_JSON_BYTES, QUARANTINE, read_checked
 from smae.data.store.shards import Shard
+from smae.data.store.store import Store
 from smae.errors import EXIT_DONE, EXIT_QUARANTINED, DataError
 from smae.tables import Grid, Table
 
@@ -31,6 +33,7 @@ class PrepareSummary(Table):
         ok: number of samples that became clips.
         noted: number of clips with an accepted oddity, by kind; ``duplicate`` counts second copies.
         excluded: number of samples left out by rule (``missing-list``, ``no-body``).
+        left_out: the samples left out by rule, each with the rule as code.
         quarantined: bad files.
         ignored: number of files that are not samples, and of second copies.
         frames: frames of all clips.
@@ -48,6 +51,7 @@ class PrepareSummary(Table):
     ok: int
     noted: dict[str, int]
     excluded: dict[str, int]
+    left_out: tuple[Refused, ...]
     quarantined: tuple[Refused, ...]
     ignored: int
     frames: int
@@ -148,10 +152,42 @@ class Tally:
             "ignored": self.plan.ignored + self.plan.duplicates,
         }
 
-    def quarantine(self) -> bytes:
-        """Return the content of ``quarantine.jsonl``, sorted by path."""
-        bad = sorted(self.bad, key=attrgetter("path", "code"))
-        return b"".join(json.dumps(asdict(refused), sort_keys=True).encode("ascii") + b"\n" for refused in bad)
+    def left_out(self) -> list[Refused]:
+        """Return the samples left out by rule, those without a body included."""
+        rules = {outcome.name: outcome.excluded for outcome in self.outcomes if outcome.excluded}
+        empty = [
+            Refused(sample.where, rules[sample.name], "no body in any frame", sample.size)
+            for sample in self.plan.samples
+            if sample.name in rules
+        ]
+        return [*self.plan.left_out, *empty]
+
+
+def encode_refused(refused: Iterable[Refused]) -> bytes:
+    """Return the content of ``quarantine.jsonl`` or ``excluded.jsonl``, sorted by path."""
+    listed = sorted(refused, key=attrgetter("path", "code"))
+    return b"".join(json.dumps(asdict(one), sort_keys=True).encode("ascii") + b"\n" for one in listed)
+
+
+def read_refused(store: Store) -> tuple[tuple[Refused, ...], tuple[Refused, ...]]:
+    """Return a store's bad files, and its samples left out by rule where it has their list.
+
+    Raises:
+        DataError: a list that is damaged.
+    """
+    bad = b""
+    if QUARANTINE in store.files:
+        bad = read_checked(store.root, store.files[QUARANTINE])
+    left_out = b""
+    if EXCLUDED in store.root.sizes():
+        left_out = store.root.read(EXCLUDED, limit=MAX_JSON_BYTES)
+    return decode_refused(bad), decode_refused(left_out, name=EXCLUDED)
+
+
+def find_refused(store: Store, name: str) -> Refused | None:
+    """Return why a store holds no clip of a sample; None if the sample is not in its lists."""
+    bad, left_out = read_refused(store)
+    return next((refused for refused in (*bad, *left_out) if refused.concerns(name)), None)
 
 
 def _refused(line: bytes) -> Refused:
@@ -163,8 +199,8 @@ def _refused(line: bytes) -> Refused:
     return refused
 
 
-def decode_quarantine(lines: bytes) -> tuple[Refused, ...]:
-    """Parse the content of ``quarantine.jsonl``.
+def decode_refused(lines: bytes, *, name: str = QUARANTINE) -> tuple[Refused, ...]:
+    """Parse the content of ``quarantine.jsonl`` or ``excluded.jsonl``.
 
     Raises:
         DataError: a line that is not a record of a bad file.
@@ -173,5 +209,5 @@ def decode_quarantine(lines: bytes) -> tuple[Refused, ...]:
         return tuple(map(_refused, lines.splitlines()))
     except (ValueError, TypeError, RecursionError) as error:
         raise DataError(
-            f"{QUARANTINE}: not a list of bad files ({str(error)[:80]}): prepare the store again"
+            f"{name}: not a list of files with reasons ({str(error)[:80]}): prepare the store again"
         ) from error

@@ -84,6 +84,23 @@ def find_layout(joints: int, coordinates: int = 3, *, where: object, given: Layo
     )
 
 
+def find_bodies(numbers: int, *, where: object, given: Layout | None = None) -> int:
+    """Return the number of bodies in a frame of so many numbers: 150 are two of 25 joints, 75 one.
+
+    Raises:
+        DataError: no number of joints that a layout has, or several fit.
+    """
+    sizes = {len(layout) for layout in (BUILT_IN if given is None else (given,))}
+    fitting = [bodies for bodies in (2, 1) if numbers in {3 * bodies * joints for joints in sizes}]
+    if len(fitting) == 1:
+        return fitting[0]
+    expected = ", ".join(f"{6 * joints} or {3 * joints}" for joints in sorted(sizes))
+    raise DataError(
+        f"{where}: {numbers} numbers a frame, which fit {' and '.join(map(str, fitting)) or 'no number of'} bodies: "
+        f"expected bodies x joints x 3 for two bodies or one: {expected}"
+    )
+
+
 def is_label(value: object) -> bool:
     """Return whether a value is a class number, 0-based."""
     return type(value) is int and 0 <= value < MAX_CLASSES

@@ -6,6 +6,7 @@ Arrays are larger than memory, so rows are read one by one, in any order, where 
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 import zipfile
@@ -34,9 +35,9 @@ _BLOCK = 2**20
 
 
 class CtrgcnNpzSource(arrays.CleanedSource):
-    """One ``.npz``: x float [N, T, 2 x V x 3], zero-padded; y one-hot [N, classes] or numbers [N].
+    """One ``.npz``: x float [N, T, M x V x 3], zero-padded; y one-hot [N, classes] or numbers [N].
 
-    Beside train and test there may be x_val and y_val.
+    M is 2, or 1 where the numbers fit one body. Beside train and test there may be x_val and y_val.
 
     Clips are named ``train-000000`` ... after their half and row. 60 columns of y make the data set
     ``ntu60``, 120 ``ntu120`` (with single bodies in both slots). The split is named after the file
@@ -48,6 +49,7 @@ class CtrgcnNpzSource(arrays.CleanedSource):
         file = arrays.find_array_file(raw, _SUFFIXES)
         samples: list[Sample] = []
         parts: dict[str, list[str]] = {}
+        width = 0
         with open_zip(file) as archive:
             found = _parts(file, archive)
             for name in (f"{kind}_{part}" for part in found for kind in "xy"):
@@ -55,14 +57,16 @@ class CtrgcnNpzSource(arrays.CleanedSource):
             for part in found:
                 rows = Rows(file, archive, f"x_{part}")
                 rows.close()
-                if rows.shape[2] % 6:
-                    raise DataError(f"{file}: {rows.shape[2]} numbers a frame: expected 2 x joints x 3, such as 150")
-                self.layout = arrays.find_layout(rows.shape[2] // 6, where=file, given=self.given_layout)
+                if rows.shape[2] != (width := width or rows.shape[2]):
+                    raise DataError(f"{file}: x_{part} has {rows.shape[2]} numbers a frame, x_{found[0]} {width}")
+                bodies = arrays.find_bodies(width, where=file, given=self.given_layout)
+                self.layout = arrays.find_layout(width // bodies // 3, where=file, given=self.given_layout)
+                member = f"x_{part}[%d]" + ", one body" * (bodies == 1)
                 labels, columns = _labels(file, archive, f"y_{part}", count=rows.shape[0])
                 self.dataset_name = _DATASETS.get(columns, "ctrgcn")
                 parts[part] = [f"{part}-{row:06}" for row in range(len(labels))]
-                for name, label in zip(parts[part], labels.tolist(), strict=True):
-                    samples.append(arrays.array_sample(file, name, f"x_{part}", rows.row_bytes))
+                for row, (name, label) in enumerate(zip(parts[part], labels.tolist(), strict=True)):
+                    samples.append(arrays.array_sample(file, name, member % row, rows.row_bytes))
                     self._facts[name] = arrays.facts_of(name, label)
         word = re.split(r"[^a-z]+", file.stem.lower())[-1]
         roles = collect_parts(parts, self._facts, where=file)[DEFAULT]
@@ -89,6 +93,9 @@ class Rows:
     def __init__(self, file: Path, archive: zipfile.ZipFile, name: str) -> None:
         info = _member_info(file, archive, name)
         self.shape, self.dtype, header = _read_header(file, archive, name)
+        if len(self.shape) in (4, 5) and self.shape[-1] == 3:
+            # Joints, and perhaps bodies, on axes of their own: the same numbers in the same order.
+            self.shape = (*self.shape[:2], math.prod(self.shape[2:]))
         if len(self.shape) != 3 or self.dtype.kind != "f" or self.shape[0] > arrays.MAX_CLIPS:
             raise DataError(f"{file}!{name}: expected float [N, T, 150], found {self.dtype} {list(self.shape)}")
         self.row_bytes = self.shape[1] * self.shape[2] * self.dtype.itemsize
@@ -127,13 +134,17 @@ class NpzReader:
     def read(self, sample: Sample) -> bytes:
         """Return one row without its padding."""
         try:
-            if sample.member not in self._rows:
-                self._rows[sample.member] = Rows(self._file, self._archive, sample.member)
-            row = self._rows[sample.member].read(int(sample.name.rpartition("-")[2]))
+            array, _, number = sample.member.partition("[")
+            if array not in self._rows:
+                self._rows[array] = Rows(self._file, self._archive, array)
+            row = self._rows[array].read(int(number.partition("]")[0]))
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise BadRecording("io", f"cannot be read: {error}") from error
-        slots = row.astype(np.float32, copy=False).reshape(len(row), 2, -1, 3)
-        return arrays.pack_padded(slots, doubled=self._doubled)
+        single = sample.member.endswith("one body")
+        slots = row.astype(np.float32, copy=False).reshape(len(row), 2 - single, -1, 3)
+        if single:
+            slots = np.concatenate([slots, np.zeros_like(slots)], axis=1)
+        return arrays.pack_padded(slots, doubled=self._doubled and not single)
 
     def close(self) -> None:
         """Close the file."""

@@ -15,7 +15,7 @@ from smae.data.raw.source import BaseSource, Inventory
 from smae.data.store.clip_table import UNLABELLED, ClipFacts
 from smae.data.store.splits import NTU60_SETUPS
 
-SUFFIX = ".skeleton"
+SUFFIX, NPY_SUFFIX = ".skeleton", ".skeleton.npy"
 NTU60_ACTIONS = 60
 _NAME = re.compile("".join(f"{letter}((?!000)[0-9]{{3}})" for letter in "SCPRA"))
 
@@ -48,15 +48,17 @@ def ntu_missing() -> frozenset[str]:
 class NtuSource(BaseSource):
     """The NTU RGB+D family, and any other recordings with such names and files."""
 
+    suffix = SUFFIX
+
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
         """Return the samples under a folder (its sub-folders and zips), in one zip, or one file."""
         return find_files(
             raw,
-            suffix=SUFFIX,
+            suffix=self.suffix,
             valid=lambda name: _NAME.fullmatch(name) is not None,
             strict_names=strict_names,
             own_names=True,
-            looked_for=f"{SUFFIX} files or zip members, as S001C002P003R002A013{SUFFIX}",
+            looked_for=f"{self.suffix} files or zip members, as S001C002P003R002A013{self.suffix}",
         )
 
     def reader(self, raw: Path) -> FileReader:

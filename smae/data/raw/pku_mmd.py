@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from smae.data.raw.recording import TRACKED, Recording
+from smae.data.raw.recording import Recording
+from smae.data.raw.single_body import bodies_recording
 from smae.data.raw.source import BaseSource, Inventory, Refused, Sample
 from smae.data.store.clip_table import ClipFacts
 from smae.data.store.splits import TEST, TRAIN
@@ -110,15 +111,10 @@ class PkuMmdSource(BaseSource):
             numbers = np.array([line.split() for line in data.splitlines()], np.float64)
         except ValueError as error:
             raise BadRecording("number", f"expected {_FIELDS} numbers a line ({str(error)[:80]})") from error
-        if numbers.ndim != 2 or numbers.shape[1] != _FIELDS or not len(numbers):
+        if numbers.ndim != 2 or numbers.shape[1] != _FIELDS:
             raise BadRecording("fields", f"expected {_FIELDS} numbers a line, found {list(numbers.shape)}")
         xyz = numbers.reshape(len(numbers), 2, len(NTU25), 3)
-        if not np.isfinite(xyz).all() or np.abs(xyz).max() > max_range:
-            raise BadRecording("range", f"a number that is not finite, or beyond {max_range:g} m")
-        frame, body = np.nonzero(xyz.any(axis=(2, 3)))
-        rows = xyz[frame, body].astype(np.float32)
-        state = np.full(rows.shape[:2], TRACKED, np.uint8)
-        return Recording(len(xyz), frame.astype(np.int32), body.astype(np.uint64), rows, state)
+        return bodies_recording(xyz, layout=self.layout, strict=True, max_range=max_range)
 
 
 class PkuReader:

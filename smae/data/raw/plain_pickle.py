@@ -8,6 +8,7 @@ a file merely claims.
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import struct
@@ -42,6 +43,29 @@ def load_plain_pickle(path: Path) -> Any:
         # A hostile stream can make the unpickler raise nearly anything: in each case the file is
         # refused.
         raise DataError(f"{path}: not a pickle of plain data ({type(error).__name__}: {str(error)[:80]})") from error
+
+
+def load_plain_npy(data: bytes) -> Any:
+    """Return the one object of plain data that an ``.npy`` holds, as ``numpy.save`` stores a dictionary.
+
+    Raises:
+        DataError: see ``load_plain_pickle``; or another array.
+    """
+    file = io.BytesIO(data)
+    try:
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = read[np.lib.format.read_magic(file)](file)
+        if shape or not dtype.hasobject:
+            raise DataError(f"an array of {dtype} {list(shape)}, where one object is expected")
+        unpickler = _Unpickler(_BoundedFile(file, len(data)), size=len(data), wrapped=True)
+        unpickler.load()
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"not an .npy of plain data ({type(error).__name__}: {str(error)[:80]})") from error
+    if unpickler.wrapped:
+        raise DataError("its pickle holds no array of one object")
+    return unpickler.content
 
 
 def as_array(value: Any) -> Any:
@@ -111,13 +135,20 @@ for _module in ("numpy.core", "numpy._core"):
 
 
 class _Unpickler(_PythonUnpickler):  # type: ignore[misc]
-    """An unpickler that knows the stand-ins only."""
+    """An unpickler that knows the stand-ins only.
+
+    Args:
+        file: the pickle.
+        size: of the file, bytes.
+        wrapped: the outermost array holds one object, which becomes ``content``.
+    """
 
     dispatch: ClassVar[dict[int, Any]] = dict(_PythonUnpickler.dispatch)
 
-    def __init__(self, file: _BoundedFile, *, size: int) -> None:
+    def __init__(self, file: _BoundedFile, *, size: int, wrapped: bool = False) -> None:
         super().__init__(file, encoding="latin1")
         self._left_to_encode = size
+        self.wrapped, self.content = wrapped, None
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("_codecs", "encode"):
@@ -148,6 +179,9 @@ class _Unpickler(_PythonUnpickler):  # type: ignore[misc]
             raise DataError(f"it gives a state to a {type(made).__name__}: only NumPy arrays and types have one")
         if type(made) is _Array and isinstance(state, tuple) and len(state) == 5 and isinstance(state[4], str):
             self.stack[-1] = (*state[:4], self._encode(state[4]))
+        if self.wrapped and type(made) is _Array and _is_one_object(state):
+            self.wrapped, self.content = False, self.stack.pop()[4][0]
+            return
         super().load_build()
 
     def load_bytearray8(self) -> None:
@@ -179,6 +213,13 @@ class _Unpickler(_PythonUnpickler):  # type: ignore[misc]
         dispatch[_code[0]] = refuse
     for _code in (pickle.EXT1, pickle.EXT2, pickle.EXT4):
         dispatch[_code[0]] = refuse
+
+
+def _is_one_object(state: Any) -> bool:
+    """Whether the state of an array is that of one object: shape (), type O, a list of it."""
+    if not (isinstance(state, tuple) and len(state) == 5 and isinstance(state[2], _DType)):
+        return False
+    return state[1] == () and state[2].code in ("O", "O8") and isinstance(state[4], list) and len(state[4]) == 1
 
 
 def _check_keys(keys: list[Any]) -> None:

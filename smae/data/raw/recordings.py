@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from smae.data.prepare import UNITS
+from smae.data.raw.ntu import NPY_SUFFIX
 from smae.data.raw.recording import MAX_RANGE, VIDEOS, Clip, Recording
 from smae.data.raw.source import (
     SOURCES,
@@ -35,6 +36,8 @@ def source_of(path: Path, default: str) -> str:
     """Return the name of the source that reads ``path``: its ending decides before ``default``."""
     if default not in SOURCES.builtin() or not path.is_file():
         return default
+    if path.name.endswith(NPY_SUFFIX):
+        return "ntu-npy"
     return _BY_SUFFIX.get(path.suffix.lower(), default)
 
 
@@ -114,7 +117,7 @@ class Recordings:
         if copies:
             return copies[0], [sample.where for sample in copies[1:]]
         for refused in found.refused:
-            if name is None or name in refused.path:
+            if name is None or refused.concerns(name):
                 path = ascii(refused.path)[1:-1]
                 raise BadRecording(refused.code, f"{path} is not read: {refused.message}")
         close = nearest(name or "", [sample.name for sample in found.samples])

@@ -1,14 +1,13 @@
-"""Data sets with one person and one file per clip, named by class and subject: NW-UCLA and UTD-MHAD.
+"""Data sets with one file per clip, named by class and subject, such as UTD-MHAD.
 
-NW-UCLA (Wang et al., CVPR 2014) is JSON, UTD-MHAD (Chen et al., ICIP 2015) MATLAB, both of 20
-Kinect v1 joints. "MAT-File Format" (MathWorks), level 5, as ``save -v6`` and ``-v7`` write it: a
-128-byte header, then elements of (type, size) and data, padded to 8 bytes; elements of 4 bytes or
-fewer are packed into their tag; type 15 holds another element, deflated.
+UTD-MHAD (Chen et al., ICIP 2015) is MATLAB, of 20 Kinect v1 joints. "MAT-File Format" (MathWorks),
+level 5, as ``save -v6`` and ``-v7`` write it: a 128-byte header, then elements of (type, size) and
+data, padded to 8 bytes; elements of 4 bytes or fewer are packed into their tag; type 15 holds
+another element, deflated.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 import zlib
@@ -28,7 +27,6 @@ from smae.data.store.splits import TEST, TRAIN
 from smae.errors import BadRecording
 from smae.skeleton import KINECT20, Layout
 
-TRAIN_VIEWS = (1, 2)
 _HEADER = 128
 _MATRIX, _COMPRESSED, _COMPLEX = 14, 15, 0x800
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
@@ -54,21 +52,41 @@ def single_body_recording(xyz: NDArray[Any], *, layout: Layout, strict: bool, ma
         raise BadRecording("joint-count", f"expected [T, {len(layout)}, 3], found {list(xyz.shape)}")
     if not len(xyz):
         raise BadRecording("no-frames", "expected a frame at least")
-    gaps = int(np.isnan(xyz).any(axis=2).sum())
-    if np.isinf(xyz).any() or (strict and gaps):
+    frames = len(xyz)
+    rows, notes = _checked(xyz, strict=strict, max_range=max_range)
+    frame, body = np.arange(frames, dtype=np.int32), np.zeros(frames, np.uint64)
+    return Recording(frames, frame, body, rows, np.full(xyz.shape[:2], TRACKED, np.uint8), notes)
+
+
+def bodies_recording(xyz: NDArray[Any], *, layout: Layout, strict: bool, max_range: float) -> Recording:
+    """Return the recording of bodies with fixed numbers; one is absent where its coordinates are all 0.
+
+    Args:
+        xyz: float [T, M, V, 3], metres, in the layout's order; NaN where a joint is missing.
+        layout, strict, max_range: see ``single_body_recording``.
+
+    Raises:
+        BadRecording: see ``single_body_recording``.
+    """
+    if xyz.ndim != 4 or xyz.shape[2:] != (len(layout), 3):
+        raise BadRecording("joint-count", f"expected [T, bodies, {len(layout)}, 3], found {list(xyz.shape)}")
+    if not len(xyz):
+        raise BadRecording("no-frames", "expected a frame at least")
+    frame, body = np.nonzero(xyz.any(axis=(2, 3)))
+    rows, notes = _checked(xyz[frame, body], strict=strict, max_range=max_range)
+    state = np.full(rows.shape[:2], TRACKED, np.uint8)
+    return Recording(len(xyz), frame.astype(np.int32), body.astype(np.uint64), rows, state, notes)
+
+
+def _checked(rows: NDArray[Any], *, strict: bool, max_range: float) -> tuple[NDArray[np.float32], dict[str, int]]:
+    """Return rows [R, V, 3] as float32, and the number of missing joints in them."""
+    gaps = int(np.isnan(rows).any(axis=2).sum())
+    if np.isinf(rows).any() or (strict and gaps):
         raise BadRecording("non-finite", "NaN or infinite coordinates")
-    largest = float(np.nanmax(np.abs(xyz), initial=0))
+    largest = float(np.nanmax(np.abs(rows), initial=0))
     if largest > max_range:
         raise BadRecording("range", f"{largest:g} m from the sensor; at most {max_range:g} m are accepted")
-    frames = len(xyz)
-    return Recording(
-        frames=frames,
-        frame=np.arange(frames, dtype=np.int32),
-        body=np.zeros(frames, np.uint64),
-        xyz=xyz.astype(np.float32),
-        state=np.full(xyz.shape[:2], TRACKED, np.uint8),
-        notes={"nan": gaps} if gaps else {},
-    )
+    return rows.astype(np.float32), {"nan": gaps} if gaps else {}
 
 
 class SingleBodySource(BaseSource):
@@ -112,34 +130,6 @@ class SingleBodySource(BaseSource):
     def reader(self, raw: Path) -> FileReader:
         """Return a reader of the samples under ``raw``."""
         return FileReader(raw)
-
-
-class NwUclaSource(SingleBodySource):
-    """CTR-GCN's JSON files of NW-UCLA: ``{"skeletons": [T][20][3], "label": 1-10, ...}``.
-
-    Action numbers skip 7 and 10, so that the sorted action ids are the ten labels. Cross-view:
-    views 1 and 2 train.
-    """
-
-    form = re.compile(r"a([0-9]{2})_s([0-9]{2})_e([0-9]{2})_v([0-9]{2})")
-    suffix = ".json"
-    split, dataset_name = "xview", "nw-ucla"
-    example = "a01_s02_e00_v03.json"
-
-    def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
-        """Parse one file."""
-        try:
-            xyz = np.array(json.loads(data)["skeletons"], np.float64)
-        except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
-            message = f"expected a JSON object with 'skeletons' of numbers ({type(error).__name__}: {str(error)[:80]})"
-            raise BadRecording("json", message) from error
-        return single_body_recording(xyz, layout=self.layout, strict=strict, max_range=max_range)
-
-    def describe(self, name: str, *numbers: int) -> tuple[ClipFacts, int]:
-        """The view is the camera, the episode the replication."""
-        action, subject, episode, view = numbers
-        facts = ClipFacts(name, f"A{action:03}", subject=subject, camera=view, replication=episode)
-        return facts, TRAIN if view in TRAIN_VIEWS else TEST
 
 
 class UtdMhadSource(SingleBodySource):

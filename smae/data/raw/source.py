@@ -5,6 +5,7 @@ An outside package adds a source through the entry-point group ``smae.sources``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -50,8 +51,11 @@ class Sample:
 
     @property
     def where(self) -> str:
-        """File and member, as messages and quarantine lists show them."""
-        return f"{self.path}!{self.member}" if self.member else self.path
+        """File and member, and the name where they do not show it, as messages and lists have it."""
+        where = "!".join(filter(None, (self.path, self.member)))
+        if re.split(r"[/\\!]", where)[-1].startswith(self.name):
+            return where
+        return f"{where} ({self.name})"
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Refused:
     """A file that cannot or must not be read: one line of the quarantine list.
 
     Attributes:
-        path: as ``Sample.where``.
+        path: as ``Sample.where``, which ends in the sample's name or has it in brackets.
         code: short machine-readable kind (``not-regular``, ``io``, ``size``, ``truncated``, ...).
         message: the same for people.
         size: bytes, 0 where unknown.
@@ -76,6 +80,11 @@ class Refused:
     line: int = 0
     column: int = 0
     excerpt: str = ""
+
+    def concerns(self, name: str) -> bool:
+        """Whether the sample of this name is meant."""
+        last = re.split(r"[/\\!]", self.path)[-1]
+        return self.path.endswith(f" ({name})") or re.match(rf"{re.escape(name)}(?![A-Za-z0-9])", last) is not None
 
     def __str__(self) -> str:
         position = f":{self.line}:{self.column}" if self.line else ""
@@ -186,6 +195,8 @@ class BaseSource:
     cleaned: str | None = None
     takes_layout = False
     given_layout: Layout | None = None
+    one_reader = False
+    """A reader holds all of the raw data in memory, so that one process reads them."""
     dataset_name = ""
 
     def __init__(self) -> None:
@@ -210,7 +221,8 @@ SOURCES: Registry[type[Source]] = Registry(
     "source",
     {
         "ntu": "smae.data.raw.ntu:NtuSource",
-        "nw-ucla": "smae.data.raw.single_body:NwUclaSource",
+        "ntu-npy": "smae.data.raw.ntu_npy:NtuNpySource",
+        "nw-ucla": "smae.data.raw.nw_ucla:NwUclaSource",
         "utd-mhad": "smae.data.raw.single_body:UtdMhadSource",
         "pku-mmd": "smae.data.raw.pku_mmd:PkuMmdSource",
         "ctrgcn-npz": "smae.data.raw.ctrgcn_npz:CtrgcnNpzSource",

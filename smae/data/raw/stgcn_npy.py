@@ -1,7 +1,13 @@
-"""ST-GCN's files: ``train_data.npy`` [N, 3, T, V, M], ``train_label.pkl``; the same for ``val``."""
+"""ST-GCN's files: ``train_data.npy`` [N, 3, T, V, M], ``train_label.pkl``; the same for ``val``.
+
+Others call the joints ``train_data_joint.npy`` (2s-AGCN) or ``train_position.npy`` (CrosSCLR, AimCLR),
+and put beside them streams that are made from joints: bones and motion.
+"""
 
 from __future__ import annotations
 
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +20,12 @@ from smae.data.raw.source import Inventory, Sample
 from smae.data.store.splits import DEFAULT, collect_parts
 from smae.errors import BadRecording, DataError
 
+logger = logging.getLogger(__name__)
+
 _PARTS = ("train", "val", "test")
+_JOINTS = {"data", "joint", "joints", "position", "positions", "xyz"}
+_STREAMS = {"bone", "bones", "motion", "velocity", "vel", "acceleration", "acc"}
+"""Words in the names of arrays of joints, and of streams made from joints."""
 _RULES = ("xsub", "xview", "xset")
 
 
@@ -28,7 +39,7 @@ class StgcnNpySource(arrays.CleanedSource):
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
         """Return one sample per clip; reads the labels and the headers of the arrays."""
         arrays.check_exists(raw)
-        files = _files(raw)
+        files, streams = _files(raw)
         samples: list[Sample] = []
         parts: dict[str, list[str]] = {}
         for part, file in files.items():
@@ -36,7 +47,7 @@ class StgcnNpySource(arrays.CleanedSource):
             self.layout = arrays.find_layout(array.shape[3], where=file, given=self.given_layout)
             names, labels = _labels(file.parent, part, count=len(array))
             for row, (name, label) in enumerate(zip(names, labels, strict=True)):
-                samples.append(Sample(name, file.name, str(row), array[0].nbytes))
+                samples.append(Sample(name, file.name, f"[{row}]", array[0].nbytes))
                 self._facts[name] = arrays.facts_of(name, label)
             parts[part] = names
         arrays.check_names([sample.name for sample in samples], where=raw)
@@ -44,7 +55,7 @@ class StgcnNpySource(arrays.CleanedSource):
         short = next((rule for rule in _RULES if rule in raw.resolve().name), "stgcn")
         roles = collect_parts(parts, self._facts, where=raw)
         self._splits = {arrays.split_name(short, dataset=self.dataset_name): roles[DEFAULT]}
-        return Inventory(tuple(sorted(samples)), (), 0, "rows of train_data.npy and val_data.npy")
+        return Inventory(tuple(sorted(samples)), (), streams, "rows of train_data.npy and val_data.npy")
 
     def reader(self, raw: Path) -> StgcnReader:
         """Return a reader of the rows."""
@@ -62,7 +73,7 @@ class StgcnReader:
         """Return one row without its padding."""
         if sample.path not in self._arrays:
             self._arrays[sample.path] = _open(self._raw / sample.path)
-        row = np.array(self._arrays[sample.path][int(sample.member)], np.float32).transpose(1, 3, 2, 0)
+        row = np.array(self._arrays[sample.path][int(sample.member.strip("[]"))], np.float32).transpose(1, 3, 2, 0)
         if row.shape[1] == 1:
             row = np.concatenate([row, np.zeros_like(row)], axis=1)
         if row.shape[1] != 2:
@@ -74,16 +85,40 @@ class StgcnReader:
         self._arrays.clear()
 
 
-def _files(raw: Path) -> dict[str, Path]:
+def _files(raw: Path) -> tuple[dict[str, Path], int]:
+    """Return the array of joints of each part, and the number of arrays of other streams.
+
+    Raises:
+        DataError: none at all, two of one part, or a part with other streams alone.
+    """
     files: dict[str, Path] = {}
-    for part in _PARTS:
-        for path in sorted(raw.glob(f"{part}_data*.npy")):
+    others: dict[str, list[str]] = {}
+    for path in sorted(raw.glob("*.npy")):
+        part, *words = re.split("[^a-z]+", path.stem.lower())
+        if part not in _PARTS:
+            continue
+        if _STREAMS.intersection(words):
+            others.setdefault(part, []).append(path.name)
+        elif _JOINTS.intersection(words):
             if part in files:
                 raise DataError(f"{raw}: two arrays of '{part}': {files[part].name}, {path.name}; keep one")
             files[part] = path
+    for part in [part for part in _PARTS if part in others and part not in files]:
+        raise DataError(
+            f"{raw}: of '{part}' there is only {', '.join(others[part])}: bones and motion are differences of joints, "
+            f"and joints are expected, as {part}_data_joint.npy or {part}_position.npy holds them; smae makes the "
+            "streams itself (augment.stream)"
+        )
     if not files:
-        raise DataError(f"{raw}: expected a folder with train_data.npy and val_data.npy, found neither")
-    return files
+        listed = ", ".join(sorted(path.name for path in raw.glob("*"))[:5]) or "no folder"
+        raise DataError(
+            f"{raw}: expected a folder with train_data.npy, train_data_joint.npy or train_position.npy and the same "
+            f"for val or test, found {listed}"
+        )
+    left_out = [name for names in others.values() for name in names]
+    if left_out:
+        logger.info("%s: joints are read; streams made from joints are left out: %s", raw, ", ".join(left_out))
+    return files, len(left_out)
 
 
 def _open(file: Path) -> NDArray[Any]:

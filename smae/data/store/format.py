@@ -22,7 +22,11 @@ STORE_VERSION = 2
 MANIFEST = "manifest.json"
 QUARANTINE = "quarantine.jsonl"
 SPLITS_FILE = "splits.json"
-"""Splits that were made after the store; the only file that a manifest may leave out."""
+"""Splits that were made after the store."""
+EXCLUDED = "excluded.jsonl"
+"""Samples that were left out by rule, in the form of ``QUARANTINE``: a note on what is not in the store."""
+OUTSIDE = (MANIFEST, SPLITS_FILE, EXCLUDED)
+"""Files that are not in the manifest, and so not in the fingerprint."""
 MAX_JSON_BYTES = 64 * 2**20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CRC32CS = re.compile(rf"([0-9a-f]{{8}}){{0,{CHUNKS}}}")
@@ -138,7 +142,7 @@ def check_files(present: Mapping[str, int], files: Mapping[str, FileRecord]) -> 
         present: sizes of the files that are there, as ``FileStore.sizes`` gives them.
         files: the manifest's records.
     """
-    present = {path: size for path, size in present.items() if path not in (MANIFEST, SPLITS_FILE)}
+    present = {path: size for path, size in present.items() if path not in OUTSIDE}
     problems = dict.fromkeys(sorted(files.keys() - present), "missing")
     problems |= dict.fromkeys(sorted(present.keys() - files), "not in the manifest")
     for path in sorted(files.keys() & present):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae.atomic_io import locked
+from smae.data.raw.labels import read_text
 from smae.data.store.clip_table import FACTS, ClipTable
 from smae.data.store.format import MAX_JSON_BYTES
 from smae.data.store.splits import (
@@ -198,7 +199,7 @@ def read_lists(path: Path) -> dict[str, list[str]]:
     Raises:
         ConfigError: the file is missing, too large, or not of these forms; the message has the line.
     """
-    text = _read_text(path)
+    text = read_text(path, what="lists of clips", limit=MAX_JSON_BYTES)
     if path.suffix.lower() in (".toml", ".json"):
         try:
             content = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
@@ -222,19 +223,6 @@ def read_lists(path: Path) -> dict[str, list[str]]:
     if not lists:
         raise ConfigError(f"{path}: it lists no clips: expected a clip and its part on each line")
     return lists
-
-
-def _read_text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_JSON_BYTES + 1)
-        if len(data) > MAX_JSON_BYTES:
-            raise ConfigError(f"{path}: more than {MAX_JSON_BYTES >> 20} MB: not a list of clips")
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}): save it as UTF-8") from error
 
 
 def _lists_of_tables(path: Path, content: Any) -> dict[str, list[str]]:

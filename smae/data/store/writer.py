@@ -21,7 +21,7 @@ from smae.data.raw.recording import Clip
 from smae.data.store.chunks import BLOSC_LEVEL, CHUNK_ROWS, SHARD_ROWS, joint_codec, shard_key
 from smae.data.store.clip_table import ClipFacts, ClipTable, build_table
 from smae.data.store.file_store import FileStore, LocalFileStore
-from smae.data.store.format import MANIFEST, QUARANTINE, FileRecord, encode_manifest, record_of
+from smae.data.store.format import EXCLUDED, MANIFEST, QUARANTINE, FileRecord, encode_manifest, record_of
 from smae.data.store.format import Header as Header
 from smae.data.store.shards import DIMENSIONS, Shard, ShardWriter, offsets
 from smae.data.store.splits import SPLIT_NAME
@@ -36,6 +36,7 @@ def finish_store(
     shards: Sequence[Shard],
     splits: Mapping[str, NDArray[np.uint8]] | None = None,
     quarantine: bytes = b"",
+    excluded: bytes = b"",
 ) -> str:
     """Rename the shards, write everything else and, last, the manifest; return the fingerprint.
 
@@ -46,6 +47,7 @@ def finish_store(
         shards: in the order of their clips.
         splits: uint8 [B] each, splits of the data set: 1 train, 2 test, 3 validation, 0 none.
         quarantine: the content of ``quarantine.jsonl``.
+        excluded: the content of ``excluded.jsonl``, which is written only where there is any.
 
     Raises:
         DataError: the name of a split cannot be that of a file.
@@ -70,6 +72,8 @@ def finish_store(
     for key in present:
         if key not in files:
             root.remove(key)
+    if excluded:
+        root.write(EXCLUDED, excluded)
     if isinstance(root, LocalFileStore):
         # All names must survive a power cut before the manifest, which declares the store complete.
         for folder in sorted({(root.folder / key).parent for key in files}):

@@ -13,10 +13,10 @@ import torch
 
 from smae import interrupts
 from smae.atomic_io import check_output, write_atomic
-from smae.data.prepare.summary import decode_quarantine
+from smae.data.prepare.summary import read_refused
 from smae.data.raw.labels import class_names, names_note
 from smae.data.store.file_store import locate
-from smae.data.store.format import QUARANTINE, read_checked
+from smae.data.store.format import QUARANTINE
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError
 from smae.eval.export import load_objective
@@ -244,9 +244,7 @@ def draw_preparation(store: Store | None, about: Mapping[str, Any]) -> str:
 
 
 def _bad_files(store: Store) -> str:
-    if QUARANTINE not in store.files:
-        return ""
-    refused = decode_quarantine(read_checked(store.root, store.files[QUARANTINE]))
+    refused, _ = read_refused(store)
     if not refused:
         return ""
     rows, more = [], ""

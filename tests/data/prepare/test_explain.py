@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -10,8 +12,12 @@ import pytest
 
 from smae.data.prepare.explain import explain
 from smae.data.prepare.run import prepare
-from smae.errors import ConfigError, UnknownNameError
+from smae.data.store.store import open_store
+from smae.data.store.verify import verify
+from smae.errors import ConfigError, DataError, UnknownNameError
+from smae.viz.scene import find_clip
 from tests import corpora
+from tests.data import imported
 from tests.data.raw_folder import files, skeleton, write_folder
 
 NAME = "S001C002P001R001A001"
@@ -73,6 +79,52 @@ def test_a_stored_clip_is_described_and_compared_with_the_raw_file(raw: Path, tm
     assert result.exit_code == 4
     with pytest.raises(ConfigError, match="--raw goes with a store"):
         explain(raw, NAME, raw=raw)
+
+
+def test_what_a_store_leaves_out_is_explained_from_the_store_alone(tmp_path: Path) -> None:
+    content = pickle.loads(imported.write_pickle(tmp_path / "a.pkl").read_bytes())
+    notes = content["annotations"]
+    notes[0]["keypoint"][0, 2, 3] = np.nan
+    notes[1]["keypoint"][:] = 0
+    notes[2]["label"] = "wave"
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(content))
+    summary = prepare(tmp_path / "a.pkl", tmp_path / "s.zarr", source="pyskl", executor="inline")
+    assert (summary.ok, summary.exit_code) == (3, 3)
+    assert not verify(summary.store).problems, "the list is no stray file"
+    verdicts = [
+        ("bad", 3, "annotations[0]", "frame 2"),
+        ("no body", 0, "annotations[1]", "no body"),
+        ("bad", 3, "annotations[2]", "found other types"),
+    ]
+    for note, (verdict, code, row, reason) in zip(notes, verdicts, strict=False):
+        name = note["frame_dir"]
+        result = explain(summary.store, name)
+        assert (result.name, result.verdict, result.exit_code) == (name, verdict, code)
+        assert f"a.pkl!{row} ({name}): " in result.stored[1]
+        assert reason in result.stored[1]
+        with pytest.raises(DataError, match=f"{re.escape(f'{row} ({name})')}.*it was quarantined or left out"):
+            find_clip(open_store(summary.store), name)
+    assert explain(summary.store, notes[0]["frame_dir"], raw=tmp_path / "a.pkl").verdict == "bad"
+    with pytest.raises(UnknownNameError, match="unknown clip"):
+        explain(summary.store, notes[3]["frame_dir"][:-1])
+    again = prepare(tmp_path / "a.pkl", summary.store, source="pyskl", executor="inline", resume=True)
+    assert (again.left_out, set(again.quarantined)) == (summary.left_out, set(summary.quarantined))
+    (summary.store / "excluded.jsonl").unlink()
+    assert open_store(summary.store).fingerprint == summary.fingerprint
+    with pytest.raises(UnknownNameError):
+        explain(summary.store, notes[1]["frame_dir"])
+    (summary.store / "excluded.jsonl").write_bytes(b"{}\n")
+    with pytest.raises(DataError, match=r"excluded\.jsonl: not a list"):
+        explain(summary.store, notes[1]["frame_dir"])
+
+
+def test_the_official_list_is_named_where_it_leaves_out(tmp_path: Path) -> None:
+    made, missing = files(6), "S001C002P005R002A008"
+    raw = write_folder(tmp_path / "raw", {**made, f"{missing}.skeleton": next(iter(made.values()))})
+    prepare(raw, tmp_path / "s.zarr", executor="inline")
+    result = explain(tmp_path / "s.zarr", missing)
+    assert (result.verdict, result.exit_code) == ("left out", 0)
+    assert "missing-list: on the official list of missing skeletons" in result.stored[1]
 
 
 def test_resampled_clips_are_compared_as_resampled(raw: Path, tmp_path: Path) -> None:

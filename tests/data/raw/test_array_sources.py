@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import pickle
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
 from smae.data.export import export
+from smae.data.prepare import run
+from smae.data.prepare.explain import explain
 from smae.data.prepare.run import prepare
 from smae.data.raw.array_source import remove_padding
 from smae.data.raw.single_body import read_matlab_array
@@ -223,7 +227,10 @@ def test_npz_that_is_not_one_is_refused_before_anything_is_written(tmp_path: Pat
         "not one-hot": {"y_train": arrays["y_train"] * 0.5},
         r"expected \[4, classes\]": {"y_train": arrays["y_train"][:2]},
         "expected float": {"x_test": arrays["x_test"].astype(np.int64)},
-        "10 joints of 3 coordinates: say whose they are": {"x_train": arrays["x_train"][..., :60]},
+        "x_test has 150 numbers a frame, x_train 60": {"x_train": arrays["x_train"][..., :60]},
+        "69 numbers a frame, which fit no number of bodies": {
+            f"x_{part}": arrays[f"x_{part}"][..., :69] for part in ("train", "test")
+        },
         "of Python objects": {"y_test": np.array([{}, {}, {}], dtype=object)},
     }
     for message, change in cases.items():
@@ -243,9 +250,109 @@ def test_npz_rows_with_nan_are_quarantined_and_empty_ones_excluded(tmp_path: Pat
     arrays["x_train"][1, 2, 3], arrays["x_test"][0] = np.nan, 0
     np.savez(raw, **arrays)
     summary = prepare(raw, tmp_path / "s.zarr", source="ctrgcn-npz", executor="inline")
-    assert [(bad.path, bad.code) for bad in summary.quarantined] == [("a.npz!x_train", "non-finite")]
+    assert [(bad.path, bad.code) for bad in summary.quarantined] == [("a.npz!x_train[1] (train-000001)", "non-finite")]
     assert summary.excluded == {"no-body": 1}
+    assert [str(one) for one in summary.left_out] == ["a.npz!x_test[0] (test-000000): no-body: no body in any frame"]
     assert open_store(summary.store).protocols() == {"npz": (3, 2)}
+
+
+@pytest.mark.parametrize(("joints", "layout"), [(25, "ntu25"), (20, "kinect20")])
+@pytest.mark.parametrize("axes", [1, 2])
+def test_npz_of_one_person_is_read(joints: int, layout: str, axes: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    x = {f"x_{part}": imported.bodies(rng, 7, joints=joints, count=4) for part in ("train", "test")}
+    x["x_train"][1, 5:] = 0
+    flat = {key: value.reshape(4, 7, -1) for key, value in x.items()} if axes == 1 else x
+    y = {f"y_{part}": np.arange(4) % 2 for part in ("train", "test")}
+    np.savez(tmp_path / "one.npz", **flat, **y)
+    store = prepared(tmp_path / "one.npz", tmp_path / "s.zarr", "ctrgcn-npz")
+    assert (store.layout.name, set(store.clips.bodies.tolist())) == (layout, {1})
+    assert store.protocols() == {"npz": (4, 4)}
+    index = store.index_of("train-000001")
+    assert np.array_equal(store.clip(index)[0], x["x_train"][1, :5]), "padding is cut off"
+
+
+def write_streams(folder: Path, *streams: str, parts: tuple[str, ...] = ("train", "val")) -> np.ndarray:
+    """Write ST-GCN arrays of several streams, all but the first of other numbers; return the first of train."""
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(5)
+    joints = rng.normal(1, 0.5, (3, 3, 6, 25, 1)).astype(np.float32)
+    for part in parts:
+        for number, stream in enumerate(streams):
+            np.save(folder / f"{part}_{stream}.npy", joints + number)
+        labels = [f"{part}{row}" for row in range(3)], [0, 1, 2]
+        (folder / f"{part}_label.pkl").write_bytes(pickle.dumps(labels))
+    return joints
+
+
+@pytest.mark.parametrize("streams", [("data_joint", "data_bone", "data_joint_motion"), ("position", "motion")])
+def test_joints_are_chosen_among_streams(
+    streams: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    joints = write_streams(tmp_path / "raw", *streams)
+    with caplog.at_level("INFO"):
+        summary = prepare(tmp_path / "raw", tmp_path / "s.zarr", source="stgcn-npy", executor="inline")
+    store = open_store(summary.store)
+    assert (summary.ok, summary.ignored) == (6, 2 * (len(streams) - 1))
+    assert np.array_equal(store.clip(store.index_of("train1"))[0], joints[1, ..., 0].transpose(1, 2, 0))
+    assert f"left out: train_{streams[1]}.npy" in caplog.text
+
+
+def test_bones_alone_are_no_joints(tmp_path: Path) -> None:
+    write_streams(tmp_path / "raw", "data_bone")
+    with pytest.raises(DataError, match=r"there is only train_data_bone\.npy: bones and motion are differences"):
+        SOURCES.get("stgcn-npy")().discover(tmp_path / "raw")
+    write_streams(tmp_path / "raw", "data_joint", parts=("train",))
+    with pytest.raises(DataError, match=r"of 'val' there is only val_data_bone\.npy"):
+        SOURCES.get("stgcn-npy")().discover(tmp_path / "raw")
+    write_streams(tmp_path / "two", "data_joint", "position")
+    with pytest.raises(DataError, match="two arrays of 'train'"):
+        SOURCES.get("stgcn-npy")().discover(tmp_path / "two")
+    with pytest.raises(DataError, match=r"train_position\.npy and the same for val or test, found raw, two"):
+        SOURCES.get("stgcn-npy")().discover(tmp_path)
+
+
+def split_pickle(folder: Path, first: str, second: str) -> list[str]:
+    """Write the annotations of ``imported.write_pickle`` as two lists; return their names."""
+    content = pickle.loads(imported.write_pickle(folder / "all.pkl").read_bytes())
+    (folder / "all.pkl").unlink()
+    notes = content["annotations"]
+    for name, held in ((first, notes[:4]), (second, notes[4:])):
+        (folder / f"{name}.pkl").write_bytes(pickle.dumps(held))
+    return [note["frame_dir"] for note in notes]
+
+
+@pytest.mark.parametrize(
+    ("files", "protocol"), [(("train", "val"), "split"), (("my_xsub_test", "my_xsub_train"), "my_xsub")]
+)
+def test_two_pickles_are_one_store(files: tuple[str, str], protocol: str, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    names = split_pickle(raw, *files)
+    store = prepared(raw, tmp_path / "s.zarr", "pyskl")
+    assert sorted(store.clips.name.tolist()) == sorted(names)
+    train = {"train": names[:4], "my_xsub_test": names[4:]}[files[0]]
+    assert [str(store.clips.name[index]) for index in store.split(protocol).train] == sorted(train)
+    content = pickle.loads((raw / f"{files[0]}.pkl").read_bytes())
+    (raw / f"{files[1]}.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(DataError, match=f"the clip {names[0]} is there twice"):
+        SOURCES.get("pyskl")().discover(raw)
+    (raw / "more.pkl").write_bytes(b"")
+    with pytest.raises(DataError, match=r"expected one \.pkl file, found more\.pkl"):
+        SOURCES.get("pyskl")().discover(raw)
+
+
+def test_a_pickle_is_held_by_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[str] = []
+    make = run.make_executor
+
+    def note(name: str, **options: Any) -> Any:
+        chosen.append(name)
+        return make(name, **options)
+
+    monkeypatch.setattr(run, "make_executor", note)
+    prepare(imported.write_pickle(tmp_path / "a.pkl"), tmp_path / "a.zarr", source="pyskl", workers=4)
+    assert chosen[-1] == "inline"
 
 
 def test_two_files_that_may_hold_the_same_clips_are_refused(tmp_path: Path) -> None:
@@ -291,6 +398,61 @@ def test_ucla_and_utd_bring_their_splits(tmp_path: Path) -> None:
     assert store.protocols() == {"xsub": (1, 1)}
     want = skeleton.transpose(2, 0, 1).astype(np.float32)
     assert np.array_equal(store.clip(0)[0, :, 3], want[:, 0] - want[0, 2]), "the head is joint 3, the spine the origin"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_ucla_as_it_is_handed_out_is_read_frame_by_frame(packed: bool, tmp_path: Path) -> None:
+    raw = tmp_path / "multiview_action"
+    want = imported.write_ucla_frames(raw / "view_3" / "a02_s04_e01", frames=12)
+    imported.write_ucla_frames(raw / "view_1" / "a02_s04_e01", frames=5)
+    imported.write_ucla(raw / "a01_s01_e00_v02.json", frames=4, label=1)
+    (raw / "view_1" / "a02_s04_e01" / "fileList.txt").write_text("0\n")
+    if packed:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            for path in sorted(raw.rglob("*.*")):
+                archive.write(path, path.relative_to(tmp_path))
+        raw = tmp_path / "a.zip"
+    summary = prepare(raw, tmp_path / "s.zarr", source="nw-ucla", executor="inline")
+    store = open_store(summary.store)
+    assert (summary.ok, summary.ignored, summary.found) == (3, 1, 4)
+    assert store.clips.name.tolist() == ["a01_s01_e00_v02", "a02_s04_e01_v01", "a02_s04_e01_v03"]
+    assert store.protocols() == {"xview": (2, 1)}
+    seen = np.delete(want, 2, axis=0).astype(np.float32)
+    assert np.array_equal(store.clip(2)[0], seen - seen[0, 1]), "frames in the order of their numbers, 10 after 9"
+
+
+def test_one_bad_frame_takes_its_own_clip_alone(tmp_path: Path) -> None:
+    for view in (1, 2, 3):
+        imported.write_ucla_frames(tmp_path / "raw" / f"view_{view}" / "a02_s04_e01", frames=5)
+    text = tmp_path / "raw" / "view_2" / "a02_s04_e01" / "frame_3_tc_99_skeletons.txt"
+    text.write_text(text.read_text()[:200])
+    (tmp_path / "raw" / "frame_0_tc_0_skeletons.txt").write_text("60\n")
+    summary = prepare(tmp_path / "raw", tmp_path / "s.zarr", source="nw-ucla", executor="inline")
+    assert sorted((bad.path, bad.code) for bad in summary.quarantined) == [
+        ("frame_0_tc_0_skeletons.txt", "name"),
+        ("view_2/a02_s04_e01 (a02_s04_e01_v02)", "joint-count"),
+    ]
+    assert summary.ok == 2
+    assert explain(summary.store, "a02_s04_e01_v02").verdict == "bad"
+
+
+def test_recordings_converted_by_txt2npy_are_read_without_executing_anything(tmp_path: Path) -> None:
+    names = [f"S001C001P00{number}R001A001" for number in (1, 2, 3, 4)]
+    want = imported.write_skeleton_npy(tmp_path / f"{names[0]}.skeleton.npy", frames=14)
+    imported.write_skeleton_npy(tmp_path / f"{names[1]}.skeleton.npy", frames=15, count=2)
+    np.save(tmp_path / f"{names[2]}.skeleton.npy", want)
+    np.save(tmp_path / f"{names[3]}.skeleton.npy", {"skel_body0": Path("x")}, allow_pickle=True)
+    summary = prepare(tmp_path, tmp_path.with_name("s.zarr"), source="ntu-npy", executor="inline", missing_list=False)
+    store = open_store(summary.store)
+    assert store.clips.name.tolist() == names[:2]
+    seen = want[:, 0].astype(np.float32)
+    assert np.array_equal(store.clip(0)[0], seen - seen[0, 1])
+    data = (tmp_path / f"{names[1]}.skeleton.npy").read_bytes()
+    both = SOURCES.get("ntu-npy")().parse(data, strict=False, max_range=20)
+    assert both.body.tolist() == [0] + [0, 1] * 14, "no second body in the first frame"
+    reasons = {bad.path[:20]: bad.message for bad in summary.quarantined}
+    assert "where one object is expected" in reasons[names[2]]
+    assert "only plain types and NumPy arrays are read" in reasons[names[3]]
 
 
 def test_pickle_without_clips_is_refused(tmp_path: Path) -> None:

@@ -82,6 +82,25 @@ class TestNwUcla(SourceContract):
         return folder
 
 
+class TestNwUclaFrames(SourceContract):
+    name = "nw-ucla"
+
+    def write_raw(self, folder: Path) -> Path:
+        for view, action, frames in ((1, 1, 4), (2, 8, 2), (3, 1, 11)):
+            imported.write_ucla_frames(folder / f"view_{view}" / f"a{action:02}_s01_e00", frames=frames)
+        return folder
+
+
+class TestNtuNpy(SourceContract):
+    name = "ntu-npy"
+
+    def write_raw(self, folder: Path) -> Path:
+        for number, frames in enumerate((5, 20, 33), 1):
+            path = folder / f"S001C001P001R001A{number:03}.skeleton.npy"
+            imported.write_skeleton_npy(path, frames=frames, count=1 + number % 2)
+        return folder
+
+
 class TestUtdMhad(SourceContract):
     name = "utd-mhad"
 

@@ -12,6 +12,7 @@ from smae.data.raw.labels import (
     CLASSES_FILE,
     class_name,
     class_names,
+    load_class_names,
     names_note,
     ntu_actions,
     read_class_names,
@@ -34,6 +35,13 @@ IDS = ("A001", "A002", "A010")
         ("squat\r\nlunge\r\n", {"A001": "squat", "A002": "lunge"}),
         ("\ufeff# named by hand\n\nA002\tsit → stand\n", {"A002": "sit → stand"}),
         ("7,no such class\n", {}),
+        ("# my actions\nsquat\n\n  # more\nlunge\n", {"A001": "squat", "A002": "lunge"}),
+        ("0,squat\n1,lunge\n9,bow\n", {"A001": "squat", "A002": "lunge", "A010": "bow"}),
+        ("A1. squat\nA02. lunge\n", {"A001": "squat", "A002": "lunge"}),
+        ("id,name\n1,squat\n2,lunge\n", {"A001": "squat", "A002": "lunge"}),
+        ("1. squat\n10. lunge\n", {"A001": "squat", "A010": "lunge"}),
+        ("0: squat\n1: 2 lunges\n", {"A001": "squat", "A002": "2 lunges"}),
+        ("2 steps\nlunge\n", {"A001": "2 steps", "A002": "lunge"}),
     ],
 )
 def test_names_are_read_however_they_are_spelt(tmp_path: Path, text: str, names: dict[str, str]) -> None:
@@ -44,8 +52,17 @@ def test_names_are_read_however_they_are_spelt(tmp_path: Path, text: str, names:
 
 def test_ids_without_a_number_are_named_by_themselves_or_not_at_all(tmp_path: Path) -> None:
     file = tmp_path / "names.txt"
-    file.write_text("wave1,waving\nhello\n", encoding="utf-8")
+    file.write_text("wave1,waving\n", encoding="utf-8")
     assert read_class_names(file, ("wave1", "bow")) == {"wave1": "waving"}
+
+
+def test_numbers_from_0_are_taken_as_the_classes_show(tmp_path: Path) -> None:
+    file = tmp_path / "names.txt"
+    file.write_text("0,nothing\n1,squat\n2,lunge\n", encoding="utf-16")
+    assert read_class_names(file, ("c0", "c1")) == {"c0": "nothing", "c1": "squat"}, "ids that begin at 0 themselves"
+    assert read_class_names(file, ("A001", "A003")) == {"A001": "nothing", "A003": "lunge"}
+    with pytest.raises(ConfigError, match=r"begin at 0, .* from 0 or from 1: write the ids instead, such as A001"):
+        read_class_names(file, ("A001", "A002"))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +72,9 @@ def test_ids_without_a_number_are_named_by_themselves_or_not_at_all(tmp_path: Pa
         (b"1,\x1b[31mred\n", "names.txt:1: expected a name of at most 100 printable characters"),
         (b"1," + b"x" * 101, "at most 100 printable"),
         (b"\xff\xfe\x00", "class names cannot be read"),
-        (b"x" * (2**20 + 1), "which no list of class names has"),
+        ("1,挥手\n".encode("gbk"), "class names cannot be read: not UTF-8 text (byte 2 is 0xbb): it is in another"),
+        (b"1,squat\nlunge\n", "names.txt:2: a name without a number, where other lines have one"),
+        (b"x" * (2**20 + 1), "which no file of class names has"),
     ],
 )
 def test_what_is_no_list_of_names_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -104,6 +123,13 @@ def test_a_file_that_names_nothing_here_is_refused_before_any_work(tmp_path: Pat
     with pytest.raises(ConfigError, match="names none of the classes that occur, such as A001"):
         prepare(raw, tmp_path / "out.zarr", executor="inline")
     assert not (tmp_path / "out.zarr").exists()
+
+
+def test_classes_that_a_file_leaves_out_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "names.txt").write_text("squat\n")
+    with caplog.at_level("INFO"):
+        assert load_class_names(tmp_path, IDS, given=tmp_path / "names.txt") == {"A001": "squat"}
+    assert "names.txt: 2 of 3 classes have no name there: A002, A010" in caplog.text
 
 
 def test_there_are_120_different_names():
