@@ -31,7 +31,8 @@ _MAX_LISTED = 10
     "--source",
     type=choices.SOURCE,
     default=PrepareSettings.source,
-    help="Kind of data: ntu, ntu-npy, nw-ucla, utd-mhad, pku-mmd; cleaned before: ctrgcn-npz, pyskl, hdf5, stgcn-npy.",
+    help="Kind of data: ntu, ntu-npy, nw-ucla, utd-mhad, pku-mmd, keypoints, mocap; cleaned before: ctrgcn-npz, "
+    "pyskl, hdf5, stgcn-npy.",
 )
 @click.option(
     "--mode",
@@ -91,6 +92,7 @@ _MAX_LISTED = 10
 @click.option(
     "--unit", type=click.Choice(list(UNITS)), help="Unit of the coordinates; metres, and checked, by default."
 )
+@click.option("--fps", type=click.FloatRange(1, 1000), help="Frames a second of keypoints; recorded in the store.")
 @click.option(
     "--split",
     type=click.Path(path_type=Path),

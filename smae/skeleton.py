@@ -2,9 +2,10 @@
 
 NTU's order is that of the Kinect v2 as NTU RGB+D numbers it (here 0-based); ``kinect20`` is that of the
 Kinect v1. The others: Human3.6M's 17 joints as VideoPose3D orders them, COCO's 17 keypoints, MediaPipe
-Pose's 33 landmarks, OpenPose's BODY_25, Azure Kinect's 32. A joint that several of them have has the
-same name in all, so that layouts can be mapped to one another. An outside package adds a layout
-through the entry-point group ``smae.layouts``; a ``.toml`` file describes one too.
+Pose's 33 landmarks, OpenPose's BODY_25, Azure Kinect's 32, and 15 that motion capture has too. A joint
+that several of them have has the same name in all, so that layouts can be mapped to one another. An
+outside package adds a layout through the entry-point group ``smae.layouts``; a ``.toml`` file
+describes one too.
 """
 
 from __future__ import annotations
@@ -295,7 +296,26 @@ AZURE32 = make_layout(
     spine=("spine base", "spine shoulder"),
 )  # fmt: skip
 
-BUILT_IN = (NTU25, KINECT20, H36M17, COCO17, MEDIAPIPE33, OPENPOSE25, AZURE32)
+# Without clavicles, hands and feet, which motion capture names in many ways, or does not have.
+COMMON15 = make_layout(
+    "common15",
+    (
+        *("spine base", "spine shoulder", "head"),
+        *(*NTU25.joints[4:7], *NTU25.joints[8:11]),
+        *(*NTU25.joints[12:15], *NTU25.joints[16:19]),
+    ),
+    [
+        ("spine shoulder", "spine base"),
+        ("head", "spine shoulder"),
+        ("left shoulder", "spine shoulder"),
+        ("left hip", "spine base"),
+        *zip(NTU25.joints[5:7] + NTU25.joints[13:15], NTU25.joints[4:6] + NTU25.joints[12:14], strict=True),
+    ],
+    centre="spine base",
+    spine=("spine base", "spine shoulder"),
+)
+
+BUILT_IN = (NTU25, KINECT20, H36M17, COCO17, MEDIAPIPE33, OPENPOSE25, AZURE32, COMMON15)
 LAYOUTS: Registry[Layout] = Registry(
     "layout", {layout.name: f"smae.skeleton:{layout.name.upper()}" for layout in BUILT_IN}
 )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from smae import interrupts
 from smae.atomic_io import atomic_file, atomic_folder, check_output, read_json
 from smae.data.loader.loader import Loader
+from smae.data.raw.keypoints import Keypoints
 from smae.data.raw.recordings import is_store
 from smae.data.raw.source import Refused
 from smae.data.store.clip_table import UNLABELLED
@@ -58,7 +59,7 @@ class Embedding(Features):
 
 @interrupts.deferred("run it again")
 def embed(
-    store: Store | Path | str | None,
+    store: Store | Path | str | list[Keypoints] | None,
     to: Path | str,
     *,
     encoder: Path | str | None = None,
@@ -77,7 +78,7 @@ def embed(
 
     Args:
         store: a store, or raw recordings: a file, folder or zip; default the store in the current
-            folder.
+            folder. Or a list of what ``from_keypoints`` returned.
         to: the ``.npz``, ``.zarr``, ``.csv`` or ``.parquet`` to write.
         encoder: an exported encoder.
         run: a run or checkpoint instead; the newest run if neither is given.
@@ -98,7 +99,10 @@ def embed(
     if to.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise ConfigError("a .parquet file needs pyarrow: pip install 'smae[parquet]', or name a .csv, .npz or .zarr")
     clips: Store | None = None
-    if store is None or is_store(store):
+    memory: list[Keypoints] = []
+    if isinstance(store, list):
+        memory, store = store, "recordings in memory"
+    elif store is None or is_store(store):
         clips = open_store(store)
     elif not Path(str(store)).exists():
         raise ConfigError(f"nothing at {store}: give a store, or a recording, or a folder or zip of recordings")
@@ -138,7 +142,7 @@ def embed(
         origin = {"encoder": folder.name, "store": clips.fingerprint}
         result = Embedding(plain.x, plain.label, plain.index, names, tuple(clips.classes), origin)
     else:
-        read = read_recordings([given], prepared=prepared, layout=layout, source=source)
+        read = read_recordings(memory or [given], prepared=prepared, layout=layout, source=source)
         if not read.found:
             raise DataError(f"none of the recordings in {given} can be used: {_problems(read)}")
         plain = features(ClipsInMemory(read.clips, layout=layout, mode=prepared.mode), 0)

@@ -14,6 +14,7 @@ from torch.nn.functional import softmax
 
 from smae import interrupts, progress
 from smae.data.loader.loader import Loader
+from smae.data.raw.keypoints import Keypoints
 from smae.data.raw.recording import RATE, Clip
 from smae.data.raw.source import Refused
 from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, ConfigError, DataError
@@ -92,7 +93,7 @@ class Predictions:
 
 @interrupts.deferred("run it again")
 def predict(
-    files: Sequence[Path | str],
+    files: Sequence[Path | str | Keypoints],
     *,
     run: Path | str | None = None,
     head: Path | str | None = None,
@@ -108,7 +109,7 @@ def predict(
     windows of the median length of these clips.
 
     Args:
-        files: recordings, and folders and zips of recordings.
+        files: recordings, folders and zips of recordings, and what ``from_keypoints`` returned.
         run: a run folder; default the newest run with a head.
         head: folder of a head instead, one of ``runs/x/heads``.
         mode: probe that trained the head; default by the rule of ``find_head``.

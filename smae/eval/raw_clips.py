@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from smae import interrupts, progress
 from smae.data.clean.cleaning import clean, resample
+from smae.data.raw.keypoints import Keypoints
 from smae.data.raw.recording import RATE, Clip, Recording
-from smae.data.raw.recordings import Recordings
-from smae.data.raw.source import Refused, Sample
+from smae.data.raw.recordings import Recordings, source_of
+from smae.data.raw.source import SOURCES, Refused, Sample
 from smae.errors import BadRecording, ConfigError, DataError, NoBody
 from smae.skeleton import Layout
 from smae.train.run_folder import PreparationConfig
@@ -118,7 +119,7 @@ class RawRecordings:
 
 
 def read_recordings(
-    paths: Sequence[Path | str],
+    paths: Sequence[Path | str | Keypoints],
     *,
     prepared: PreparationConfig,
     layout: Layout,
@@ -128,7 +129,7 @@ def read_recordings(
     """Return the clips of recordings, prepared like the training data.
 
     Args:
-        paths: recordings, and folders and zips of recordings.
+        paths: recordings, folders and zips of recordings, and recordings in memory, which come first.
         prepared: how the training data were prepared.
         layout: joint layout of the encoder.
         source: registered source of the recordings; default the one of the training data.
@@ -139,7 +140,9 @@ def read_recordings(
         BadRecording, NoBody: the only recording is bad or has no body; of several it is listed.
         DataError: the source has another joint layout than the encoder, or a damaged archive.
     """
-    places = [Recordings(path, source or prepared.source) for path in paths]
+    memory = [path for path in paths if isinstance(path, Keypoints)]
+    files = [path for path in paths if not isinstance(path, Keypoints)]
+    places = [_place(path, source or prepared.source, layout) for path in files]
     for place in places:
         if place.inventory.ignored:
             logger.info(f"{place.path}: {place.inventory.ignored} files are no recordings, by their names")
@@ -149,8 +152,16 @@ def read_recordings(
     total = sum(len(place.inventory.samples) for place in places)
     samples = ((place, *found) for place in places for found in place.each())
     refused = [replace(one, path=place.where(one)) for place in places for one in place.inventory.refused]
-    only = total + len(refused) == 1
+    only = len(memory) + total + len(refused) == 1
     good, no_body = list[RawRecording](), list[str]()
+    for one in memory:
+        try:
+            clip = _resampled(one.clip(layout, mode=prepared.mode), prepared)
+            good.append(RawRecording(str(one), one.name, one.label, one.recording.frames, (0,), (clip,)))
+        except NoBody:
+            if only:
+                raise
+            no_body.append(str(one))
     for place, sample, reader in progress.track(samples, "read", total=total, unit="files"):
         interrupts.check()
         where, data = place.where(sample), b""
@@ -172,6 +183,13 @@ def read_recordings(
         bad.path = refused[0].path
         raise bad
     return RawRecordings(tuple(good), tuple(refused), tuple(no_body))
+
+
+def _place(path: Path | str, source: str, layout: Layout) -> Recordings:
+    """Return the recordings at a path; those that do not say whose joints they hold are of the encoder's layout."""
+    chosen = SOURCES.get(source_of(Path(path), source))
+    unnamed = getattr(chosen, "takes_layout", False) and chosen.cleaned is None
+    return Recordings(path, source, layout=layout if unnamed else None)
 
 
 def _read(
@@ -224,9 +242,13 @@ def _prepare(parsed: Recording | Clip, place: Recordings, prepared: PreparationC
     clip = parsed
     if isinstance(clip, Recording):
         clip = clean(clip, mode=prepared.mode, layout=place.source.layout)
-    if prepared.frames is not None:
-        clip = replace(clip, joints=resample(clip.joints, prepared.frames))
-    return clip
+    return _resampled(clip, prepared)
+
+
+def _resampled(clip: Clip, prepared: PreparationConfig) -> Clip:
+    if prepared.frames is None:
+        return clip
+    return replace(clip, joints=resample(clip.joints, prepared.frames))
 
 
 class ClipsInMemory:

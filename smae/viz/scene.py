@@ -238,7 +238,8 @@ def scene_of_clip(store: Store, index: int, *, raw: Path | None = None) -> Scene
     panels = [Panel(f"as stored ({store.mode} mode)", clip.joints, clip.state)]
     if raw is not None:
         settings = settings_of(store)
-        _, parsed, digest = _read(Recordings(raw, settings.source), name, settings)
+        layout = store.layout if settings.layout else None
+        _, parsed, digest = _read(Recordings(raw, settings.source, layout=layout), name, settings)
         if isinstance(parsed, Clip):
             first = Panel("raw", parsed.joints, parsed.state)
         else:
@@ -289,7 +290,7 @@ def _read(recordings: Recordings, name: str | None, settings: PrepareSettings) -
     sample, _ = recordings.find(name, by=" with --clip")
     try:
         data = recordings.read(sample)
-        parsed = recordings.parse(data, strict=settings.strict, max_range=settings.max_range)
+        parsed = recordings.parse(data, strict=settings.strict, max_range=settings.max_range, unit=settings.unit)
         return sample.name, parsed, blake3(data).hexdigest()
     except BadRecording as error:
         where = sample.where

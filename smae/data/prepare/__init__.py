@@ -17,6 +17,8 @@ EXECUTORS = ("processes", "inline", "dask")
 EXECUTOR = "processes"
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 """Units of coordinates, in metres."""
+ADDED = ("layout", "unit", "fps")
+"""Settings that are recorded only where they are used."""
 MAX_BAD = 0.01
 """Largest share of bad files with which a store is published."""
 MIN_BAD = 3
@@ -38,6 +40,7 @@ class PrepareSettings:
         codec: how joints are stored, ``float32`` or ``int16``.
         layout: whose joints the files hold, where they do not say; a name or a ``.toml`` file.
         unit: of the coordinates: ``m``, ``cm``, ``mm``; None where it was not said: metres, checked.
+        fps: frames a second, where said; recorded, no frame is added or left out.
     """
 
     source: str = "ntu"
@@ -50,8 +53,9 @@ class PrepareSettings:
     codec: str = "float32"
     layout: str | None = None
     unit: str | None = None
+    fps: float | None = None
 
     def recorded(self) -> dict[str, Any]:
         """Return the settings as plans and stores record them."""
         # What was added later is recorded where it is used, so that other stores stay what they are.
-        return {key: value for key, value in asdict(self).items() if value is not None or key not in ("layout", "unit")}
+        return {key: value for key, value in asdict(self).items() if value is not None or key not in ADDED}

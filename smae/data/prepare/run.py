@@ -54,6 +54,7 @@ def prepare(
     split: Path | str | None = None,
     layout: str | None = PrepareSettings.layout,
     unit: str | None = PrepareSettings.unit,
+    fps: float | None = PrepareSettings.fps,
 ) -> PrepareSummary:
     """Turn raw recordings into a store.
 
@@ -88,6 +89,7 @@ def prepare(
         layout: whose joints the files hold, where they do not say: a name or a ``.toml`` file.
         unit: of the coordinates: ``m``, ``cm`` or ``mm``; by default metres, and bodies that cannot
             be people in metres are refused.
+        fps: frames a second of keypoints; recorded, no frame is added or left out.
 
     Raises:
         ConfigError: a setting is wrong, ``raw`` is missing, or ``out`` must not be replaced;
@@ -101,7 +103,7 @@ def prepare(
     raw, out = Path(raw), locate(out)
     source = source_of(raw, source)
     settings = PrepareSettings(
-        source, mode, frames, strict, strict_names, float(max_range), missing_list, codec, layout, unit
+        source, mode, frames, strict, strict_names, float(max_range), missing_list, codec, layout, unit, fps
     )
     _check_settings(settings, workers=workers, max_bad=max_bad)
     _check_raw(raw)
@@ -155,6 +157,7 @@ def _check_settings(settings: PrepareSettings, *, workers: int | None, max_bad: 
         f"--workers {workers}: expected at least 1": workers is None or workers >= 1,
         f"--max-bad {max_bad:g}: expected a share from 0 to 1": 0 <= max_bad <= 1,
         f"--unit {settings.unit}: expected one of {', '.join(UNITS)}": settings.unit in (None, *UNITS),
+        f"--fps {settings.fps}: expected 1 to 1000": settings.fps is None or 1 <= settings.fps <= 1000,
         f"--max-range {settings.max_range:g}: expected metres above 0": 0 < settings.max_range < math.inf,
     }
     joint_codec(settings.codec)

@@ -14,7 +14,7 @@ from smae import interrupts
 from smae.data.prepare import UNITS, PrepareSettings
 from smae.data.prepare.plan import Task
 from smae.data.raw.recording import MISSING, Clip
-from smae.data.raw.source import SOURCES, Refused, Sample, parse_sample
+from smae.data.raw.source import Refused, Sample, make_source, parse_sample
 from smae.data.store.file_store import FileStore
 from smae.data.store.shards import Shard, ShardWriter
 from smae.errors import BadRecording, NoBody
@@ -108,7 +108,7 @@ class Worker:
         from smae.data.prepare.fast_path import fast_path
 
         self._settings, self._layout, self._clean = settings, layout, clean
-        self._source = SOURCES.get(settings.source)()
+        self._source = make_source(settings.source, layout if settings.layout else None)
         self._reader = self._source.reader(raw)
         self._writer = ShardWriter(root, layout=layout, codec=settings.codec, durable=durable)
         self._fast_path = fast_path(self._source, settings, layout)

@@ -18,7 +18,7 @@ from smae.data.raw.recording import Clip, Recording
 from smae.data.store.clip_table import ClipFacts
 from smae.errors import BadRecording, ConfigError, NoBody
 from smae.registry import Registry
-from smae.skeleton import NTU25, Layout
+from smae.skeleton import BUILT_IN, NTU25, Layout
 
 
 @dataclass(frozen=True)
@@ -229,6 +229,8 @@ SOURCES: Registry[type[Source]] = Registry(
         "stgcn-npy": "smae.data.raw.stgcn_npy:StgcnNpySource",
         "pyskl": "smae.data.raw.pyskl:PysklSource",
         "hdf5": "smae.data.raw.hdf5:Hdf5Source",
+        "keypoints": "smae.data.raw.keypoints:KeypointsSource",
+        "mocap": "smae.data.raw.mocap:MocapSource",
         "video": "smae.data.raw.video:VideoSource",
     },
 )
@@ -285,22 +287,37 @@ def check_unit(source: Source, raw: Path, samples: Sequence[Sample]) -> None:
     Raises:
         ConfigError: their size, and what may be the reason.
     """
-    sizes = []
+    sizes: list[float] = []
+    flat: list[bool] = []
     with closing(source.reader(raw)) as reader:
         for sample in samples[:: max(1, len(samples) // _LOOKED_AT)][:_LOOKED_AT]:
             # A bad sample is reported where all are read.
             with suppress(BadRecording, NoBody):
                 parsed = source.parse(bytes(reader.read(sample)), strict=False, max_range=1e9)
                 rows = parsed.joints[0] if isinstance(parsed, Clip) else parsed.xyz
-                seen = rows[np.isfinite(rows).all(axis=(1, 2)) & rows.any(axis=(1, 2))]
+                # A joint that is never there (NaN) must not hide the others.
+                there = np.any(np.isfinite(rows).all(axis=2), axis=1)
+                seen = rows[there & rows.any(axis=(1, 2))]
                 if len(seen):
-                    sizes.append(float(np.median(np.ptp(seen, axis=1).max(axis=1))))
+                    sides = np.nanmax(seen, axis=1) - np.nanmin(seen, axis=1)
+                    sizes.append(float(np.median(sides.max(axis=1))))
+                    flat.append(bool(sides[:, 2].max() == 0 or (np.nanmin(seen) >= 0 and np.nanmax(seen) <= 1)))
     size = float(np.median(sizes)) if sizes else 1.0
+    same = [layout.name for layout in BUILT_IN if len(layout) == len(source.layout)]
+    hint = ""
+    if len(same) > 1:
+        hint = f". {len(source.layout)} joints may be those of {' or '.join(same)}: --layout says which"
     if SMALLEST <= size <= LARGEST:
-        return
+        if not (sizes and all(flat)):
+            return
+        raise ConfigError(
+            f"{raw}: every joint has the same depth, or all numbers are from 0 to 1: points in a picture and a "
+            "confidence, as pose estimators give them, not joints in 3D, which 3D encoders need: give the "
+            f"estimator's 3D output, or say --unit m if these are metres{hint}"
+        )
     raise ConfigError(
         f"{raw}: the bodies extend over {size:.3g} in its numbers, where people extend over "
         f"{SMALLEST:g} to {LARGEST:g} m: say the unit (--unit mm, --unit cm; --unit m if these "
         "are metres). If the numbers are pixels, or x, y and a confidence, they are not joints in 3D, "
-        "which 3D encoders need"
+        f"which 3D encoders need{hint}"
     )

@@ -142,6 +142,23 @@ def test_units_are_asked_about_and_applied(tmp_path: Path, factor: int, unit: st
     assert not smae.explain(tmp_path / "s.zarr", "clip1", raw=file).differs
 
 
+def test_points_in_a_picture_are_refused_at_any_size(tmp_path: Path) -> None:
+    made = []
+    for n in range(4):
+        points = np.random.default_rng(n).uniform(0, 1, (1, 6, 25, 3)).astype(np.float32)
+        made.append(points)
+    file = pickled(tmp_path / "a.pkl", made)
+    with pytest.raises(
+        ConfigError, match=r"points in a picture and a confidence.* ntu25 or openpose25: --layout says which"
+    ):
+        prepare(file, tmp_path / "a.zarr", source="pyskl", executor="inline")
+    for points in made:
+        points[..., :2] *= 2
+        points[..., 2] = 0
+    with pytest.raises(ConfigError, match="every joint has the same depth"):
+        prepare(pickled(file, made), tmp_path / "a.zarr", source="pyskl", executor="inline")
+
+
 def test_confidences_and_small_bodies_are_asked_about(tmp_path: Path) -> None:
     flat = np.concatenate([0.1 * joints_of(NTU25)[..., :2] + 0.5, np.full((1, 6, 25, 1), 0.9, np.float32)], -1)
     file = pickled(tmp_path / "a.pkl", [flat, flat])
