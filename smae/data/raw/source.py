@@ -308,7 +308,8 @@ def check_unit(source: Source, raw: Path, samples: Sequence[Sample]) -> None:
     if len(same) > 1:
         hint = f". {len(source.layout)} joints may be those of {' or '.join(same)}: --layout says which"
     if SMALLEST <= size <= LARGEST:
-        if not (sizes and all(flat)):
+        # Sensors give no points in a picture; arrays of joints without a name may.
+        if not (sizes and all(flat) and getattr(source, "takes_layout", False)):
             return
         raise ConfigError(
             f"{raw}: every joint has the same depth, or all numbers are from 0 to 1: points in a picture and a "
