@@ -158,20 +158,11 @@ def _read_lines(path: Path) -> dict[str, str]:
 
 
 def _from_one(path: Path, listed: dict[str, str], ids: list[str]) -> dict[str, str]:
-    """Return names whose numbers begin at 0 by the numbers of the classes, which mostly begin at 1.
-
-    Raises:
-        ConfigError: both ways of counting name every class.
-    """
+    """Return names whose numbers begin at 0 by the numbers of the classes, which mostly begin at 1."""
     numbers = {int(digits) for id_ in ids for digits in _NUMBER.findall(id_)}
-    given = {int(key) for key in listed if key.isdecimal()}
     if 0 in numbers or not numbers:
         return listed
-    if numbers <= given and numbers <= {number + 1 for number in given}:
-        raise ConfigError(
-            f"{path}: its numbers begin at 0, and count the classes {ids[0]} to {ids[-1]} from 0 or from 1: write "
-            f"the ids instead, such as {ids[0]},name"
-        )
+    logger.info("%s: its numbers begin at 0 and those of the classes do not: 0 is taken for class 1", path)
     return {str(int(key) + 1) if key.isdecimal() else key: name for key, name in listed.items()}
 
 
