@@ -28,6 +28,7 @@ def packages(tmp_path_factory) -> Path:
     return home
 
 
+@pytest.mark.usefixtures("fresh_registries")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_its_own_tests_pass_and_its_name_is_known(packages, family, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(packages / family))
