@@ -110,9 +110,10 @@ def test_the_source_keeps_the_contract_of_sources_and_its_store_can_be_trained_o
     outcome = smae.pretrain(
         data="lab.zarr", protocol="xsub", recipe="demo", settings=BRIEF, device="cpu", out="lab-run"
     )
-    assert outcome.run.describe()["store"] | {"path": "", "fingerprint": ""} == {
-        "path": "", "fingerprint": "", "dataset": "lab", "mode": "reference", "layout": "kinect20", "clips": 6,
-    }  # fmt: skip
+    about = outcome.run.describe()["store"]
+    assert about["prepared"]["source"] == "lab-csv"
+    expected = {"dataset": "lab", "mode": "reference", "layout": "kinect20", "clips": 6}
+    assert {key: about[key] for key in expected} == expected
 
 
 @pytest.mark.usefixtures("fresh_registries", "sandbox_folder")
