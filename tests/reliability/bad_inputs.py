@@ -79,15 +79,15 @@ def _good(name: str) -> Case:
     return Case(0, (r"ok .* 1$" if clean else r"ok .* 4$", *said), write(text), good=not clean, same=clean)
 
 
-def at_opening(act: Callable[[Path], object]) -> Callable[[Path], Callable[[], object]]:
-    """Return what makes ``act`` happen to the bad file just before it is opened."""
+def at_opening(act: Callable[[Path], object], *, always: bool = False) -> Callable[[Path], Callable[[], object]]:
+    """Return what makes ``act`` happen to the bad file just before it is opened, the first time or always."""
 
     def install(raw: Path) -> Callable[[], object]:
         opened: list[object] = []
 
         def watched(real: Callable[..., Any]) -> Callable[..., Any]:
             def call(path: Any, *rest: Any, **named: Any) -> Any:
-                if not opened and not isinstance(path, int) and os.fsdecode(path).endswith(NAME):
+                if (always or not opened) and not isinstance(path, int) and os.fsdecode(path).endswith(NAME):
                     opened.append(path)
                     act(raw / NAME)
                 return real(path, *rest, **named)
@@ -191,7 +191,7 @@ SKELETONS: dict[str, Case] = {
     "45 FIFO as a zip": Case(0, (r"ignored .* 1$",), lambda raw: os.mkfifo(raw / "a.zip")),
     "45 a folder that links to itself": Case(QUARANTINED, ("not-regular",), lambda raw: (raw / "b").symlink_to(raw)),
     "46 no permission": Case(
-        QUARANTINED, (f"{NAME}: io: .*[Pp]ermission",), write(skeleton()), first=at_opening(refused)
+        QUARANTINED, (f"{NAME}: io: .*[Pp]ermission",), write(skeleton()), first=at_opening(refused, always=True)
     ),
     "46 gone while running": Case(
         QUARANTINED, (f"{NAME}: io: ",), write(skeleton()), first=at_opening(lambda path: path.unlink(missing_ok=True))

@@ -130,8 +130,8 @@ def test_location_and_packing(scoreboard: Scoreboard, home: Path, memory: Path) 
 
 
 def _shards(store: Path) -> dict[str, bytes]:
-    """Return the files of a store except the quarantine list and the manifest, which records it."""
-    excluded = ("quarantine.jsonl", "manifest.json")
+    """Return the files of a store except the lists that name locations, and the manifest, which records one."""
+    excluded = ("quarantine.jsonl", "excluded.jsonl", "manifest.json")
     return {
         path.relative_to(store).as_posix(): path.read_bytes()
         for path in store.rglob("*")
