@@ -22,7 +22,7 @@ TITLE = "metadata that lie, all checksums made again"
     ("kind", "step"),
     [
         pytest.param(kind, *each.values, id=f"{kind}-{each.id}", marks=each.marks)
-        for kind, full in {"store": 1, "quarantine": 1, "run": 12, "encoder": 4, "head": 4}.items()
+        for kind, full in {"store": 1, "quarantine": 1, "run": 40, "encoder": 12, "head": 6}.items()
         for each in counts(short=400 if kind != "run" else 4000, full=full)
     ],
 )
