@@ -42,6 +42,7 @@ from smae_cli import choices, console
     type=choices.RUN,
     help="A run's folder or one of its checkpoints; the newest run by default.",
 )
+@click.option("--layout", help="Map the joints of --data to this layout as they are read: ntu25, kinect20, ...")
 @click.option(
     "--encoder",
     type=click.Path(path_type=Path),

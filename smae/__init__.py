@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from smae.data.raw.video import capture as capture
     from smae.data.raw.video import setup_capture as setup_capture
     from smae.data.store.convert import convert as convert
+    from smae.data.store.convert import map_store as map_store
     from smae.data.store.info import classes as classes
     from smae.data.store.info import dataset_card as dataset_card
     from smae.data.store.info import info as info
@@ -76,6 +77,7 @@ _FUNCTIONS = {
     "knn_probe": "smae.eval.modules",
     "linear_probe": "smae.eval.modules",
     "load_encoder": "smae.eval.export",
+    "map_store": "smae.data.store.convert",
     "new": "smae.testing.new",
     "open_store": "smae.data.store.store",
     "predict": "smae.eval.predict",

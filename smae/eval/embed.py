@@ -19,6 +19,7 @@ from smae.data.raw.keypoints import Keypoints
 from smae.data.raw.recordings import is_store
 from smae.data.raw.source import Refused
 from smae.data.store.clip_table import UNLABELLED
+from smae.data.store.convert import map_store
 from smae.data.store.file_store import locate
 from smae.data.store.store import Store, open_store
 from smae.errors import EXIT_DONE, EXIT_QUARANTINED, ConfigError, DataError
@@ -64,6 +65,7 @@ def embed(
     *,
     encoder: Path | str | None = None,
     run: Path | str | None = None,
+    layout: str | None = None,
     source: str | None = None,
     device: str = "auto",
     overwrite: bool = False,
@@ -82,6 +84,7 @@ def embed(
         to: the ``.npz``, ``.zarr``, ``.csv`` or ``.parquet`` to write.
         encoder: an exported encoder.
         run: a run or checkpoint instead; the newest run if neither is given.
+        layout: map the joints of a store to this layout as they are read; see ``map_store``.
         source: registered source of raw recordings; default the one of the training data.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
         overwrite: replace earlier features; anything else is never replaced.
@@ -104,6 +107,8 @@ def embed(
         memory, store = store, "recordings in memory"
     elif store is None or is_store(store):
         clips = open_store(store)
+        if layout is not None:
+            clips = map_store(clips, layout)
     elif not Path(str(store)).exists():
         raise ConfigError(f"nothing at {store}: give a store, or a recording, or a folder or zip of recordings")
     folder = Path(encoder) if encoder is not None else None
@@ -115,18 +120,18 @@ def embed(
     check_output(to, kind="a file of features", is_kind=is_features, overwrite=overwrite, inputs=inputs)
     if encoder is None:
         about = found.describe()
-        layout = layout_from_json(about["store"]["layout"], about["store"].get("skeleton"))
+        trained_on = layout_from_json(about["store"]["layout"], about["store"].get("skeleton"))
         if clips is not None:
             found.check_layout(clips)
-        config, objective, _ = load_trained(found, layout, step=step)
+        config, objective, _ = load_trained(found, trained_on, step=step)
         model, augment, prepared = objective.encoder, config.augment, prepared_like(about)
     else:
         loaded = read_weights(folder)
-        layout = loaded.layout
+        trained_on = loaded.layout
         model, augment, prepared = loaded.encoder, loaded.config.augment, loaded.config.prepared
-        if clips is not None and layout.name != clips.layout.name:
+        if clips is not None and trained_on.name != clips.layout.name:
             raise DataError(
-                f"{folder} was trained on layout {layout.name}, {clips.path} has {clips.layout.name}: "
+                f"{folder} was trained on layout {trained_on.name}, {clips.path} has {clips.layout.name}: "
                 "give a store of the encoder's layout"
             )
 
@@ -142,10 +147,10 @@ def embed(
         origin = {"encoder": folder.name, "store": clips.fingerprint}
         result = Embedding(plain.x, plain.label, plain.index, names, tuple(clips.classes), origin)
     else:
-        read = read_recordings(memory or [given], prepared=prepared, layout=layout, source=source)
+        read = read_recordings(memory or [given], prepared=prepared, layout=trained_on, source=source)
         if not read.found:
             raise DataError(f"none of the recordings in {given} can be used: {_problems(read)}")
-        plain = features(ClipsInMemory(read.clips, layout=layout, mode=prepared.mode), 0)
+        plain = features(ClipsInMemory(read.clips, layout=trained_on, mode=prepared.mode), 0)
         actions = [one.action for one in read.found]
         classes = tuple(sorted({*actions} - {UNLABELLED}))
         number = {name: index for index, name in enumerate(classes)}

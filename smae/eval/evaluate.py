@@ -19,6 +19,7 @@ from smae import interrupts
 from smae.atomic_io import refuse_links, write_atomic, write_json
 from smae.config import Section, as_settings, check, merge, renamed
 from smae.data.raw.labels import class_names
+from smae.data.store.convert import map_store
 from smae.data.store.splits import Split
 from smae.data.store.store import Store, open_store, preparation
 from smae.errors import ConfigError
@@ -146,6 +147,7 @@ def evaluate(
     run: Path | str | None = None,
     encoder: Path | str | None = None,
     data: Path | str | Store | None = None,
+    layout: str | None = None,
     protocol: str | None = None,
     probes: Sequence[str] = ("linear", "knn"),
     seeds: int = 1,
@@ -164,6 +166,7 @@ def evaluate(
         run: a run folder or one of its checkpoints; default the newest run with one.
         encoder: the folder of an exported encoder instead, where the records go too.
         data: store; default the one the run was trained on.
+        layout: map the joints of ``data`` to this layout as they are read; see ``map_store``.
         protocol: split; default the one the run was trained on.
         probes: ``semi`` and ``all`` are groups of several.
         seeds: number of evaluations, with the run's seed and those that follow it.
@@ -191,6 +194,8 @@ def evaluate(
     if select:
         overrides = merge(overrides, {"selection": {"also": list(select)}})
     target = pick_device(device)
+    if layout is not None:
+        data = map_store(data, layout)
     store, subject = _open(run, encoder, data, overrides)
     interrupts.check()
     split = store.split(protocol or subject.config.protocol)

@@ -142,7 +142,8 @@ class Run:
         if trained != store.layout.name:
             raise DataError(
                 f"{self.path} was trained on layout {trained}, {store.path} holds {store.layout.name}: its weights "
-                "fit the joints of that layout only; give a store of the same layout with --data"
+                "fit the joints of that layout only; give a store of the same layout with --data, or map this one "
+                f"(--layout {trained}, or smae convert)"
             )
 
 

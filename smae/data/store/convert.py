@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from smae.atomic_io import atomic_folder, check_output
 from smae.data.raw.recording import MISSING, Clip
 from smae.data.store.clip_table import FACTS, ClipFacts
 from smae.data.store.format import MANIFEST
-from smae.data.store.store import Store, open_store
+from smae.data.store.store import Store, _reopen, open_store
 from smae.data.store.writer import write_store
 from smae.errors import ConfigError, DataError
 from smae.skeleton import Layout, load_layout
+
+logger = logging.getLogger(__name__)
 
 RULES: dict[str, tuple[tuple[str, ...], ...]] = {
     "spine base": (("hip centre",), ("left hip", "right hip")),
@@ -113,6 +116,83 @@ def _weights(joint: str, source: Layout, asked: tuple[str, ...]) -> dict[str, fl
     return None
 
 
+@dataclass(frozen=True, eq=False)
+class MappedStore(Store):
+    """A store whose rows are mapped to another layout as they are read; see ``map_store``.
+
+    Attributes:
+        mapping: from the layout of the files.
+    """
+
+    mapping: LayoutMap | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """Joint layout of the rows as they are read."""
+        assert self.mapping is not None, "map_store makes one"
+        return self.mapping.target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen_mapped, (super().__reduce__()[1], self.layout)
+
+    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Return float32 [stop - start, W, 3], metres; raises as ``Store.rows`` does."""
+        joints: NDArray[np.float32] = self._mapped(start, stop).joints[0]
+        return joints
+
+    def states(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Return the tracking states of rows, uint8 [stop - start, W]."""
+        state: NDArray[np.uint8] = self._mapped(start, stop).state[0]
+        return state
+
+    def _mapped(self, start: int, stop: int) -> Clip:
+        assert self.mapping is not None, "map_store makes one"
+        rows = Clip(super().rows(start, stop)[None], super().states(start, stop)[None])
+        return self.mapping(rows, gaps=self.mode == "exact")
+
+
+def map_store(store: Store | Path | str | None, to: Layout | str) -> Store:
+    """Return a store as one of another layout, and say what that leaves out.
+
+    What ``convert`` does, without writing anything: joints are mapped as they are read.
+
+    Args:
+        store: the store; by default the one in the current folder.
+        to: a layout, its name, or a ``.toml`` file.
+
+    Raises:
+        UnknownNameError: no such layout.
+        DataError: the store gives less than half of its joints.
+    """
+    store, target = open_store(store), load_layout(to) if isinstance(to, str) else to
+    if store.layout == target:
+        return store
+    mapping = layout_map(store.layout, target)
+    _check(mapping, store)
+    lost = [
+        f"{words} {', '.join(names)}"
+        for words, names in (("interpolated", mapping.interpolated), ("missing", mapping.missing))
+        if names
+    ]
+    ending = f": {'; '.join(lost)}" if lost else ""
+    logger.info(f"{store.path}: joints of {store.layout.name} are mapped to {target.name}{ending}")
+    return MappedStore(**{one.name: getattr(store, one.name) for one in fields(store)}, mapping=mapping)
+
+
+def _reopen_mapped(where: tuple[Any, ...], target: Layout) -> Store:
+    return map_store(_reopen(*where), target)
+
+
+def _check(mapping: LayoutMap, store: Store) -> None:
+    target, missing = mapping.target, mapping.missing
+    if len(missing) > len(target) // 2:
+        raise DataError(
+            f"{store.path}: of the {len(target)} joints of {target.name} its layout {store.layout.name} gives only "
+            f"{len(target) - len(missing)}: missing are {', '.join(missing[:8])}, ...: map it to a layout with fewer "
+            "joints"
+        )
+
+
 @dataclass(frozen=True)
 class ConvertResult:
     """A converted store.
@@ -153,12 +233,7 @@ def convert(store: Store | Path | str, *, to: str, out: Path | str, overwrite: b
     if store.layout == target:
         raise ConfigError(f"{store.path} has layout {target.name} already")
     mapping = layout_map(store.layout, target)
-    if len(mapping.missing) > len(target) // 2:
-        raise DataError(
-            f"{store.path}: of the {len(target)} joints of {target.name} its layout {store.layout.name} gives only "
-            f"{len(target) - len(mapping.missing)}: missing are {', '.join(mapping.missing[:8])}, ...: map it to a "
-            "layout with fewer joints"
-        )
+    _check(mapping, store)
     inputs = [store.path] if isinstance(store.path, Path) else []
     check_output(
         out, kind="a store", is_kind=lambda path: (path / MANIFEST).is_file(), overwrite=overwrite, inputs=inputs

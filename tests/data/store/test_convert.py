@@ -264,3 +264,41 @@ def test_kinects_map_onto_one_another() -> None:
     exact.state[0, 1, 20] = MISSING
     assert np.isnan(mapping(exact, gaps=True).joints[0, 1, 2]).all()
     assert (mapping(exact, gaps=False).joints[0, 1, 2] == 0).all()
+
+
+def test_a_store_mapped_on_reading_is_the_converted_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    for mode in ("reference", "exact"):
+        first = write(tmp_path / f"{mode}.zarr", MEDIAPIPE33, mode=mode)
+        smae.convert(first.path, to="ntu25", out=tmp_path / f"{mode}-ntu25.zarr")
+        there, here = open_store(tmp_path / f"{mode}-ntu25.zarr"), smae.map_store(first, "ntu25")
+        assert here.layout is NTU25
+        for one in (here, pickle.loads(pickle.dumps(here))):
+            for index in range(len(first)):
+                np.testing.assert_array_equal(one.clip(index), there.clip(index))
+                np.testing.assert_array_equal(one.clip_state(index), there.clip_state(index))
+    assert "joints of mediapipe33 are mapped to ntu25: interpolated " in caplog.text
+    assert smae.map_store(first, MEDIAPIPE33) is first
+    with pytest.raises(DataError, match="gives only"):
+        smae.map_store(write(tmp_path / "hand.zarr", HAND), "ntu25")
+
+
+def test_an_encoder_is_evaluated_on_a_store_of_another_layout_when_asked(tmp_path: Path) -> None:
+    write(tmp_path / "ntu.zarr", NTU25)
+    write(tmp_path / "azure.zarr", AZURE32)
+    settings = {"train.max_steps": 1, "train.batch": 2, "encoder.dim": 16, "encoder.heads": 2}
+    smae.pretrain(
+        data=tmp_path / "ntu.zarr", out=tmp_path / "run", recipe="cpu", protocol="mine", settings=settings, device="cpu"
+    )
+    evaluate = {"run": tmp_path / "run", "data": tmp_path / "azure.zarr", "probes": ["knn"], "device": "cpu"}
+    with pytest.raises(DataError, match=r"--layout ntu25, or smae convert"):
+        smae.evaluate(**evaluate)
+    _, found = smae.evaluate(**evaluate, layout="ntu25")
+    smae.convert(tmp_path / "azure.zarr", to="ntu25", out=tmp_path / "converted.zarr")
+    _, other = smae.evaluate(**evaluate | {"data": tmp_path / "converted.zarr"})
+    assert [row.top1 for row in found.rows] == [row.top1 for row in other.rows]
+    features = [
+        smae.embed(tmp_path / name, tmp_path / f"{name}.npz", run=tmp_path / "run", device="cpu", **options).x
+        for name, options in (("azure.zarr", {"layout": "ntu25"}), ("converted.zarr", {}))
+    ]
+    assert np.array_equal(*(one.numpy() for one in features))
