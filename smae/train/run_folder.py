@@ -32,7 +32,16 @@ RUNS = Path("runs")
 Need = Literal["", "checkpoint", "head"]
 _ABOUT = {"steps": int, "process": dict}
 _PARTS: dict[str, dict[str, type]] = {
-    "store": {"path": str, "layout": str, "dataset": str, "mode": str, "fingerprint": str, "clips": int},
+    "store": {
+        "path": str,
+        "layout": str,
+        "skeleton": dict,
+        "dataset": str,
+        "mode": str,
+        "fingerprint": str,
+        "clips": int,
+        "prepared": dict,
+    },
     "process": {"pid": int, "host": str},
     "config": {"protocol": str, "objective": dict, "augment": dict},
 }

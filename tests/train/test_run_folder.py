@@ -95,6 +95,7 @@ def test_files_of_a_run(tmp_path):
         ({**WHOLE, "version": 2}, "run format 2, this smae reads 1"),
         ({"config": {}}, "run format None"),
         ({"version": 1, "config": []}, "lacks config, store, versions, device"),
+        ({**WHOLE, "store": {"prepared": True, "skeleton": 3}}, "lacks store.skeleton, store.prepared, or has another"),
         ([], "expected a JSON object as run, found list"),
     ],
 )
