@@ -110,8 +110,8 @@ def bench_train(setting: Setting) -> Report:
 
     def make(total: int) -> time_to_accuracy.Trainer:
         settings = {**extra, **time_to_accuracy.PROBE, **time_to_accuracy.length(total)}
-        config = resolve("base", settings)
-        return time_to_accuracy.library_trainer(store, protocol, config, device=setting.device)
+        where = setting.device
+        return time_to_accuracy.library_trainer(store, protocol, resolve("base", settings), device=where)
 
     busy, clips_per_second, gibibytes = utilisation(make(1000), setting)
     found = [time_to_accuracy.raw(store, protocol, resolve("base", {**extra, **time_to_accuracy.PROBE}))]

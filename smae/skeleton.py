@@ -208,93 +208,110 @@ def check(layout: Layout) -> None:
     need(layout.spine is None or len(set(layout.spine)) == 2, "spine must name two joints, the lower one first")
 
 
+def _names(text: str) -> list[str]:
+    return text.split(", ")
+
+
+def _bones(text: str) -> list[tuple[str, str]]:
+    """Return (child, parent) pairs of ``child > parent, child > parent``."""
+    return [(child, parent) for child, parent in (pair.split(" > ") for pair in text.split(", "))]
+
+
 H36M17 = make_layout(
     "h36m17",
-    (
-        "spine base", "right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle", "spine mid",
-        "spine shoulder", "nose", "head", "left shoulder", "left elbow", "left wrist", "right shoulder",
-        "right elbow", "right wrist",
+    _names(
+        "spine base, right hip, right knee, right ankle, left hip, left knee, left ankle, "
+        "spine mid, spine shoulder, nose, head, left shoulder, left elbow, left wrist, right "
+        "shoulder, right elbow, right wrist"
     ),
-    [
-        ("left hip", "spine base"), ("left knee", "left hip"), ("left ankle", "left knee"),
-        ("spine mid", "spine base"), ("spine shoulder", "spine mid"), ("nose", "spine shoulder"), ("head", "nose"),
-        ("left shoulder", "spine shoulder"), ("left elbow", "left shoulder"), ("left wrist", "left elbow"),
-    ],
+    _bones(
+        "left hip > spine base, left knee > left hip, left ankle > left knee, spine mid > "
+        "spine base, spine shoulder > spine mid, nose > spine shoulder, head > nose, left "
+        "shoulder > spine shoulder, left elbow > left shoulder, left wrist > left elbow"
+    ),
     centre="spine mid",
     spine=("spine base", "spine shoulder"),
-)  # fmt: skip
+)
 
 # COCO's and MediaPipe's have no joint on the trunk's axis: the nose is the root and the origin.
-_LIMBS = [
-    ("left shoulder", "nose"), ("left elbow", "left shoulder"), ("left wrist", "left elbow"),
-    ("left hip", "left shoulder"), ("left knee", "left hip"), ("left ankle", "left knee"),
-]  # fmt: skip
+_LIMBS = _bones(
+    "left shoulder > nose, left elbow > left shoulder, left wrist > left elbow, left hip "
+    "> left shoulder, left knee > left hip, left ankle > left knee"
+)
 COCO17 = make_layout(
     "coco17",
-    (
-        "nose", "left eye", "right eye", "left ear", "right ear", "left shoulder", "right shoulder", "left elbow",
-        "right elbow", "left wrist", "right wrist", "left hip", "right hip", "left knee", "right knee", "left ankle",
-        "right ankle",
-    ),
-    [("left eye", "nose"), ("left ear", "left eye"), *_LIMBS],
-    centre="nose",
-)  # fmt: skip
-MEDIAPIPE33 = make_layout(
-    "mediapipe33",
-    (
-        "nose", "left eye inner", "left eye", "left eye outer", "right eye inner", "right eye", "right eye outer",
-        "left ear", "right ear", "left mouth", "right mouth", "left shoulder", "right shoulder", "left elbow",
-        "right elbow", "left wrist", "right wrist", "left pinky", "right pinky", "left index", "right index",
-        "left thumb", "right thumb", "left hip", "right hip", "left knee", "right knee", "left ankle", "right ankle",
-        "left heel", "right heel", "left foot index", "right foot index",
+    _names(
+        "nose, left eye, right eye, left ear, right ear, left shoulder, right shoulder, left "
+        "elbow, right elbow, left wrist, right wrist, left hip, right hip, left knee, right "
+        "knee, left ankle, right ankle"
     ),
     [
-        ("left eye inner", "nose"), ("left eye", "left eye inner"), ("left eye outer", "left eye"),
-        ("left ear", "left eye outer"), ("left mouth", "nose"), *_LIMBS, ("left pinky", "left wrist"),
-        ("left index", "left wrist"), ("left thumb", "left wrist"), ("left heel", "left ankle"),
-        ("left foot index", "left ankle"),
+        *_bones("left eye > nose, left ear > left eye"),
+        *_LIMBS,
     ],
     centre="nose",
-)  # fmt: skip
+)
+MEDIAPIPE33 = make_layout(
+    "mediapipe33",
+    _names(
+        "nose, left eye inner, left eye, left eye outer, right eye inner, right eye, right "
+        "eye outer, left ear, right ear, left mouth, right mouth, left shoulder, right "
+        "shoulder, left elbow, right elbow, left wrist, right wrist, left pinky, right pinky, "
+        "left index, right index, left thumb, right thumb, left hip, right hip, left knee, "
+        "right knee, left ankle, right ankle, left heel, right heel, left foot index, right "
+        "foot index"
+    ),
+    [
+        *_bones(
+            "left eye inner > nose, left eye > left eye inner, left eye outer > left eye, left "
+            "ear > left eye outer, left mouth > nose"
+        ),
+        *_LIMBS,
+        *_bones(
+            "left pinky > left wrist, left index > left wrist, left thumb > left wrist, left heel "
+            "> left ankle, left foot index > left ankle"
+        ),
+    ],
+    centre="nose",
+)
 
 # BODY_25's neck is the midpoint of the shoulders, its mid hip that of the hips.
 OPENPOSE25 = make_layout(
     "openpose25",
-    (
-        "nose", "spine shoulder", "right shoulder", "right elbow", "right wrist", "left shoulder", "left elbow",
-        "left wrist", "spine base", "right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle",
-        "right eye", "left eye", "right ear", "left ear", "left big toe", "left small toe", "left heel",
-        "right big toe", "right small toe", "right heel",
+    _names(
+        "nose, spine shoulder, right shoulder, right elbow, right wrist, left shoulder, left "
+        "elbow, left wrist, spine base, right hip, right knee, right ankle, left hip, left "
+        "knee, left ankle, right eye, left eye, right ear, left ear, left big toe, left small "
+        "toe, left heel, right big toe, right small toe, right heel"
     ),
-    [
-        ("nose", "spine shoulder"), ("left shoulder", "spine shoulder"), ("left elbow", "left shoulder"),
-        ("left wrist", "left elbow"), ("spine shoulder", "spine base"), ("left hip", "spine base"),
-        ("left knee", "left hip"), ("left ankle", "left knee"), ("left eye", "nose"), ("left ear", "left eye"),
-        ("left big toe", "left ankle"), ("left small toe", "left big toe"), ("left heel", "left ankle"),
-    ],
+    _bones(
+        "nose > spine shoulder, left shoulder > spine shoulder, left elbow > left shoulder, "
+        "left wrist > left elbow, spine shoulder > spine base, left hip > spine base, left "
+        "knee > left hip, left ankle > left knee, left eye > nose, left ear > left eye, left "
+        "big toe > left ankle, left small toe > left big toe, left heel > left ankle"
+    ),
     centre="spine base",
     spine=("spine base", "spine shoulder"),
-)  # fmt: skip
+)
 AZURE32 = make_layout(
     "azure32",
-    (
-        "spine base", "spine mid", "chest", "spine shoulder", "left clavicle", "left shoulder", "left elbow",
-        "left wrist", "left hand", "left hand tip", "left thumb", "right clavicle", "right shoulder", "right elbow",
-        "right wrist", "right hand", "right hand tip", "right thumb", "left hip", "left knee", "left ankle",
-        "left foot", "right hip", "right knee", "right ankle", "right foot", "head", "nose", "left eye", "left ear",
-        "right eye", "right ear",
+    _names(
+        "spine base, spine mid, chest, spine shoulder, left clavicle, left shoulder, left "
+        "elbow, left wrist, left hand, left hand tip, left thumb, right clavicle, right "
+        "shoulder, right elbow, right wrist, right hand, right hand tip, right thumb, left "
+        "hip, left knee, left ankle, left foot, right hip, right knee, right ankle, right "
+        "foot, head, nose, left eye, left ear, right eye, right ear"
     ),
-    [
-        ("spine mid", "spine base"), ("chest", "spine mid"), ("spine shoulder", "chest"), ("left clavicle", "chest"),
-        ("left shoulder", "left clavicle"), ("left elbow", "left shoulder"), ("left wrist", "left elbow"),
-        ("left hand", "left wrist"), ("left hand tip", "left hand"), ("left thumb", "left wrist"),
-        ("left hip", "spine base"), ("left knee", "left hip"), ("left ankle", "left knee"),
-        ("left foot", "left ankle"), ("head", "spine shoulder"), ("nose", "head"), ("left eye", "head"),
-        ("left ear", "head"),
-    ],
+    _bones(
+        "spine mid > spine base, chest > spine mid, spine shoulder > chest, left clavicle > "
+        "chest, left shoulder > left clavicle, left elbow > left shoulder, left wrist > left "
+        "elbow, left hand > left wrist, left hand tip > left hand, left thumb > left wrist, "
+        "left hip > spine base, left knee > left hip, left ankle > left knee, left foot > "
+        "left ankle, head > spine shoulder, nose > head, left eye > head, left ear > head"
+    ),
     centre="spine mid",
     spine=("spine base", "spine shoulder"),
-)  # fmt: skip
+)
 
 # Without clavicles, hands and feet, which motion capture names in many ways, or does not have.
 COMMON15 = make_layout(

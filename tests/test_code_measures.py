@@ -16,9 +16,9 @@ def code() -> Measures:
 
 def test_few_files_and_lines(code: Measures) -> None:
     # The aim is 150 files and 20,000 lines; these limits follow the code downwards.
-    assert code.files <= 181
-    assert code.lines <= 33_000
-    assert code.longest_file <= 405
+    assert code.files <= 179
+    assert code.lines <= 32_500
+    assert code.longest_file <= 400
 
 
 def test_no_file_is_too_small_to_be_one(code: Measures) -> None:
@@ -27,12 +27,12 @@ def test_no_file_is_too_small_to_be_one(code: Measures) -> None:
 
 def test_plain_density(code: Measures) -> None:
     assert code.conditionals <= 12
-    assert code.wide <= 4.7
-    assert code.unformatted <= 11
+    assert code.wide <= 4.55
+    assert code.unformatted <= 5
 
 
 def test_comments_say_why(code: Measures) -> None:
-    assert code.comments >= 1.7
+    assert code.comments >= 1.8
 
 
 def test_a_small_tree_is_measured_by_hand(tmp_path: Path) -> None:

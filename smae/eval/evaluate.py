@@ -24,13 +24,7 @@ from smae.data.store.splits import Split
 from smae.data.store.store import Store, open_store, preparation
 from smae.errors import ConfigError
 from smae.eval.checks import data_warnings, seen_in_training
-from smae.eval.export import (
-    HeadConfig,
-    encoder_sha256,
-    load_trained,
-    read_exported,
-    write_weights,
-)
+from smae.eval.export import HeadConfig, encoder_sha256, load_trained, read_exported, write_weights
 from smae.eval.probes import ProbeContext
 from smae.eval.probes import probes as PROBES
 from smae.eval.records import (
