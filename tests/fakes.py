@@ -22,6 +22,10 @@ class FakeClips:
     bodies: NDArray[np.uint8]
     label: NDArray[np.int32]
     subject: NDArray[np.int16]
+    camera: NDArray[np.int16]
+    setup: NDArray[np.int16]
+    replication: NDArray[np.int16]
+    name: NDArray[np.str_]
 
 
 @dataclass
@@ -54,6 +58,10 @@ class FakeStore:
             bodies=np.array([c.shape[0] for c in self.joints], np.uint8),
             label=np.array(label, np.int32),
             subject=np.array(self.subjects or [i // 6 % 5 + 1 for i in range(len(self.joints))], np.int16),
+            camera=np.ones(len(self.joints), np.int16),
+            setup=np.full(len(self.joints), -1, np.int16),
+            replication=np.arange(len(self.joints), dtype=np.int16),
+            name=np.array([f"clip{i}" for i in range(len(self.joints))]),
         )
         self._rows = np.concatenate([c.reshape(-1, *c.shape[2:]) for c in self.joints])
 

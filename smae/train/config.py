@@ -69,6 +69,11 @@ class Train(Section):
     save_seconds: float = Field(
         60, ge=0, description="seconds between checkpoints; one is written at the end of an epoch"
     )
+    positives: Literal["clip", "cameras"] = Field(
+        "clip",
+        description="what an objective compares: views of one recording (clip), or the second and further views from "
+        "other cameras' recordings of the same act, by their names (cameras)",
+    )
     wandb: bool = Field(False, description="Weights & Biases, offline unless WANDB_MODE is set")
     log_every: int = Field(10, ge=1, description="steps between progress reports")
 

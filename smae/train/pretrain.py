@@ -227,6 +227,7 @@ def training_loader(
         world=dist.world_size,
         views=objective.views,
         crops=objective.crops,
+        cameras=config.train.positives == "cameras",
     )
 
 

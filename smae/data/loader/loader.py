@@ -34,7 +34,7 @@ from smae.data.loader.row_cache import (
     choose_residency,
 )
 from smae.data.loader.row_kernels import present_bodies, trunk_of
-from smae.data.loader.sampler import BLOCK_ROWS, Ints, RowMode, batches_of, shuffled
+from smae.data.loader.sampler import BLOCK_ROWS, Ints, RowMode, batches_of, other_cameras, shuffled
 from smae.errors import ConfigError
 from smae.jit import KernelChoice, use_triton
 from smae.rng import MAX_CLIPS, MAX_VIEWS, Noise
@@ -82,6 +82,7 @@ class Loader:
         world: int = 1,
         views: int = 1,
         crops: Sequence[ViewCrop | None] = (),
+        cameras: bool = False,
     ) -> None:
         """Plan the loading; nothing is read yet.
 
@@ -107,11 +108,13 @@ class Loader:
             world: number of processes.
             views: augmented views of each clip in a batch; the first is what one view gives.
             crops: how each view is cropped, or None for ``augment.crop``; empty: all by that.
+            cameras: take the second and further views from other cameras' recordings of the act.
 
         Raises:
             ConfigError: an empty index, numbers outside the store or given twice, a size below its
-                least value, a batch with fewer clips than ranks, or a layout without a trunk to
-                align.
+                least value, a batch with fewer clips than ranks, a layout without a trunk to
+                align, or ``cameras`` without a second view, or for a store that does not say which
+                recordings show one act.
             EnvironmentFault: ``kernel`` is ``triton``, which cannot run here.
         """
         self.index = _check_index(index, clips=len(store))
@@ -141,6 +144,13 @@ class Loader:
                 self._within[view] = crop.within
                 changed = {"crop": crop.share, "min_frames": crop.min_frames}
                 self._views[view] = self._views[view].model_copy(update=changed)
+        # The positions that each view shows; a view inside another's window shows the same recording.
+        self._shown = np.arange(len(self.index))[None]
+        if cameras:
+            first = list(range(views))
+            for view, within in enumerate(self._within):
+                first[view] = view if within is None else first[within]
+            self._shown = other_cameras(store.clips, self.index, views=views)[first]
         self._store, self._batch, self._seed, self._device = store, batch, seed, device
         self._train, self._augmented = train, train if augmented is None else augmented
         self._workers, self._window, self._drop_last = workers, window, drop_last
@@ -226,7 +236,7 @@ class Loader:
             stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         # Staging buffers take turns, so each iterator has its own.
         assembler = self._assembler or StagedAssembler(self._format, device=self._device, triton=self._triton)
-        with closing(self._rows.views(batches)) as views:
+        with closing(self._rows.views([self._shown[:, batch].ravel() for batch in batches])) as views:
             for batch, variations in self._variations(batches, epoch):
                 with torch.cuda.stream(stream) if stream else nullcontext(), torch.no_grad():
                     made = self._compose(next(views), batch, epoch, variations, assembler)
@@ -263,10 +273,13 @@ class Loader:
         self, rows: RowView, batch: Ints, epoch: int, variations: list[Variation], assembler: Assembler
     ) -> Batch:
         """Return the batch of the clips at the positions ``batch``, one view for each variation."""
-        frames, bodies, index = self._clips.frames[batch], self._clips.bodies[batch], self.index[batch]
+        index, shown, all_rows = self.index[batch], self._shown[:, batch], rows
         parts, edits = [], []
         windows: list[tuple[Ints, Ints]] = []
-        for augment, within, variation in zip(self._views, self._within, variations, strict=True):
+        for view, (augment, within, variation) in enumerate(zip(self._views, self._within, variations, strict=True)):
+            at = view % len(shown)
+            clips, rows = shown[at], all_rows.part(at * len(batch), (at + 1) * len(batch))
+            frames, bodies = self._clips.frames[clips], self._clips.bodies[clips]
             valid = rows.valid if within is None else windows[within][1]
             start, length = crop_windows(valid, variation.crop, augment=augment)
             if within is not None:
@@ -280,12 +293,12 @@ class Loader:
             parts.append((clip, body, first, length[clip], transform[clip], joint[clip]))
             edits.append(None if variation.edits is None else variation.edits[clip])
         counts = [len(part[0]) for part in parts]
-        view = np.repeat(np.arange(len(parts)), counts)
+        view_column = np.repeat(np.arange(len(parts)), counts)
         clip, body, first, length, transform, joint = (np.concatenate(column) for column in zip(*parts, strict=True))
-        noise = Noise(self._seed, epoch, index[clip], body, view) if self._format.sigma else None
+        noise = Noise(self._seed, epoch, index[clip], body, view_column) if self._format.sigma else None
         plan = BatchPlan(first, length, transform, joint, noise, concatenate_edits(edits, counts))
         x = assembler(rows.rows, plan)
-        columns = (clip, body, index, self._label[batch], view)
+        columns = (clip, body, index, self._label[batch], view_column)
         clip_t, body_t, index_t, label_t, view_t = (torch.from_numpy(column).to(self._device) for column in columns)
         return Batch(x, clip_t, body_t, index_t, label_t, epoch, views=len(variations), view=view_t)
 

@@ -141,6 +141,12 @@ class RowView(NamedTuple):
     valid: Ints
     axes: NDArray[np.float32] | None
 
+    def part(self, first: int, stop: int) -> RowView:
+        """Return the view of the clips ``first`` to ``stop`` - 1 of the batch."""
+        axes = None if self.axes is None else self.axes[first:stop]
+        start, begin, valid = (column[first:stop] for column in (self.start, self.begin, self.valid))
+        return RowView(self.rows, self.present, start, begin, valid, axes)
+
 
 class ClipSelection:
     """A loader's clips, ascending: where each is in the store, and the blocks that hold them.

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from smae.data.store.clip_table import ClipTable
+from smae.errors import ConfigError
 from smae.rng import Noise
 
 BLOCK_ROWS = 65_536
@@ -59,6 +61,45 @@ def _draw(key: int, epoch: int, number: Ints, *, stream: str) -> NDArray[np.floa
     pair = Noise(key, epoch, np.asarray(number, np.int64)).uniform(stream, 2).astype(np.float64)
     drawn: NDArray[np.float64] = pair[:, 0] + pair[:, 1] * 2.0**-24
     return drawn
+
+
+def other_cameras(clips: ClipTable, index: Ints, *, views: int) -> Ints:
+    """Return int64 [V, n], the positions among ``index`` that each view of its clips shows.
+
+    View 0 shows the clip itself; view v the v-th of the other cameras' recordings of the same act
+    (equal setup, subject, action and repetition), in the order of cameras, round and round. A clip
+    without such a recording shows itself.
+
+    Args:
+        clips: the store's clips.
+        index: int64 [n], clip numbers.
+        views: V.
+
+    Raises:
+        ConfigError: one view only, cameras unknown, two clips of one act by one camera, or no act
+            that two cameras recorded.
+    """
+    if views < 2:
+        raise ConfigError("train.positives=cameras: expected an objective that compares views, found one view a clip")
+    camera = clips.camera[index]
+    columns = [getattr(clips, name)[index] for name in ("setup", "subject", "label", "replication")]
+    # Sorted by act, then camera: the recordings of an act stand side by side.
+    order = np.lexsort([camera, *columns[::-1]])
+    _, act, size = np.unique(np.stack(columns, 1)[order], axis=0, return_inverse=True, return_counts=True)
+    act = act.ravel()
+    same = (act[1:] == act[:-1]) & (camera[order][1:] == camera[order][:-1])
+    if same.any() or (camera < 0).any() or size.max() < 2:
+        found = "no act that two cameras recorded"
+        if same.any():
+            first, second = clips.name[index[order[np.flatnonzero(same)[0] + np.arange(2)]]]
+            found = f"{first} and {second} of the same act and camera"
+        raise ConfigError(f"train.positives=cameras: expected clips that name act and camera, found {found}")
+    begin = (np.cumsum(size) - size)[act]
+    rank = np.arange(len(order)) - begin
+    shown = np.empty((views, len(order)), np.int64)
+    for view in range(views):
+        shown[view, order] = order[begin + (rank + view) % size[act]]
+    return shown
 
 
 def batches_of(

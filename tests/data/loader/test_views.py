@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -13,6 +15,7 @@ from smae.data.loader import loader
 from smae.data.loader.augment import Augment, ViewCrop
 from smae.data.loader.batch import Batch
 from smae.data.loader.loader import Loader
+from smae.data.loader.sampler import other_cameras
 from smae.errors import ConfigError
 from smae.train.loop import micro_batches
 from tests.fakes import FakeStore
@@ -147,3 +150,54 @@ def test_micro_batches_keep_all_views_of_their_clips(store: FakeStore) -> None:
 def test_too_many_views_are_refused(store: FakeStore) -> None:
     with pytest.raises(ConfigError, match="at most 16 views"):
         batches(store, 17)
+
+
+def filmed(store: FakeStore, **columns: list[int]) -> FakeStore:
+    """Return the store, its clips of the given cameras, repetitions and so on."""
+    changed = {name: np.array(values, np.int16) for name, values in columns.items()}
+    clips = replace(store.clips, label=np.zeros_like(store.clips.label), **changed)
+    other = copy.copy(store)
+    other.clips = clips
+    return other
+
+
+def test_other_cameras_of_the_same_act_are_the_further_views(store: FakeStore) -> None:
+    # Acts: {0, 1, 2} by three cameras, {3, 4} by two, 5 by one; subjects 1 throughout the first six.
+    clips = filmed(store, camera=[3, 1, 2, 2, 1, 1] + [1] * 34, replication=[0, 0, 0, 1, 1, 2, *range(10, 44)]).clips
+    index = np.arange(40)
+    shown = other_cameras(clips, index, views=3)  # type: ignore[arg-type]
+    assert shown[:, :6].tolist() == [[0, 1, 2, 3, 4, 5], [1, 2, 0, 4, 3, 5], [2, 0, 1, 3, 4, 5]]
+    assert (shown[:, 6:] == index[6:]).all()
+    # Of the clips chosen only: without clip 1, the others of its act show each other.
+    assert (index[index != 1][other_cameras(clips, index[index != 1], views=2)[1, :3]] == [2, 0, 4]).all()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("mode", "workers"), [("resident", 0), ("streaming", 2)])
+def test_a_view_of_another_camera_is_what_that_recording_gives(store: FakeStore, mode: str, workers: int) -> None:
+    pairs = filmed(store, camera=[1, 2] * 20, replication=[i // 2 for i in range(40)])
+    plain = STRONG.model_copy(update={"strength": (0.0,), "noise": 0.0})
+    options: dict[str, Any] = {"augment": plain, "batch": 8, "mode": mode, "workers": workers, "train": False}
+    alone = {}
+    for batch in batches(store, 1, **options, augmented=True):
+        for position, clip in enumerate(batch.index.tolist()):
+            alone[clip] = batch.x[batch.clip == position]
+    for batch in batches(pairs, 2, **options, augmented=True, cameras=True):
+        for view in range(2):
+            part = of_view(batch, view)
+            for position, clip in enumerate(batch.index.tolist()):
+                shown = clip ^ 1 if view else clip
+                torch.testing.assert_close(part["x"][part["clip"] == position], alone[shown])
+
+
+@pytest.mark.parametrize(
+    ("columns", "views", "found"),
+    [
+        ({"camera": [1, 2] * 20, "replication": [i // 2 for i in range(40)]}, 1, "one view a clip"),
+        ({"camera": [1] * 40}, 2, "no act that two cameras recorded"),
+        ({"camera": [-1, -2] * 20, "replication": [i // 2 for i in range(40)]}, 2, "no act that two cameras recorded"),
+        ({"camera": [1] * 40, "replication": [i // 2 for i in range(40)]}, 2, "clip0 and clip1 of the same act"),
+    ],
+)
+def test_other_cameras_need_names_of_acts(store: FakeStore, columns: Any, views: int, found: str) -> None:
+    with pytest.raises(ConfigError, match=found):
+        batches(filmed(store, **columns), views, cameras=True)
