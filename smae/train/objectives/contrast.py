@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy, normalize, relu
 
 from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
+from smae.models.encoders import Encoder
 from smae.models.masking import mask_tokens
 from smae.models.tokens import patchify
 from smae.rng import Noise
@@ -89,14 +90,25 @@ class ViewObjective(Objective):
         self.head = projection_head(self.encoder.dim, hidden=config.hidden, out=config.out)
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
-        """Return the loss of a batch of views."""
-        mask, visible = mask_tokens(self.masking, patchify(batch.x, self.encoder.grid), noise)
-        features = batch.clip_means(self.encoder(visible, mask).float().mean(1))
-        output = self.compare(features, batch, noise)
+        """Return the loss of a batch of views; the encoder in the run's precision, the comparison in float32."""
+        features = self.encode(self.encoder, batch, noise)
+        targets = self.targets(batch, noise)
+        # bf16 has 8 bits: cosines near 1 would be apart by 0.004, and by ten times that over the temperature.
+        with torch.autocast(features.device.type, enabled=False):
+            output = self.compare(features, targets, batch)
         return StepOutput(output.loss, {**spread_metrics(features), **output.metrics})
 
+    def encode(self, encoder: Encoder, batch: Batch, noise: Noise) -> Tensor:
+        """Return an encoder's features [V, B, D], float32, of the tokens that ``masking`` keeps."""
+        mask, visible = mask_tokens(self.masking, patchify(batch.x, self.encoder.grid), noise)
+        return batch.clip_means(encoder(visible, mask).float().mean(1))
+
+    def targets(self, batch: Batch, noise: Noise) -> Tensor:
+        """Return features [V, B, D] of another encoder to compare with; by default none, [0]."""
+        return torch.zeros(0)
+
     @abstractmethod
-    def compare(self, features: Tensor, batch: Batch, noise: Noise) -> StepOutput:
+    def compare(self, features: Tensor, targets: Tensor, batch: Batch) -> StepOutput:
         """Return the loss of the clips' features [V, B, D]."""
 
     def project(self, features: Tensor) -> Tensor:
@@ -115,7 +127,7 @@ class SimCLR(ViewObjective):
 
     config: Config
 
-    def compare(self, features: Tensor, batch: Batch, noise: Noise) -> StepOutput:
+    def compare(self, features: Tensor, targets: Tensor, batch: Batch) -> StepOutput:
         """Return InfoNCE over the batch of all ranks."""
         z = normalize(self.project(features), dim=-1)
         keys, own = gather_ranks(z)
@@ -150,13 +162,16 @@ class MoCo(ViewObjective):
         self.register_buffer("queue_clip", torch.full((config.queue,), -1))
         self._new: tuple[Tensor, Tensor] | None = None
 
-    def compare(self, features: Tensor, batch: Batch, noise: Noise) -> StepOutput:
+    @torch.no_grad()
+    def targets(self, batch: Batch, noise: Noise) -> Tensor:
+        """Return the key encoder's features."""
+        return self.encode(self.key_encoder, batch, noise)
+
+    def compare(self, features: Tensor, targets: Tensor, batch: Batch) -> StepOutput:
         """Return InfoNCE against the other views' keys and the queue."""
         z = normalize(self.project(features), dim=-1)
         with torch.no_grad():
-            mask, visible = mask_tokens(self.masking, patchify(batch.x, self.encoder.grid), noise)
-            means = batch.clip_means(self.key_encoder(visible, mask).float().mean(1))
-            keys = normalize(self.key_head(means.flatten(0, 1)), dim=-1).view(*means.shape[:2], -1)
+            keys = normalize(self.key_head(targets.flatten(0, 1)), dim=-1).view(*targets.shape[:2], -1)
         temperature = self.config.temperature
         negatives = torch.einsum("vbd,qd->vbq", z, self.queue) / temperature
         negatives = negatives.masked_fill(batch.index[:, None] == self.queue_clip, -torch.inf)
@@ -200,7 +215,7 @@ class VICReg(ViewObjective):
 
     config: Config
 
-    def compare(self, features: Tensor, batch: Batch, noise: Noise) -> StepOutput:
+    def compare(self, features: Tensor, targets: Tensor, batch: Batch) -> StepOutput:
         """Return the weighted sum of the three terms, averaged over views."""
         z, _ = gather_ranks(self.project(features).float())
         invariance, pairs = z.new_zeros(()), self.views * (self.views - 1) / 2
@@ -254,7 +269,7 @@ class NNTune(ViewObjective):
         layer = self.encoder.layer_of(parameter.removeprefix("encoder."))
         return float(self.config.layer_decay ** (self.encoder.depth - layer))
 
-    def compare(self, features: Tensor, batch: Batch, noise: Noise) -> StepOutput:
+    def compare(self, features: Tensor, targets: Tensor, batch: Batch) -> StepOutput:
         """Return InfoNCE of predictions against the neighbours of the other views."""
         z = self.project(features)
         predicted, unit = normalize(self._predict(z), dim=-1), normalize(z.detach(), dim=-1)

@@ -85,8 +85,10 @@ class SkeletonMAE(Objective):
         loss, metrics = error.float().square().mean(), dict[str, Tensor]()
         if self.head is not None:
             means = batch.clip_means(features.float().mean(1))
-            z = normalize(self.head(means.flatten(0, 1)), dim=-1).view(means.shape)
-            term = info_nce(z, *gather_ranks(z), temperature=self.config.temperature)
+            # In float32, as ``contrast`` has it.
+            with torch.autocast(means.device.type, enabled=False):
+                z = normalize(self.head(means.flatten(0, 1)), dim=-1).view(means.shape)
+                term = info_nce(z, *gather_ranks(z), temperature=self.config.temperature)
             metrics = {"reconstruction": loss.detach(), "contrast": term.detach(), **spread_metrics(means)}
             loss = loss + self.config.contrast * term
         if self.config.uniformity:
