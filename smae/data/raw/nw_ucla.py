@@ -47,7 +47,7 @@ class NwUclaSource(SingleBodySource):
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
         """Return the samples of both forms under a folder or zip."""
         found = super().discover(raw, strict_names=strict_names)
-        clips, refused, frames = _find_frames(raw)
+        clips, refused = _find_frames(raw)
         samples = list(found.samples)
         for name, texts in clips.items():
             first, size = texts[0], sum(text.size for text in texts)
@@ -56,6 +56,10 @@ class NwUclaSource(SingleBodySource):
                 folders[0] = first.path
             samples.append(Sample(name, folders[0] or ".", folders[1], size))
             self._facts[name], self._splits[self.split][name] = self.describe(name, *_numbers(name))
+        # Links are refused by both searches, and counted once.
+        known = {one.path for one in found.refused}
+        refused = tuple(one for one in refused if one.path not in known)
+        frames = sum(map(len, clips.values())) + len(refused)
         everything = (*found.refused, *refused)
         return Inventory(tuple(sorted(samples)), everything, found.ignored - frames, found.looked_for)
 
@@ -98,7 +102,7 @@ class UclaReader:
         if sample.where.endswith(NwUclaSource.suffix):
             return bytes(self._files.read(sample))
         if self._clips is None:
-            self._clips, _, _ = _find_frames(self._raw)
+            self._clips, _ = _find_frames(self._raw)
         texts = self._clips.get(sample.name, [])
         if sum(text.size for text in texts) != sample.size:
             raise BadRecording("io", "changed while running: its frames are not those that were found")
@@ -109,8 +113,8 @@ class UclaReader:
         self._files.close()
 
 
-def _find_frames(raw: Path) -> tuple[dict[str, list[Sample]], tuple[Refused, ...], int]:
-    """Return the texts of each clip's frames in order, those that belong to no clip, and their number."""
+def _find_frames(raw: Path) -> tuple[dict[str, list[Sample]], tuple[Refused, ...]]:
+    """Return the texts of each clip's frames in order, and the files that are refused."""
     found = find_files(
         raw,
         suffix=_SUFFIX,
@@ -130,7 +134,7 @@ def _find_frames(raw: Path) -> tuple[dict[str, list[Sample]], tuple[Refused, ...
         clips[f"a{action:02}_s{subject:02}_e{episode:02}_v{view:02}"].append(text)
     for texts in clips.values():
         texts.sort(key=lambda text: _numbers(text.name))
-    return clips, tuple(refused), len(found.samples) + len(found.refused)
+    return clips, tuple(refused)
 
 
 def _numbers(name: str) -> tuple[int, ...]:

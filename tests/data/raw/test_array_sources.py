@@ -436,6 +436,14 @@ def test_one_bad_frame_takes_its_own_clip_alone(tmp_path: Path) -> None:
     assert explain(summary.store, "a02_s04_e01_v02").verdict == "bad"
 
 
+def test_links_out_of_the_folder_are_counted_once(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a01_s01_e00_v01.json").symlink_to("/dev/null")
+    (tmp_path / "raw" / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"found 1 other files and 1 that cannot be read \(for example a01_s01_e00"):
+        prepare(tmp_path / "raw", tmp_path / "s.zarr", source="nw-ucla", executor="inline")
+
+
 def test_recordings_converted_by_txt2npy_are_read_without_executing_anything(tmp_path: Path) -> None:
     names = [f"S001C001P00{number}R001A001" for number in (1, 2, 3, 4)]
     want = imported.write_skeleton_npy(tmp_path / f"{names[0]}.skeleton.npy", frames=14)
