@@ -358,7 +358,7 @@ def layout_from_json(name: str, skeleton: Any) -> Layout:
 
 
 def load_layout(name: str) -> Layout:
-    """Return the layout of a name, or of a ``.toml`` file as ``docs/custom-dataset.md`` describes it.
+    """Return the layout of a name, or of a ``.toml`` file as ``docs/layouts.md`` describes it.
 
     Raises:
         UnknownNameError: no layout of that name.

@@ -118,7 +118,7 @@ def test_the_source_keeps_the_contract_of_sources_and_its_store_can_be_trained_o
 
 @pytest.mark.usefixtures("fresh_registries", "sandbox_folder")
 def test_a_layout_of_ones_own_goes_from_source_to_training() -> None:
-    space = run_python(DOCS / "custom-dataset.md")
+    space = run_python(DOCS / "custom-dataset.md") | run_python(DOCS / "layouts.md")
     lab = space["LabCsv"]
     lab.layout = space["UPPER"]
     lab.parse = lambda self, data, **options: space["single_body_recording"](

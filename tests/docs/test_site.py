@@ -30,7 +30,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_page_is_on_the_site(site: Path) -> None:
-    for page in DOCS.rglob("*.md"):
+    for page in [*DOCS.rglob("*.md"), *DOCS.glob("*.ipynb")]:
         assert (site / page.relative_to(DOCS)).with_suffix(".html").is_file()
     for name in ("index", "changelog", "contributing", "benchmarks/results/prepare"):
         assert (site / f"{name}.html").is_file()

@@ -1,6 +1,6 @@
 """Exact mode as plain loops: the reference's rules decide who is an actor, and every row is placed at its true frame.
 
-Written from docs/preparing.md; of the reference's oracle it shares the thresholds, which are the same by definition.
+Written from docs/cleaning.md; of the reference's oracle it shares the thresholds, which are the same by definition.
 """
 
 from __future__ import annotations
