@@ -29,6 +29,7 @@ NOT_RUN = {
     "docs/benchmarks.md": 4,
     "docs/clusters.md": 3,
     "docs/from-video.md": 3,
+    "docs/gallery.md": 1,
     "docs/gpus.md": 1,
     "docs/linear.md": 1,
     "docs/reproducing.md": 2,
