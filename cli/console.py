@@ -102,6 +102,13 @@ def result(value: dict[str, Any], text: Callable[[], None]) -> None:
         text()
 
 
+def line(value: dict[str, Any], text: str) -> None:
+    """Print one of several results, in one line: ``value`` as JSON, or the text."""
+    if SILENT:
+        return
+    echo(json.dumps({"version": JSON_VERSION} | value, allow_nan=False) if _json else text)
+
+
 class Group(click.Group):
     """A group of commands that suggests the nearest name when a name is unknown."""
 

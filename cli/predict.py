@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import smae
+from smae.errors import EXIT_DONE
 from smae.tables import percent
 from smae_cli import choices, console
 
 if TYPE_CHECKING:
+    from smae.eval.follow import WindowPrediction
     from smae.eval.predict import Prediction, Predictions
 
 
@@ -30,9 +32,15 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0, min_open=True),
     help="Seconds between two windows of a long recording; 1 by default.",
 )
+@click.option("--follow", "following", is_flag=True, help="FILE is still being written: classify it as it grows.")
+@click.option(
+    "--idle",
+    type=click.FloatRange(min=0, min_open=True),
+    help="With --follow: end after so many seconds without a new frame; otherwise Ctrl-C ends it.",
+)
 @click.option("--device", type=choices.DEVICE, default="auto", help="auto, cpu, cuda or cuda:N.")
 @console.json_option
-def command(files: tuple[Path, ...], **options: Any) -> int:
+def command(files: tuple[Path, ...], following: bool, idle: float | None, **options: Any) -> int:
     """Classify raw recordings (FILES, or folders and zips of them) with a trained head.
 
     smae eval --probe linear or --probe finetune trains heads and keeps them in the run. Recordings are
@@ -40,14 +48,39 @@ def command(files: tuple[Path, ...], **options: Any) -> int:
     one that prepare lists; among several it is listed, and the exit code is 3. One longer than every
     clip that the head was trained on is classified second by second.
 
+    With --follow, FILE is one .skeleton file that grows, there already or not: a line (with --json an
+    object a line) for each window, as soon as its last frame is written.
+
     \b
     Examples:
       smae predict mine/S001C001P001R001A001.skeleton
       smae predict mine/ --run runs/skeletonmae-xsub-001 --probe finetune
+      smae predict --follow live.skeleton --stride 0.5
     """
+    if following:
+        return _follow(files, idle, options)
+    if idle is not None:
+        raise click.UsageError("--idle goes with --follow: add it, or leave --idle out")
     predictions = smae.predict(files, **options)
     console.result(asdict(predictions), lambda: _text(predictions))
     return predictions.exit_code
+
+
+def _follow(files: tuple[Path, ...], idle: float | None, options: dict[str, Any]) -> int:
+    """Print the answers of a growing recording as they come."""
+    if len(files) != 1 or options.pop("source") not in (None, "ntu"):
+        raise click.UsageError("--follow takes one .skeleton file")
+    for one in smae.follow(files[0], idle=idle, **options):
+        console.line(asdict(one), _window(one))
+    return EXIT_DONE
+
+
+def _window(one: WindowPrediction) -> str:
+    what = "no body was recorded"
+    if one.label is not None:
+        what = ", ".join(f"{label} {percent(share)} %" for label, share in one.first[1:3])
+        what = f"{one.label} {one.name}  {percent(one.probability)} %  then {what}"
+    return f"{one.seconds[0]:7.1f} to {one.seconds[1]:7.1f} s  {what}"
 
 
 def _track(one: Prediction, names: Mapping[str, str]) -> None:

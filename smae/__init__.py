@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from smae.eval.evaluate import evaluate as evaluate
     from smae.eval.export import export_encoder as export_encoder
     from smae.eval.export import load_encoder as load_encoder
+    from smae.eval.exported_program import export_program as export_program
+    from smae.eval.follow import follow as follow
     from smae.eval.import_weights import import_weights as import_weights
     from smae.eval.modules import Embedder as Embedder
     from smae.eval.modules import knn_probe as knn_probe
@@ -70,7 +72,9 @@ _FUNCTIONS = {
     "explain": "smae.data.prepare.explain",
     "export": "smae.data.export",
     "export_encoder": "smae.eval.export",
+    "export_program": "smae.eval.exported_program",
     "find_store": "smae.data.store.store",
+    "follow": "smae.eval.follow",
     "from_keypoints": "smae.data.raw.keypoints",
     "import_weights": "smae.eval.import_weights",
     "info": "smae.data.store.info",

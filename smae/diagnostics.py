@@ -21,8 +21,8 @@ from smae.registry import describe, plugins
 from smae.tables import Grid, Table
 
 PACKAGES = ("numpy", "numba", "zarr", "safetensors", "pydantic")
-EXTRAS = ("dask", "objects", "rerun", "tensorboard", "triton", "wandb")
-_MODULES = {"dask": "distributed", "objects": "obstore"}
+EXTRAS = ("dask", "hub", "objects", "onnx", "rerun", "tensorboard", "triton", "wandb")
+_MODULES = {"dask": "distributed", "hub": "huggingface_hub", "objects": "obstore"}
 """Modules of the extras whose names differ."""
 
 _OLDEST = (3, 11)

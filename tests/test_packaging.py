@@ -96,6 +96,7 @@ def test_every_import_is_a_declared_dependency_and_the_other_way_round() -> None
     declared = {canonical(re.split(r"[<>=~!; ]", line)[0]) for line in PROJECT["project"]["dependencies"]}
     optional = {
         "distributed": "dask",
+        "huggingface-hub": "hub",
         "obstore": "objects",
         "rerun": "rerun",
         "pyarrow": "parquet",

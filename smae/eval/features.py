@@ -68,15 +68,19 @@ class Pooled:
     def __call__(self, batch: Batch) -> Tensor:
         """Return features [B, ``width``]."""
         self.encoder.eval()
+        return mean_over_bodies(self.vectors(batch.x), batch)
+
+    def vectors(self, x: Tensor) -> Tensor:
+        """Return the pooled features [N, ``width``] of items x [N, T, V, C]."""
         if self.pool == "class":
-            return mean_over_bodies(self.encoder.encode(batch.x)[0].float(), batch)
-        tokens = self.encoder(batch.x).float()
+            return self.encoder.encode(x)[0].float()
+        tokens: Tensor = self.encoder(x).float()
         if self.pool == "mean":
-            return mean_over_bodies(tokens.mean(1), batch)
+            return tokens.mean(1)
         if self.pool == "joints":
             grid = self.encoder.grid
-            tokens = tokens.reshape(len(tokens), grid.times, grid.joints, -1).mean(1)
-        return mean_over_bodies(tokens.flatten(1), batch)
+            tokens = tokens.reshape(tokens.shape[0], grid.times, grid.joints, -1).mean(1)
+        return tokens.flatten(1)
 
     @property
     def width(self) -> int:

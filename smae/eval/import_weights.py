@@ -36,6 +36,7 @@ from smae.eval.import_formats import (
     depth_of,
     shape_of,
 )
+from smae.eval.model_card import front_matter
 from smae.models.tokens import Grid
 from smae.registry import nearest
 from smae.skeleton import KINECT20, NTU25, Layout
@@ -339,7 +340,7 @@ def _card(format: str, name: str, sha256: str, made: Imported) -> str:
     """Return the folder's README.md."""
     notes = "".join(f"- {note}\n" for note in made.notes)
     return (
-        f"# {name}\n\nAn encoder imported by `smae import-weights --format {format}` from "
+        f"{front_matter(format)}# {name}\n\nAn encoder imported by `smae import-weights --format {format}` from "
         f"`{name}` (SHA-256 `{sha256}`). Its authors' licence holds, and the terms of the data "
         f"that it was trained on.\n\n{notes}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from smae.eval.results import RULE, Result
 SECTIONS = ("objective", "masking", "encoder", "decoder", "augment", "optim", "train")
 
 TEMPLATE = """\
-# {name}
+{front}# {name}
 
 A `{config[encoder][name]}` encoder of skeleton clips, pre-trained without labels by \
 `{config[objective][name]}` with smae {version}.
@@ -75,6 +76,7 @@ def model_card(
         f"- {section}: " + ", ".join(f"{key} {value}" for key, value in config[section].items()) for section in SECTIONS
     ]
     return TEMPLATE.format(
+        front=front_matter(config["objective"]["name"], config["encoder"]["name"], about["store"].get("dataset", "")),
         name=name,
         config=config,
         store=defaultdict(str, {"clips": 0} | about["store"]),
@@ -84,6 +86,16 @@ def model_card(
         steps=steps,
         settings="\n".join(settings),
         results="\n".join(_results(results, sha256)),
+    )
+
+
+def front_matter(*tags: str) -> str:
+    """Return the YAML block that begins a model card, in the keys of the Hugging Face Hub."""
+    known = dict.fromkeys(("skeleton", "action-recognition", "self-supervised", *filter(None, tags)))
+    # JSON is YAML, and holds any name.
+    return (
+        "---\nlibrary_name: smae\npipeline_tag: feature-extraction\nlicense: other\n"
+        f"license_name: see-licence-section\ntags: {json.dumps(list(known))}\n---\n\n"
     )
 
 

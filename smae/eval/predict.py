@@ -18,7 +18,7 @@ from smae.data.raw.keypoints import Keypoints
 from smae.data.raw.recording import RATE, Clip
 from smae.data.raw.source import Refused
 from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, ConfigError, DataError
-from smae.eval.export import LoadedEncoder, read_weights
+from smae.eval.export import HeadConfig, LoadedEncoder, read_weights
 from smae.eval.probes import ENCODE_BATCH
 from smae.eval.raw_clips import ClipsInMemory, RawRecording, Windows, read_recordings, windows_of
 from smae.eval.results import read_results
@@ -123,18 +123,11 @@ def predict(
         BadRecording, NoBody: the only recording is bad or has no body; of several it is listed.
         DataError: no run or head, or weights without a head or of another joint layout.
     """
-    if head is None:
-        head = find_head(find_run(run, needs="head"), protocol=protocol, mode=mode)
-    elif run is not None or mode is not None or protocol is not None:
-        raise ConfigError("--head excludes --run, --probe and --protocol: leave them out")
-    model, target = read_weights(Path(head)), pick_device(device)
-    config = model.config.head
-    if config is None:
-        raise DataError(f"{head}: an encoder without a head has no classes: give a run that smae eval evaluated")
-    prepared = model.config.prepared
+    head, model, config = load_head(head, run=run, protocol=protocol, mode=mode)
+    target, prepared = pick_device(device), model.config.prepared
     windows = windows_of(prepared, frames=model.config.augment.frames, stride=stride)
     read = read_recordings(files, prepared=prepared, layout=model.layout, source=source, windows=windows)
-    rows, at = _probabilities(read.clips, model, target), 0
+    rows, at = probabilities(read.clips, model, target), 0
     found = []
     for one in read.found:
         count = sum(clip is not None for clip in one.clips)
@@ -142,6 +135,25 @@ def predict(
         at += count
     names = dict(zip(config.classes, config.names or config.classes, strict=True))
     return Predictions(str(head), tuple(found), read.quarantined, read.no_body, names)
+
+
+def load_head(
+    head: Path | str | None, *, run: Path | str | None, protocol: str | None, mode: str | None
+) -> tuple[Path, LoadedEncoder, HeadConfig]:
+    """Return the folder of a head, its classifier and its classes; see ``predict``.
+
+    Raises:
+        ConfigError: options that exclude each other.
+        DataError: no run or head, or weights without a head.
+    """
+    if head is None:
+        head = find_head(find_run(run, needs="head"), protocol=protocol, mode=mode)
+    elif run is not None or mode is not None or protocol is not None:
+        raise ConfigError("--head excludes --run, --probe and --protocol: leave them out")
+    model = read_weights(Path(head))
+    if model.config.head is None:
+        raise DataError(f"{head}: an encoder without a head has no classes: give a run that smae eval evaluated")
+    return Path(head), model, model.config.head
 
 
 def find_head(run: Run, *, protocol: str | None = None, mode: str | None = None) -> Path:
@@ -194,8 +206,8 @@ def find_head(run: Run, *, protocol: str | None = None, mode: str | None = None)
 
 
 @torch.no_grad()
-def _probabilities(clips: Sequence[Clip], model: LoadedEncoder, device: torch.device) -> NDArray[np.float64]:
-    """Return float64 [n, K], a softmax over classes."""
+def probabilities(clips: Sequence[Clip], model: LoadedEncoder, device: torch.device) -> NDArray[np.float64]:
+    """Return float64 [n, K], a softmax over the classes of a classifier, of n clips."""
     if not clips:
         return np.zeros((0, 0))
     store = ClipsInMemory(clips, layout=model.layout, mode=model.config.prepared.mode)
@@ -214,11 +226,15 @@ def _probabilities(clips: Sequence[Clip], model: LoadedEncoder, device: torch.de
     return torch.cat([softmax(classify(batch).double(), 1).cpu() for batch in batches]).numpy()
 
 
+def first_five(row: NDArray[np.float64], classes: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """Return the most probable classes and their probabilities, of probabilities [K]."""
+    order = np.argsort(-row, kind="stable")[:5]
+    return tuple((classes[number], float(row[number])) for number in order)
+
+
 def _prediction(one: RawRecording, rows: NDArray[np.float64], classes: Sequence[str], windows: Windows) -> Prediction:
     """Return the prediction of a recording from the probabilities [n, K] of its n clips with a body."""
-    row = rows[0] if len(rows) == 1 else rows.mean(0)
-    order = np.argsort(-row, kind="stable")[:5]
-    first = tuple((classes[number], float(row[number])) for number in order)
+    first = first_five(rows[0] if len(rows) == 1 else rows.mean(0), classes)
     clips = [clip for clip in one.clips if clip is not None]
     bodies, frames = max(len(clip.joints) for clip in clips), one.frames
     if one.whole:

@@ -206,12 +206,13 @@ def _read(
     action = place.source.facts(sample.name).action
     starts = windows.starts(frames) if windows is not None else [0]
     if len(starts) == 1 or windows is None:
-        clip = _prepare(parsed, place, prepared)
+        clip = prepare_clip(parsed, prepared, layout=place.source.layout)
         return RawRecording(where, sample.name, action, frames, (0,), (clip,))
     clips = list[Clip | None]()
     for start in starts:
         try:
-            clips.append(_prepare(_cut(parsed, start, start + windows.frames), place, prepared))
+            window = _cut(parsed, start, start + windows.frames)
+            clips.append(prepare_clip(window, prepared, layout=place.source.layout))
         except NoBody:
             clips.append(None)
     if not any(clips):
@@ -224,24 +225,33 @@ def _read(
 
 
 def _cut(parsed: Recording | Clip, start: int, stop: int) -> Recording | Clip:
+    if isinstance(parsed, Recording):
+        return cut(parsed, start, stop)
+    return replace(parsed, joints=parsed.joints[:, start:stop], state=parsed.state[:, start:stop])
+
+
+def cut(recording: Recording, start: int, stop: int) -> Recording:
     """Return the frames from ``start`` to ``stop``."""
-    if isinstance(parsed, Clip):
-        return replace(parsed, joints=parsed.joints[:, start:stop], state=parsed.state[:, start:stop])
-    first, end = np.searchsorted(parsed.frame, (start, stop))
+    first, end = np.searchsorted(recording.frame, (start, stop))
     rows = slice(int(first), int(end))
     return Recording(
-        frames=min(stop, parsed.frames) - start,
-        frame=parsed.frame[rows] - np.int32(start),
-        body=parsed.body[rows],
-        xyz=parsed.xyz[rows],
-        state=parsed.state[rows],
+        frames=min(stop, recording.frames) - start,
+        frame=recording.frame[rows] - np.int32(start),
+        body=recording.body[rows],
+        xyz=recording.xyz[rows],
+        state=recording.state[rows],
     )
 
 
-def _prepare(parsed: Recording | Clip, place: Recordings, prepared: PreparationConfig) -> Clip:
+def prepare_clip(parsed: Recording | Clip, prepared: PreparationConfig, *, layout: Layout) -> Clip:
+    """Return the clip of what a source parsed, cleaned and resampled like the training data.
+
+    Raises:
+        NoBody: it shows none.
+    """
     clip = parsed
     if isinstance(clip, Recording):
-        clip = clean(clip, mode=prepared.mode, layout=place.source.layout)
+        clip = clean(clip, mode=prepared.mode, layout=layout)
     return _resampled(clip, prepared)
 
 

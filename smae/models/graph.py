@@ -79,7 +79,7 @@ class GraphEncoder(Encoder):
 
         Hidden joints enter no BatchNorm statistics of the input map.
         """
-        grid, n = self.grid, len(x)
+        grid, n = self.grid, x.shape[0]
         tokens = self.embed(self.visible_tokens(x, mask).view(n, -1, grid.patch, grid.channels))
         if mask is not None:
             seen = tokens

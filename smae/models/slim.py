@@ -70,7 +70,7 @@ class SLiMEncoder(Encoder):
         tokens = self.embed(self.visible_tokens(x, mask))
         if mask is None:
             return self._attend(tokens)[1]
-        every = self.mask_token.to(tokens.dtype).expand(len(x), self.grid.tokens, -1)
+        every = self.mask_token.to(tokens.dtype).expand(x.shape[0], self.grid.tokens, -1)
         every = every.scatter(1, mask.keep[..., None].expand_as(tokens), tokens)
         return gather(self._attend(every)[1], mask.keep)
 
@@ -85,7 +85,7 @@ class SLiMEncoder(Encoder):
     def _attend(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features of the class token and of embedded tokens [N, times * V, D]."""
         first, times = 1 + len(self.registers), tokens.shape[1] // self.grid.joints
-        lead = torch.cat([self.class_token[None], self.registers]).expand(len(tokens), -1, -1)
+        lead = torch.cat([self.class_token[None], self.registers]).expand(tokens.shape[0], -1, -1)
         features = torch.cat([lead, tokens + self.joint_embed.repeat(times, 1)], 1)
         time = torch.arange(times, device=tokens.device).repeat_interleave(self.grid.joints)
         # Angle 0 leaves class token and registers as they are.

@@ -63,7 +63,7 @@ class STTFormer(Encoder):
         A token's feature is the mean over its tuple's frames. Hidden joints enter no BatchNorm
         statistics of the input map.
         """
-        grid, n = self.grid, len(x)
+        grid, n = self.grid, x.shape[0]
         seen = self._embed(self.visible_tokens(x, mask))
         if mask is None:
             return self._encode(seen).flatten(1, 2)
@@ -93,7 +93,7 @@ class STTFormer(Encoder):
 
     def _encode(self, tokens: Tensor) -> Tensor:
         """Return features [N, tuples, V, D] of mapped tokens [N, tuples * V, patch * width]."""
-        n, joints, patch = len(tokens), self.grid.joints, self.grid.patch
+        n, joints, patch = tokens.shape[0], self.grid.joints, self.grid.patch
         tuples = tokens.view(n, -1, joints, patch, tokens.shape[-1] // patch)
         # [N, width, tuples, patch * V], frame by frame.
         x = tuples.permute(0, 4, 1, 3, 2).flatten(3)

@@ -50,11 +50,16 @@ class Classifier(nn.Module):
             scores = torch.rand(len(batch.x), grid.tokens, device=batch.x.device)
             mask = mask_from_scores(scores, self.visible)
             tokens = self.dropout(self.encoder(batch.x, mask))
-            items = mean_over_time(tokens, mask.keep, joints=grid.joints)
+            items = mean_over_time(tokens, mask.keep, joints=grid.joints).flatten(1).float()
         else:
-            tokens = self.dropout(self.encoder(batch.x))
-            items = tokens.reshape(-1, grid.times, grid.joints, self.encoder.dim).mean(1)
-        return self.head(mean_over_bodies(items.flatten(1).float(), batch))  # type: ignore[no-any-return]
+            items = self.vectors(batch.x)
+        return self.head(mean_over_bodies(items, batch))  # type: ignore[no-any-return]
+
+    def vectors(self, x: Tensor) -> Tensor:
+        """Return what the head takes, [N, V * D], of all tokens of items x [N, T, V, C]."""
+        grid, tokens = self.encoder.grid, self.dropout(self.encoder(x))
+        items: Tensor = tokens.reshape(-1, grid.times, grid.joints, self.encoder.dim).mean(1)
+        return items.flatten(1).float()
 
     def lr_scale(self, decay: float) -> dict[str, float]:
         """Return the factor of each parameter's learning rate: layer-wise decay, as in BEiT."""

@@ -31,6 +31,10 @@ class LinearClassifier(nn.Module):
         """Return logits [B, K]."""
         return self.head(Pooled(self.encoder, self.pool)(batch))  # type: ignore[no-any-return]
 
+    def vectors(self, x: Tensor) -> Tensor:
+        """Return what the head takes, [N, width], of items x [N, T, V, C]."""
+        return Pooled(self.encoder, self.pool).vectors(x)
+
 
 def linear_head(width: int, *, classes: int) -> nn.Sequential:
     """Return an untrained head: BatchNorm without affine parameters, then one linear layer."""

@@ -1,0 +1,70 @@
+"""Encoders by the interface of huggingface_hub: ``from_pretrained`` and ``save_pretrained`` of exported folders."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from smae.errors import ConfigError, EnvironmentFault
+from smae.eval.export import LoadedEncoder, read_weights, write_weights
+
+try:
+    from huggingface_hub import PyTorchModelHubMixin, snapshot_download
+except ImportError as error:
+    raise EnvironmentFault(f"{error}: install it with pip install 'smae[hub]'") from None
+
+
+class HubEncoder(nn.Module, PyTorchModelHubMixin, library_name="smae"):
+    """An exported encoder, as ``huggingface_hub`` loads, saves and pushes models.
+
+    ``HubEncoder.from_pretrained(FOLDER)`` reads a folder that ``smae export-encoder`` or
+    ``smae import-weights`` wrote, checked like ``load_encoder``'s; the name of a repository on the Hub
+    is downloaded first. ``save_pretrained`` writes such a folder again, its model card included.
+
+    Args:
+        loaded: the encoder.
+        card: text of its model card.
+    """
+
+    def __init__(self, loaded: LoadedEncoder, card: str = "") -> None:
+        super().__init__()
+        if loaded.config.head is not None:
+            raise ConfigError("a classifier was given, an encoder is expected: name a folder of smae export-encoder")
+        self.encoder, self.loaded, self.card = loaded.encoder, loaded, card
+
+    def forward(self, joints: Tensor) -> Tensor:
+        """Return features [N, tokens, D] of joints float32 [N, frames, V, 3], metres, an item a body."""
+        return self.encoder(joints)  # type: ignore[no-any-return]
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> HubEncoder:
+        folder = Path(model_id)
+        if not folder.is_dir():
+            keys = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+            known = {key: options[key] for key in keys if key in options}
+            files = ["config.json", "model.safetensors", "README.md"]
+            folder = Path(snapshot_download(model_id, allow_patterns=files, **known))
+        card = folder / "README.md"
+        text = card.read_text(encoding="utf-8") if card.is_file() else ""
+        return cls(read_weights(folder), text).eval()
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        config = self.loaded.config
+        with tempfile.TemporaryDirectory(prefix="smae-") as temporary:
+            folder = write_weights(
+                Path(temporary) / "encoder",
+                self.encoder,
+                encoder=config.encoder,
+                augment=config.augment,
+                layout=self.loaded.layout,
+                prepared=config.prepared,
+                origin=config.origin,
+                card=self.card,
+            )
+            # File by file: the folder may hold files of others, and write_weights replaces folders.
+            for file in folder.iterdir():
+                shutil.copyfile(file, save_directory / file.name)
