@@ -19,8 +19,9 @@ from smae.data.raw.keypoints import Keypoints
 from smae.data.raw.recording import RATE, Clip, Recording
 from smae.data.raw.recordings import Recordings, source_of
 from smae.data.raw.source import SOURCES, Refused, Sample
+from smae.data.store.convert import layout_map
 from smae.errors import BadRecording, ConfigError, DataError, NoBody
-from smae.skeleton import Layout
+from smae.skeleton import COMMON15, Layout
 from smae.train.run_folder import PreparationConfig
 
 logger = logging.getLogger(__name__)
@@ -146,9 +147,15 @@ def read_recordings(
     for place in places:
         if place.inventory.ignored:
             logger.info(f"{place.path}: {place.inventory.ignored} files are no recordings, by their names")
-        found = place.source.layout.name
-        if found != layout.name:
-            raise DataError(f"{place.path} has layout {found}, the encoder was trained on {layout.name}")
+        found = place.source.layout
+        if found.name != layout.name:
+            mapping = layout_map(found, layout)
+            if mapping.missing:
+                raise DataError(
+                    f"{place.path} has layout {found.name}, the encoder was trained on {layout.name}: missing are "
+                    f"{', '.join(mapping.missing[:5])}"
+                )
+            logger.info(f"{place.path}: joints of {found.name} are mapped to {layout.name}")
     total = sum(len(place.inventory.samples) for place in places)
     samples = ((place, *found) for place in places for found in place.each())
     refused = [replace(one, path=place.where(one)) for place in places for one in place.inventory.refused]
@@ -167,7 +174,7 @@ def read_recordings(
         where, data = place.where(sample), b""
         try:
             data = bytes(reader.read(sample))
-            good.append(_read(place, sample, data, where=where, prepared=prepared, windows=windows))
+            good.append(_read(place, sample, data, where=where, prepared=prepared, layout=layout, windows=windows))
         except BadRecording as error:
             if only:
                 error.path = where
@@ -188,7 +195,8 @@ def read_recordings(
 def _place(path: Path | str, source: str, layout: Layout) -> Recordings:
     """Return the recordings at a path; those that do not say whose joints they hold are of the encoder's layout."""
     chosen = SOURCES.get(source_of(Path(path), source))
-    unnamed = getattr(chosen, "takes_layout", False) and chosen.cleaned is None
+    # The 15 common joints are those that others are mapped to: no file holds just them.
+    unnamed = getattr(chosen, "takes_layout", False) and chosen.cleaned is None and layout != COMMON15
     return Recordings(path, source, layout=layout if unnamed else None)
 
 
@@ -199,6 +207,7 @@ def _read(
     *,
     where: str,
     prepared: PreparationConfig,
+    layout: Layout,
     windows: Windows | None,
 ) -> RawRecording:
     parsed = place.parse(data, strict=prepared.strict, max_range=prepared.max_range, unit=prepared.unit)
@@ -206,12 +215,12 @@ def _read(
     action = place.source.facts(sample.name).action
     starts = windows.starts(frames) if windows is not None else [0]
     if len(starts) == 1 or windows is None:
-        clip = _prepare(parsed, place, prepared)
+        clip = _prepare(parsed, place, prepared, layout)
         return RawRecording(where, sample.name, action, frames, (0,), (clip,))
     clips = list[Clip | None]()
     for start in starts:
         try:
-            clips.append(_prepare(_cut(parsed, start, start + windows.frames), place, prepared))
+            clips.append(_prepare(_cut(parsed, start, start + windows.frames), place, prepared, layout))
         except NoBody:
             clips.append(None)
     if not any(clips):
@@ -238,10 +247,12 @@ def _cut(parsed: Recording | Clip, start: int, stop: int) -> Recording | Clip:
     )
 
 
-def _prepare(parsed: Recording | Clip, place: Recordings, prepared: PreparationConfig) -> Clip:
-    clip = parsed
+def _prepare(parsed: Recording | Clip, place: Recordings, prepared: PreparationConfig, layout: Layout) -> Clip:
+    clip, own = parsed, place.source.layout
     if isinstance(clip, Recording):
-        clip = clean(clip, mode=prepared.mode, layout=place.source.layout)
+        clip = clean(clip, mode=prepared.mode, layout=own)
+    if own.name != layout.name:
+        clip = layout_map(own, layout)(clip, gaps=prepared.mode == "exact")
     return _resampled(clip, prepared)
 
 
