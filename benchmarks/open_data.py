@@ -47,7 +47,7 @@ DESCRIPTIONS = {
     "dance": "dance",
     "basketball": "basketball",
     "kick a ball": "soccer",
-    "sit down, stand up": "sit on",
+    "sit down and stand up": "sit on",
     "drink": "unscrew|drink",
     "laugh": "laugh",
     "box": "boxing|punch",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from smae.train.checkpoint import encoder_weights
 from smae_cli.main import run
 from tests.train.small import small_config
 
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = small_config()
 CLASSES = ("squat", "walk", "wave")
 
@@ -140,3 +144,19 @@ def test_training_starts_from_packaged_weights(recordings, model):
     weights = encoder_weights(done.run.path)
     for name, value in model.encoder.state_dict().items():
         torch.testing.assert_close(weights[name], value, atol=1e-2, rtol=0)
+
+
+def test_what_is_shipped_is_small_complete_and_part_of_the_wheel():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert smae.weights.packaged() == ["open-small"]
+    folder = smae.weights.weights_folder(smae.weights.DEFAULT)
+    for path in folder.iterdir():
+        assert any(path.match(pattern) for pattern in declared["smae.weights"]), path
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
+    loaded = read_weights(smae.weights.DEFAULT)
+    assert (loaded.layout, loaded.config.origin["recipe"]) == (COMMON15, "open-small")
+    assert not re.search(r"/(work|home|root|tmp)/", (folder / "config.json").read_text()), "no path of a machine"
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\nlicense: apache-2.0\n")
+    for part in ("Public Domain Dedication", "free for use in research and commercial", "NSF EIA-0196217", "## Limits"):
+        assert part in card
