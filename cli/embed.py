@@ -24,9 +24,7 @@ from smae_cli import choices, console
 @click.option(
     "--encoder", type=click.Path(path_type=Path), help="A folder that smae export-encoder wrote; or open-small."
 )
-@click.option(
-    "--run", type=choices.RUN, help="A run or one of its checkpoints; the newest, or else open-small, by default."
-)
+@click.option("--run", type=choices.RUN, help="A run or checkpoint; the newest, or else open-small, by default.")
 @click.option("--layout", help="Map the joints of a store to this layout as they are read: ntu25, kinect20, ...")
 @click.option("--source", help="Kind of raw recordings; that of the training data by default.")
 @click.option("--device", type=choices.DEVICE, default="auto", help="auto, cpu, cuda or cuda:N.")

@@ -167,8 +167,9 @@ def read_weights(given: Path | str) -> LoadedEncoder:
     """Load a folder of weights, or packaged ones by their name, checked.
 
     Raises:
-        DataError: nothing is there, a file is missing or changed, another version wrote it, or weights, frames or
-            joints are not those of its config or of this smae; the message names the difference.
+        DataError: nothing is there, a file is missing or changed, another version wrote it, or
+            weights, frames or joints are not those of its config or of this smae; the message
+            names the difference.
     """
     folder = weights_folder(given)
     values = read_json(folder / "config.json", what="weights", remedy=_REMEDY)
@@ -214,7 +215,7 @@ def load_encoder(path: Path | str, *, layout: str | None = None, frames: int | N
     [N, tokens, D]; joints of another shape are a ``DataError``.
 
     Args:
-        path: a folder written by ``smae export-encoder``, or the name of packaged weights, ``open-small``.
+        path: a folder written by ``smae export-encoder``, or ``open-small``, which comes with smae.
         layout: name of the joint layout of your clips, to be checked.
         frames: number of frames of your clips, to be checked.
 

@@ -137,7 +137,8 @@ def predict(
     if config is None:
         raise DataError(f"{head}: an encoder without a head has no classes: give a run that smae eval evaluated")
     if is_packaged(head):
-        logger.info(f"{head} knows {len(config.classes)} classes and no others: {', '.join(config.classes)}")
+        known = ", ".join(config.classes)
+        logger.info(f"{head} knows {len(config.classes)} classes and no others: {known}")
     prepared = model.config.prepared
     windows = windows_of(prepared, frames=model.config.augment.frames, stride=stride)
     read = read_recordings(files, prepared=prepared, layout=model.layout, source=source, windows=windows)

@@ -196,8 +196,8 @@ def _place(path: Path | str, source: str, layout: Layout) -> Recordings:
     """Return the recordings at a path; those that do not say whose joints they hold are of the encoder's layout."""
     chosen = SOURCES.get(source_of(Path(path), source))
     # The 15 common joints are those that others are mapped to: no file holds just them.
-    unnamed = getattr(chosen, "takes_layout", False) and chosen.cleaned is None and layout != COMMON15
-    return Recordings(path, source, layout=layout if unnamed else None)
+    unnamed = getattr(chosen, "takes_layout", False) and chosen.cleaned is None
+    return Recordings(path, source, layout=layout if unnamed and layout != COMMON15 else None)
 
 
 def _read(

@@ -329,7 +329,7 @@ def decoder_weights(path: Path) -> Tensors | None:
 
 
 def encoder_weights(path: Path) -> Tensors:
-    """Return the encoder's weights of a run, a checkpoint, an exported encoder or a packaged one, by its name.
+    """Return the encoder's weights of a run, a checkpoint, an exported or a packaged encoder.
 
     Raises:
         DataError: there is none of them, or it is damaged.

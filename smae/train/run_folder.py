@@ -217,7 +217,7 @@ def find_run(path: Path | str | None = None, *, root: Path = RUNS, needs: Need =
 
 
 def weights_without_run(root: Path = RUNS) -> str | None:
-    """Return the name of the packaged weights that stand in for a run; None where there is any run, even unusable."""
+    """Return the name of the weights that stand in for a run; None where there is any, even unusable."""
     usable = is_packaged(DEFAULT) and not any(root.glob("*/run.json"))
     return DEFAULT if usable else None
 

@@ -1,4 +1,4 @@
-"""Weights that are part of the package: a folder each, of an encoder with a linear head, found by name."""
+"""Weights that are part of the package, by name: folders of an encoder with a linear head."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def packaged() -> list[str]:
 
 
 def is_packaged(given: Path | str) -> bool:
-    """Return whether weights are meant by the name of packaged ones: a path of that name comes first."""
+    """Return whether packaged weights are meant: a path of that name comes first."""
     return str(given) in packaged() and not Path(given).exists()
 
 
