@@ -21,8 +21,10 @@ from smae_cli import choices, console
     type=click.Path(path_type=Path),
     help="The file to write: .npz, .zarr, .csv or .parquet.",
 )
-@click.option("--encoder", type=click.Path(path_type=Path), help="A folder that smae export-encoder wrote.")
-@click.option("--run", type=choices.RUN, help="A run or one of its checkpoints; the newest by default.")
+@click.option(
+    "--encoder", type=click.Path(path_type=Path), help="A folder that smae export-encoder wrote; or open-small."
+)
+@click.option("--run", type=choices.RUN, help="A run or checkpoint; the newest, or else open-small, by default.")
 @click.option("--layout", help="Map the joints of a store to this layout as they are read: ntu25, kinect20, ...")
 @click.option("--source", help="Kind of raw recordings; that of the training data by default.")
 @click.option("--device", type=choices.DEVICE, default="auto", help="auto, cpu, cuda or cuda:N.")
@@ -33,13 +35,15 @@ def command(store: str | None, to: Path, **options: Any) -> int:
 
     STORE may also be raw recordings: a file, or a folder or zip of them, prepared like the training
     data. The file holds features float32 [clips, width], name, label and classes, in store order; a
-    table (.csv, .parquet) has a row a clip: name, label, class, f0, f1, ...
+    table (.csv, .parquet) has a row a clip: name, label, class, f0, f1, ... In a folder without runs
+    the encoder is open-small, which comes with smae: it takes the joints of any known layout.
 
     \b
     Examples:
       smae embed ntu.zarr --out features.npz
       smae embed mine.zarr --encoder skeletonmae-ntu60-xsub --out mine-features.zarr
       smae embed mine/ --out features.csv
+      smae embed mine.skeleton --out mine.csv --encoder open-small
 
     Exit code 3 if some recordings are bad, 4 if all are.
     """

@@ -46,7 +46,7 @@ from smae_cli import choices, console
 @click.option(
     "--encoder",
     type=click.Path(path_type=Path),
-    help="A folder that smae export-encoder wrote, in place of a run; it gets the records.",
+    help="A folder that smae export-encoder wrote, in place of a run, which gets the records; or open-small.",
 )
 @click.option(
     "--set",

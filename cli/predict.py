@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 @click.command("predict")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--run", type=choices.RUN, help="The run whose head is used; the newest with a head by default.")
-@click.option("--head", type=click.Path(path_type=Path), help="Folder of a head, in place of --run.")
+@click.option(
+    "--run", type=choices.RUN, help="The run whose head is used; the newest with a head by default, or else open-small."
+)
+@click.option("--head", type=click.Path(path_type=Path), help="Folder of a head, or open-small, in place of --run.")
 @click.option("--probe", "mode", help="linear, finetune or transfer: which of the run's heads; finetune before linear.")
 @click.option("--protocol", help="Protocol of the head; the run's own by default.")
 @click.option("--source", help="Kind of raw data; that of the training data by default.")
@@ -46,7 +48,8 @@ def command(files: tuple[Path, ...], following: bool, idle: float | None, **opti
     smae eval --probe linear or --probe finetune trains heads and keeps them in the run. Recordings are
     read, cleaned and cropped like the training data. A bad recording is an error (exit code 4), the
     one that prepare lists; among several it is listed, and the exit code is 3. One longer than every
-    clip that the head was trained on is classified second by second.
+    clip that the head was trained on is classified second by second. In a folder without runs the
+    classes are those of open-small, which comes with smae; it says which.
 
     With --follow, FILE is one .skeleton file that grows, there already or not: a line (with --json an
     object a line) for each window, as soon as its last frame is written.

@@ -31,7 +31,7 @@ from smae_cli import choices, console
 @click.option(
     "--init",
     type=choices.INIT,
-    help="Run, checkpoint or exported encoder whose weights the encoder starts from.",
+    help="Run, checkpoint or exported encoder whose weights the encoder starts from; or open-small.",
 )
 @click.option(
     "--set",

@@ -28,6 +28,7 @@ def command(name: str | None) -> None:
         _show(name)
         return
     from smae.settings import recipes
+    from smae.weights import packaged
 
     known = recipes()
 
@@ -35,6 +36,8 @@ def command(name: str | None) -> None:
         console.table(("recipe", "purpose"), [(name, recipe.about) for name, recipe in known.items()])
         published = [(name, recipe.aims, recipe.cost, recipe.ran) for name, recipe in known.items() if recipe.aims]
         console.table(("recipe", "published figure", "cost on one GPU", "here"), published)
+        if weights := packaged():
+            console.echo(f"packaged weights, for --encoder, --init and predict --head: {', '.join(weights)}")
 
     console.result({name: asdict(recipe) for name, recipe in known.items()}, text)
 

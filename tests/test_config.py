@@ -225,6 +225,7 @@ def test_recipes_of_data_sets_say_what_they_aim_at_what_it_costs_and_whether_the
         "nw-ucla-small",
         "nw-ucla-graph",
         "slim",
+        "open-small",
     } == set(found)
     for name in PUBLISHED:
         assert found[name].aims

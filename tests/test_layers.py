@@ -27,6 +27,7 @@ LAYERS = {
     "smae.config": 2,
     "smae.jit": 2,
     "smae.settings": 2,
+    "smae.weights": 2,
     "smae.atomic_io": 1,
     "smae.skeleton": 1,
     "smae.registry": 1,

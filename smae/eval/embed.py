@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +20,7 @@ from smae.data.raw.keypoints import Keypoints
 from smae.data.raw.recordings import is_store
 from smae.data.raw.source import Refused
 from smae.data.store.clip_table import UNLABELLED
-from smae.data.store.convert import map_store
+from smae.data.store.convert import map_store, map_whole
 from smae.data.store.file_store import locate
 from smae.data.store.store import Store, open_store
 from smae.errors import EXIT_DONE, EXIT_QUARANTINED, ConfigError, DataError
@@ -29,7 +30,10 @@ from smae.eval.probes import ENCODE_BATCH
 from smae.eval.raw_clips import ClipsInMemory, RawRecordings, read_recordings
 from smae.skeleton import layout_from_json
 from smae.train.build import pick_device
-from smae.train.run_folder import find_checkpoint, prepared_like
+from smae.train.run_folder import find_checkpoint, prepared_like, weights_without_run
+from smae.weights import weights_folder
+
+logger = logging.getLogger(__name__)
 
 _CSV_HEAD = b"name,label,class,f0"
 
@@ -82,8 +86,9 @@ def embed(
         store: a store, or raw recordings: a file, folder or zip; default the store in the current
             folder. Or a list of what ``from_keypoints`` returned.
         to: the ``.npz``, ``.zarr``, ``.csv`` or ``.parquet`` to write.
-        encoder: an exported encoder.
-        run: a run or checkpoint instead; the newest run if neither is given.
+        encoder: an exported encoder, or the name of packaged weights.
+        run: a run or checkpoint instead. If neither is given, the newest run; where there is no run,
+            the packaged ``open-small``.
         layout: map the joints of a store to this layout as they are read; see ``map_store``.
         source: registered source of raw recordings; default the one of the training data.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
@@ -111,10 +116,13 @@ def embed(
             clips = map_store(clips, layout)
     elif not Path(str(store)).exists():
         raise ConfigError(f"nothing at {store}: give a store, or a recording, or a folder or zip of recordings")
-    folder = Path(encoder) if encoder is not None else None
-    if folder is None:
+    if encoder is None and run is None and (encoder := weights_without_run()):
+        logger.info(f"no run here: using the packaged encoder {encoder}")
+    if encoder is None:
         found, step = find_checkpoint(run)
         folder = found.path
+    else:
+        folder = weights_folder(encoder)
     given = Path(str(store)) if clips is None else locate(clips.path)
     inputs = [path for path in (given, folder) if isinstance(path, Path)]
     check_output(to, kind="a file of features", is_kind=is_features, overwrite=overwrite, inputs=inputs)
@@ -129,11 +137,8 @@ def embed(
         loaded = read_weights(folder)
         trained_on = loaded.layout
         model, augment, prepared = loaded.encoder, loaded.config.augment, loaded.config.prepared
-        if clips is not None and trained_on.name != clips.layout.name:
-            raise DataError(
-                f"{folder} was trained on layout {trained_on.name}, {clips.path} has {clips.layout.name}: "
-                "give a store of the encoder's layout"
-            )
+        if clips is not None:
+            clips = map_whole(clips, trained_on, by=encoder)
 
     def features(data: Store | ClipsInMemory, workers: int | None) -> Features:
         index = np.arange(len(data))

@@ -19,7 +19,7 @@ from smae import interrupts
 from smae.atomic_io import refuse_links, write_atomic, write_json
 from smae.config import Section, as_settings, check, merge, renamed
 from smae.data.raw.labels import class_names
-from smae.data.store.convert import map_store
+from smae.data.store.convert import map_store, map_whole
 from smae.data.store.splits import Split
 from smae.data.store.store import Store, open_store, preparation
 from smae.errors import ConfigError
@@ -48,7 +48,8 @@ from smae.settings import PROBE_SECTIONS, check_effect, expand_modes
 from smae.tables import Grid, Table, percent, results
 from smae.train.build import pick_device
 from smae.train.config import RunConfig, build_config
-from smae.train.run_folder import PreparationConfig, Run, find_checkpoint
+from smae.train.run_folder import RUNS, PreparationConfig, Run, find_checkpoint
+from smae.weights import is_packaged
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +159,8 @@ def evaluate(
 
     Args:
         run: a run folder or one of its checkpoints; default the newest run with one.
-        encoder: the folder of an exported encoder instead, where the records go too.
+        encoder: the folder of an exported encoder instead, where the records go too; or the name of
+            packaged weights, whose records go to ``runs/``.
         data: store; default the one the run was trained on.
         layout: map the joints of ``data`` to this layout as they are read; see ``map_store``.
         protocol: split; default the one the run was trained on.
@@ -247,13 +249,15 @@ def _open(
         if checkpoint is not None:
             raise ConfigError("give a run (--run) or an exported encoder (--encoder), not both")
         store = data if isinstance(data, Store) else open_store(data)
-        loaded, values = read_exported(Path(encoder), store)
+        loaded, values = read_exported(encoder)
+        store = map_whole(store, loaded.layout, by=encoder)
         origin = loaded.config.origin
         config = build_config(merge(values, settings))
         checkpoint_of = {"step": int(origin.get("step", 0)), "sha256": loaded.config.sha256}
         trained = origin.get("config", {}).get("protocol", "")
         logger.info(f"using {encoder}, exported after step {checkpoint_of['step']:,} of {origin.get('run', '?')}")
-        folder = Run(Path(encoder))
+        # Installed files stay as they are.
+        folder = Run(RUNS / encoder if is_packaged(encoder) else Path(encoder))
         return store, Subject(folder, origin.get("store", {}), trained, config, loaded.encoder, checkpoint_of)
     run, step = find_checkpoint(checkpoint)
     about = run.describe()

@@ -46,6 +46,7 @@ from smae.train.checkpoint import (
 from smae.train.config import MAX_BATCH, Pool, RunConfig, build_config, plugin_config
 from smae.train.objectives import Objective
 from smae.train.run_folder import PreparationConfig, Run, find_checkpoint, prepared_like
+from smae.weights import is_packaged, weights_folder
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ def write_weights(
     prepared: PreparationConfig = PreparationConfig(),  # noqa: B008  (frozen)
     origin: Mapping[str, Any],
     card: str = "",
+    half: bool = False,
     files: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Path:
     """Write a folder of weights in one rename, replacing an earlier one; return it.
@@ -129,12 +131,15 @@ def write_weights(
         encoder: settings of the encoder, its name included.
         augment, layout, head, prepared, origin: see ``EncoderConfig``.
         card: text of ``README.md``; if empty, none is written.
+        half: write the weights as float16; they are read as float32.
         files: more files, by name.
 
     Raises:
         NonFiniteError: a weight is NaN or infinite; nothing is written.
     """
     weights = cpu_state_dict(model)
+    if half:
+        weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
     if bad := non_finite(weights):
         raise NonFiniteError(f"{', '.join(bad[:3])}: not finite, so nothing was written")
     data = save(weights)
@@ -158,13 +163,15 @@ def write_weights(
     return to
 
 
-def read_weights(folder: Path) -> LoadedEncoder:
-    """Load a folder of weights, checked.
+def read_weights(given: Path | str) -> LoadedEncoder:
+    """Load a folder of weights, or packaged ones by their name, checked.
 
     Raises:
-        DataError: a file is missing or changed, another version wrote it, or weights, frames or
-            joints are not those of its config or of this smae; the message names the difference.
+        DataError: nothing is there, a file is missing or changed, another version wrote it, or
+            weights, frames or joints are not those of its config or of this smae; the message
+            names the difference.
     """
+    folder = weights_folder(given)
     values = read_json(folder / "config.json", what="weights", remedy=_REMEDY)
     if values.get("version") != VERSION:
         raise DataError(
@@ -208,14 +215,14 @@ def load_encoder(path: Path | str, *, layout: str | None = None, frames: int | N
     [N, tokens, D]; joints of another shape are a ``DataError``.
 
     Args:
-        path: a folder written by ``smae export-encoder``.
+        path: a folder written by ``smae export-encoder``, or ``open-small``, which comes with smae.
         layout: name of the joint layout of your clips, to be checked.
         frames: number of frames of your clips, to be checked.
 
     Raises:
         DataError: no usable folder, or another layout or number of frames than yours.
     """
-    loaded = read_weights(Path(path))
+    loaded = read_weights(path)
     augment = loaded.config.augment
     for key, there, here in (("layout", loaded.layout.name, layout), ("frames", augment.frames, frames)):
         if here not in (None, there):
@@ -223,22 +230,17 @@ def load_encoder(path: Path | str, *, layout: str | None = None, frames: int | N
     return loaded.encoder
 
 
-def read_exported(folder: Path, store: Store) -> tuple[LoadedEncoder, dict[str, Any]]:
-    """Return an exported encoder, and settings under which it can be evaluated on a store.
+def read_exported(folder: Path | str) -> tuple[LoadedEncoder, dict[str, Any]]:
+    """Return an exported encoder, and settings under which it can be evaluated.
 
     The settings are those of its run for probes, seed and protocol, where it names them.
 
     Raises:
-        DataError: no usable folder, a head, or a store of another joint layout.
+        DataError: no usable folder, or one of a head.
     """
     loaded = read_weights(folder)
-    if loaded.config.head is not None:
+    if loaded.config.head is not None and not is_packaged(folder):
         raise DataError(f"{folder}: a head of smae eval: name its run, or a folder of smae export-encoder")
-    if loaded.layout.name != store.layout.name:
-        raise DataError(
-            f"{folder} was trained on layout {loaded.layout.name}, {store.path} has {store.layout.name}: give a "
-            "store of the encoder's layout"
-        )
     config = loaded.config.model_dump(mode="json")
     # Objective, masking and decoder are not needed, and their plug-ins need not be installed.
     keys = ("seed", "protocol", "linear", "knn", "finetune", "scratch", "selection")

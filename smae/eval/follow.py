@@ -16,6 +16,7 @@ from smae.data.raw.growing_file import GrowingFile
 from smae.data.raw.recording import RATE, Clip, Recording
 from smae.data.raw.recordings import source_of
 from smae.data.raw.source import make_source, parse_sample
+from smae.data.store.convert import layout_map
 from smae.errors import ConfigError, DataError, NoBody
 from smae.eval.export import LoadedEncoder
 from smae.eval.predict import first_five, load_head, probabilities
@@ -108,10 +109,11 @@ class Follower:
 
     def __init__(self, path: Path, model: LoadedEncoder, *, stride: float | None = None, device: str = "auto") -> None:
         source, prepared = make_source("ntu"), model.config.prepared
-        if source.layout.name != model.layout.name:
+        missing = layout_map(source.layout, model.layout).missing
+        if missing:
             raise DataError(
-                f"{path} has layout {source.layout.name}, the encoder was trained on {model.layout.name}: follow a "
-                "recording with an encoder of its layout"
+                f"{path} has layout {source.layout.name}, the encoder was trained on {model.layout.name}: missing are "
+                f"{', '.join(missing[:5])}"
             )
 
         def parse(data: bytes) -> Recording:
@@ -125,6 +127,7 @@ class Follower:
         self._classes = model.config.head.classes
         self._names = dict(zip(self._classes, model.config.head.names or self._classes, strict=True))
         self._windows = windows_of(prepared, frames=model.config.augment.frames, stride=stride)
+        self._prepared, self._layout = prepared, source.layout
         self._restarts = -1
         self._begin()
 
@@ -188,7 +191,7 @@ class Follower:
         for start, stop in windows:
             window = cut(kept, start - self._first, stop - self._first)
             try:
-                clips.append(prepare_clip(window, self._model.config.prepared, layout=self._model.layout))
+                clips.append(prepare_clip(window, self._prepared, own=self._layout, layout=self._model.layout))
             except NoBody:
                 clips.append(None)
             self._answered = stop

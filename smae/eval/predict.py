@@ -23,7 +23,8 @@ from smae.eval.probes import ENCODE_BATCH
 from smae.eval.raw_clips import ClipsInMemory, RawRecording, Windows, read_recordings, windows_of
 from smae.eval.results import read_results
 from smae.train.build import pick_device
-from smae.train.run_folder import Run, find_run
+from smae.train.run_folder import Run, find_run, weights_without_run
+from smae.weights import is_packaged
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +111,9 @@ def predict(
 
     Args:
         files: recordings, folders and zips of recordings, and what ``from_keypoints`` returned.
-        run: a run folder; default the newest run with a head.
-        head: folder of a head instead, one of ``runs/x/heads``.
+        run: a run folder. Default the newest run with a head; where there is no run, the packaged
+            ``open-small``.
+        head: folder of a head instead, one of ``runs/x/heads``, or the name of packaged weights.
         mode: probe that trained the head; default by the rule of ``find_head``.
         protocol: split of the head; default the one of the run.
         source: registered source of the files; default the one of the training data.
@@ -146,14 +148,20 @@ def load_head(
         ConfigError: options that exclude each other.
         DataError: no run or head, or weights without a head.
     """
+    options = (run, mode, protocol)
+    if head is None and not any(options) and (head := weights_without_run()):
+        logger.info(f"no run here: using the packaged classifier {head}")
     if head is None:
         head = find_head(find_run(run, needs="head"), protocol=protocol, mode=mode)
-    elif run is not None or mode is not None or protocol is not None:
+    elif any(options):
         raise ConfigError("--head excludes --run, --probe and --protocol: leave them out")
-    model = read_weights(Path(head))
-    if model.config.head is None:
+    model = read_weights(head)
+    classes = model.config.head
+    if classes is None:
         raise DataError(f"{head}: an encoder without a head has no classes: give a run that smae eval evaluated")
-    return Path(head), model, model.config.head
+    if is_packaged(head):
+        logger.info(f"{head} knows {len(classes.classes)} classes and no others: {', '.join(classes.classes)}")
+    return Path(head), model, classes
 
 
 def find_head(run: Run, *, protocol: str | None = None, mode: str | None = None) -> Path:

@@ -19,8 +19,9 @@ from smae.data.raw.keypoints import Keypoints
 from smae.data.raw.recording import RATE, Clip, Recording
 from smae.data.raw.recordings import Recordings, source_of
 from smae.data.raw.source import SOURCES, Refused, Sample
+from smae.data.store.convert import layout_map
 from smae.errors import BadRecording, ConfigError, DataError, NoBody
-from smae.skeleton import Layout
+from smae.skeleton import COMMON15, Layout
 from smae.train.run_folder import PreparationConfig
 
 logger = logging.getLogger(__name__)
@@ -146,9 +147,15 @@ def read_recordings(
     for place in places:
         if place.inventory.ignored:
             logger.info(f"{place.path}: {place.inventory.ignored} files are no recordings, by their names")
-        found = place.source.layout.name
-        if found != layout.name:
-            raise DataError(f"{place.path} has layout {found}, the encoder was trained on {layout.name}")
+        found = place.source.layout
+        if found.name != layout.name:
+            mapping = layout_map(found, layout)
+            if mapping.missing:
+                raise DataError(
+                    f"{place.path} has layout {found.name}, the encoder was trained on {layout.name}: missing are "
+                    f"{', '.join(mapping.missing[:5])}"
+                )
+            logger.info(f"{place.path}: joints of {found.name} are mapped to {layout.name}")
     total = sum(len(place.inventory.samples) for place in places)
     samples = ((place, *found) for place in places for found in place.each())
     refused = [replace(one, path=place.where(one)) for place in places for one in place.inventory.refused]
@@ -167,7 +174,7 @@ def read_recordings(
         where, data = place.where(sample), b""
         try:
             data = bytes(reader.read(sample))
-            good.append(_read(place, sample, data, where=where, prepared=prepared, windows=windows))
+            good.append(_read(place, sample, data, where=where, prepared=prepared, layout=layout, windows=windows))
         except BadRecording as error:
             if only:
                 error.path = where
@@ -188,8 +195,9 @@ def read_recordings(
 def _place(path: Path | str, source: str, layout: Layout) -> Recordings:
     """Return the recordings at a path; those that do not say whose joints they hold are of the encoder's layout."""
     chosen = SOURCES.get(source_of(Path(path), source))
+    # The 15 common joints are those that others are mapped to: no file holds just them.
     unnamed = getattr(chosen, "takes_layout", False) and chosen.cleaned is None
-    return Recordings(path, source, layout=layout if unnamed else None)
+    return Recordings(path, source, layout=layout if unnamed and layout != COMMON15 else None)
 
 
 def _read(
@@ -199,6 +207,7 @@ def _read(
     *,
     where: str,
     prepared: PreparationConfig,
+    layout: Layout,
     windows: Windows | None,
 ) -> RawRecording:
     parsed = place.parse(data, strict=prepared.strict, max_range=prepared.max_range, unit=prepared.unit)
@@ -206,13 +215,13 @@ def _read(
     action = place.source.facts(sample.name).action
     starts = windows.starts(frames) if windows is not None else [0]
     if len(starts) == 1 or windows is None:
-        clip = prepare_clip(parsed, prepared, layout=place.source.layout)
+        clip = prepare_clip(parsed, prepared, own=place.source.layout, layout=layout)
         return RawRecording(where, sample.name, action, frames, (0,), (clip,))
     clips = list[Clip | None]()
     for start in starts:
         try:
             window = _cut(parsed, start, start + windows.frames)
-            clips.append(prepare_clip(window, prepared, layout=place.source.layout))
+            clips.append(prepare_clip(window, prepared, own=place.source.layout, layout=layout))
         except NoBody:
             clips.append(None)
     if not any(clips):
@@ -243,15 +252,23 @@ def cut(recording: Recording, start: int, stop: int) -> Recording:
     )
 
 
-def prepare_clip(parsed: Recording | Clip, prepared: PreparationConfig, *, layout: Layout) -> Clip:
-    """Return the clip of what a source parsed, cleaned and resampled like the training data.
+def prepare_clip(parsed: Recording | Clip, prepared: PreparationConfig, *, own: Layout, layout: Layout) -> Clip:
+    """Return the clip of what a source parsed, cleaned, mapped and resampled like the training data.
+
+    Args:
+        parsed: the recording or clip.
+        prepared: how the training data were prepared.
+        own: the recording's layout.
+        layout: the training data's.
 
     Raises:
         NoBody: it shows none.
     """
     clip = parsed
     if isinstance(clip, Recording):
-        clip = clean(clip, mode=prepared.mode, layout=layout)
+        clip = clean(clip, mode=prepared.mode, layout=own)
+    if own.name != layout.name:
+        clip = layout_map(own, layout)(clip, gaps=prepared.mode == "exact")
     return _resampled(clip, prepared)
 
 

@@ -23,6 +23,7 @@ from torch.nn.functional import interpolate
 
 from smae.atomic_io import atomic_folder, os_errors, parse_json, partial_path, read_json
 from smae.errors import DataError, NonFiniteError
+from smae.weights import weights_folder
 
 logger = logging.getLogger(__name__)
 
@@ -298,7 +299,7 @@ def resize_positions(module: nn.Module, weights: Tensors) -> Tensors:
         if not name.endswith("pos_embed.time") or same or given.shape[1:] != own.shape[1:]:
             continue
         logger.info("positions over time are resized from %d to %d patches", len(given), len(own))
-        rows = interpolate(given.T[None], size=len(own), mode="linear")
+        rows = interpolate(given.float().T[None], size=len(own), mode="linear")
         resized[name] = rows[0].T.contiguous()
     return resized
 
@@ -307,8 +308,9 @@ def decoder_weights(path: Path) -> Tensors | None:
     """Return the decoder's weights of an imported checkpoint; None where there is none.
 
     Raises:
-        DataError: it is damaged.
+        DataError: it is damaged, or nothing is there.
     """
+    path = weights_folder(path)
     if not (path / "decoder.safetensors").is_file():
         return None
     about = read_json(path / "config.json", what="weights", remedy=_REMEDY)
@@ -327,11 +329,12 @@ def decoder_weights(path: Path) -> Tensors | None:
 
 
 def encoder_weights(path: Path) -> Tensors:
-    """Return the encoder's weights of a run, a checkpoint or an exported encoder.
+    """Return the encoder's weights of a run, a checkpoint, an exported or a packaged encoder.
 
     Raises:
         DataError: there is none of them, or it is damaged.
     """
+    path = weights_folder(path)
     exported = path / "model.safetensors"
     if (path / "config.json").is_file():
         about = read_json(path / "config.json", what="weights", remedy=_REMEDY)

@@ -20,6 +20,7 @@ from smae.atomic_io import MAX_INTEGER, read_json
 from smae.config import Section, check
 from smae.errors import ConfigError, DataError
 from smae.registry import nearest
+from smae.weights import DEFAULT, is_packaged
 
 if TYPE_CHECKING:
     from smae.data.store.store import Store
@@ -213,6 +214,12 @@ def find_run(path: Path | str | None = None, *, root: Path = RUNS, needs: Need =
         remedy = {"head": "make one with `smae eval --probe linear`"}.get(needs, "train one with `smae pretrain`")
         raise DataError(f"{root}: no run has a usable {needs} ({', '.join(skipped)}): {remedy}")
     raise DataError(f"{root}: no run found: train one with `smae pretrain`, or name the folder of one")
+
+
+def weights_without_run(root: Path = RUNS) -> str | None:
+    """Return the name of the weights that stand in for a run; None where there is any, even unusable."""
+    usable = is_packaged(DEFAULT) and not any(root.glob("*/run.json"))
+    return DEFAULT if usable else None
 
 
 def find_checkpoint(path: Path | str | None = None) -> tuple[Run, Path | None]:

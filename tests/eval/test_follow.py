@@ -130,8 +130,8 @@ def test_what_cannot_be_followed_is_refused(path, head, capsys):
 
 def test_an_encoder_of_another_layout_is_refused(path, head):
     model = read_weights(head)
-    other = follow_module.replace(model, layout=smae.skeleton.KINECT20)
-    with pytest.raises(DataError, match="has layout ntu25, the encoder was trained on kinect20"):
+    other = follow_module.replace(model, layout=smae.skeleton.COCO17)
+    with pytest.raises(DataError, match="has layout ntu25, the encoder was trained on coco17"):
         Follower(path, other)
 
 

@@ -11,7 +11,7 @@ from smae.data.loader.loader import Loader
 from smae.errors import DataError
 from smae.eval.predict import find_head
 from smae.eval.raw_clips import ClipsInMemory, read_recordings
-from smae.skeleton import KINECT20, NTU25
+from smae.skeleton import KINECT20, NTU25, OPENPOSE25
 from smae.train.run_folder import VERSION, PreparationConfig, Run
 from tests.eval.evaluated import record_json
 from tests.train.small import CPU, small_config
@@ -46,8 +46,10 @@ def test_batches_of_recordings_are_those_of_the_store_made_of_them(raw, tmp_path
 
 def test_a_source_that_does_not_fit_is_refused(raw):
     path = next(raw.rglob("*.skeleton"))
-    with pytest.raises(DataError, match="layout ntu25, the encoder was trained on kinect20"):
-        read_recordings([path], prepared=PreparationConfig(), layout=KINECT20)
+    with pytest.raises(DataError, match="layout ntu25, the encoder was trained on openpose25: missing are right eye, "):
+        read_recordings([path], prepared=PreparationConfig(), layout=OPENPOSE25)
+    # Of the Kinect v1's joints none is missing.
+    assert read_recordings([path], prepared=PreparationConfig(), layout=KINECT20).clips[0].joints.shape[2] == 20
     # A file's ending says more about it than what the training data were.
     assert len(read_recordings([path], prepared=PreparationConfig(source="pyskl"), layout=NTU25).clips) == 1
 

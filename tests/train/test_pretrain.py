@@ -75,7 +75,7 @@ def test_a_run_can_start_from_the_weights_of_another(trained, tmp_path, kind):
 def test_weights_that_do_not_fit_are_refused_before_a_folder_is_made(trained, tmp_path):
     with pytest.raises(DataError, match="init: weights do not fit this model"):
         train(tmp_path / "run", init=str(trained.run.path), encoder={"dim": 32})
-    with pytest.raises(DataError, match="no usable checkpoint"):
+    with pytest.raises(DataError, match=r"nothing at .*nothing: no such folder"):
         train(tmp_path / "run", init=str(tmp_path / "nothing"))
     assert not (tmp_path / "run").exists()
 
@@ -253,7 +253,7 @@ def test_few_modules_are_executed(tmp_path):
     code, *modules = printed[-1].split()
     assert code == "0"
     assert [name for name in modules if name.startswith(ELSEWHERE)] == []
-    assert len(modules) <= 53
+    assert len(modules) <= 54
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,27 @@ def map_store(store: Store | Path | str | None, to: Layout | str) -> Store:
     return MappedStore(**{one.name: getattr(store, one.name) for one in fields(store)}, mapping=mapping)
 
 
+def map_whole(store: Store, to: Layout, *, by: Path | str) -> Store:
+    """Return a store as one of another layout, all of whose joints it must give.
+
+    Args:
+        store: the store.
+        to: the layout of an encoder.
+        by: that encoder, for the message.
+
+    Raises:
+        DataError: joints would be missing; the message says how they can be left out.
+    """
+    if store.layout.name == to.name:
+        return store
+    if missing := layout_map(store.layout, to).missing:
+        raise DataError(
+            f"{by} was trained on layout {to.name}, {store.path} has {store.layout.name}, without "
+            f"{', '.join(missing[:5])}: give a store of the encoder's layout, or --layout {to.name} to leave them out"
+        )
+    return map_store(store, to)
+
+
 def _reopen_mapped(where: tuple[Any, ...], target: Layout) -> Store:
     return map_store(_reopen(*where), target)
 
