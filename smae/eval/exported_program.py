@@ -28,6 +28,7 @@ from smae.data.loader.batch_torch import resample_and_map, to_stream
 from smae.data.loader.row_kernels import CENTRED, trunk_of
 from smae.errors import ConfigError, DataError, EnvironmentFault
 from smae.eval.export import LoadedEncoder, export_encoder, read_weights
+from smae.weights import is_packaged
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +174,8 @@ def export_program(run: Path | str | None, to: Path | str, *, format: str, overw
         raise ConfigError(f"--format {format}: expected folder, {' or '.join(SUFFIXES)}")
     with tempfile.TemporaryDirectory(prefix="smae-") as temporary:
         folder = Path(run or "")
-        if run is None or not (folder / "model.safetensors").is_file():
+        known = is_packaged(folder) or (folder / "model.safetensors").is_file()
+        if run is None or not known:
             folder = export_encoder(run, Path(temporary) / "encoder")
         return write_program(read_weights(folder), Path(to), format=format, overwrite=overwrite)
 

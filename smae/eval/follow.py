@@ -16,11 +16,10 @@ from smae.data.raw.growing_file import GrowingFile
 from smae.data.raw.recording import RATE, Clip, Recording
 from smae.data.raw.recordings import source_of
 from smae.data.raw.source import make_source, parse_sample
-from smae.data.store.convert import layout_map
 from smae.errors import ConfigError, DataError, NoBody
 from smae.eval.export import LoadedEncoder
 from smae.eval.predict import first_five, load_head, probabilities
-from smae.eval.raw_clips import cut, prepare_clip, windows_of
+from smae.eval.raw_clips import check_joints, cut, prepare_clip, windows_of
 from smae.train.build import pick_device
 
 logger = logging.getLogger(__name__)
@@ -109,12 +108,7 @@ class Follower:
 
     def __init__(self, path: Path, model: LoadedEncoder, *, stride: float | None = None, device: str = "auto") -> None:
         source, prepared = make_source("ntu"), model.config.prepared
-        missing = layout_map(source.layout, model.layout).missing
-        if missing:
-            raise DataError(
-                f"{path} has layout {source.layout.name}, the encoder was trained on {model.layout.name}: missing are "
-                f"{', '.join(missing[:5])}"
-            )
+        check_joints(source.layout, model.layout, where=path)
 
         def parse(data: bytes) -> Recording:
             strict, limit, scale = prepared.strict, prepared.max_range, UNITS[prepared.unit or "m"]

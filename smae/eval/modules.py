@@ -41,6 +41,7 @@ from smae.tables import Grid, Table, results
 from smae.train.build import pick_device
 from smae.train.config import Pool, RunConfig, build_config
 from smae.train.run_folder import find_checkpoint
+from smae.weights import is_packaged
 
 AnyEncoder = nn.Module | Callable[[Tensor], Tensor] | LoadedEncoder
 Settings = Mapping[str, Any] | Section | None
@@ -308,7 +309,7 @@ class Embedder:
         if not isinstance(self.encoder, Path | str):
             return self.encoder
         folder = Path(self.encoder)
-        if (folder / "model.safetensors").is_file():
+        if is_packaged(folder) or (folder / "model.safetensors").is_file():
             return read_weights(folder)
         run, step = find_checkpoint(folder)
         layout = LAYOUTS.get(run.describe()["store"]["layout"])

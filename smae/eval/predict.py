@@ -160,7 +160,8 @@ def load_head(
     if classes is None:
         raise DataError(f"{head}: an encoder without a head has no classes: give a run that smae eval evaluated")
     if is_packaged(head):
-        logger.info(f"{head} knows {len(classes.classes)} classes and no others: {', '.join(classes.classes)}")
+        known = ", ".join(classes.classes)
+        logger.info(f"{head} knows {len(classes.classes)} classes and no others: {known}")
     return Path(head), model, classes
 
 

@@ -147,15 +147,7 @@ def read_recordings(
     for place in places:
         if place.inventory.ignored:
             logger.info(f"{place.path}: {place.inventory.ignored} files are no recordings, by their names")
-        found = place.source.layout
-        if found.name != layout.name:
-            mapping = layout_map(found, layout)
-            if mapping.missing:
-                raise DataError(
-                    f"{place.path} has layout {found.name}, the encoder was trained on {layout.name}: missing are "
-                    f"{', '.join(mapping.missing[:5])}"
-                )
-            logger.info(f"{place.path}: joints of {found.name} are mapped to {layout.name}")
+        check_joints(place.source.layout, layout, where=place.path)
     total = sum(len(place.inventory.samples) for place in places)
     samples = ((place, *found) for place in places for found in place.each())
     refused = [replace(one, path=place.where(one)) for place in places for one in place.inventory.refused]
@@ -250,6 +242,22 @@ def cut(recording: Recording, start: int, stop: int) -> Recording:
         xyz=recording.xyz[rows],
         state=recording.state[rows],
     )
+
+
+def check_joints(own: Layout, layout: Layout, *, where: Path) -> None:
+    """Say that joints are mapped, where an encoder has another layout than the recordings.
+
+    Raises:
+        DataError: some of the encoder's joints do not follow from those of the recordings.
+    """
+    if own.name == layout.name:
+        return
+    if missing := layout_map(own, layout).missing:
+        raise DataError(
+            f"{where} has layout {own.name}, the encoder was trained on {layout.name}: "
+            f"missing are {', '.join(missing[:5])}"
+        )
+    logger.info(f"{where}: joints of {own.name} are mapped to {layout.name}")
 
 
 def prepare_clip(parsed: Recording | Clip, prepared: PreparationConfig, *, own: Layout, layout: Layout) -> Clip:

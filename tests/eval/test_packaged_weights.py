@@ -91,6 +91,11 @@ def test_without_a_run_recordings_have_features_and_a_class(recordings, capsys):
     assert found["head"] == "open-small"
 
 
+def test_clips_in_python_have_features_too(packaged):
+    clips = [np.random.default_rng(0).uniform(-0.5, 0.5, (1, 20, 15, 3)) for _ in range(2)]
+    assert smae.Embedder("open-small", device="cpu").fit(clips).transform(clips).shape == (2, 16)
+
+
 def test_a_mapped_recording_has_the_features_of_its_mapped_store(recordings):
     smae.prepare("ntu", "ntu.zarr", executor="inline")
     one = smae.embed("ntu.zarr", "store.npz", device="cpu")
