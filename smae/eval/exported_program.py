@@ -1,4 +1,4 @@
-"""Encoders and classifiers as one graph, in ONNX or as torch's ExportedProgram: from clips to features or logits.
+"""Encoders and classifiers as one graph, in ONNX or as torch's ExportedProgram.
 
 The graph does what the loader does to a clip that is not augmented (centring, crop, resizing, view
 normalisation, stream), so what runs it needs neither smae nor torch, only cleaned clips in metres.
@@ -42,7 +42,7 @@ TOLERANCE = 1e-5
 
 
 class ClipModel(nn.Module):
-    """An encoder or classifier of whole clips, preprocessing included, made of tensor operations alone.
+    """An encoder or classifier of whole clips, preprocessing included, of tensor operations alone.
 
     Args:
         loaded: the encoder or classifier, in evaluation mode.
@@ -60,7 +60,7 @@ class ClipModel(nn.Module):
         self.register_buffer("origin", torch.from_numpy(origin_joints(loaded.layout, stream=self.augment.stream)))
 
     def forward(self, joints: Tensor) -> tuple[Tensor, ...]:
-        """Return logits [B, K] of a classifier; of an encoder features [B, D] and tokens [B, M, L, D].
+        """Return logits [B, K]; of an encoder features [B, D] and tokens [B, M, L, D].
 
         Args:
             joints: float32 [B, M, F, V, 3], metres; zeros where a body is absent, and after the end of
@@ -80,7 +80,7 @@ class ClipModel(nn.Module):
         return (self.head(mean(self.vectors(items))),)
 
     def items(self, joints: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the encoder's input, float32 [B * M, T, V, 3], and which bodies are in it, bool [B, M]."""
+        """Return what is encoded, float32 [B * M, T, V, 3], and which bodies show, bool [B, M]."""
         clips, bodies, frames = joints.shape[:3]
         shown = (joints != 0).flatten(3).any(3)  # [B, M, F]
         joints = torch.where(shown[..., None, None], joints - self.shift(joints, shown), joints)
@@ -114,7 +114,7 @@ class ClipModel(nn.Module):
         return torch.where(moved, origin, torch.zeros_like(origin))[:, None, None, None]
 
     def window(self, shown: Tensor) -> tuple[Tensor, Tensor]:
-        """Return first frame and length, int64 [B], of the centre crop of clips with bodies in frames [B, F]."""
+        """Return first frame and length, int64 [B], of the centre crop; bodies show in frames [B, F]."""
         count = shown.long().sum(1)
         begin = torch.zeros_like(count)
         if self.exact:
@@ -181,7 +181,7 @@ def export_program(run: Path | str | None, to: Path | str, *, format: str, overw
 
 
 def write_program(loaded: LoadedEncoder, to: Path, *, format: str, overwrite: bool = False) -> Path:
-    """Write an encoder or classifier as a graph, checked against the PyTorch module; return the file.
+    """Write an encoder or classifier as a graph, checked against its module; return the file.
 
     Numbers of clips, bodies and frames are free. The file's metadata says what it takes.
 

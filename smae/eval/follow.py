@@ -1,4 +1,4 @@
-"""Classes of a recording that is being made: an answer for each window as soon as its last frame is there."""
+"""Classes of a recording that is being made: an answer for each window once it is complete."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Follower:
         self._restarts = self.file.restarts
 
     def answers(self, idle: float | None = None) -> Iterator[WindowPrediction]:
-        """Yield an answer for each window once it is complete, and at the end one for the frames after the last."""
+        """Yield an answer for each complete window, and at the end one for the last frames."""
         seconds = self._windows.frames / RATE
         logger.info(f"following {self.file.path}: windows of {seconds:.1f} s, every {self._windows.stride / RATE:g} s")
         last = time.monotonic()

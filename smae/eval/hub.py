@@ -1,4 +1,4 @@
-"""Encoders by the interface of huggingface_hub: ``from_pretrained`` and ``save_pretrained`` of exported folders."""
+"""Exported folders by huggingface_hub's ``from_pretrained`` and ``save_pretrained``."""
 
 from __future__ import annotations
 

@@ -50,6 +50,18 @@ def recordings(home):
     return sorted((home / "ntu").rglob("*.skeleton"))
 
 
+def test_a_run_becomes_a_graph(smae, home, tmp_path):
+    code, result, err = smae("export-encoder", "joint", "--format", "torch-export", "--out", tmp_path / "a.pt2")
+    assert (code, result["files"]) == (0, ["a.pt2"])
+    assert "largest difference from the PyTorch module" in err
+    program = torch.export.load(tmp_path / "a.pt2").module()
+    store = package.open_store(home / "ntu.zarr")
+    features, _ = program(torch.from_numpy(store[0].joints)[None])
+    smae("embed", "ntu.zarr", "--run", "joint", "--out", tmp_path / "a.npz")
+    expected = torch.from_numpy(np.load(tmp_path / "a.npz")["features"])
+    torch.testing.assert_close(features[0].detach(), expected[0], rtol=1e-5, atol=1e-5)
+
+
 def test_an_exported_encoder_needs_neither_run_nor_store(smae, home, tmp_path):
     code, result, _ = smae("export-encoder", "joint", "--out", tmp_path / "encoder")
     assert (code, result["files"]) == (0, ["README.md", "config.json", "model.safetensors"])

@@ -1,4 +1,4 @@
-"""A `.skeleton` file while it is written: whole frames as they come, parsed by the one grammar there is."""
+"""A `.skeleton` file while it is written: whole frames as they come, by the usual grammar."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class GrowingFile:
         return data
 
     def _change(self, file: int, now: os.stat_result) -> str:
-        """Return how the file is another one than before; empty if it is the same, and may have grown."""
+        """Return how the file is another one than before; empty if it has grown at most."""
         before = self._seen
         if before is None:
             return ""
