@@ -115,8 +115,10 @@ def _stores(ctx: click.Context) -> Iterable[str]:
 def _store(ctx: click.Context) -> Any:
     import smae
 
-    named = ("first", "second", "data", "where", "path")
-    return smae.open_store(next((str(ctx.params[key]) for key in named if ctx.params.get(key)), None))
+    named = [ctx.params.get(key) for key in ("first", "second", "data", "where", "path")]
+    given = next(filter(None, named), None)
+    # Of several stores the first completes the rest of the line.
+    return smae.open_store(given[0] if isinstance(given, tuple) else given)
 
 
 def _clips(ctx: click.Context) -> Iterable[str]:
@@ -151,17 +153,28 @@ def run(key: str = "run") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return _argument_or_option("RUN", "--run", key, RUN)
 
 
+def stores(key: str = "data") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds the stores of a command, as arguments or as ``--data``."""
+    return _argument_or_option("STORE", "--data", key, STORE, several=True)
+
+
 def _argument_or_option(
-    shown: str, option: str, key: str, kind: _Type
+    shown: str, option: str, key: str, kind: _Type, *, several: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    nargs, after, help_text = 1, "", f"The same as {shown}."
+    if several:
+        nargs, after, help_text = -1, "...", f"{help_text} Repeatable."
+
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def called(*args: Any, first: Any, second: Any, **options: Any) -> Any:
-            if first is not None and second is not None:
-                raise click.UsageError(f"{first} and {option} {second}: name one")
-            return command(*args, **{key: first if second is None else second}, **options)
+            if first and second:
+                one, other = (value[0] if several else value for value in (first, second))
+                raise click.UsageError(f"{one} and {option} {other}: name one")
+            return command(*args, **{key: first or second or None}, **options)
 
-        called = click.option(option, "second", type=kind, help=f"The same as {shown}.")(called)
-        return click.argument("first", metavar=f"[{shown}]", required=False, type=kind)(called)
+        called = click.option(option, "second", type=kind, multiple=several, help=help_text)(called)
+        more: dict[str, Any] = {"metavar": f"[{shown}]{after}", "nargs": nargs, "type": kind}
+        return click.argument("first", required=False, **more)(called)
 
     return decorate

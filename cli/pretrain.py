@@ -13,7 +13,7 @@ from smae_cli import choices, console
 
 
 @click.command("pretrain")
-@choices.store("data")
+@choices.stores("data")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of the run; runs/<objective>-<protocol>-NNN by default."
 )
@@ -23,7 +23,19 @@ from smae_cli import choices, console
     default="auto",
     help="Packaged recipe, a .toml file, or auto: that of the data set on a GPU, a small one without.",
 )
-@click.option("--protocol", type=choices.PROTOCOL, help="Split whose train part is used; xsub by default.")
+@click.option(
+    "--protocol",
+    type=choices.PROTOCOL,
+    help="Split whose train part is used; xsub by default. Of several stores also xview,xsub.",
+)
+@click.option(
+    "--share",
+    "shares",
+    type=click.FloatRange(0, 1, min_open=True),
+    multiple=True,
+    help="Share of a store in the clips of an epoch, one for each --data; all clips by default.",
+)
+@click.option("--layout", help="Map the joints of all stores to this layout; by default the first's.")
 @click.option(
     "--epochs", type=click.IntRange(min=1), help="Passes over the train clips; lifts a recipe's limit of steps."
 )
@@ -47,7 +59,7 @@ from smae_cli import choices, console
 )
 @click.option("--resume", is_flag=True, help="Continue the run at --out, or the newest one; start if there is none.")
 @console.json_option
-def command(sets: Sequence[str], **options: Any) -> None:
+def command(sets: Sequence[str], shares: Sequence[float], **options: Any) -> None:
     """Pre-train an encoder without labels, on the train part of a protocol.
 
     \b
@@ -56,14 +68,17 @@ def command(sets: Sequence[str], **options: Any) -> None:
       smae pretrain --data ntu.zarr --epochs 100 --out runs/first
       smae pretrain --recipe skeletonmae-cpu --set masking.keep_frames=1
       smae pretrain --set objective.name=mamp --set masking.name=motion-aware
+      smae pretrain --data nw-ucla.zarr --data prmd.zarr --share 0.5 --share 0.5
       smae pretrain --resume
 
     Ctrl-C finishes the current step, saves, and exits with 130; --resume continues exactly there.
     """
-    from smae.config import parse_sets
+    from smae.config import merge, parse_sets
     from smae.settings import check_settings
 
     settings = parse_sets(sets)
+    if shares:
+        settings = merge(settings, {"train": {"shares": list(shares)}})
     if not options["resume"]:
         # A run has its own settings, which only it knows.
         check_settings(options["recipe"], settings)
@@ -72,7 +87,10 @@ def command(sets: Sequence[str], **options: Any) -> None:
     def text() -> None:
         console.echo(f"{result.run.path}: {result.steps} steps, loss {result.loss:.4f}")
         protocol = result.run.describe()["config"]["protocol"]
-        if result.test_clips:
+        stores = result.run.stores()
+        if len(stores) > 1:
+            console.echo(f"next: smae eval --run {result.run.path} --data {stores[0]['path']}")
+        elif result.test_clips:
             console.echo(f"next: smae eval --protocol {protocol}")
         else:
             console.echo("next: smae split gives the store a test part, which smae eval needs")

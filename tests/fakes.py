@@ -46,6 +46,7 @@ class FakeStore:
     names: dict[str, str] = field(default_factory=dict)
     reads: list[tuple[int, int]] = field(default_factory=list)
     own_splits: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
     attributes: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(names={}, origin={}))
 
     def __post_init__(self) -> None:
@@ -103,6 +104,14 @@ class FakeStore:
             joints = pose[label] * (1 + 0.3 * np.sin(time + phase)) + rng.normal(size=(bodies, 1, 1, 3)) * 0.1
             made.append((joints + rng.normal(size=joints.shape) * 0.01).astype(np.float32))
         return cls(made, labels)
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        return np.array([[joint in self.lacking for joint in self.layout.joints]])
+
+    @property
+    def member(self) -> NDArray[np.int64]:
+        return np.zeros(len(self), np.int64)
 
     @property
     def classes(self) -> tuple[str, ...]:

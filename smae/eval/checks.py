@@ -13,6 +13,7 @@ from smae import progress
 from smae.data.store.chunks import SHARD_ROWS
 from smae.data.store.splits import Split
 from smae.data.store.store import Store
+from smae.train.run_folder import stores_of
 
 
 def data_warnings(store: Store, split: Split) -> list[str]:
@@ -60,7 +61,9 @@ def duplicates(store: Store, split: Split) -> int:
 
 
 def seen_in_training(trained: Mapping[str, Any], protocol: str, store: Store, *, test: NDArray[np.int64]) -> int:
-    """Return how many test clips pre-training saw; 0 if it used another store."""
-    if trained.get("fingerprint") != store.fingerprint:
+    """Return how many test clips pre-training saw; 0 if it used other stores."""
+    own = stores_of(trained).get(store.fingerprint)
+    if own is None:
         return 0
+    protocol = own.get("protocol", protocol)
     return len(np.intersect1d(store.training_split(protocol).train, test))

@@ -130,7 +130,7 @@ def embed(
         about = found.describe()
         trained_on = layout_from_json(about["store"]["layout"], about["store"].get("skeleton"))
         if clips is not None:
-            found.check_layout(clips)
+            clips = found.open_store(clips)
         config, objective, _ = load_trained(found, trained_on, step=step)
         model, augment, prepared = objective.encoder, config.augment, prepared_like(about)
     else:

@@ -48,7 +48,7 @@ from smae.settings import PROBE_SECTIONS, check_effect, expand_modes
 from smae.tables import Grid, Table, percent, results
 from smae.train.build import pick_device
 from smae.train.config import RunConfig, build_config
-from smae.train.run_folder import RUNS, PreparationConfig, Run, find_checkpoint
+from smae.train.run_folder import RUNS, PreparationConfig, Run, find_checkpoint, stores_of
 from smae.weights import is_packaged
 
 logger = logging.getLogger(__name__)
@@ -194,8 +194,9 @@ def evaluate(
         data = map_store(data, layout)
     store, subject = _open(run, encoder, data, overrides)
     interrupts.check()
-    split = store.split(protocol or subject.config.protocol)
-    if "transfer" in modes and subject.store.get("fingerprint") == store.fingerprint:
+    trained = stores_of(subject.store).get(store.fingerprint)
+    split = store.split(protocol or (trained or {}).get("protocol") or subject.config.protocol)
+    if "transfer" in modes and trained is not None:
         raise ConfigError(
             f"--probe transfer: {store.path} is the store that the run was pre-trained on, so "
             "nothing is transferred: name another with --data, or use --probe finetune"
@@ -260,11 +261,7 @@ def _open(
         folder = Run(RUNS / encoder if is_packaged(encoder) else Path(encoder))
         return store, Subject(folder, origin.get("store", {}), trained, config, loaded.encoder, checkpoint_of)
     run, step = find_checkpoint(checkpoint)
-    about = run.describe()
-    opened: Any = data or about["store"]["path"]
-    if isinstance(opened, Path | str):
-        opened = open_store(opened)
-    run.check_layout(opened)
+    about, opened = run.describe(), run.open_store(data)
     config, objective, found = load_trained(run, opened.layout, step=step, settings=settings)
     model = objective.encoder
     manifest = hashlib.sha256((found.path / "manifest.json").read_bytes()).hexdigest()

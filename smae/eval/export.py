@@ -45,7 +45,7 @@ from smae.train.checkpoint import (
 )
 from smae.train.config import MAX_BATCH, Pool, RunConfig, build_config, plugin_config
 from smae.train.objectives import Objective
-from smae.train.run_folder import PreparationConfig, Run, find_checkpoint, prepared_like
+from smae.train.run_folder import PreparationConfig, Run, find_checkpoint, prepared_like, stores_of
 from smae.weights import is_packaged, weights_folder
 
 logger = logging.getLogger(__name__)
@@ -327,6 +327,9 @@ def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = 
         origin = {key: about.get(key) for key in ("recipe", "versions")}
         # The path of the store means nothing on another machine.
         store = {key: value for key, value in about["store"].items() if key not in ("path", "prepared")}
+        if "stores" in store:
+            own = store["stores"]
+            store["stores"] = [{key: one[key] for key in one if key != "path"} for one in own]
         steps = f"step {done['step']:,} of {done['steps']:,}"
         return write_weights(
             to,
@@ -350,14 +353,15 @@ def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = 
 def load_objective(
     run: Run, store: Store, *, step: Path | None = None, settings: Mapping[str, Any] | None = None
 ) -> tuple[RunConfig, Objective]:
-    """Return the settings of a run and its trained objective, on the CPU.
+    """Return the settings of a run, the protocol the store's own, and its trained objective, on the CPU.
 
     Raises:
         DataError: the store has another joint layout, or there is no usable checkpoint.
     """
     run.check_layout(store)
     config, objective, _ = load_trained(run, store.layout, step=step, settings=settings)
-    return config, objective
+    own = stores_of(run.describe()["store"]).get(store.fingerprint, {})
+    return config.model_copy(update={"protocol": own.get("protocol", config.protocol)}), objective
 
 
 def load_trained(

@@ -14,6 +14,7 @@ from smae.data.loader.batch import Batch
 from smae.data.loader.loader import Loader
 from smae.errors import ConfigError
 from smae.models.encoders import Encoder
+from smae.models.missing import encode_measured, missing_tokens
 from smae.train.config import Pool
 
 FeatureExtractor = Callable[[Batch], Tensor]
@@ -68,13 +69,18 @@ class Pooled:
     def __call__(self, batch: Batch) -> Tensor:
         """Return features [B, ``width``]."""
         self.encoder.eval()
-        return mean_over_bodies(self.vectors(batch.x), batch)
+        return mean_over_bodies(self.vectors(batch.x, batch.missing), batch)
 
-    def vectors(self, x: Tensor) -> Tensor:
-        """Return the pooled features [N, ``width``] of items x [N, T, V, C]."""
+    def vectors(self, x: Tensor, missing: Tensor | None = None) -> Tensor:
+        """Return the pooled features [N, ``width``] of items x [N, T, V, C], which lack ``missing`` [N, V]."""
         if self.pool == "class":
-            return self.encoder.encode(x)[0].float()
-        tokens: Tensor = self.encoder(x).float()
+            hidden = None
+            if missing is not None:
+                hidden = missing_tokens(missing, self.encoder.grid.times)
+            return self.encoder.encode(x, hidden)[0].float()
+        tokens = encode_measured(self.encoder, x, missing).float()
+        if self.pool == "mean" and missing is not None:
+            return tokens.mean(1) / missing.logical_not().float().mean(1, keepdim=True)
         if self.pool == "mean":
             return tokens.mean(1)
         if self.pool == "joints":

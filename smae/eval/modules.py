@@ -332,5 +332,7 @@ def _readable(clips: Any, layout: Layout) -> tuple[Any, NDArray[np.int64]]:
         found = wrong[0] if wrong else "more than two bodies"
         raise ConfigError(f"clips must be [M, T, {len(layout)}, 3], M = 1 or 2, metres; found {found}")
     exact = any(np.isnan(one).any() for one in joints)
-    made: Any = [SimpleNamespace(joints=one) for one in joints]
+    # Plain arrays say nothing of joints that are missing.
+    states = [getattr(clip, "state", np.zeros(one.shape[:3])) for clip, one in zip(clips, joints, strict=True)]
+    made: Any = [SimpleNamespace(joints=one, state=state) for one, state in zip(joints, states, strict=True)]
     return ClipsInMemory(made, layout=layout, mode="exact" if exact else "reference"), np.arange(len(joints))

@@ -23,7 +23,7 @@ from smae.eval.probes import ENCODE_BATCH
 from smae.eval.raw_clips import ClipsInMemory, RawRecording, Windows, read_recordings, windows_of
 from smae.eval.results import read_results
 from smae.train.build import pick_device
-from smae.train.run_folder import Run, find_run, weights_without_run
+from smae.train.run_folder import Run, find_run, stores_of, weights_without_run
 from smae.weights import is_packaged
 
 logger = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ def find_head(run: Run, *, protocol: str | None = None, mode: str | None = None)
         return name == wanted or name.endswith(f"-{wanted}")
 
     about = run.describe()
-    own, store, order = about["config"].get("protocol", ""), about["store"].get("fingerprint"), ("finetune", "linear")
+    own, store, order = about["config"].get("protocol", ""), stores_of(about["store"]), ("finetune", "linear")
     heads = [
         (result, record)
         for result in read_results(run, strict=False)
@@ -187,7 +187,7 @@ def find_head(run: Run, *, protocol: str | None = None, mode: str | None = None)
         if (run.heads / record.name / "config.json").is_file()
     ]
     fitting = [
-        (not matches(one.protocol, own), one.first["store"] != store, (*order, one.mode).index(one.mode), number)
+        (not matches(one.protocol, own), one.first["store"] not in store, (*order, one.mode).index(one.mode), number)
         for number, (one, _) in enumerate(heads)
         if mode in (None, one.mode) and (protocol is None or matches(one.protocol, protocol))
     ]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from smae import interrupts, progress
 from smae.data.clean.cleaning import clean, resample
 from smae.data.raw.keypoints import Keypoints
-from smae.data.raw.recording import RATE, Clip, Recording
+from smae.data.raw.recording import MISSING, RATE, Clip, Recording
 from smae.data.raw.recordings import Recordings, source_of
 from smae.data.raw.source import SOURCES, Refused, Sample
 from smae.data.store.convert import layout_map
@@ -299,6 +299,10 @@ class ClipsInMemory:
             offset=np.cumsum(rows) - rows, frames=frames, bodies=bodies, label=np.zeros_like(rows)
         )
         self._rows = np.concatenate([clip.joints.reshape(-1, len(layout), 3) for clip in clips])
+        # Joints of another layout that nothing gives are missing in all clips.
+        never = np.array([(clip.state == MISSING).all((0, 1)) for clip in clips])
+        self.missing = np.atleast_2d(never.all(0))
+        self.member = np.zeros(len(rows), np.int64)
 
     def __len__(self) -> int:
         return len(self.clips.offset)

@@ -30,7 +30,7 @@ from smae.eval.records import (
     read_records,
 )
 from smae.rng import Noise
-from smae.train.run_folder import Run
+from smae.train.run_folder import Run, stores_of
 
 MODES = ["finetune", "linear", "knn", "semi-1", "semi-2", "semi-5", "semi-10", "transfer", "scratch"]
 """Order of the built-in modes in reports: the first one with a result is the headline."""
@@ -194,12 +194,12 @@ def read_results(run: Run, *, strict: bool = True) -> list[Result]:
         notes, current = _notes(records[0].content, about["store"], newest)
         results.append(Result(records, notes, current))
     results.sort(key=lambda one: max(record.content["date"] for record in one.records), reverse=True)
-    own = about["store"].get("fingerprint")
+    own = stores_of(about["store"])
     return sorted(
         results,
         key=lambda one: (
             *one.place,
-            one.first["store"] != own,
+            one.first["store"] not in own,
             not one.current,
             -one.first["checkpoint"]["step"],
         ),
@@ -208,7 +208,8 @@ def read_results(run: Run, *, strict: bool = True) -> list[Result]:
 
 def _notes(content: Mapping[str, Any], store: Mapping[str, Any], newest: Path | None) -> tuple[tuple[str, ...], bool]:
     """Return notes on a record, and whether it is of the run's store and newest checkpoint."""
-    notes, own, step = [], content["store"] == store.get("fingerprint", content["store"]), content["checkpoint"]["step"]
+    notes, step = [], content["checkpoint"]["step"]
+    own = not store.get("fingerprint") or content["store"] in stores_of(store)
     latest = newest is None or _sha256(newest / "manifest.json") == content["manifest"]
     if not own:
         notes.append(f"on another store, {content['store'][:8]}, in {content['store_mode']} mode")

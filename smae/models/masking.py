@@ -1,7 +1,6 @@
 """Masking: which tokens the encoder sees, drawn from counter-based noise.
 
-``keep`` holds the visible tokens, ``hide`` those to be predicted. Settings give the share that is
-*kept*.
+``keep`` holds the visible tokens, ``hide`` those to be predicted. Settings give the share *kept*.
 """
 
 from __future__ import annotations
@@ -33,12 +32,15 @@ class Mask:
         keep: int64 [N, K], visible tokens.
         hide: int64 [N, L - K], hidden tokens; fewer where only some of them are to be predicted.
         restore: int64 [N, L], index of each token in ``cat(keep, hide)``: MAE's ``ids_restore``.
+        missing: bool [N, L], hidden tokens that are no targets, see ``missing.py``; None: none.
     """
 
-    def __init__(self, keep: Tensor, hide: Tensor, restore: Tensor | None = None) -> None:
+    def __init__(
+        self, keep: Tensor, hide: Tensor, restore: Tensor | None = None, missing: Tensor | None = None
+    ) -> None:
         if restore is None:
             restore = torch.cat([keep, hide], 1).argsort(1)
-        self.keep, self.hide, self.restore = keep, hide, restore
+        self.keep, self.hide, self.restore, self.missing = keep, hide, restore, missing
 
     @property
     def hidden(self) -> Tensor:
@@ -48,7 +50,7 @@ class Mask:
     def subsample_hidden(self, scores: Tensor, count: int) -> Mask:
         """Return the mask with only the ``count`` hidden tokens of lowest scores [N, L - K]."""
         picked = scores.argsort(dim=1, stable=True)[:, :count].sort(1).values
-        return Mask(self.keep, self.hide.gather(1, picked), self.restore)
+        return Mask(self.keep, self.hide.gather(1, picked), self.restore, self.missing)
 
 
 class Masking(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny
 
@@ -73,6 +73,9 @@ class Train(Section):
         "clip",
         description="what an objective compares: views of one recording (clip), or the second and further views from "
         "other cameras' recordings of the same act, by their names (cameras)",
+    )
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (), description="share of each of several stores in an epoch; empty: all clips"
     )
     wandb: bool = Field(False, description="Weights & Biases, offline unless WANDB_MODE is set")
     log_every: int = Field(10, ge=1, description="steps between progress reports")

@@ -177,7 +177,7 @@ class Loop:
                 + "\nresume with the settings of the run, or start another one with --out"
             )
         position = Position(*(checkpoint.state[key] for key in ("step", "epoch", "consumed")))
-        end = Position(self.steps, self.epochs, len(self.loader.index))
+        end = Position(self.steps, self.epochs, self.loader.per_epoch)
         if not all(0 <= value <= limit for value, limit in zip(astuple(position), astuple(end), strict=True)):
             raise DataError(f"{checkpoint.path}: {position} is beyond the run's end, {end}: it is damaged")
         load_weights(self.objective, checkpoint.model, where=str(checkpoint.path))
@@ -247,7 +247,7 @@ class Loop:
         if self.ema is not None:
             self.ema.update(self.objective, first=self.position.step == 0)
         metrics = PendingMetrics(torch.stack([norm.double(), *sums.values()]))
-        clips = min(self.settings.batch, len(self.loader.index) - self.position.consumed)
+        clips = min(self.settings.batch, self.loader.per_epoch - self.position.consumed)
         lr = self.optimizer.param_groups[0]["lr"]
         self.position = Position(self.position.step + 1, self.position.epoch, self.position.consumed + clips)
         self.schedule.step()
@@ -359,17 +359,22 @@ def micro_batches(batch: Batch, count: int) -> Iterator[Batch]:
         for start in range(0, batch.clips, size):
             items = (batch.clip >= start) & (batch.clip < start + size)
             columns = {name: getattr(batch, name)[items] for name in ("x", "body", "view")}
+            if batch.missing is not None:
+                columns["missing"] = batch.missing[items]
             clips = {name: getattr(batch, name)[start : start + size] for name in ("index", "label")}
             yield replace(batch, clip=batch.clip[items] - start, **columns, **clips)
         return
     starts = list(range(0, batch.clips, size))
     edges = torch.searchsorted(batch.clip, torch.tensor([*starts, batch.clips], device=batch.clip.device)).tolist()
     for start, first, last in zip(starts, edges, edges[1:], strict=False):
-        yield Batch(
+        yield replace(
+            batch,
             x=batch.x[first:last],
             clip=batch.clip[first:last] - start,
             body=batch.body[first:last],
             index=batch.index[start : start + size],
             label=batch.label[start : start + size],
-            epoch=batch.epoch,
+            views=1,
+            view=None,
+            missing=None if batch.missing is None else batch.missing[first:last],
         )

@@ -6,8 +6,8 @@ import hashlib
 import logging
 import os
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,14 +21,21 @@ from smae import __version__
 from smae.atomic_io import locked, os_errors, refuse_links, write_json
 from smae.config import Section, as_settings, merge
 from smae.data.loader.loader import Loader
+from smae.data.store.joined import Data, JoinedStore, TrainingStore, describe_store, join_stores, open_stores
 from smae.data.store.splits import EVERYTHING
-from smae.data.store.store import Store, open_store, preparation
 from smae.errors import ConfigError, DataError
 from smae.interrupts import deferred
 from smae.settings import Recipe, recipe_names, recipes
-from smae.skeleton import layout_json
+from smae.skeleton import layout_from_json
 from smae.tables import Grid, Table
-from smae.train.build import build_objective, compile_blocks, has_native_bf16, outline, pick_device
+from smae.train.build import (
+    build_objective,
+    compile_blocks,
+    deterministic_kernels,
+    has_native_bf16,
+    outline,
+    pick_device,
+)
 from smae.train.checkpoint import (
     check_size,
     decoder_weights,
@@ -76,8 +83,8 @@ class PretrainResult(Table):
 
 
 def pretrain(
+    data: Data | Sequence[Data] | None = None,
     *,
-    data: Store | Path | str | None = None,
     out: Path | str | None = None,
     recipe: str = "auto",
     settings: Mapping[str, Any] | Section | None = None,
@@ -88,13 +95,14 @@ def pretrain(
     resume: bool = False,
     wandb: bool = False,
     init: Path | str | None = None,
+    layout: str | None = None,
 ) -> PretrainResult:
     """Pre-train an encoder on the train part of a protocol; write ``runs/<name>``.
 
     In several processes started by torchrun it trains one encoder with data parallelism.
 
     Args:
-        data: a store; by default the one in the current folder.
+        data: a store, or several as a list; by default the one in the current folder.
         out: the run's folder; ``runs/<objective>-<protocol>-NNN`` by default.
         recipe: packaged name, ``.toml`` path, or ``auto``: that of the data
             set and protocol on a GPU, a small one without.
@@ -102,15 +110,19 @@ def pretrain(
             ``{"optim": {"lr": 1e-3}}``; or a config object, whose settings all hold.
         epochs: passes over the train clips, merged over these; lifts a recipe's limit on steps.
         seed: of weights, order, crops and masks, merged likewise.
-        protocol: split whose train part is used, merged likewise.
+        protocol: split whose train part is used, merged likewise; of several stores also one of
+            each, between commas.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
         resume: continue the run at ``out``, or the newest one; without a run, start one.
         init: run, checkpoint or exported encoder whose encoder weights training starts from, merged
             likewise.
         wandb: write curves for Weights & Biases too, offline unless WANDB_MODE is set.
+        layout: joints to which stores are mapped; by default those of the first of several. Joints
+            that a store's recordings lack are masked always, and never targets.
 
     Raises:
-        ConfigError: a wrong setting, or ``out`` is a run already and ``resume`` is false.
+        ConfigError: a wrong setting, the same store twice, or ``out`` is a run already and
+            ``resume`` is false.
         DataError: no usable store or split, or a resumed run had other settings.
         LockedError: another process trains the same run.
         Interrupted: stopped by a signal, after a checkpoint.
@@ -132,7 +144,7 @@ def pretrain(
         dist.all_reduce_max(0)  # a barrier: every rank has looked before rank 0 writes
 
         if previous is None:
-            store = open_store(data)
+            store = open_stores(data, layout=layout)
             recipe = _choose_recipe(recipe, target, store, overrides.get("protocol", "xsub"))
             config = resolve(recipe, overrides)
         else:
@@ -142,8 +154,7 @@ def pretrain(
                 raise ConfigError(f"{previous.path} was started with --recipe {started}: leave --recipe out")
             recipe = started
             config = build_config(merge(saved["config"], overrides))
-            store = open_store(data or saved["store"].get("path"))
-            previous.check_layout(store)
+            store = _reopen(previous, data, layout)
             check_size(previous.checkpoints, outline(lambda: build_objective(config, store.layout)))
         split = store.training_split(config.protocol)
         if split.name == EVERYTHING:
@@ -156,6 +167,7 @@ def pretrain(
             weights, decoder = encoder_weights(Path(config.init)), decoder_weights(Path(config.init))
             logger.info("the encoder starts from the weights of %s", config.init)
         objective = build_objective(config, store.layout, weights=weights, decoder_weights=decoder)
+        _check_stores(store, config, objective)
 
         # Only now, because wrong settings must not leave a folder behind.
         run = previous or _create_run(out, f"{config.objective.name}-{config.protocol}", dist)
@@ -185,6 +197,8 @@ def pretrain(
             logger.info(
                 "%s, %s mode: %d clips to train on; %s", split.name, store.mode, len(split.train), loader.residency
             )
+            if loader.per_epoch < len(split.train):
+                logger.info("an epoch takes %d, by share, drawn anew each time", loader.per_epoch)
             if dist.is_main:
                 _write_run_json(run, config, store, recipe=recipe, device=target, steps=loop.steps)
             _say_cost(recipe, loop)
@@ -193,8 +207,44 @@ def pretrain(
             return PretrainResult(run, loop.position.step, log.last_loss, len(split.test))
 
 
+def _reopen(run: Run, data: Data | Sequence[Data] | None, layout: str | None) -> TrainingStore:
+    """Return the store, or stores, of a run that is resumed."""
+    about, trained = run.describe()["store"], run.stores()
+    if layout not in (None, about["layout"]):
+        raise ConfigError(f"{run.path} was started with layout {about['layout']}: leave --layout out")
+    given: Any = data or [str(one["path"]) for one in trained]
+    named: list[Data] = list(given) if isinstance(given, list | tuple) else [given]
+    if len(named) != len(trained):
+        raise DataError(f"{run.path} was trained on {len(trained)} stores, found {len(named)}: leave --data out")
+    if "stores" not in about:
+        return run.open_store(named[0])
+    again = join_stores(named, layout=layout_from_json(about["layout"], about.get("skeleton")))
+    for member, one in zip(again.members, trained, strict=True):
+        if member.store.fingerprint != one["fingerprint"]:
+            raise DataError(
+                f"{member.store.path} is not what it was when {run.path} was started: fingerprint "
+                f"{one['fingerprint'][:16]}... there, {member.store.fingerprint[:16]}... here; resume with the store "
+                "of the run, or start another run with --out"
+            )
+    return again
+
+
+def _check_stores(store: TrainingStore, config: RunConfig, objective: Objective) -> None:
+    """Refuse shares that do not fit, and objectives that would take a missing joint as measured."""
+    if not isinstance(store, JoinedStore):
+        if config.train.shares:
+            raise ConfigError("train.shares (--share) are of several stores, and one is given")
+        return
+    store.check_shares(config.train.shares)
+    if store.missing.any() and not objective.hides_missing:
+        raise ConfigError(
+            f"objective.name={config.objective.name} does not say that it leaves out joints that a "
+            "recording lacks (hides_missing): map to joints that all have, such as --layout common15"
+        )
+
+
 def training_loader(
-    store: Store,
+    store: TrainingStore,
     index: NDArray[np.int64],
     config: RunConfig,
     objective: Objective,
@@ -228,10 +278,11 @@ def training_loader(
         views=objective.views,
         crops=objective.crops,
         cameras=config.train.positives == "cameras",
+        shares=config.train.shares,
     )
 
 
-def _choose_recipe(recipe: str, device: torch.device, store: Store, protocol: str) -> str:
+def _choose_recipe(recipe: str, device: torch.device, store: TrainingStore, protocol: str) -> str:
     """Return the recipe; for ``auto`` that of the data set and protocol, as large as the device allows."""
     if recipe == "base" and device.type == "cpu":
         logger.info("the published size on a CPU: watch the time left; a sensible smaller recipe is --recipe cpu")
@@ -285,12 +336,12 @@ def _create_run(out: Path | str | None, stem: str, dist: DistributedContext) -> 
     return run
 
 
-def identity(config: RunConfig, store: Store) -> dict[str, Any]:
+def identity(config: RunConfig, store: TrainingStore) -> dict[str, Any]:
     """Return what must be equal for a run to be resumed, as flat dotted settings."""
     flat: dict[str, Any] = {"store": store.fingerprint, "layout": store.layout.name}
-    if config.protocol in store.own_splits:
+    if isinstance(store, JoinedStore) or config.protocol in store.own_splits:
         # The fingerprint does not cover a split that was made after the store.
-        train = store.split(config.protocol).train
+        train = store.training_split(config.protocol).train
         flat["train part"] = hashlib.sha256(train.astype("<i8").tobytes()).hexdigest()
 
     def flatten(prefix: str, values: dict[str, Any]) -> None:
@@ -317,27 +368,15 @@ def _load_checkpoint(loop: Loop) -> None:
 
 
 def _write_run_json(
-    run: Run, config: RunConfig, store: Store, *, recipe: str, device: torch.device, steps: int
+    run: Run, config: RunConfig, store: TrainingStore, *, recipe: str, device: torch.device, steps: int
 ) -> None:
-    path = store.path
-    if isinstance(path, Path):
-        path = str(path.absolute())
     write_json(
         run.path / "run.json",
         {
             "version": VERSION,
             "recipe": recipe,
             "config": config.model_dump(mode="json"),
-            "store": {
-                "path": path,
-                "fingerprint": store.fingerprint,
-                "dataset": store.dataset,
-                "mode": store.mode,
-                "layout": store.layout.name,
-                **layout_json(store.layout),
-                "clips": len(store),
-                "prepared": preparation(store),
-            },
+            "store": describe_store(store, config.protocol),
             "versions": {"smae": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
             "device": {"type": device.type, "threads": torch.get_num_threads()},
             "steps": steps,
@@ -355,22 +394,3 @@ def _open_log(loop: Loop, config: RunConfig) -> MetricsLog:
     if config.train.wandb:
         writer = partial(WandbWriter, run.path, config=config.model_dump(mode="json"))
     return MetricsLog(run.log, tensorboard=run.path / "tensorboard", wandb=writer, from_step=loop.position.step)
-
-
-@contextmanager
-def deterministic_kernels(device: torch.device) -> Iterator[None]:
-    """Choose deterministic kernels on a GPU; on the CPU all of ours are."""
-    if device.type != "cuda":
-        yield
-        return
-    memory: Any = torch.utils.deterministic
-    before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
-    # cuBLAS is deterministic only with a workspace per stream; it reads this when it is first used.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    memory.fill_uninitialized_memory = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        memory.fill_uninitialized_memory = before[1]

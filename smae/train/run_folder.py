@@ -20,6 +20,7 @@ from smae.atomic_io import MAX_INTEGER, read_json
 from smae.config import Section, check
 from smae.errors import ConfigError, DataError
 from smae.registry import nearest
+from smae.skeleton import layout_from_json
 from smae.weights import DEFAULT, is_packaged
 
 if TYPE_CHECKING:
@@ -42,11 +43,14 @@ _PARTS: dict[str, dict[str, type]] = {
         "fingerprint": str,
         "clips": int,
         "prepared": dict,
+        "stores": list,
     },
     "process": {"pid": int, "host": str},
     "config": {"protocol": str, "objective": dict, "augment": dict},
 }
 """Values of ``run.json`` that are read, where they are there."""
+_STORE = {"name": str, "path": str, "fingerprint": str, "protocol": str}
+"""What is kept of each store, where a run was trained on several."""
 _NUMBERS = ("step", "epoch", "loss", "lr", "clips", "seconds", "host_bytes", "device_bytes")
 
 
@@ -142,9 +146,43 @@ class Run:
         wrong = wrong or [
             f"{part}.{key}" for part, kinds in _PARTS.items() for key in _of_other_kinds(about.get(part, {}), kinds)
         ]
+        wrong = wrong or [
+            f"store.stores.{key}"
+            for one in about["store"].get("stores", ())
+            for key, kind in _STORE.items()
+            if not isinstance(one, dict) or type(one.get(key)) is not kind
+        ]
         if wrong:
             raise DataError(f"{self.path}: its run.json lacks {', '.join(wrong)}, or has another kind: {remedy}")
         return about
+
+    def stores(self) -> list[dict[str, Any]]:
+        """Return what is known of the stores that it was trained on; ``path`` and ``fingerprint``."""
+        store = self.describe()["store"]
+        return store.get("stores") or [store]
+
+    def open_store(self, data: Store | Path | str | None = None) -> Store:
+        """Return the store ``data``, by default the one of the training, as the weights need it.
+
+        For a run of several stores it is mapped to their common layout.
+
+        Raises:
+            DataError: no store there, one of another layout, or none named where there are several.
+        """
+        # Imported here: looking runs up reads no store.
+        from smae.data.store.convert import map_store
+        from smae.data.store.store import open_store
+
+        about, stores = self.describe()["store"], self.stores()
+        if data is None and len(stores) > 1:
+            named = " or ".join(str(one["path"]) for one in stores)
+            several = f"{self.path} was trained on several stores"
+            raise DataError(f"{several}: say which one with --data: {named}")
+        store = open_store(data or stores[0].get("path"))
+        if "stores" in about:
+            store = map_store(store, layout_from_json(about["layout"], about.get("skeleton")))
+        self.check_layout(store)
+        return store
 
     def check_layout(self, store: Store) -> None:
         """Raise a ``DataError`` unless a store has the joint layout that the run was trained on."""
@@ -155,6 +193,11 @@ class Run:
                 "fit the joints of that layout only; give a store of the same layout with --data, or map this one "
                 f"(--layout {trained}, or smae convert)"
             )
+
+
+def stores_of(about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the stores that ``run.json``'s ``store`` is of, by fingerprint."""
+    return {str(one.get("fingerprint")): one for one in about.get("stores") or [about]}
 
 
 def _of_other_kinds(values: dict[str, Any], kinds: dict[str, type]) -> list[str]:

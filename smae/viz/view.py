@@ -132,7 +132,7 @@ def _store_scene(
         from smae.train.run_folder import find_run
 
         found = find_run(Path(run), root=Path())
-        where = where or found.describe()["store"]["path"]
+        where = found.open_store(where)
     store = open_store(where)
     if index is not None and not 0 <= index < len(store):
         raise ConfigError(f"--index {index}: expected 0 to {len(store) - 1}, the clips of {store.path}")

@@ -37,6 +37,9 @@ class Batch:
         epoch: 0-based epoch that the batch was drawn in.
         views: V.
         view: int64 [N], which view the item is; None: all are of view 0.
+        missing: bool [N, V], joints that an item's recording lacks: they were not measured, so they
+            must be neither seen nor predicted; None where the store has all joints of all clips.
+        least_joints: with ``missing``, the smallest number of joints that a clip of the store has.
     """
 
     x: Tensor
@@ -47,6 +50,8 @@ class Batch:
     epoch: int
     views: int = 1
     view: Tensor | None = None
+    missing: Tensor | None = None
+    least_joints: int = 0
 
     @property
     def clips(self) -> int:

@@ -6,7 +6,8 @@ import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,7 +35,16 @@ from smae.data.loader.row_cache import (
     choose_residency,
 )
 from smae.data.loader.row_kernels import present_bodies, trunk_of
-from smae.data.loader.sampler import BLOCK_ROWS, Ints, RowMode, batches_of, other_cameras, shuffled
+from smae.data.loader.sampler import (
+    BLOCK_ROWS,
+    Ints,
+    RowMode,
+    batches_of,
+    clips_by_share,
+    drawn_by_share,
+    other_cameras,
+    shuffled,
+)
 from smae.errors import ConfigError
 from smae.jit import KernelChoice, use_triton
 from smae.rng import MAX_CLIPS, MAX_VIEWS, Noise
@@ -58,6 +68,7 @@ class Loader:
 
     Attributes:
         index: int64 [n], the clips, ascending.
+        per_epoch: number of clips that an epoch takes: all, unless ``shares`` leave some out.
         residency: where rows are kept (device, RAM, streamed) and why; prints as one line.
     """
 
@@ -83,6 +94,7 @@ class Loader:
         views: int = 1,
         crops: Sequence[ViewCrop | None] = (),
         cameras: bool = False,
+        shares: Sequence[float] = (),
     ) -> None:
         """Plan the loading; nothing is read yet.
 
@@ -109,6 +121,7 @@ class Loader:
             views: augmented views of each clip in a batch; the first is what one view gives.
             crops: how each view is cropped, or None for ``augment.crop``; empty: all by that.
             cameras: take the second and further views from other cameras' recordings of the act.
+            shares: of the store's sources among the clips of an epoch; empty: all clips.
 
         Raises:
             ConfigError: an empty index, numbers outside the store or given twice, a size below its
@@ -118,6 +131,11 @@ class Loader:
             EnvironmentFault: ``kernel`` is ``triton``, which cannot run here.
         """
         self.index = _check_index(index, clips=len(store))
+        self._member = np.asarray(store.member)[self.index]
+        self._taken: Ints | None = None
+        if shares:
+            self._taken = clips_by_share(np.bincount(self._member, minlength=len(shares)), shares)
+        self.per_epoch = len(self.index) if self._taken is None else int(self._taken.sum())
         least = {"batch": (batch, 1), "workers": (workers, 0), "window": (window, 1), "views": (views, 1)}
         for name, (value, smallest) in least.items():
             if value < smallest:
@@ -129,10 +147,10 @@ class Loader:
             )
         smallest = batch
         if not drop_last:
-            smallest = min(batch, len(self.index) % batch or batch)
+            smallest = min(batch, self.per_epoch % batch or batch)
         if smallest < world:
             raise ConfigError(
-                f"loader: {world} ranks cannot share a step of {smallest} clips ({len(self.index):,} "
+                f"loader: {world} ranks cannot share a step of {smallest} clips ({self.per_epoch:,} "
                 f"clips in batches of {batch}): choose another train.batch, or fewer processes"
             )
         if len(crops) not in (0, views):
@@ -170,15 +188,16 @@ class Loader:
         self._assembler = self._shared_assembler()
         self._label = np.asarray(store.clips.label)[self.index].astype(np.int64)
         self._joint = mirror_tables(store.layout)
+        self._missing = _missing_joints(np.asarray(store.missing), self._joint, self._format)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
         if self._drop_last:
-            return len(self.index) // self._batch
-        return -(-len(self.index) // self._batch)
+            return self.per_epoch // self._batch
+        return -(-self.per_epoch // self._batch)
 
     def order(self, epoch: int) -> Ints:
-        """Return int64 [n], the clip numbers in the order of an epoch."""
+        """Return int64 [``per_epoch``], the clip numbers in the order of an epoch."""
         return self.index[self._positions(epoch)]
 
     def epoch(self, epoch: int, *, skip: int = 0) -> Iterator[Batch]:
@@ -194,8 +213,9 @@ class Loader:
             DataError: the store's rows fail their checksum (see ``Store.rows``); raised where the
                 batch is asked for.
         """
-        if not 0 <= skip <= len(self.index):
-            raise ConfigError(f"loader: skip must be between 0 and the {len(self.index)} clips there are, found {skip}")
+        if not 0 <= skip <= self.per_epoch:
+            there = f"the {self.per_epoch} clips there are"
+            raise ConfigError(f"loader: skip must be between 0 and {there}, found {skip}")
         batches = batches_of(
             self._positions(epoch),
             batch=self._batch,
@@ -220,14 +240,14 @@ class Loader:
     def _positions(self, epoch: int) -> Ints:
         if not self._train:
             return np.arange(len(self.index))
-        return shuffled(
-            self.index,
-            self._clips.block_number,
-            window=self._window,
-            seed=self._seed,
-            epoch=epoch,
-            fingerprint=self._store.fingerprint,
-        )
+        drawn_by: dict[str, Any] = {"seed": self._seed, "epoch": epoch}
+        drawn_by["fingerprint"] = self._store.fingerprint
+        order = shuffled(self.index, self._clips.block_number, window=self._window, **drawn_by)
+        if self._taken is None:
+            return order
+        chosen = drawn_by_share(self.index, self._member, self._taken, **drawn_by)
+        taken: Ints = order[chosen[order]]
+        return taken
 
     def _make(self, batches: list[Ints], epoch: int) -> Made:
         """Yield each batch with the event that the device records when it is finished (None on the CPU)."""
@@ -264,8 +284,8 @@ class Loader:
                 if done is not None:
                     stream = torch.cuda.current_stream(self._device)
                     stream.wait_event(done)
-                    for tensor in (batch.x, batch.clip, batch.body, batch.index, batch.label, batch.view):
-                        if tensor is not None:
+                    for tensor in vars(batch).values():
+                        if isinstance(tensor, torch.Tensor):
                             tensor.record_stream(stream)
                 yield batch
 
@@ -289,18 +309,34 @@ class Loader:
             transform = variation.transform
             if rows.axes is not None:
                 transform = transform @ rows.axes
-            joint = self._joint[variation.mirrored.astype(np.int64)]
-            parts.append((clip, body, first, length[clip], transform[clip], joint[clip]))
+            mirrored = variation.mirrored.astype(np.int64)
+            missing = self._missing[self._member[clips], mirrored]
+            joint = self._joint[mirrored]
+            parts.append((clip, body, first, length[clip], transform[clip], joint[clip], missing[clip]))
             edits.append(None if variation.edits is None else variation.edits[clip])
         counts = [len(part[0]) for part in parts]
         view_column = np.repeat(np.arange(len(parts)), counts)
-        clip, body, first, length, transform, joint = (np.concatenate(column) for column in zip(*parts, strict=True))
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        clip, body, first, length, transform, joint, missing = columns
         noise = Noise(self._seed, epoch, index[clip], body, view_column) if self._format.sigma else None
         plan = BatchPlan(first, length, transform, joint, noise, concatenate_edits(edits, counts))
         x = assembler(rows.rows, plan)
-        columns = (clip, body, index, self._label[batch], view_column)
-        clip_t, body_t, index_t, label_t, view_t = (torch.from_numpy(column).to(self._device) for column in columns)
-        return Batch(x, clip_t, body_t, index_t, label_t, epoch, views=len(variations), view=view_t)
+        sent = (clip, body, index, self._label[batch], view_column)
+        clip_t, body_t, index_t, label_t, view_t = (torch.from_numpy(column).to(self._device) for column in sent)
+        made = Batch(x, clip_t, body_t, index_t, label_t, epoch, views=len(variations), view=view_t)
+        if not self._missing.any():
+            return made
+        least = int((~self._missing).sum(-1).min())
+        return replace(made, missing=torch.from_numpy(missing).to(self._device), least_joints=least)
+
+
+def _missing_joints(missing: NDArray[np.bool_], joint: Ints, form: ItemFormat) -> NDArray[np.bool_]:
+    """Return bool [S, 2, V], the joints that items of each source lack, as they are and mirrored."""
+    lost = missing[:, joint]
+    if form.stream in ("bone", "bone-motion", "relative"):
+        # What is measured from a missing joint is missing too.
+        lost = lost | ((form.origin >= 0) & lost[:, :, form.origin])
+    return lost
 
 
 def _check_index(index: NDArray[np.int64], *, clips: int) -> Ints:

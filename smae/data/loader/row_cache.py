@@ -42,6 +42,14 @@ class ReadableStore(Protocol):
     def clips(self) -> Any:
         """The clip table: arrays ``offset``, ``frames``, ``bodies``, ``label``, by clip."""
 
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Bool [S, V], the joints that the recordings of each of its S sources lack."""
+
+    @property
+    def member(self) -> Ints:
+        """Int64 [B], which of the S sources each clip is of."""
+
     def __len__(self) -> int: ...
 
     def rows(self, start: int, stop: int) -> NDArray[np.float32]:

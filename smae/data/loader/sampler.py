@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -43,8 +44,7 @@ def shuffled(index: Ints, block: Ints, *, window: int, seed: int, epoch: int, fi
         epoch: 0-based epoch.
         fingerprint: the store's.
     """
-    # The store is part of the key, so that two stores do not share an order by their clip numbers.
-    key = int.from_bytes(hashlib.sha256(f"{seed} {fingerprint}".encode()).digest()[:8], "little")
+    key = _key(seed, fingerprint)
     blocks, ordinal = np.unique(block, return_inverse=True)
     position = np.empty(len(blocks), np.int64)
     shuffled_blocks = np.argsort(_draw(key, epoch, blocks, stream="order of blocks"), kind="stable")
@@ -54,6 +54,45 @@ def shuffled(index: Ints, block: Ints, *, window: int, seed: int, epoch: int, fi
     opens = np.where(opens < window, 0, opens)
     drawn = opens + (closes - opens) * _draw(key, epoch, index, stream="order of clips")
     return np.argsort(drawn, kind="stable").astype(np.int64)
+
+
+def clips_by_share(count: Ints, shares: Sequence[float]) -> Ints:
+    """Return int64 [S], how many clips of each source an epoch takes: as many as ``shares`` allow.
+
+    No clip is taken twice, so the source that is scarcest for its share is used up, and of the
+    others a part is drawn anew in each epoch.
+
+    Args:
+        count: int64 [S], clips of each source, at least 1.
+        shares: of the clips of an epoch; they sum to 1.
+    """
+    share = np.asarray(shares, np.float64)
+    whole = np.min(count / share)
+    return np.clip(np.round(whole * share).astype(np.int64), 1, count)
+
+
+def drawn_by_share(
+    index: Ints, member: Ints, taken: Ints, *, seed: int, epoch: int, fingerprint: str
+) -> NDArray[np.bool_]:
+    """Return bool [n], the clips that an epoch takes: ``taken`` [S] of each source, at random.
+
+    Args:
+        index: int64 [n], clip numbers in the store; they key the draws.
+        member: int64 [n], the source of each.
+        taken: int64 [S], see ``clips_by_share``.
+        seed, epoch, fingerprint: as of ``shuffled``.
+    """
+    draw = _draw(_key(seed, fingerprint), epoch, index, stream="clips by share")
+    chosen = np.zeros(len(index), np.bool_)
+    for source, count in enumerate(taken.tolist()):
+        own = np.flatnonzero(member == source)
+        chosen[own[np.argsort(draw[own], kind="stable")[:count]]] = True
+    return chosen
+
+
+def _key(seed: int, fingerprint: str) -> int:
+    # The store is part of the key, so that two stores do not share an order by their clip numbers.
+    return int.from_bytes(hashlib.sha256(f"{seed} {fingerprint}".encode()).digest()[:8], "little")
 
 
 def _draw(key: int, epoch: int, number: Ints, *, stream: str) -> NDArray[np.float64]:

@@ -132,6 +132,14 @@ class MappedStore(Store):
         assert self.mapping is not None, "map_store makes one"
         return self.mapping.target
 
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Bool [1, W], the joints that the source lacks and no other joint gives."""
+        assert self.mapping is not None, "map_store makes one"
+        used = self.mapping.weights > 0
+        lost = np.logical_or(~used.any(1), (used & super().missing).any(1))
+        return np.atleast_2d(lost)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen_mapped, (super().__reduce__()[1], self.layout)
 
@@ -261,6 +269,7 @@ def convert(store: Store | Path | str, *, to: str, out: Path | str, overwrite: b
     )
     origin = {key: value for key, value in store.attributes.origin.items() if key != "layout"}
     origin |= {"converted": store.fingerprint, "converted_from": store.layout.name}
+    origin["missing"] = list(mapping.missing)
     header = replace(store.attributes, layout=target, origin=origin)
     splits = {name: store.stored_splits[name] for name in sorted(store.stored_splits)}
     with atomic_folder(out) as partial:

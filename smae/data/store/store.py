@@ -35,6 +35,8 @@ from smae.registry import nearest
 from smae.skeleton import Layout
 
 DEFAULT_STORE = Path("ntu.zarr")
+RATES = {"ntu": 30.0, "nw-ucla": 30.0, "pku-mmd": 30.0, "utd-mhad": 30.0, "video": 30.0}
+"""Frames per second of sources that have one: Kinects', and videos', which are resampled to it."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -100,6 +102,17 @@ class Store(ClipSequence):
     def names(self) -> Mapping[str, str]:
         """Names of classes in words, by id, where the preparation was given them."""
         return self.attributes.names
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Bool [S, V], the joints that each of S sources lacks and its rows do not give; S is 1."""
+        lost = self.attributes.origin.get("missing", ())
+        return np.array([[joint in lost for joint in self.attributes.layout.joints]])
+
+    @property
+    def member(self) -> NDArray[np.int64]:
+        """Int64 [B], which of the S sources each clip is of."""
+        return np.zeros(len(self), np.int64)
 
     @property
     def row_count(self) -> int:
@@ -183,7 +196,7 @@ class Store(ClipSequence):
         return int(self.clips.offset[index]), int(self.clips.bodies[index]), int(self.clips.frames[index])
 
 
-def preparation(store: Store) -> dict[str, Any]:
+def preparation(store: Any) -> dict[str, Any]:
     """Return how a store's recordings became clips, so that others can be prepared in the same way.
 
     ``clip_frames`` are the median and the largest number of frames; None where clips were resampled.
@@ -195,6 +208,16 @@ def preparation(store: Store) -> dict[str, Any]:
     if known.get("frames") is None and len(frames):
         clip_frames = [int(frames[len(frames) // 2]), int(frames[-1])]
     return known | {"mode": store.mode, "clip_frames": clip_frames}
+
+
+def frame_rate(store: Store) -> float | None:
+    """Return the frames per second of a store's clips; None where that is not known."""
+    origin = store.attributes.origin
+    if store.attributes.frames is not None:
+        return None
+    rate = origin.get("fps", RATES.get(str(origin.get("source"))))
+    known = type(rate) in (int, float) and 1 <= rate <= 1000
+    return float(rate) if known else None
 
 
 def find_store(path: Path | str | None = None) -> Path | str:

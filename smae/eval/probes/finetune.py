@@ -17,6 +17,7 @@ from smae.eval.probes import OnEpoch, Probe, ProbeContext, Scores, average_views
 from smae.eval.records import ONE_VIEW
 from smae.models.encoders import Encoder
 from smae.models.masking import kept_count, mask_from_scores
+from smae.models.missing import encode_measured, missing_tokens
 from smae.models.transformer import DropPath
 from smae.rng import Noise
 from smae.settings import LABEL_SHARES
@@ -47,17 +48,20 @@ class Classifier(nn.Module):
         """Return logits [B, K]."""
         grid = self.encoder.grid
         if self.training and self.visible < grid.tokens:
-            scores = torch.rand(len(batch.x), grid.tokens, device=batch.x.device)
-            mask = mask_from_scores(scores, self.visible)
+            scores, visible = torch.rand(len(batch.x), grid.tokens, device=batch.x.device), self.visible
+            if batch.missing is not None:
+                scores = scores + missing_tokens(batch.missing, grid.times)
+                visible = min(visible, batch.least_joints * grid.times)
+            mask = mask_from_scores(scores, visible)
             tokens = self.dropout(self.encoder(batch.x, mask))
             items = mean_over_time(tokens, mask.keep, joints=grid.joints).flatten(1).float()
         else:
-            items = self.vectors(batch.x)
+            items = self.vectors(batch.x, batch.missing)
         return self.head(mean_over_bodies(items, batch))  # type: ignore[no-any-return]
 
-    def vectors(self, x: Tensor) -> Tensor:
-        """Return what the head takes, [N, V * D], of all tokens of items x [N, T, V, C]."""
-        grid, tokens = self.encoder.grid, self.dropout(self.encoder(x))
+    def vectors(self, x: Tensor, missing: Tensor | None = None) -> Tensor:
+        """Return what the head takes, [N, V * D], of items x [N, T, V, C], which lack ``missing`` [N, V]."""
+        grid, tokens = self.encoder.grid, self.dropout(encode_measured(self.encoder, x, missing))
         items: Tensor = tokens.reshape(-1, grid.times, grid.joints, self.encoder.dim).mean(1)
         return items.flatten(1).float()
 

@@ -14,8 +14,9 @@ from smae.data.loader.batch import Batch
 from smae.errors import ConfigError
 from smae.models.decoders import decoders
 from smae.models.encoders import Encoder, encoders
-from smae.models.masking import Masking, maskings
-from smae.models.tokens import Grid
+from smae.models.masking import Mask, Masking, maskings
+from smae.models.missing import mask_measured
+from smae.models.tokens import Grid, patchify
 from smae.registry import Registry
 from smae.rng import Noise
 from smae.skeleton import Layout
@@ -60,6 +61,8 @@ class Objective(nn.Module):
         crops: how each view is cropped, None for ``augment.crop``; empty: all by that.
         compares_clips: the loss compares the clips of a batch, so a step cannot be split into
             micro-batches.
+        hides_missing: neither its encoder nor its loss takes joints that are ``Batch.missing``, so
+            it can be trained on stores that lack some.
     """
 
     encoder: Encoder
@@ -67,6 +70,7 @@ class Objective(nn.Module):
     views: int = 1
     crops: tuple[ViewCrop | None, ...] = ()
     compares_clips: bool = False
+    hides_missing: bool = False
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Return the loss of a batch; ``noise`` is the only randomness besides torch's dropout."""
@@ -82,6 +86,12 @@ class Objective(nn.Module):
     def preview(self, batch: Batch, noise: Noise) -> Preview | None:
         """Return a reconstruction of a batch; ``None`` if the objective does not predict joints."""
         return None
+
+
+def show_tokens(masking: Masking, batch: Batch, grid: Grid, noise: Noise) -> tuple[Mask, Tensor]:
+    """Return the mask of a batch and its visible tokens [N, K, P]; none is of a missing joint."""
+    tokens, least = patchify(batch.x, grid), batch.least_joints
+    return mask_measured(masking, tokens, noise, missing=batch.missing, least_joints=least)
 
 
 @dataclass(frozen=True)

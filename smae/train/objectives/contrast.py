@@ -17,11 +17,9 @@ from torch.nn.functional import cross_entropy, normalize, relu
 from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
 from smae.models.encoders import Encoder
-from smae.models.masking import mask_tokens
-from smae.models.tokens import patchify
 from smae.rng import Noise
 from smae.train.distributed import gather_ranks
-from smae.train.objectives import ModelBuilder, Objective, StepOutput
+from smae.train.objectives import ModelBuilder, Objective, StepOutput, show_tokens
 
 
 def projection_head(dim: int, *, hidden: int, out: int) -> nn.Sequential:
@@ -74,6 +72,7 @@ class ViewObjective(Objective):
 
     views = 2
     compares_clips = True
+    hides_missing = True
 
     class Config(PluginConfig):
         """Head in whose space clips are compared."""
@@ -100,7 +99,7 @@ class ViewObjective(Objective):
 
     def encode(self, encoder: Encoder, batch: Batch, noise: Noise) -> Tensor:
         """Return an encoder's features [V, B, D], float32, of the tokens that ``masking`` keeps."""
-        mask, visible = mask_tokens(self.masking, patchify(batch.x, self.encoder.grid), noise)
+        mask, visible = show_tokens(self.masking, batch, self.encoder.grid, noise)
         return batch.clip_means(encoder(visible, mask).float().mean(1))
 
     def targets(self, batch: Batch, noise: Noise) -> Tensor:

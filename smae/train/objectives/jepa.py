@@ -13,10 +13,10 @@ from torch.nn.functional import layer_norm, smooth_l1_loss
 
 from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
-from smae.models.masking import mask_tokens
-from smae.models.tokens import gather, patchify
+from smae.models.missing import encode_measured, mean_of_targets
+from smae.models.tokens import gather
 from smae.rng import Noise
-from smae.train.objectives import ModelBuilder, Objective, StepOutput
+from smae.train.objectives import ModelBuilder, Objective, StepOutput, show_tokens
 from smae.train.objectives.contrast import move_average
 
 
@@ -30,6 +30,7 @@ class SkeletonJEPA(Objective):
     are those of I-JEPA and data2vec.
     """
 
+    hides_missing = True
     preview_note = "Features are predicted, not joints: there is nothing to show."
 
     class Config(PluginConfig):
@@ -51,17 +52,17 @@ class SkeletonJEPA(Objective):
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Return the distance between predicted and target features of a batch's masked tokens."""
-        mask, visible = mask_tokens(self.masking, patchify(batch.x, self.grid), noise)
-        target = gather(self.teach(batch.x), mask.hide)
+        mask, visible = show_tokens(self.masking, batch, self.grid, noise)
+        target = gather(self.teach(batch.x, batch.missing), mask.hide)
         prediction: Tensor = self.decoder(self.encoder(visible, mask), mask)
-        loss = smooth_l1_loss(prediction.float(), target, beta=self.config.beta)
+        losses = smooth_l1_loss(prediction.float(), target, beta=self.config.beta, reduction="none")
         # Equal features for all tokens are trivial to predict: a spread near 0 shows a collapse.
-        return StepOutput(loss, {"teacher-spread": target.std((0, 1)).mean()})
+        return StepOutput(mean_of_targets(losses, mask), {"teacher-spread": target.std((0, 1)).mean()})
 
     @torch.no_grad()
-    def teach(self, x: Tensor) -> Tensor:
-        """Return the targets [N, L, D] of joints x [N, T, V, C]: all tokens visible, no dropout."""
-        features: Tensor = self.teacher.eval()(x).float()
+    def teach(self, x: Tensor, missing: Tensor | None = None) -> Tensor:
+        """Return the targets [N, L, D] of joints x [N, T, V, C]: all measured tokens, no dropout."""
+        features = encode_measured(self.teacher.eval(), x, missing).float()
         if self.config.normalise == "token":
             features = layer_norm(features, features.shape[-1:])
         return features

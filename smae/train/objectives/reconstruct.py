@@ -14,11 +14,12 @@ from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
 from smae.errors import ConfigError
 from smae.models.decoders import CrossDecoder
-from smae.models.masking import Mask, mask_tokens
+from smae.models.masking import Mask
+from smae.models.missing import mean_of_targets
 from smae.models.tokens import Grid, gather, patchify, unpatchify
 from smae.rng import Noise
 from smae.train.distributed import gather_ranks
-from smae.train.objectives import ModelBuilder, Objective, Preview, StepOutput
+from smae.train.objectives import ModelBuilder, Objective, Preview, StepOutput, show_tokens
 from smae.train.objectives.contrast import info_nce, projection_head, spread_metrics
 
 
@@ -46,6 +47,8 @@ class SkeletonMAE(Objective):
         contrast: float = Field(0.0, ge=0, description="weight of InfoNCE between two views of a clip; 0: one view")
         temperature: float = Field(0.1, gt=0, description="of InfoNCE: divides the cosines")
         uniformity: float = Field(0.0, ge=0, description="weight of the mean squared cosine of a clip's tokens")
+
+    hides_missing = True
 
     def __init__(self, config: Config, builder: ModelBuilder) -> None:
         super().__init__()
@@ -76,13 +79,16 @@ class SkeletonMAE(Objective):
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Return the reconstruction loss of a batch."""
-        mask, visible = mask_tokens(self.masking, patchify(batch.x, self.grid), noise)
+        mask, visible = show_tokens(self.masking, batch, self.grid, noise)
         if self.config.predict < 1:
             count = max(1, round(self.config.predict * mask.hide.shape[1]))
-            mask = mask.subsample_hidden(noise.uniform("predict", mask.hide.shape[1]), count)
+            scores = noise.uniform("predict", mask.hide.shape[1])
+            if mask.missing is not None:
+                scores = scores + mask.missing.gather(1, mask.hide)
+            mask = mask.subsample_hidden(scores, count)
         prediction, features = self.reconstruct(visible, mask)
-        error = prediction - gather(self._target(batch.x).tokens, mask.hide)
-        loss, metrics = error.float().square().mean(), dict[str, Tensor]()
+        error = prediction - gather(self._target(batch.x, batch.missing).tokens, mask.hide)
+        loss, metrics = mean_of_targets(error.float().square(), mask), dict[str, Tensor]()
         if self.head is not None:
             means = batch.clip_means(features.float().mean(1))
             # In float32, as ``contrast`` has it.
@@ -105,18 +111,19 @@ class SkeletonMAE(Objective):
         """Return the batch with masked joints reconstructed in metres; None for motion targets."""
         if self.config.target == "motion":
             return None
-        grid, target = self.grid, self._target(batch.x)
-        mask, visible = mask_tokens(self.masking, patchify(batch.x, grid), noise)
+        grid, target = self.grid, self._target(batch.x, batch.missing)
+        mask, visible = show_tokens(self.masking, batch, grid, noise)
         prediction = self.reconstruct(visible, mask)[0].float()
         tokens = target.tokens.scatter(1, mask.hide[..., None].expand_as(prediction), prediction)
         tokens = tokens * target.scale + target.mean
         hidden = unpatchify(mask.hidden[..., None].expand_as(tokens).float(), grid)[..., 0] > 0.5
         return Preview(hidden=hidden, rebuilt=unpatchify(tokens, grid))
 
-    def _target(self, x: Tensor) -> Target:
-        if self.config.target == "motion":
+    def _target(self, x: Tensor, missing: Tensor | None = None) -> Target:
+        config = self.config
+        if config.target == "motion":
             x = motion(x)
-        return make_target(x, self.grid, normalise=self.config.normalise, floor=self.config.floor)
+        return make_target(x, self.grid, normalise=config.normalise, floor=config.floor, missing=missing)
 
 
 class PlainMAE(SkeletonMAE):
@@ -170,7 +177,7 @@ def motion(x: Tensor) -> Tensor:
     return torch.cat([x[:, 1:] - x[:, :-1], torch.zeros_like(x[:, :1])], 1)
 
 
-def make_target(x: Tensor, grid: Grid, *, normalise: str, floor: float = 1e-3) -> Target:
+def make_target(x: Tensor, grid: Grid, *, normalise: str, floor: float = 1e-3, missing: Tensor | None = None) -> Target:
     """Return the target tokens of joints, or of their motion, x [N, T, V, C].
 
     Args:
@@ -184,6 +191,7 @@ def make_target(x: Tensor, grid: Grid, *, normalise: str, floor: float = 1e-3) -
             joints, which keeps the proportions of movements (this project's choice);
             ``body``: of each axis over time and joints;
             ``none``: unchanged.
+        missing: bool [N, V], joints that count in no mean and no variance; None: none.
         floor: metres; ``scale = sqrt(variance + floor^2)``, so that a still body is not amplified.
     """
     patches = patchify(x, grid)
@@ -193,10 +201,23 @@ def make_target(x: Tensor, grid: Grid, *, normalise: str, floor: float = 1e-3) -
         mean, variance = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
     else:
         dims = (1, 2) if normalise == "body" else (1,)
-        variance = x.var(dims, keepdim=True)
-        if normalise == "movement":
+        mean, variance = x.mean(dims, keepdim=True), x.var(dims, keepdim=True)
+        if missing is not None and normalise == "body":
+            mean, variance = _moments(x, missing)
+        elif missing is not None and normalise == "movement":
+            measured = missing.logical_not()[:, None, :, None]
+            variance = (variance * measured).sum(2, keepdim=True) / measured.sum(2, keepdim=True)
+        elif normalise == "movement":
             variance = variance.mean(2, keepdim=True)
-        mean = patchify(x.mean(dims, keepdim=True).expand_as(x), grid)
+        mean = patchify(mean.expand_as(x), grid)
         variance = patchify(variance.expand_as(x), grid)
     scale = (variance + floor**2).sqrt()
     return Target((patches - mean) / scale, mean, scale)
+
+
+def _moments(x: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and unbiased variance [N, 1, 1, C] of x [N, T, V, C] over measured joints."""
+    measured = missing.logical_not()[:, None, :, None].expand_as(x)
+    count = measured.sum((1, 2), keepdim=True)
+    mean = (x * measured).sum((1, 2), keepdim=True) / count
+    return mean, ((x - mean).square() * measured).sum((1, 2), keepdim=True) / (count - 1)

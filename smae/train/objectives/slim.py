@@ -24,6 +24,7 @@ from smae.data.loader.augment import Share, ViewCrop
 from smae.data.loader.batch import Batch
 from smae.errors import ConfigError
 from smae.models.encoders import Encoder
+from smae.models.missing import missing_tokens
 from smae.models.tokens import patchify, unpatchify
 from smae.rng import Noise
 from smae.skeleton import Layout
@@ -52,6 +53,7 @@ class SLiM(Objective):
 
     preview_note = "Prototypes are predicted, not joints: there is nothing to show."
     compares_clips = True
+    hides_missing = True
 
     class Config(PluginConfig):
         """Heads, teacher, crops and hidden tokens."""
@@ -130,15 +132,19 @@ class SLiM(Objective):
             views[view >= GLOBALS, length].append(view)
         classes: dict[int, Tensor] = {}
         for (is_local, length), some in views.items():
-            hidden = [self._hide(noises[view], length, always=is_local) for view in some]
-            x = shorten(batch.x[items[some].flatten()], length)
-            whole, tokens = self._encode(self.encoder, x, torch.cat(hidden))
+            hidden = torch.cat([self._hide(noises[view], length, always=is_local) for view in some])
+            unseen, lost, x = hidden, None, shorten(batch.x[items[some].flatten()], length)
+            if batch.missing is not None:
+                # Hidden from the teacher too, and asked for by no loss.
+                lost = missing_tokens(batch.missing[items[some].flatten()], length // self.grid.patch)
+                unseen, hidden = hidden | lost, hidden & ~lost
+            whole, tokens = self._encode(self.encoder, x, unseen)
             classes.update(zip(some, whole.chunk(len(some)), strict=True))
             if not is_local:
-                seen, global_x, global_hidden = tokens, x, torch.cat(hidden)
+                seen, global_x, global_hidden, global_lost = tokens, x, hidden, lost
         features = torch.stack([classes[view] for view in range(self.views)])
         with torch.no_grad():
-            taught, taught_tokens = self._encode(self.teacher.eval(), global_x, None)
+            taught, taught_tokens = self._encode(self.teacher.eval(), global_x, global_lost)
         scores = self.class_head(features)
         targets = self._assign(self.teacher_class_head, taught.view(GLOBALS, -1, self.encoder.dim))
         class_loss = cross_entropy_of_crops(scores, targets, temperature=config.temperature)

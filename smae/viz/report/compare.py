@@ -279,7 +279,7 @@ def draw_differences(names: Sequence[str], about: Sequence[Mapping[str, Any]]) -
     rows = []
     for key in dict.fromkeys(key for one in flat for key in one):
         values = [one.get(key, "-") for one in flat]
-        if key != "store.path" and len(set(values)) > 1:
+        if key not in ("store.path", "store.stores") and len(set(values)) > 1:
             # Fingerprints are cut.
             rows.append((key, *(value if len(value) <= 40 else f"{value[:16]}…" for value in values)))
     if not rows:

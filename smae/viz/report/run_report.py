@@ -17,7 +17,7 @@ from smae.data.prepare.summary import read_refused
 from smae.data.raw.labels import class_names, names_note
 from smae.data.store.file_store import locate
 from smae.data.store.format import QUARANTINE
-from smae.data.store.store import Store, open_store
+from smae.data.store.store import Store
 from smae.errors import ConfigError
 from smae.eval.export import load_objective
 from smae.eval.results import Result, choose, flatten, read_results, setting_text
@@ -110,12 +110,15 @@ def report(
 
 def _store_of(run: Run, data: Store | Path | str | None) -> Store | None:
     """Return the given store, or the one of the run; None where that does not exist any more."""
-    trained = str(run.describe()["store"].get("path", ""))
+    if data is None and len(run.stores()) > 1:
+        logger.warning("trained on several stores: name one with --data to see its clips")
+        return None
+    trained = str(run.stores()[0].get("path", ""))
     path = locate(trained)
     if data is None and isinstance(path, Path) and not path.exists():
         logger.warning(f"{trained}: this store does not exist any more; name another with --data")
         return None
-    return open_store(data or trained)
+    return run.open_store(data or trained)
 
 
 def run_page(run: Run, store: Store | None, *, device: torch.device) -> str:
@@ -210,11 +213,12 @@ def _features(run: Run, store: Store | None, *, device: torch.device) -> tuple[l
 def draw_preparation(store: Store | None, about: Mapping[str, Any]) -> str:
     """Return counts of raw files that were kept, left out or bad, and the bad files."""
     if store is None:
-        name = Path(str(about["store"].get("path", "ntu.zarr"))).name
+        stores, why = about["store"].get("stores", [about["store"]]), "The store of this run was not found"
+        if len(stores) > 1:
+            why = "The run was trained on several stores, and none of them was named"
         return missing(
-            "The store of this run was not found, so features, reconstructed clips, class names and "
-            "the preparation of the data are left out.",
-            f"smae report --data {name}",
+            f"{why}, so features, reconstructed clips, class names and the preparation of the data are left out.",
+            f"smae report --data {Path(str(stores[0].get('path', 'ntu.zarr'))).name}",
         )
     counts = store.attributes.counts
     if not counts:
@@ -276,6 +280,8 @@ def draw_settings(about: Mapping[str, Any]) -> str:
 def draw_versions(about: Mapping[str, Any]) -> str:
     """Return the store, software and device of a run."""
     store = {**about["store"], "path": Path(str(about["store"].get("path", "–"))).name}
+    if "stores" in store:
+        store |= {"path": "–", "stores": [f"{one['name']} {one['protocol']}" for one in store["stores"]]}
     parts = {"store": store, "versions": about["versions"], "device": about["device"]}
     cards = "".join(facts(title, flatten(values).items()) for title, values in parts.items())
     return f'<div class="cards">{cards}</div>'
