@@ -32,8 +32,10 @@ NOT_RUN = {
     "docs/gallery.md": 1,
     "docs/gpus.md": 1,
     "docs/linear.md": 1,
+    "docs/other-runtimes.md": 2,
     "docs/reproducing.md": 2,
     "docs/several-stores.md": 1,
+    "docs/using-encoders.md": 1,
 }
 """How many blocks of a page are not run: each has its reason above it, and another one is a decision."""
 
