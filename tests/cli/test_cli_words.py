@@ -86,6 +86,8 @@ def test_values_are_completed(home, monkeypatch, words, offered):
             "unknown source 'nut': expected one of ctrgcn-",
         ),
         (["export", "--format", "hdf", "--out", "x"], "unknown format 'hdf': expected one of ctrgcn, hdf5, pyskl"),
+        (["predict", "a.skeleton", "--probe", "knn"], "'knn': expected one of linear, finetune, transfer"),
+        (["ensemble", "a", "b", "--probe", "all"], "unknown probe 'all': expected one of linear, knn, "),
         (["info", "a.zarr", "--data", "b.zarr"], "a.zarr and --data b.zarr: name one"),
     ],
 )
@@ -108,6 +110,7 @@ def test_wrong_names_are_answered_without_torch():
         ["eval", "--probe", "knnn"],
         ["eval", "--set", "linear.epoch=2"],
         ["pretrain", "--epoch", "3"],
+        ["predict", "a.skeleton", "--probe", "lineer"],
         ["recipes"],
     ]
     code = (
@@ -207,6 +210,20 @@ def test_a_whole_has_the_only_bar_with_its_total_from_the_start(monkeypatch, cap
     assert "left" in err
     assert "3/7" not in err
     assert "features, train" in err
+
+
+def test_at_80_columns_the_bar_keeps_its_count_its_times_and_its_note(monkeypatch, capsys):
+    Terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "80")
+    words = "epoch 12/40  loss 0.7688  lr 1.96e-04  1,204 clips/s"
+    with console.feedback(), progress.task("pretrain", total=10_000, unit="steps") as task:
+        time.sleep(0.1)
+        task.update(120, note=words)
+        time.sleep(0.3)
+    lines = re.sub(r"\x1b\[.*?[A-Za-z]", "", capsys.readouterr().err).replace("\r", "\n").splitlines()
+    assert any(re.search(r"pretrain ━+ +120/10000 steps elapsed \d:\d\d:\d\d left [-:\d]+", line) for line in lines)
+    assert any(line.rstrip() == f"  {words}" for line in lines)
+    assert max(map(len, lines)) <= 80
 
 
 def test_completion_works_in_the_installed_command(home):

@@ -74,9 +74,9 @@ OLD, NEW = ({"checkpoint": {"step": step, "sha256": "ef" * 32}} for step in (4, 
     ("options", "heads", "name"),
     [
         ({}, [("linear", {}), ("linear", XVIEW), ("finetune", {})], "2-finetune"),
-        ({"mode": "linear"}, [("linear", {}), ("linear", XVIEW), ("finetune", {})], "0-linear"),
+        ({"probe": "linear"}, [("linear", {}), ("linear", XVIEW), ("finetune", {})], "0-linear"),
         ({"protocol": "xview"}, [("linear", {}), ("linear", XVIEW)], "1-linear"),
-        ({"protocol": "ntu60-xview", "mode": "linear"}, [("linear", {}), ("linear", XVIEW)], "1-linear"),
+        ({"protocol": "ntu60-xview", "probe": "linear"}, [("linear", {}), ("linear", XVIEW)], "1-linear"),
         ({}, [("finetune", OTHER), ("linear", {})], "1-linear"),
         ({}, [("linear", OLD), ("linear", NEW)], "1-linear"),
         ({}, [("linear", NEW), ("linear", OLD)], "0-linear"),
@@ -92,4 +92,4 @@ def test_a_head_is_chosen_by_protocol_store_probe_and_checkpoint(tmp_path, caplo
 def test_a_missing_head_is_an_error_with_the_command_that_makes_it(tmp_path):
     run = a_run(tmp_path / "run", ("linear", {}))
     with pytest.raises(DataError, match=r"of finetune \(there: 0-linear; .*\): make one with `smae eval"):
-        find_head(run, mode="finetune")
+        find_head(run, probe="finetune")

@@ -14,9 +14,9 @@ from torch.nn.functional import layer_norm, smooth_l1_loss
 from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
 from smae.models.masking import mask_tokens
-from smae.models.tokens import gather, patchify
+from smae.models.tokens import gather, joints_of, patchify
 from smae.rng import Noise
-from smae.train.objectives import ModelBuilder, Objective, StepOutput
+from smae.train.objectives import ModelBuilder, Objective, Preview, StepOutput
 from smae.train.objectives.contrast import move_average
 
 
@@ -30,7 +30,7 @@ class SkeletonJEPA(Objective):
     are those of I-JEPA and data2vec.
     """
 
-    preview_note = "Features are predicted, not joints: there is nothing to show."
+    preview_note = "Features are predicted, not positions: the mask alone is shown."
 
     class Config(PluginConfig):
         """Momentum of the teacher, scale of its features, and the loss."""
@@ -57,6 +57,12 @@ class SkeletonJEPA(Objective):
         loss = smooth_l1_loss(prediction.float(), target, beta=self.config.beta)
         # Equal features for all tokens are trivial to predict: a spread near 0 shows a collapse.
         return StepOutput(loss, {"teacher-spread": target.std((0, 1)).mean()})
+
+    @torch.no_grad()
+    def preview(self, batch: Batch, noise: Noise) -> Preview | None:
+        """Return which joints of a batch are masked."""
+        mask, _ = mask_tokens(self.masking, patchify(batch.x, self.grid), noise)
+        return Preview(joints_of(mask.hidden, self.grid), None)
 
     @torch.no_grad()
     def teach(self, x: Tensor) -> Tensor:
