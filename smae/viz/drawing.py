@@ -201,14 +201,16 @@ class _VectorPen:
         self._axes.add_line(Line2D(xy[::2], xy[1::2], solid_capstyle="round", **self._style(fill, width)))
 
     def ellipse(self, xy: Sequence[float], fill: Colour, outline: Colour | None = None, width: float = 0) -> None:
-        from matplotlib.patches import Circle
+        from matplotlib.lines import Line2D
 
         left, top, right, bottom = xy
-        circle = Circle(((left + right) / 2, (top + bottom) / 2), (right - left) / 2, **self._style(fill, width))
-        # White, as the figure is, in place of the paper of other pictures.
-        circle.set_facecolor("white" if fill == PAPER else _fraction(fill))
-        circle.set_edgecolor(_fraction(outline or fill))
-        self._axes.add_patch(circle)
+        # A marker, which an SVG holds once; its inside is white, as the figure is, not the paper of other pictures.
+        dot = Line2D([(left + right) / 2], [(top + bottom) / 2], marker="o", **self._style(outline or fill, width))
+        dot.set_markersize((right - left - width) * _POINT)
+        dot.set_markeredgewidth(width * _POINT)
+        if fill == PAPER:
+            dot.set_markerfacecolor("white")
+        self._axes.add_line(dot)
 
     def text(self, xy: tuple[float, float], text: str, fill: Colour, font: Any) -> None:
         self._order += 1
@@ -309,7 +311,7 @@ def _track(scene: Scene) -> str:
         f'{escape(label)}">{escape(label)}</span>'
         for first, end, label in scene.track
     )
-    return f'<div class="track" aria-label="labels along the time">{parts}</div><p class="now" role="status"></p>'
+    return f'<div class="labels" aria-label="labels along the time">{parts}</div><p class="now" role="status"></p>'
 
 
 def page_data(scene: Scene) -> dict[str, Any]:

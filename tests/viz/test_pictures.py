@@ -59,7 +59,9 @@ def test_a_strip_for_papers_has_every_joint_as_a_vector(form):
     drawn = [path.get("style") or "" for path in root.iter("{http://www.w3.org/2000/svg}path")]
     colour = "#{:02x}{:02x}{:02x}".format(*BODIES[0])
     assert sum(style.startswith(f"fill: none; stroke: {colour}") for style in drawn) == 3 * len(NTU25.bones)
-    assert sum(style.startswith(f"fill: {colour}") for style in drawn) == 3 * len(NTU25) + 1, "and the legend's"
+    dots = [use.get("style") or "" for use in root.iter("{http://www.w3.org/2000/svg}use")]
+    assert sum(style.startswith(f"fill: {colour}") for style in dots) == 3 * len(NTU25) + 1, "and the legend's"
+    assert len(data) < 120_000
     assert shown.title in "".join(root.itertext())
 
 

@@ -237,7 +237,7 @@ def _shapes() -> str:
     """Return the definitions of all markers, filled and hollow, in ``currentColor``."""
     symbols = ""
     for number, path in enumerate((*SHAPES, *SHAPES)):
-        look = "hollow" if number >= len(SHAPES) else "filled"
+        look = "marker-hollow" if number >= len(SHAPES) else "marker-filled"
         symbols += f'<path id="marker-{number}" class="{look}" d="{path}"/>'
     return f'<svg class="markers" aria-hidden="true"><defs>{symbols}</defs></svg>'
 
