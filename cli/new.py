@@ -28,6 +28,6 @@ def command(family: str, name: str, out: Path | None) -> None:
 
     def text() -> None:
         console.show(made)
-        console.echo(f"next: pip install -e {made.path}, then pytest {made.path}")
+        console.echo(f"next: pip install -e {made.path} pytest, then pytest {made.path}")
 
     console.result({**asdict(made), "path": str(made.path)}, text)

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from smae.testing.models import check_encoder, check_masking
-from smae.testing.objectives import check_objective
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smae.testing.models import check_encoder as check_encoder
+    from smae.testing.models import check_masking as check_masking
+    from smae.testing.objectives import check_objective as check_objective
 
 __all__ = ["check_encoder", "check_masking", "check_objective"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when they are used: ``smae new`` needs no torch.
+    if name == "check_objective":
+        from smae.testing import objectives as module
+    elif name in __all__:
+        from smae.testing import models as module
+    else:
+        raise AttributeError(f"module 'smae.testing' has no attribute {name!r}")
+    return getattr(module, name)

@@ -188,7 +188,7 @@ class _VectorPen:
         self._axes = self._figure.add_axes((0.0, 0.0, 1.0, 1.0))
         self._axes.set(xlim=(0, size[0] * _SCALE), ylim=(size[1] * _SCALE, 0))
         self._axes.set_axis_off()
-        # Later parts are drawn over earlier ones, whatever their kind.
+        # Later parts are drawn over earlier ones: matplotlib would draw all text last.
         self._order = 0
 
     def _style(self, colour: Colour, width: float) -> dict[str, Any]:

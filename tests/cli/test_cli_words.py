@@ -111,6 +111,7 @@ def test_wrong_names_are_answered_without_torch():
         ["eval", "--set", "linear.epoch=2"],
         ["pretrain", "--epoch", "3"],
         ["predict", "a.skeleton", "--probe", "lineer"],
+        ["new", "objective", "simclr"],
         ["recipes"],
     ]
     code = (

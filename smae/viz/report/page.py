@@ -83,7 +83,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "")
     """Return a table of plain text that scrolls by itself where it is too wide."""
     cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     # A phone shows a row as a card, in which each cell has the name of its column.
-    names = [f' data-name="{escape(name)}"' * bool(number) for number, name in enumerate(head)]
+    names = [f' data-column="{escape(name)}"' * bool(number) for number, name in enumerate(head)]
     lines = ("".join(f"<td{name}>{escape(cell)}</td>" for name, cell in zip(names, row, strict=True)) for row in rows)
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     head_and_body = f"<thead><tr>{cells}</tr></thead><tbody>{body}</tbody>"
