@@ -310,7 +310,7 @@ class Embedder:
 
 
 def _loaded(encoder: Any) -> Any:
-    """Return an encoder, loaded if a run, checkpoint or folder of ``smae export-encoder`` is named."""
+    """Return an encoder, loaded if it is the path of a run, checkpoint or exported encoder."""
     if not isinstance(encoder, Path | str):
         return encoder
     folder = Path(encoder)

@@ -1,6 +1,7 @@
-"""Drawings of a scene: an interactive 3D page in one self-contained HTML file; GIF, PNG, SVG and PDF.
+"""Drawings of a scene: an interactive 3D page in one HTML file; GIF, PNG, SVG and PDF.
 
-GIF and PNG are drawn with Pillow at twice the size and reduced, for smooth lines; SVG and PDF with matplotlib.
+GIF and PNG are drawn with Pillow at twice the size and reduced, for smooth lines; SVG and PDF
+with matplotlib.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def draw_gif(scene: Scene) -> bytes:
 
 
 def draw_strip(scene: Scene, *, form: str = "png") -> bytes:
-    """Return frames of the scene as a ``png``, ``svg`` or ``pdf``: time runs to the right, one row a panel."""
+    """Return frames of the scene as ``png``, ``svg`` or ``pdf``: time to the right, a row a panel."""
     frames = scene.sample_frames(POSES)
     shape = scene.cameras[0].width / scene.cameras[0].height
     width = round(min(170.0, max(110.0, 200 * shape)))
@@ -204,7 +205,7 @@ class _VectorPen:
         from matplotlib.lines import Line2D
 
         left, top, right, bottom = xy
-        # A marker, which an SVG holds once; its inside is white, as the figure is, not the paper of other pictures.
+        # A marker, since an SVG holds it once. Inside it is white as the figure is.
         dot = Line2D([(left + right) / 2], [(top + bottom) / 2], marker="o", **self._style(outline or fill, width))
         dot.set_markersize((right - left - width) * _POINT)
         dot.set_markeredgewidth(width * _POINT)

@@ -40,7 +40,7 @@ class Reconstruction:
 
     @property
     def error(self) -> NDArray[np.float64]:
-        """Float64 [M, T, V], prediction to truth in millimetres; NaN where not masked or not predicted."""
+        """Float64 [M, T, V], prediction to truth in millimetres; NaN where nothing is predicted."""
         if self.reconstructed is None:
             return np.full(self.masked.shape, np.nan)
         distance = 1000 * np.linalg.norm((self.original - self.reconstructed).astype(np.float64), axis=-1)
@@ -96,7 +96,7 @@ def _centre_path(relative: NDArray[np.float32], layout: Layout) -> NDArray[np.fl
 
 
 def scene_of(clip: Reconstruction, objective: Objective, store: Store, config: RunConfig) -> Scene:
-    """Return the scene of a clip: original, masked and, where positions are predicted, reconstructed."""
+    """Return the scene of a clip: original, masked and, of predicted positions, reconstructed."""
     original = np.where(clip.present, np.uint8(TRACKED), np.uint8(ABSENT))
     masked, predicted = (np.where(clip.masked, np.uint8(kind), original) for kind in (MASKED, RECONSTRUCTED))
     panels = [Panel("original", clip.original, original), Panel("masked", clip.original, masked)]

@@ -1,4 +1,4 @@
-"""``smae.view``: a clip as an interactive 3D page, GIF, strip of frames (PNG, SVG, PDF) or Rerun recording."""
+"""``smae.view``: a clip as an interactive 3D page, GIF, strip of frames or Rerun recording."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FORMATS = {
     ".pdf": ("a PDF written by smae", rb"%PDF-.*/Creator \(smae "),
     ".rrd": ("a Rerun recording", rb"RRF"),
 }
-"""Formats by the ending of the file name: a name for messages, and a pattern of the first and last bytes."""
+"""Formats by the ending of the file name: a name for messages, a pattern of both ends of it."""
 _ENDS = 4096
 
 

@@ -203,7 +203,7 @@ def _place_exact(
 def _describe(
     recording: Recording, bodies: list[Body], clip: Clip, *, layout: Layout, origin: NDArray[np.float32]
 ) -> tuple[str, ...]:
-    """Return lines for people, who count frames from 1: bodies and their outcomes, frames left out, the result."""
+    """Return lines for people: bodies and their outcomes, frames left out (from 1), the result."""
     first = f"{recording.frames} frames"
     if empty := clip.notes.get("empty-frames", 0):
         first += f", {empty} of them without anybody"

@@ -81,7 +81,7 @@ class Objective(nn.Module):
         return 1.0
 
     def preview(self, batch: Batch, noise: Noise) -> Preview | None:
-        """Return what is masked in a batch, and its reconstruction; ``None`` if the objective does not mask."""
+        """Return what is masked in a batch and its reconstruction; ``None`` where nothing is masked."""
         return None
 
 

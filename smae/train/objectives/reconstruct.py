@@ -104,7 +104,7 @@ class SkeletonMAE(Objective):
 
     @torch.no_grad()
     def preview(self, batch: Batch, noise: Noise) -> Preview | None:
-        """Return the batch with masked joints reconstructed in metres; for motion targets the mask alone."""
+        """Return the batch with masked joints reconstructed in metres; of motion the mask alone."""
         grid, target = self.grid, self._target(batch.x)
         mask, visible = mask_tokens(self.masking, patchify(batch.x, grid), noise)
         hidden = joints_of(mask.hidden, grid)

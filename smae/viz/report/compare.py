@@ -39,7 +39,7 @@ OF_A_RUN = ("checkpoint", "seeds")
 """Settings of a result in which runs that are compared may differ."""
 
 LONG = 80
-"""Characters of what sets an evaluation apart beyond which it has a letter, and a table of its settings."""
+"""Characters beyond which what sets an evaluation apart is a letter, and its settings a table."""
 
 COLOURS = 8
 """Number of colours for lines: one for each run, or of more runs one for each method."""
@@ -135,7 +135,7 @@ def differing_data(
 
 
 def _apart(results: Sequence[Result]) -> list[str]:
-    """Return what sets each result apart from others of its probe: its settings or, of many, a letter."""
+    """Return what sets each result apart from others of its probe: settings or, of many, a letter."""
     words, letters = differences(results, without=OF_A_RUN), Counter[str]()
     lettered = {one.name for one, text in zip(results, words, strict=True) if len(text) > LONG}
     for number, one in enumerate(results):

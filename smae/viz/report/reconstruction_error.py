@@ -1,4 +1,4 @@
-"""Errors of masked reconstruction by joint and by frame, what is masked over time, and clips that play."""
+"""Errors of masked reconstruction by joint and by frame, strips of masks, and clips that play."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Errors:
 
 @dataclass(frozen=True, eq=False)
 class ReconstructionSummary:
-    """Masked clips, scenes in which they play, the objective's remark; errors where it predicts positions."""
+    """Masked clips, their scenes, the objective's remark; errors where it predicts positions."""
 
     errors: Errors | None
     clips: tuple[Reconstruction, ...]
@@ -186,7 +186,7 @@ def _clip(scene: Scene, number: int, masks: str) -> str:
 
 
 def _largest(clips: Sequence[Reconstruction]) -> float:
-    """Return the 95th percentile of the errors in millimetres, which has the darkest shade; 0 without errors."""
+    """Return the millimetres with the darkest shade, the 95th percentile; 0 without errors."""
     errors = np.concatenate([clip.error[clip.masked] for clip in clips])
     return float(np.nanpercentile(errors, 95)) if np.isfinite(errors).any() else 0.0
 
@@ -203,7 +203,7 @@ def _strip_legend(full: float) -> str:
 
 
 def strips(clip: Reconstruction, layout: Layout, *, full: float) -> str:
-    """Return an SVG for each present body: joints down, frames across, errors of masked joints by shade.
+    """Return an SVG for each present body: joints down, frames across, errors by shade.
 
     Args:
         clip: a masked clip.
@@ -212,7 +212,7 @@ def strips(clip: Reconstruction, layout: Layout, *, full: float) -> str:
     """
     error = np.nan_to_num(clip.error, nan=-1.0)
     level = np.where(error < 0, 0, np.clip(np.ceil(SHADES * error / (full or 1.0)), 1, SHADES)).astype(int)
-    # Of a joint: -1 absent, 0 visible, from 1 on masked; without a prediction all masked ones are equal.
+    # -1 absent, 0 visible, from 1 on masked; without a prediction all masked ones are equal.
     level = np.where(clip.present, np.where(clip.masked, np.maximum(level, 1), 0), -1)
     shown = np.where(clip.masked, np.where(error < 0, -3, np.rint(error)), np.where(clip.present, -1, -2)).astype(int)
     bodies = [body for body in range(len(level)) if clip.present[body].any()]
