@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,10 +15,7 @@ __all__ = ["check_encoder", "check_masking", "check_objective"]
 
 def __getattr__(name: str) -> Any:
     # Imported when they are used: ``smae new`` needs no torch.
-    if name == "check_objective":
-        from smae.testing import objectives as module
-    elif name in __all__:
-        from smae.testing import models as module
-    else:
+    if name not in __all__:
         raise AttributeError(f"module 'smae.testing' has no attribute {name!r}")
-    return getattr(module, name)
+    module = "objectives" if name == "check_objective" else "models"
+    return getattr(importlib.import_module(f"smae.testing.{module}"), name)
