@@ -180,7 +180,7 @@ class _Canvas:
 
 
 class _VectorPen:
-    """Draws on a figure of matplotlib with the methods of Pillow's ``ImageDraw`` that are used here."""
+    """Draws on a figure of matplotlib with those methods of Pillow's ``ImageDraw`` in use here."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         from matplotlib.figure import Figure
@@ -199,14 +199,16 @@ class _VectorPen:
     def line(self, xy: Sequence[float], fill: Colour, width: float) -> None:
         from matplotlib.lines import Line2D
 
-        self._axes.add_line(Line2D(xy[::2], xy[1::2], solid_capstyle="round", **self._style(fill, width)))
+        look = self._style(fill, width)
+        self._axes.add_line(Line2D(xy[::2], xy[1::2], solid_capstyle="round", **look))
 
     def ellipse(self, xy: Sequence[float], fill: Colour, outline: Colour | None = None, width: float = 0) -> None:
         from matplotlib.lines import Line2D
 
         left, top, right, bottom = xy
         # A marker, since an SVG holds it once. Inside it is white as the figure is.
-        dot = Line2D([(left + right) / 2], [(top + bottom) / 2], marker="o", **self._style(outline or fill, width))
+        look = self._style(outline or fill, width)
+        dot = Line2D([(left + right) / 2], [(top + bottom) / 2], marker="o", **look)
         dot.set_markersize((right - left - width) * _POINT)
         dot.set_markeredgewidth(width * _POINT)
         if fill == PAPER:
@@ -223,7 +225,9 @@ class _VectorPen:
         from matplotlib.textpath import TextPath
 
         # A path has no width where nothing is drawn.
-        return float(TextPath((0, 0), text, size=font.size).get_extents().width) if text.strip() else 0.0
+        if not text.strip():
+            return 0.0
+        return float(TextPath((0, 0), text, size=font.size).get_extents().width)
 
     def save(self, form: str, *, title: str) -> bytes:
         """Return the picture as ``svg`` or ``pdf``; equal scenes give equal bytes."""

@@ -81,12 +81,13 @@ def comparison_page(runs: Sequence[Run]) -> str:
         )
     curves = [(name, read_curves(run)) for name, run in zip(names, runs, strict=True)]
     training += draw_curves(curves, losses=scales, colours=colours)
+    differing = draw_differences(names, about) + _evaluations(groups)
     sections = [
         PageSection(
             "results", "Results", draw_comparable(names, groups, method, colours) + _lacking(names, runs, results)
         ),
         PageSection("training", "Training", training),
-        PageSection("differences", "Settings that differ", draw_differences(names, about) + _evaluations(groups)),
+        PageSection("differences", "Settings that differ", differing),
     ]
     head = key + "".join(f'<p class="warning">{escape(words)}</p>' for words in warnings)
     head += warnings_of(result for several in results for result in choose(several))
@@ -129,7 +130,8 @@ def differing_data(
         different[one.name] += [words] * bool(words)
     listed = [f"{name} ({' / '.join(words)})" for name, words in different.items() if words]
     if listed:
-        more = ". They are listed at the end" * any("settings A" in words for words in different.values())
+        lettered = any("settings A" in words for words in different.values())
+        more = ". They are listed at the end" * lettered
         warnings.append(f"evaluated in different ways, and shown apart: {'; '.join(listed)}{more}")
     return warnings
 

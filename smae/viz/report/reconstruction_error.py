@@ -147,7 +147,8 @@ def draw_reconstruction(summary: ReconstructionSummary | None, *, what: str) -> 
         return missing(f"Nothing to draw: {what} masks no positions.")
     body, heading, full = note(summary.note), "Masked clips", _largest(summary.clips)
     if summary.errors is not None:
-        body, heading = _draw_errors(summary.errors, summary.layout, remark=summary.note), "Reconstructed clips"
+        body = _draw_errors(summary.errors, summary.layout, remark=summary.note)
+        heading = "Reconstructed clips"
     clips = zip(summary.scenes, summary.clips, strict=True)
     players = "".join(
         _clip(scene, number, strips(clip, summary.layout, full=full)) for number, (scene, clip) in enumerate(clips)
@@ -192,7 +193,8 @@ def _largest(clips: Sequence[Reconstruction]) -> float:
 
 
 def _strip_legend(full: float) -> str:
-    shades = "".join(f'<i style="opacity:{_opacity(level):.2f}"></i>' for level in range(1, SHADES + 1))
+    levels = range(1, SHADES + 1)
+    shades = "".join(f'<i style="opacity:{_opacity(level):.2f}"></i>' for level in levels)
     masked = '<span class="cell masked"></span>masked'
     if full:
         masked = f'masked, error 0 mm <span class="scale">{shades}</span> {full:.0f} mm and more'
