@@ -157,7 +157,8 @@ def _evaluations(groups: Mapping[str, Sequence[tuple[int, Result]]]) -> str:
             continue
         settings = [firsts[number].settings for number in columns]
         rows = [
-            (key, *(one.get(key, "–") for one in settings)) for key in dict.fromkeys(k for one in settings for k in one)
+            (key, *(one.get(key, "–") for one in settings))
+            for key in dict.fromkeys(key for one in settings for key in one)
         ]
         rows = [row for row in rows if row[0] not in OF_A_RUN and len(set(row[1:])) > 1]
         head = ("setting", *(apart[number] for number in columns))

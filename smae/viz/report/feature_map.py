@@ -39,7 +39,10 @@ PERPLEXITY = 30.0
 EXAGGERATION, EXAGGERATED, STEPS = 12.0, 150, 500
 """Factor of early exaggeration, number of first steps with it, and number of all steps."""
 
-COLOURS = ["1f77b4", "ff7f0e", "2ca02c", "d62728", "9467bd", "8c564b", "e377c2", "7f7f7f", "bcbd22", "17becf"]
+COLOURS = (
+    *("1f77b4", "ff7f0e", "2ca02c", "d62728", "9467bd"),
+    *("8c564b", "e377c2", "7f7f7f", "bcbd22", "17becf"),
+)
 """Tableau 10, whose colours differ on white and on black."""
 
 SHAPES = (

@@ -213,10 +213,12 @@ def strips(clip: Reconstruction, layout: Layout, *, full: float) -> str:
         full: millimetres with the darkest shade.
     """
     error = np.nan_to_num(clip.error, nan=-1.0)
-    level = np.where(error < 0, 0, np.clip(np.ceil(SHADES * error / (full or 1.0)), 1, SHADES)).astype(int)
+    step = np.clip(np.ceil(SHADES * error / (full or 1.0)), 1, SHADES)
+    level = np.where(error < 0, 0, step).astype(int)
     # -1 absent, 0 visible, from 1 on masked; without a prediction all masked ones are equal.
     level = np.where(clip.present, np.where(clip.masked, np.maximum(level, 1), 0), -1)
-    shown = np.where(clip.masked, np.where(error < 0, -3, np.rint(error)), np.where(clip.present, -1, -2)).astype(int)
+    masked, others = np.where(error < 0, -3, np.rint(error)), np.where(clip.present, -1, -2)
+    shown = np.where(clip.masked, masked, others).astype(int)
     bodies = [body for body in range(len(level)) if clip.present[body].any()]
     names = "".join(f"<span>{escape(name)}</span>" for name in layout.joints)
     body_words = {body: f"body {body + 1}, " * (len(bodies) > 1) for body in bodies}
