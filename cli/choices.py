@@ -98,6 +98,18 @@ def _probes(ctx: click.Context) -> Iterable[str]:
     return probe_names()
 
 
+def _single_probes(ctx: click.Context) -> Iterable[str]:
+    from smae.settings import MODE_GROUPS, probe_names
+
+    return [name for name in probe_names() if name not in MODE_GROUPS]
+
+
+def _heads(ctx: click.Context) -> Iterable[str]:
+    from smae.settings import HEADS
+
+    return HEADS
+
+
 def _settings(ctx: click.Context) -> Iterable[str]:
     from smae.settings import setting_names, setting_values
 
@@ -132,6 +144,8 @@ def _protocols(ctx: click.Context) -> Iterable[str]:
 
 RECIPE = Name("recipe", _recipes, other=r".*\.toml")
 PROBE = Name("probe", _probes)
+ONE_PROBE = Name("probe", _single_probes)
+HEAD = Name("probe with a head", _heads)
 SOURCE = Name("source", _registry("smae.data.raw.source", "SOURCES"))
 FORMAT = Name("format", _registry("smae.data.export", "EXPORTS"))
 DEVICE = Name("device", lambda ctx: ("auto", "cpu", "cuda", "cuda:N"), other=r"cuda:\d+", called="device")

@@ -29,6 +29,8 @@ JSON_VERSION = 1
 """Version of what ``--json`` prints, in every object; docs/json.md has the schema."""
 WIDE = 10_000
 """Columns of output that is redirected: nothing is cut, and nothing wrapped."""
+NARROW = 130
+"""Columns of a terminal below which the note of a bar is in the next line."""
 KEY = 40
 """Columns up to which the first column of a table is never folded."""
 SILENT = os.environ.get("RANK", "0") != "0"
@@ -299,13 +301,10 @@ def _rich_progress(before_each: Callable[[], None]) -> Progress:
     from rich.console import Console, RenderableType
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.progress import TimeRemainingColumn as Remaining
+    from rich.text import Text
 
-    class Bars(Progress):
-        def get_renderables(self) -> Iterator[RenderableType]:
-            before_each()
-            yield from super().get_renderables()
-
-    return Bars(
+    console = Console(stderr=True)
+    columns = [
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
@@ -314,9 +313,20 @@ def _rich_progress(before_each: Callable[[], None]) -> Progress:
         TimeElapsedColumn(),
         TextColumn("left"),
         Remaining(),
-        TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
-    )
+    ]
+    narrow = console.width < NARROW
+    if not narrow:
+        columns.append(TextColumn("{task.fields[note]}"))
+
+    class Bars(Progress):
+        def get_renderables(self) -> Iterator[RenderableType]:
+            before_each()
+            yield from super().get_renderables()
+            # Beside the bar a note would squeeze the count and the times out of the line.
+            for note in [task.fields["note"] for task in self.tasks if narrow and task.visible]:
+                yield Text(f"  {note}" * bool(note), no_wrap=True, overflow="ellipsis")
+
+    return Bars(*columns, console=console)
 
 
 class _Pace:

@@ -16,7 +16,6 @@ from smae_cli import choices, console
 @choices.store()
 @click.option(
     "--out",
-    "to",
     required=True,
     type=click.Path(path_type=Path),
     help="The file to write: .npz, .zarr, .csv or .parquet.",
@@ -30,7 +29,7 @@ from smae_cli import choices, console
 @click.option("--device", type=choices.DEVICE, default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option("--overwrite", is_flag=True, help="Replace earlier features.")
 @console.json_option
-def command(store: str | None, to: Path, **options: Any) -> int:
+def command(store: str | None, out: Path, **options: Any) -> int:
     """Write a feature vector for each clip of a STORE: the mean over joints, time and bodies.
 
     STORE may also be raw recordings: a file, or a folder or zip of them, prepared like the training
@@ -47,13 +46,13 @@ def command(store: str | None, to: Path, **options: Any) -> int:
 
     Exit code 3 if some recordings are bad, 4 if all are.
     """
-    features = smae.embed(store, to, **options)
+    features = smae.embed(store, out, **options)
     clips, width = features.x.shape
     bad = [asdict(one) for one in features.quarantined]
-    about = {"path": str(to), "clips": clips, "width": width, "quarantined": bad, "no_body": features.no_body}
+    about = {"path": str(out), "clips": clips, "width": width, "quarantined": bad, "no_body": features.no_body}
 
     def text() -> None:
-        console.echo(f"{to}: {clips:,} clips x {width}")
+        console.echo(f"{out}: {clips:,} clips x {width}")
         for one in features.quarantined:
             console.echo(f"  {one}")
         for path in features.no_body:

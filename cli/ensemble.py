@@ -14,7 +14,7 @@ from smae_cli import choices, console
 @click.command("ensemble")
 @click.argument("runs", nargs=-1, required=True, type=choices.RUN)
 @click.option("--protocol", type=choices.PROTOCOL, help="Split of the results; the first run's own by default.")
-@click.option("--probe", type=choices.PROBE, default="finetune", help="Probe whose results are averaged.")
+@click.option("--probe", type=choices.ONE_PROBE, default="finetune", help="Probe whose results are averaged.")
 @click.option("--weight", "weights", type=float, multiple=True, help="One for each run, in order; equal by default.")
 @console.json_option
 def command(runs: tuple[Path, ...], **options: Any) -> None:

@@ -15,7 +15,7 @@ from smae_cli import choices, console
 @click.command("export")
 @choices.store()
 @click.option("--format", required=True, type=choices.FORMAT, help="ctrgcn, pyskl or hdf5.")
-@click.option("--out", "to", required=True, type=click.Path(path_type=Path), help="The file to write.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The file to write.")
 @click.option(
     "--protocol", type=choices.PROTOCOL, help="Split: needed for ctrgcn; the others write all that fit by default."
 )
@@ -27,7 +27,7 @@ from smae_cli import choices, console
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export in the same format.")
 @console.json_option
-def command(store: str | None, to: Path, **options: Any) -> None:
+def command(store: str | None, out: Path, **options: Any) -> None:
     """Write a STORE in a format that other code reads.
 
     \b
@@ -40,7 +40,7 @@ def command(store: str | None, to: Path, **options: Any) -> None:
       smae export ntu60.zarr --format ctrgcn --protocol xsub --out NTU60_CS.npz
       smae export ntu60.zarr --format pyskl --out ntu60.pkl
     """
-    summary = smae.export(store, to, **options)
+    summary = smae.export(store, out, **options)
 
     def text() -> None:
         console.echo(f"{summary.path}: {summary.bytes / 1e6:,.1f} MB")

@@ -12,7 +12,7 @@ from smae_cli import choices, console
 
 @click.command("export-encoder")
 @choices.run()
-@click.option("--out", "to", required=True, type=click.Path(path_type=Path), help="The folder or file to write.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder or file to write.")
 @click.option(
     "--format",
     type=click.Choice(["folder", "onnx", "torch-export"]),
@@ -21,7 +21,7 @@ from smae_cli import choices, console
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier exported encoder.")
 @console.json_option
-def command(run: Path | None, to: Path, format: str, overwrite: bool) -> None:
+def command(run: Path | None, out: Path, format: str, overwrite: bool) -> None:
     """Export the encoder of a RUN (or of one of its checkpoints; the newest run by default) as a folder.
 
     It holds model.safetensors, config.json and README.md, the model card: training data, recipe, results,
@@ -38,9 +38,9 @@ def command(run: Path | None, to: Path, format: str, overwrite: bool) -> None:
       smae export-encoder encoder --format onnx --out encoder.onnx
     """
     if format == "folder":
-        path = smae.export_encoder(run, to, overwrite=overwrite)
+        path = smae.export_encoder(run, out, overwrite=overwrite)
     else:
-        path = smae.export_program(run, to, format=format, overwrite=overwrite)
+        path = smae.export_program(run, out, format=format, overwrite=overwrite)
 
     def text() -> None:
         console.echo(f"encoder: {path.absolute()}")

@@ -28,6 +28,9 @@ def command(family: str, name: str, out: Path | None) -> None:
 
     def text() -> None:
         console.show(made)
-        console.echo(f"next: pip install -e {made.path}, then pytest {made.path}")
+        use = f"smae pretrain --set {family}.name={name}"
+        if family == "source":
+            use = f"smae prepare --source {name} --raw FOLDER --out {name}.zarr"
+        console.echo(f"next: pip install -e {made.path} pytest, then pytest {made.path}, then {use}")
 
     console.result({**asdict(made), "path": str(made.path)}, text)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     "--run", type=choices.RUN, help="The run whose head is used; the newest with a head by default, or else open-small."
 )
 @click.option("--head", type=click.Path(path_type=Path), help="Folder of a head, or open-small, in place of --run.")
-@click.option("--probe", "mode", help="linear, finetune or transfer: which of the run's heads; finetune before linear.")
+@click.option("--probe", type=choices.HEAD, help="Whose head: linear, finetune or transfer; finetune before linear.")
 @click.option("--protocol", help="Protocol of the head; the run's own by default.")
 @click.option("--source", help="Kind of raw data; that of the training data by default.")
 @click.option(

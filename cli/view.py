@@ -17,9 +17,8 @@ from smae_cli import choices, console
 @click.option("--index", metavar="I", type=click.IntRange(min=0), help="The clip's number in the store, from 0.")
 @click.option(
     "--out",
-    "to",
     type=click.Path(path_type=Path),
-    help="File to write: .html, .gif, .png (strip of frames) or .rrd (Rerun); <clip>.html by default.",
+    help="File to write: .html; .gif; .png, .svg or .pdf, a strip of frames; .rrd (Rerun). <clip>.html by default.",
 )
 @click.option(
     "--raw", type=click.Path(path_type=Path), help="With a store: its raw folder or zip; raw beside denoised."
@@ -32,7 +31,7 @@ from smae_cli import choices, console
 @click.option("--source", default="ntu", help="Kind of raw data.")
 @console.json_option
 def command(where: str | None, **options: Any) -> None:
-    """Draw one clip as an interactive 3D page, a GIF, a strip of frames or a Rerun recording.
+    """Draw one clip as an interactive 3D page, a GIF, a strip of frames (PNG, SVG, PDF) or a Rerun recording.
 
     WHERE is a store (by default the one in the current folder), a raw file, or a folder or zip of raw files. A raw
     file is shown as recorded and denoised, side by side. An earlier file of the same format is replaced, any other is
@@ -44,7 +43,7 @@ def command(where: str | None, **options: Any) -> None:
       smae view ntu.zarr --clip S001C002P003R002A013 --out tearing.gif
       smae view ntu.zarr --index 7 --raw ntu/
       smae view --run runs/skeletonmae-xsub-001 --index 7
-      smae view S001C002P003R002A013.skeleton --out strip.png
+      smae view S001C002P003R002A013.skeleton --out strip.pdf
 
     Exit code 4 if the recording is bad.
     """

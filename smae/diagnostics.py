@@ -80,9 +80,22 @@ def doctor(folder: Path | str = ".") -> Diagnosis:
     path = Path(folder)
     if not path.is_dir():
         raise ConfigError(f"{path}: no folder there: name the one for stores and runs")
-    with progress.task("doctor"):
-        checks = (_software(), _torch(), _cores(), _memory(), _disk(path), _kernels(), _extras(), _plugins())
-        return Diagnosis(tuple(finding for check in checks for finding in check))
+    checks = {
+        "packages": _software(),
+        "torch": _torch(),
+        "cores": _cores(),
+        "memory": _memory(),
+        "disk": _disk(path),
+        "kernels, which compile at the first start": _kernels(),
+        "extras": _extras(),
+        "plug-ins": _plugins(),
+    }
+    findings = list[Finding]()
+    for what, check in checks.items():
+        # Reading torch from a cold disk takes a minute: people see what is under way.
+        with progress.task(f"doctor: {what}"):
+            findings += check
+    return Diagnosis(tuple(findings))
 
 
 def _finding(what: str, ok: bool, found: str, remedy: str, *, state: str = "note") -> Finding:
@@ -228,7 +241,7 @@ def _kernels() -> Iterator[Finding]:
 def _extras() -> Iterator[Finding]:
     for extra in EXTRAS:
         installed = find_spec(_MODULES.get(extra, extra)) is not None
-        found = "installed" if installed else "not installed"
+        found = "installed" if installed else "not installed; optional"
         yield _finding(f"smae[{extra}]", installed, found, f"pip install 'smae[{extra}]'")
 
 

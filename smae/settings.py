@@ -37,6 +37,8 @@ PROBE_SECTIONS = {"linear": "linear", "knn": "knn", "scratch": "scratch"} | dict
     ("finetune", "transfer", *LABEL_SHARES), "finetune"
 )
 """Section of the settings of each built-in probe."""
+HEADS = ("linear", "finetune", "transfer")
+"""Probes whose classifier is kept for ``smae predict``, of the first seed."""
 FREE_SECTIONS = ("augment", "selection", "seed", "protocol")
 """Settings that every probe uses, beside ``train.workers``."""
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from smae import interrupts
 from smae.atomic_io import atomic_file, atomic_folder, check_output, read_json
+from smae.config import renamed
 from smae.data.loader.loader import Loader
 from smae.data.raw.keypoints import Keypoints
 from smae.data.raw.recordings import is_store
@@ -62,10 +63,11 @@ class Embedding(Features):
         return EXIT_QUARANTINED if self.quarantined or self.no_body else EXIT_DONE
 
 
+@renamed(to="out")
 @interrupts.deferred("run it again")
 def embed(
     store: Store | Path | str | list[Keypoints] | None,
-    to: Path | str,
+    out: Path | str,
     *,
     encoder: Path | str | None = None,
     run: Path | str | None = None,
@@ -85,7 +87,7 @@ def embed(
     Args:
         store: a store, or raw recordings: a file, folder or zip; default the store in the current
             folder. Or a list of what ``from_keypoints`` returned.
-        to: the ``.npz``, ``.zarr``, ``.csv`` or ``.parquet`` to write.
+        out: the ``.npz``, ``.zarr``, ``.csv`` or ``.parquet`` to write.
         encoder: an exported encoder, or the name of packaged weights.
         run: a run or checkpoint instead. If neither is given, the newest run; where there is no run,
             the packaged ``open-small``.
@@ -95,16 +97,16 @@ def embed(
         overwrite: replace earlier features; anything else is never replaced.
 
     Raises:
-        ConfigError: both an encoder and a run, another ending, or ``to`` must not be replaced.
+        ConfigError: both an encoder and a run, another ending, or ``out`` must not be replaced.
         BadRecording, NoBody: the only raw recording is bad or has no body.
         DataError: no usable store, run or encoder, or different joint layouts.
     """
     if encoder is not None and run is not None:
         raise ConfigError("give an exported encoder or a run, not both")
-    to, target = Path(to), pick_device(device)
-    if to.suffix not in _WRITERS:
-        raise ConfigError(f"--out {to}: expected a name that ends in {', '.join(_WRITERS)}")
-    if to.suffix == ".parquet" and find_spec("pyarrow") is None:
+    out, target = Path(out), pick_device(device)
+    if out.suffix not in _WRITERS:
+        raise ConfigError(f"--out {out}: expected a name that ends in {', '.join(_WRITERS)}")
+    if out.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise ConfigError("a .parquet file needs pyarrow: pip install 'smae[parquet]', or name a .csv, .npz or .zarr")
     clips: Store | None = None
     memory: list[Keypoints] = []
@@ -125,7 +127,7 @@ def embed(
         folder = weights_folder(encoder)
     given = Path(str(store)) if clips is None else locate(clips.path)
     inputs = [path for path in (given, folder) if isinstance(path, Path)]
-    check_output(to, kind="a file of features", is_kind=is_features, overwrite=overwrite, inputs=inputs)
+    check_output(out, kind="a file of features", is_kind=is_features, overwrite=overwrite, inputs=inputs)
     if encoder is None:
         about = found.describe()
         trained_on = layout_from_json(about["store"]["layout"], about["store"].get("skeleton"))
@@ -163,7 +165,7 @@ def embed(
         names = np.array([one.name for one in read.found])
         origin = {"encoder": folder.name, "store": Path(given).name}
         result = Embedding(plain.x, label, plain.index, names, classes, origin, read.quarantined, read.no_body)
-    _WRITERS[to.suffix](result, to)
+    _WRITERS[out.suffix](result, out)
     return result
 
 

@@ -44,7 +44,7 @@ from smae.eval.records import (
 from smae.eval.results import Result, draw_confusion, matrix, read_results
 from smae.eval.run_probes import Outcome, run_probes
 from smae.models.encoders import Encoder
-from smae.settings import PROBE_SECTIONS, check_effect, expand_modes
+from smae.settings import HEADS, PROBE_SECTIONS, check_effect, expand_modes
 from smae.tables import Grid, Table, percent, results
 from smae.train.build import pick_device
 from smae.train.config import RunConfig, build_config
@@ -52,9 +52,6 @@ from smae.train.run_folder import RUNS, PreparationConfig, Run, find_checkpoint,
 from smae.weights import is_packaged
 
 logger = logging.getLogger(__name__)
-
-HEADS = ("linear", "finetune", "transfer")
-"""Modes whose classifier is kept for ``smae predict``, of the first seed."""
 
 
 @dataclass(frozen=True)

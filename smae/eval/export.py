@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from smae import interrupts, progress
 from smae.atomic_io import atomic_folder, check_output, read_json
-from smae.config import Section, check, merge, nested
+from smae.config import Section, check, merge, nested, renamed
 from smae.data.loader.augment import Augment
 from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError, NonFiniteError
@@ -298,23 +298,24 @@ def is_encoder(path: Path) -> bool:
     return {"version", "encoder", "layout", "sha256"} <= set(values) and values.get("head") is None
 
 
+@renamed(to="out")
 @interrupts.deferred("run it again")
-def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = False) -> Path:
+def export_encoder(run: Path | str | None, out: Path | str, *, overwrite: bool = False) -> Path:
     """Write the encoder of a run as a folder of weights, config and model card; return the folder.
 
     Args:
         run: a run folder or one of its checkpoints; None for the newest run.
-        to: the folder to write.
+        out: the folder to write.
         overwrite: replace an earlier exported encoder; anything else is never replaced.
 
     Raises:
         DataError: no run, or no usable checkpoint.
-        ConfigError: ``to`` must not be replaced, or is inside the run.
+        ConfigError: ``out`` must not be replaced, or is inside the run.
     """
     source, step = find_checkpoint(run)
-    to, about = Path(to), source.describe()
+    out, about = Path(out), source.describe()
     check_output(
-        to, kind="an exported encoder without records", is_kind=is_encoder, overwrite=overwrite, inputs=[source.path]
+        out, kind="an exported encoder without records", is_kind=is_encoder, overwrite=overwrite, inputs=[source.path]
     )
     with progress.task("export-encoder"):
         layout = layout_from_json(about["store"]["layout"], about["store"].get("skeleton"))
@@ -332,7 +333,7 @@ def export_encoder(run: Path | str | None, to: Path | str, *, overwrite: bool = 
             store["stores"] = [{key: one[key] for key in one if key != "path"} for one in own]
         steps = f"step {done['step']:,} of {done['steps']:,}"
         return write_weights(
-            to,
+            out,
             objective.encoder,
             encoder=config.encoder.model_dump(mode="json"),
             augment=config.augment,

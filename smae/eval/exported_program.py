@@ -155,18 +155,18 @@ def _first(seen: Tensor) -> Tensor:
 
 
 @interrupts.deferred("run it again")
-def export_program(run: Path | str | None, to: Path | str, *, format: str, overwrite: bool = False) -> Path:
+def export_program(run: Path | str | None, out: Path | str, *, format: str, overwrite: bool = False) -> Path:
     """Write an encoder or classifier as a graph that needs no smae to run; return the file.
 
     Args:
         run: a run or one of its checkpoints; None for the newest run; or a folder of weights: an
             exported encoder, or a head, which gives a classifier.
-        to: the file.
+        out: the file.
         format: ``onnx`` (the file ends in ``.onnx``) or ``torch-export`` (``.pt2``).
         overwrite: replace an earlier file of this kind; anything else is never replaced.
 
     Raises:
-        ConfigError: unknown format, another ending, or ``to`` must not be replaced.
+        ConfigError: unknown format, another ending, or ``out`` must not be replaced.
         EnvironmentFault: a package that the format needs is missing.
         DataError: no run or usable checkpoint, or an encoder that the format cannot hold.
     """
@@ -177,7 +177,7 @@ def export_program(run: Path | str | None, to: Path | str, *, format: str, overw
         known = is_packaged(folder) or (folder / "model.safetensors").is_file()
         if run is None or not known:
             folder = export_encoder(run, Path(temporary) / "encoder")
-        return write_program(read_weights(folder), Path(to), format=format, overwrite=overwrite)
+        return write_program(read_weights(folder), Path(out), format=format, overwrite=overwrite)
 
 
 def write_program(loaded: LoadedEncoder, to: Path, *, format: str, overwrite: bool = False) -> Path:

@@ -59,7 +59,7 @@ def follow(
     *,
     run: Path | str | None = None,
     head: Path | str | None = None,
-    mode: str | None = None,
+    probe: str | None = None,
     protocol: str | None = None,
     stride: float | None = None,
     idle: float | None = None,
@@ -73,7 +73,7 @@ def follow(
 
     Args:
         path: the file, there or not.
-        run, head, mode, protocol: see ``predict``.
+        run, head, probe, protocol: see ``predict``.
         stride: seconds between two windows; default 1.
         idle: end after so many seconds without a new frame; None: go on until interrupted.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
@@ -89,7 +89,7 @@ def follow(
         raise ConfigError(f"{path}: only .skeleton files can be followed: give others to smae predict when complete")
     if idle is not None and not idle > 0:
         raise ConfigError(f"--idle {idle:g}: expected seconds above 0")
-    _, model, _ = load_head(head, run=run, protocol=protocol, mode=mode)
+    _, model, _ = load_head(head, run=run, protocol=protocol, probe=probe)
     follower = Follower(path, model, stride=stride, device=device)
     return follower.answers(idle)
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from smae import interrupts
 from smae.atomic_io import check_output
+from smae.config import renamed
 from smae.data.loader.augment import Augment
 from smae.errors import ConfigError, DataError, UnknownNameError
 from smae.eval.export import is_encoder, write_weights
@@ -69,10 +70,11 @@ class Imported:
     notes: list[str] = field(default_factory=list)
 
 
+@renamed(to="out")
 @interrupts.deferred("run it again")
 def import_weights(
     file: Path | str,
-    to: Path | str,
+    out: Path | str,
     *,
     format: str,
     frames: int | None = None,
@@ -84,7 +86,7 @@ def import_weights(
 
     Args:
         file: safetensors or a torch checkpoint; or a folder that holds ``model.safetensors``.
-        to: the folder to write.
+        out: the folder to write.
         format: ``mamp``, ``macdiff``, ``stars``, ``slim``, ``sttformer`` or ``ctrgcn``.
         frames: of the clips that it shall take; default those it was published for. Learned
             positions over time are resized.
@@ -94,18 +96,18 @@ def import_weights(
         UnknownNameError: no such format.
         DataError: the file cannot be read, or has other tensors than the format; missing, surplus
             and misshapen ones are named.
-        ConfigError: ``to`` must not be replaced, or ``frames`` do not fit the encoder's patches.
+        ConfigError: ``out`` must not be replaced, or ``frames`` do not fit the encoder's patches.
     """
     if format not in FORMATS:
         names = f"{', '.join(FORMATS)}{nearest(format, FORMATS)}"
         raise UnknownNameError(f"--format {format}: expected one of {names}")
-    kind, path, to = FORMATS[format], Path(file), Path(to)
+    kind, path, out = FORMATS[format], Path(file), Path(out)
     if path.is_dir():
         path = path / "model.safetensors"
     what = "an exported encoder without records"
-    check_output(to, kind=what, is_kind=is_encoder, overwrite=overwrite, inputs=[path])
+    check_output(out, kind=what, is_kind=is_encoder, overwrite=overwrite, inputs=[path])
     content, sha256 = read_checkpoint(path)
-    made = Imported(to, {})
+    made = Imported(out, {})
     try:
         tensors, known = _unwrap(content)
         settings, joints, length = kind.describe(tensors)
@@ -141,7 +143,7 @@ def import_weights(
         digest = hashlib.sha256(files["decoder.safetensors"]).hexdigest()
         origin["decoder"] = {"settings": made.decoder, "sha256": digest}
     write_weights(
-        to,
+        out,
         encoder,
         encoder=settings,
         augment=Augment(frames=frames or length, min_frames=kind.min_frames),

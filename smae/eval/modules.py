@@ -36,14 +36,14 @@ from smae.eval.records import MOST_FREQUENT, RAW, Row, mean_class
 from smae.eval.run_probes import rows_of
 from smae.models.encoders import Encoder
 from smae.settings import check_effect
-from smae.skeleton import LAYOUTS, NTU25, Layout
+from smae.skeleton import NTU25, Layout, layout_from_json
 from smae.tables import Grid, Table, results
 from smae.train.build import pick_device
 from smae.train.config import Pool, RunConfig, build_config
 from smae.train.run_folder import find_checkpoint
 from smae.weights import is_packaged
 
-AnyEncoder = nn.Module | Callable[[Tensor], Tensor] | LoadedEncoder
+AnyEncoder = nn.Module | Callable[[Tensor], Tensor] | LoadedEncoder | Path | str
 Settings = Mapping[str, Any] | Section | None
 
 
@@ -88,7 +88,8 @@ def linear_probe(
 
     Args:
         encoder: a function or module from ``x`` float32 [B, C, T, V, M] to features [B, D], C = 3,
-            M = 2, absent bodies zero; or an ``Encoder`` of smae, or what ``read_weights`` loads.
+            M = 2, absent bodies zero; an ``Encoder`` of smae; or a run, one of its checkpoints, or a
+            folder of ``smae export-encoder``.
         store: an open one, a path or URL; None: the one in the current folder.
         protocol: the split: trained on its train part, scored once on its test part.
         settings: ``augment`` (which clips the encoder is given: frames, crop, stream, ...),
@@ -99,7 +100,7 @@ def linear_probe(
 
     Raises:
         ConfigError: wrong settings, or features of another shape or kind.
-        DataError: no usable store or split, or an encoder of another joint layout.
+        DataError: no usable store, split, run or folder, or an encoder of another joint layout.
     """
     return _probe("linear", encoder, store, protocol, settings, baselines, device)
 
@@ -131,6 +132,7 @@ def _probe(
     device: str,
 ) -> ProbeResult:
     target, opened = pick_device(device), open_store(store)
+    name, encoder = _name(encoder), _loaded(encoder)
     config = _config(encoder, settings, mode)
     extractor = _extractor(encoder, getattr(config, mode).pool, layout=opened.layout)
     split = opened.split(protocol)
@@ -138,7 +140,7 @@ def _probe(
     measure = {"linear": linear_on, "knn": knn_on}[mode]
     torch.manual_seed(config.seed)
     with _evaluating(extractor, target):
-        found = [(_name(encoder), measure(extractor, context))]
+        found = [(name, measure(extractor, context))]
     if baselines:
         if mode == "knn":
             found.append((RAW, knn_on(raw_coordinates, context)))
@@ -210,6 +212,8 @@ def _extractor(encoder: Any, pool: Pool, *, layout: Layout) -> FeatureExtractor:
 
 
 def _name(encoder: Any) -> str:
+    if isinstance(encoder, Path | str):
+        return str(encoder)
     model = encoder.encoder if isinstance(encoder, LoadedEncoder) else encoder
     return str(getattr(model, "__name__", type(model).__name__))
 
@@ -261,7 +265,7 @@ class Embedder:
             DataError: no usable encoder, or clips of another layout.
             ConfigError: no clips, or something else than clips.
         """
-        encoder, target = self._encoder(), pick_device(self.device)
+        encoder, target = _loaded(self.encoder), pick_device(self.device)
         own = encoder.layout if isinstance(encoder, LoadedEncoder) else NTU25
         clips, index = _readable(X, own)
         config = _config(encoder, self.settings, "knn")
@@ -305,17 +309,20 @@ class Embedder:
             requires_fit=False,
         )
 
-    def _encoder(self) -> Any:
-        if not isinstance(self.encoder, Path | str):
-            return self.encoder
-        folder = Path(self.encoder)
-        if is_packaged(folder) or (folder / "model.safetensors").is_file():
-            return read_weights(folder)
-        run, step = find_checkpoint(folder)
-        layout = LAYOUTS.get(run.describe()["store"]["layout"])
-        config, objective, _ = load_trained(run, layout, step=step)
-        about: Any = SimpleNamespace(augment=config.augment)
-        return LoadedEncoder(objective.encoder, objective.encoder, layout, about)
+
+def _loaded(encoder: Any) -> Any:
+    """Return an encoder, loaded if it is the path of a run, checkpoint or exported encoder."""
+    if not isinstance(encoder, Path | str):
+        return encoder
+    folder = Path(encoder)
+    if is_packaged(folder) or (folder / "model.safetensors").is_file():
+        return read_weights(folder)
+    run, step = find_checkpoint(folder)
+    about = run.describe()
+    layout = layout_from_json(about["store"]["layout"], about["store"].get("skeleton"))
+    config, objective, _ = load_trained(run, layout, step=step)
+    own: Any = SimpleNamespace(augment=config.augment)
+    return LoadedEncoder(objective.encoder, objective.encoder, layout, own)
 
 
 def _readable(clips: Any, layout: Layout) -> tuple[Any, NDArray[np.int64]]:

@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 from torch.nn.functional import softmax
 
 from smae import interrupts, progress
+from smae.config import renamed
 from smae.data.loader.loader import Loader
 from smae.data.raw.keypoints import Keypoints
 from smae.data.raw.recording import RATE, Clip
 from smae.data.raw.source import Refused
-from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, ConfigError, DataError
+from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, ConfigError, DataError, UnknownNameError
 from smae.eval.export import HeadConfig, LoadedEncoder, read_weights
 from smae.eval.probes import ENCODE_BATCH
 from smae.eval.raw_clips import ClipsInMemory, RawRecording, Windows, read_recordings, windows_of
 from smae.eval.results import read_results
+from smae.registry import nearest
+from smae.settings import HEADS
 from smae.train.build import pick_device
 from smae.train.run_folder import Run, find_run, stores_of, weights_without_run
 from smae.weights import is_packaged
@@ -92,13 +95,14 @@ class Predictions:
         return EXIT_QUARANTINED if self.quarantined or self.no_body else EXIT_DONE
 
 
+@renamed(mode="probe")
 @interrupts.deferred("run it again")
 def predict(
     files: Sequence[Path | str | Keypoints],
     *,
     run: Path | str | None = None,
     head: Path | str | None = None,
-    mode: str | None = None,
+    probe: str | None = None,
     protocol: str | None = None,
     source: str | None = None,
     stride: float | None = None,
@@ -114,7 +118,7 @@ def predict(
         run: a run folder. Default the newest run with a head; where there is no run, the packaged
             ``open-small``.
         head: folder of a head instead, one of ``runs/x/heads``, or the name of packaged weights.
-        mode: probe that trained the head; default by the rule of ``find_head``.
+        probe: the one that trained the head; default by the rule of ``find_head``.
         protocol: split of the head; default the one of the run.
         source: registered source of the files; default the one of the training data.
         stride: seconds between two windows of a long recording; default 1.
@@ -122,10 +126,11 @@ def predict(
 
     Raises:
         ConfigError: no such file, a wrong stride, or options that exclude each other.
+        UnknownNameError: a probe that keeps no head.
         BadRecording, NoBody: the only recording is bad or has no body; of several it is listed.
         DataError: no run or head, or weights without a head or of another joint layout.
     """
-    head, model, config = load_head(head, run=run, protocol=protocol, mode=mode)
+    head, model, config = load_head(head, run=run, protocol=protocol, probe=probe)
     target, prepared = pick_device(device), model.config.prepared
     windows = windows_of(prepared, frames=model.config.augment.frames, stride=stride)
     read = read_recordings(files, prepared=prepared, layout=model.layout, source=source, windows=windows)
@@ -140,19 +145,23 @@ def predict(
 
 
 def load_head(
-    head: Path | str | None, *, run: Path | str | None, protocol: str | None, mode: str | None
+    head: Path | str | None, *, run: Path | str | None, protocol: str | None, probe: str | None
 ) -> tuple[Path, LoadedEncoder, HeadConfig]:
     """Return the folder of a head, its classifier and its classes; see ``predict``.
 
     Raises:
         ConfigError: options that exclude each other.
         DataError: no run or head, or weights without a head.
+        UnknownNameError: a probe that keeps no head.
     """
-    options = (run, mode, protocol)
+    if probe is not None and probe not in HEADS:
+        listed = f"expected one of {', '.join(HEADS)}{nearest(probe, HEADS)}"
+        raise UnknownNameError(f"no head is kept of probe '{probe}': {listed}")
+    options = (run, probe, protocol)
     if head is None and not any(options) and (head := weights_without_run()):
         logger.info(f"no run here: using the packaged classifier {head}")
     if head is None:
-        head = find_head(find_run(run, needs="head"), protocol=protocol, mode=mode)
+        head = find_head(find_run(run, needs="head"), protocol=protocol, probe=probe)
     elif any(options):
         raise ConfigError("--head excludes --run, --probe and --protocol: leave them out")
     model = read_weights(head)
@@ -165,7 +174,7 @@ def load_head(
     return Path(head), model, classes
 
 
-def find_head(run: Run, *, protocol: str | None = None, mode: str | None = None) -> Path:
+def find_head(run: Run, *, protocol: str | None = None, probe: str | None = None) -> Path:
     """Return the folder of a head, and say which one it is.
 
     The run's own protocol comes first, then its own store, ``finetune`` before ``linear`` before
@@ -189,12 +198,12 @@ def find_head(run: Run, *, protocol: str | None = None, mode: str | None = None)
     fitting = [
         (not matches(one.protocol, own), one.first["store"] not in store, (*order, one.mode).index(one.mode), number)
         for number, (one, _) in enumerate(heads)
-        if mode in (None, one.mode) and (protocol is None or matches(one.protocol, protocol))
+        if probe in (None, one.mode) and (protocol is None or matches(one.protocol, protocol))
     ]
     if not fitting:
-        wanted, options = "", f"--probe {mode or 'linear'}"
-        if mode:
-            wanted = f" of {mode}"
+        wanted, options = "", f"--probe {probe or 'linear'}"
+        if probe:
+            wanted = f" of {probe}"
         if protocol:
             wanted += f" on {protocol}"
             options += f" --protocol {protocol}"

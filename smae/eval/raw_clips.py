@@ -143,6 +143,12 @@ def read_recordings(
     """
     memory = [path for path in paths if isinstance(path, Keypoints)]
     files = [path for path in paths if not isinstance(path, Keypoints)]
+    for path in files:
+        if source is None and prepared.source == "ntu" and Path(path).suffix.lower() in (".npy", ".npz", ".json"):
+            raise ConfigError(
+                f"{path}: keypoints, and recordings of the kind 'ntu' are .skeleton files: add --source keypoints, for "
+                f"joints of layout {layout.name}; smae.from_keypoints in Python takes those of any layout"
+            )
     places = [_place(path, source or prepared.source, layout) for path in files]
     for place in places:
         if place.inventory.ignored:

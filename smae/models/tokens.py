@@ -64,6 +64,11 @@ def unpatchify(tokens: Tensor, grid: Grid) -> Tensor:
     return patches.transpose(2, 3).reshape(n, grid.times * grid.patch, grid.joints, grid.channels)
 
 
+def joints_of(tokens: Tensor, grid: Grid) -> Tensor:
+    """Return which joints, bool [N, T, V], belong to the tokens marked in bool [N, L]."""
+    return unpatchify(tokens[..., None].expand(-1, -1, grid.values).float(), grid)[..., 0] > 0.5
+
+
 def gather(tokens: Tensor, index: Tensor) -> Tensor:
     """Return tokens [N, K, D] picked from [N, L, D] by index [N, K]."""
     return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))

@@ -10,6 +10,7 @@ from string import Template
 from smae.atomic_io import atomic_folder, check_output
 from smae.errors import ConfigError
 from smae.registry import nearest, plugins
+from smae.settings import schemas
 from smae.tables import Grid, Table
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -86,7 +87,4 @@ def _taken(family: str) -> set[str]:
         from smae.data.raw.source import SOURCES
 
         return set(SOURCES.names())
-    from smae.train.config import FAMILIES as registries
-
-    declared = {entry.name for entry in plugins() if entry.group == f"smae.{family}s"}
-    return declared | set(registries[family].names())
+    return {entry.name for entry in plugins() if entry.group == f"smae.{family}s"} | set(schemas()[family])

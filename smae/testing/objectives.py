@@ -115,6 +115,8 @@ def _check_preview(made: Objective, batch: Batch) -> None:
     hidden, rebuilt = preview.hidden, preview.rebuilt
     check(hidden.shape == batch.x.shape[:3], f"preview.hidden must be [N, T, V], found {hidden.shape}")
     check(hidden.dtype == torch.bool, f"preview.hidden must be bool, found {hidden.dtype}")
+    if rebuilt is None:
+        return
     check(rebuilt.shape == batch.x.shape, f"preview.rebuilt must be [N, T, V, 3], found {rebuilt.shape}")
     same = torch.allclose(rebuilt[~hidden], batch.x[~hidden], atol=1e-4)
     check(same, "preview.rebuilt must leave visible joints where they are")

@@ -256,7 +256,8 @@ def find_run(path: Path | str | None = None, *, root: Path = RUNS, needs: Need =
     if skipped:
         remedy = {"head": "make one with `smae eval --probe linear`"}.get(needs, "train one with `smae pretrain`")
         raise DataError(f"{root}: no run has a usable {needs} ({', '.join(skipped)}): {remedy}")
-    raise DataError(f"{root}: no run found: train one with `smae pretrain`, or name the folder of one")
+    then = ", then `smae eval`" * (needs == "head")
+    raise DataError(f"{root}: no run found: train one with `smae pretrain`{then}, or name the folder of one")
 
 
 def weights_without_run(root: Path = RUNS) -> str | None:

@@ -1,13 +1,14 @@
-"""Drawings of a scene: an interactive 3D page in one self-contained HTML file; GIF and PNG.
+"""Drawings of a scene: an interactive 3D page in one HTML file; GIF, PNG, SVG and PDF.
 
-The pictures are drawn with Pillow at twice the size and reduced, for smooth lines.
+GIF and PNG are drawn with Pillow at twice the size and reduced, for smooth lines; SVG and PDF
+with matplotlib.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from io import BytesIO
@@ -53,6 +54,9 @@ POSES = 8
 """Poses of a strip."""
 
 _SCALE = 2
+_DOTS = 96
+"""Dots per inch of SVG and PDF, those of CSS."""
+_POINT = 72 / _DOTS / _SCALE
 _HEAD, _FOOT, _PAD = 46, 26, 8
 _PANEL_HEIGHT = 340
 
@@ -83,13 +87,14 @@ def draw_gif(scene: Scene) -> bytes:
     return out.getvalue()
 
 
-def draw_strip(scene: Scene) -> bytes:
-    """Return frames of the scene as a PNG: time runs to the right, one row a panel."""
+def draw_strip(scene: Scene, *, form: str = "png") -> bytes:
+    """Return frames of the scene as ``png``, ``svg`` or ``pdf``: time to the right, a row a panel."""
     frames = scene.sample_frames(POSES)
     shape = scene.cameras[0].width / scene.cameras[0].height
     width = round(min(170.0, max(110.0, 200 * shape)))
     height = round(min(200.0, max(120.0, 1.1 * width / shape)))
-    canvas = _Canvas((max(width * len(frames), 420), _HEAD + len(scene.panels) * (height + 22) + _FOOT))
+    size = max(width * len(frames), 420), _HEAD + len(scene.panels) * (height + 22) + _FOOT
+    canvas = _Canvas(size, None if form == "png" else _VectorPen(size))
     for row, panel in enumerate(scene.panels):
         top = 25 + row * (height + 22)
         canvas.text((_PAD, top), panel.title, QUIET)
@@ -98,6 +103,8 @@ def draw_strip(scene: Scene) -> bytes:
     for column, frame in enumerate(frames):
         canvas.text((column * width + _PAD, canvas.size[1] - 2 * _FOOT + 8), scene.time_label(frame), QUIET)
     canvas.frame(scene)
+    if isinstance(canvas.pen, _VectorPen):
+        return canvas.pen.save(form, title=scene.title)
     out = BytesIO()
     canvas.finish().quantize(128, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
     return out.getvalue()
@@ -106,10 +113,10 @@ def draw_strip(scene: Scene) -> bytes:
 class _Canvas:
     """An image being drawn; coordinates are those of the finished size."""
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], pen: _VectorPen | None = None) -> None:
         self.size = size
         self.image = Image.new("RGB", (size[0] * _SCALE, size[1] * _SCALE), PAPER)
-        self.pen = ImageDraw.Draw(self.image)
+        self.pen = pen or ImageDraw.Draw(self.image)
         self.font = ImageFont.load_default(13 * _SCALE)
 
     def finish(self) -> Image.Image:
@@ -170,6 +177,72 @@ class _Canvas:
             self.pen.ellipse(circle, PAPER, colour, width=_SCALE)
         else:
             self.pen.ellipse(circle, colour)
+
+
+class _VectorPen:
+    """Draws on a figure of matplotlib with those methods of Pillow's ``ImageDraw`` in use here."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        from matplotlib.figure import Figure
+
+        self._figure = Figure((size[0] / _DOTS, size[1] / _DOTS), facecolor="white")
+        self._axes = self._figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        self._axes.set(xlim=(0, size[0] * _SCALE), ylim=(size[1] * _SCALE, 0))
+        self._axes.set_axis_off()
+        # Later parts are drawn over earlier ones: matplotlib would draw all text last.
+        self._order = 0
+
+    def _style(self, colour: Colour, width: float) -> dict[str, Any]:
+        self._order += 1
+        return {"color": _fraction(colour), "linewidth": width * _POINT, "zorder": self._order}
+
+    def line(self, xy: Sequence[float], fill: Colour, width: float) -> None:
+        from matplotlib.lines import Line2D
+
+        look = self._style(fill, width)
+        self._axes.add_line(Line2D(xy[::2], xy[1::2], solid_capstyle="round", **look))
+
+    def ellipse(self, xy: Sequence[float], fill: Colour, outline: Colour | None = None, width: float = 0) -> None:
+        from matplotlib.lines import Line2D
+
+        left, top, right, bottom = xy
+        # A marker, since an SVG holds it once. Inside it is white as the figure is.
+        look = self._style(outline or fill, width)
+        dot = Line2D([(left + right) / 2], [(top + bottom) / 2], marker="o", **look)
+        dot.set_markersize((right - left - width) * _POINT)
+        dot.set_markeredgewidth(width * _POINT)
+        if fill == PAPER:
+            dot.set_markerfacecolor("white")
+        self._axes.add_line(dot)
+
+    def text(self, xy: tuple[float, float], text: str, fill: Colour, font: Any) -> None:
+        self._order += 1
+        look = {"color": _fraction(fill), "fontsize": font.size * _POINT, "zorder": self._order}
+        # A dollar sign begins no formula.
+        self._axes.text(xy[0], xy[1] + 0.93 * font.size, text, va="baseline", parse_math=False, **look)
+
+    def textlength(self, text: str, font: Any) -> float:
+        from matplotlib.textpath import TextPath
+
+        # A path has no width where nothing is drawn.
+        if not text.strip():
+            return 0.0
+        return float(TextPath((0, 0), text, size=font.size).get_extents().width)
+
+    def save(self, form: str, *, title: str) -> bytes:
+        """Return the picture as ``svg`` or ``pdf``; equal scenes give equal bytes."""
+        from matplotlib import rc_context
+
+        out, date = BytesIO(), "CreationDate" if form == "pdf" else "Date"
+        with rc_context({"svg.hashsalt": "smae", "pdf.fonttype": 42}):
+            about = {"Creator": f"smae {__version__}", "Title": title, date: None}
+            self._figure.savefig(out, format=form, metadata=about)
+        return out.getvalue()
+
+
+def _fraction(colour: Colour) -> tuple[float, float, float]:
+    red, green, blue = colour
+    return red / 255, green / 255, blue / 255
 
 
 def _palette() -> Image.Image:
@@ -243,7 +316,7 @@ def _track(scene: Scene) -> str:
         f'{escape(label)}">{escape(label)}</span>'
         for first, end, label in scene.track
     )
-    return f'<div class="track" aria-label="labels along the time">{parts}</div><p class="now" role="status"></p>'
+    return f'<div class="labels" aria-label="labels along the time">{parts}</div><p class="now" role="status"></p>'
 
 
 def page_data(scene: Scene) -> dict[str, Any]:

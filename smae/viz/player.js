@@ -98,7 +98,7 @@ class Player {
     this.output.textContent = `${this.frameNow() + 1} / ${this.scene.frames}${time}`;
     const current = this.scene.track.findIndex(([first, end]) => first <= this.frameNow() && this.frameNow() < end);
     if (current >= 0) this.root.querySelector(".now").textContent = this.scene.track[current][2];
-    this.root.querySelectorAll(".track span").forEach((part, number) => part.classList.toggle("current", number === current));
+    this.root.querySelectorAll(".labels span").forEach((part, number) => part.classList.toggle("current", number === current));
   }
 
   paint(panel) {

@@ -27,19 +27,22 @@ class Reconstruction:
         index: the clip's number in the store.
         original: float32 [M, T, V, 3], metres, as the encoder gets it, but in space for any stream.
         masked: bool [M, T, V], present joints that the encoder did not see.
-        reconstructed: float32 [M, T, V, 3], the original with masked joints as predicted.
+        reconstructed: float32 [M, T, V, 3], the original with masked joints as predicted; None
+            where the objective predicts something else than positions.
         present: bool [M, T, V], joints that the clip has.
     """
 
     index: int
     original: NDArray[np.float32]
     masked: NDArray[np.bool_]
-    reconstructed: NDArray[np.float32]
+    reconstructed: NDArray[np.float32] | None
     present: NDArray[np.bool_]
 
     @property
     def error(self) -> NDArray[np.float64]:
-        """Float64 [M, T, V], prediction to truth in millimetres; NaN where not masked."""
+        """Float64 [M, T, V], prediction to truth in millimetres; NaN where nothing is predicted."""
+        if self.reconstructed is None:
+            return np.full(self.masked.shape, np.nan)
         distance = 1000 * np.linalg.norm((self.original - self.reconstructed).astype(np.float64), axis=-1)
         error: NDArray[np.float64] = np.where(self.masked, distance, np.nan)
         return error
@@ -48,7 +51,7 @@ class Reconstruction:
 def reconstruct(
     objective: Objective, store: Store, config: RunConfig, *, clips: NDArray[np.int64]
 ) -> list[Reconstruction]:
-    """Return clips masked and reconstructed; none where the objective predicts no positions.
+    """Return clips masked and reconstructed; none where the objective does not mask positions.
 
     The bone and motion streams have no positions. Relative joints are put back on the true path of
     the body's centre, so an error of that path is the centre's alone.
@@ -67,7 +70,7 @@ def reconstruct(
         preview = objective.preview(batch, batch.noise(config.seed))
         if preview is None:
             return []
-        if not bool(preview.rebuilt.isfinite().all()):
+        if preview.rebuilt is not None and not bool(preview.rebuilt.isfinite().all()):
             raise DataError("the reconstruction is not finite: the checkpoint is damaged or diverged")
         for number, clip in enumerate(batch.index.tolist()):
             items = (batch.clip == number).nonzero()[:, 0]
@@ -78,7 +81,9 @@ def reconstruct(
             offset: NDArray[np.float32] | np.float32 = np.float32(0)
             if config.augment.stream == "relative":
                 offset = _centre_path(original, store.layout)
-            predicted = preview.rebuilt[items].numpy() + offset
+            predicted = None
+            if preview.rebuilt is not None:
+                predicted = preview.rebuilt[items].numpy() + offset
             made.append(Reconstruction(clip, original + offset, masked, predicted, present))
     return made
 
@@ -91,37 +96,36 @@ def _centre_path(relative: NDArray[np.float32], layout: Layout) -> NDArray[np.fl
 
 
 def scene_of(clip: Reconstruction, objective: Objective, store: Store, config: RunConfig) -> Scene:
-    """Return the scene of a reconstructed clip: original, masked, reconstructed."""
+    """Return the scene of a clip: original, masked and, of predicted positions, reconstructed."""
     original = np.where(clip.present, np.uint8(TRACKED), np.uint8(ABSENT))
     masked, predicted = (np.where(clip.masked, np.uint8(kind), original) for kind in (MASKED, RECONSTRUCTED))
-    panels = (
-        Panel("original", clip.original, original),
-        Panel("masked", clip.original, masked),
-        Panel("reconstructed", clip.reconstructed, predicted, ghost=0),
-    )
-    error = float(np.nanmean(clip.error)) if clip.masked.any() else 0.0
-    facts = (
+    panels = [Panel("original", clip.original, original), Panel("masked", clip.original, masked)]
+    facts = [
         ("store", clip_location(store, clip.index)),
         ("objective", config.objective.name),
         ("masking", config.masking.name),
         ("masked", f"{clip.masked.sum() / max(1, clip.present.sum()):.0%} of the joints"),
-        ("mean joint error", f"{error:.0f} mm"),
-    )
+    ]
+    if clip.reconstructed is not None:
+        panels.append(Panel("reconstructed", clip.reconstructed, predicted, ghost=0))
+        error = float(np.nanmean(clip.error)) if clip.masked.any() else 0.0
+        facts.append(("mean joint error", f"{error:.0f} mm"))
     notes = tuple(filter(None, [objective.preview_note]))
     name = str(store.clips.name[clip.index])
-    return Scene(name, clip_title(store, clip.index), panels, store.layout, facts, notes, real_time=False)
+    title = clip_title(store, clip.index)
+    return Scene(name, title, tuple(panels), store.layout, tuple(facts), notes, real_time=False)
 
 
 def scene_of_reconstruction(objective: Objective, store: Store, config: RunConfig, *, index: int) -> Scene:
     """Reconstruct one clip of a store and return its scene.
 
     Raises:
-        DataError: the objective predicts no positions, or the prediction is not finite.
+        DataError: the objective does not mask positions, or the prediction is not finite.
     """
     clips = reconstruct(objective, store, config, clips=np.array([index], np.int64))
     if not clips:
         raise DataError(
-            f"objective '{config.objective.name}' on the {config.augment.stream} stream predicts no "
+            f"objective '{config.objective.name}' on the {config.augment.stream} stream masks no "
             "positions: leave --run out, or name a run of another objective or stream"
         )
     return scene_of(clips[0], objective, store, config)

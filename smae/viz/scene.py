@@ -262,8 +262,9 @@ def clip_title(store: Store, index: int) -> str:
 
 
 def clip_location(store: Store, index: int) -> str:
-    """Return a clip's store and number, for people."""
-    return f"{store.name} ({store.dataset}, {store.mode} mode), clip {index} of {len(store)}"
+    """Return a clip's store and number, for people, who count from 1."""
+    where = f"{store.name} ({store.dataset}, {store.mode} mode)"
+    return f"{where}, clip {index + 1:,} of {len(store):,} (index {index})"
 
 
 def find_clip(store: Store, name: str) -> int:

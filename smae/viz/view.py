@@ -15,6 +15,7 @@ import numpy as np
 
 from smae import interrupts, progress
 from smae.atomic_io import atomic_file, check_output
+from smae.config import renamed
 from smae.data.raw.recording import RATE
 from smae.errors import ConfigError
 from smae.viz.scene import ABSENT, Panel, Scene
@@ -28,11 +29,15 @@ FORMATS = {
     ".html": ("an HTML page written by smae", rb'.*<meta name="generator" content="smae '),
     ".gif": ("a GIF", rb"GIF8"),
     ".png": ("a PNG", rb"\x89PNG\r\n\x1a\n"),
+    ".svg": ("an SVG written by smae", rb".*<svg .*smae "),
+    ".pdf": ("a PDF written by smae", rb"%PDF-.*/Creator \(smae "),
     ".rrd": ("a Rerun recording", rb"RRF"),
 }
-"""Formats by the ending of the file name: a name for messages, and a pattern of the first bytes."""
+"""Formats by the ending of the file name: a name for messages, a pattern of both ends of it."""
+_ENDS = 4096
 
 
+@renamed(to="out")
 @interrupts.deferred("run it again")
 def view(
     where: Store | Path | str | None = None,
@@ -41,7 +46,7 @@ def view(
     index: int | None = None,
     raw: Path | str | None = None,
     run: Path | str | None = None,
-    to: Path | str | None = None,
+    out: Path | str | None = None,
     source: str = "ntu",
 ) -> Path:
     """Draw one clip and return the file, whose ending gives its format (see ``FORMATS``).
@@ -56,7 +61,7 @@ def view(
         raw: with a store: its raw folder or zip, to show raw and denoised side by side.
         run: with a store: a run, to show original, masked and reconstructed side by side; with a
             raw recording: a run whose head labels it, a long one second by second.
-        to: the output file: ``.html``, ``.gif``, ``.png`` or ``.rrd``; default ``<clip>.html``.
+        out: the output file, with an ending of ``FORMATS``; default ``<clip>.html``.
         source: registered source of raw files.
 
     Raises:
@@ -67,8 +72,8 @@ def view(
     """
     from smae.data.raw.recordings import is_store
 
-    if to is not None:
-        check_target(Path(to))
+    if out is not None:
+        check_target(Path(out))
     with progress.task("view"):
         if where is None or is_store(where):
             scene, inputs = _store_scene(where, clip=clip, index=index, raw=raw, run=run)
@@ -79,7 +84,7 @@ def view(
             scene, inputs = _raw_scene(Path(str(where)), clip=clip, source=source), [Path(str(where))]
             if run is not None:
                 scene = _labelled(scene, Path(str(where)), run)
-        path = Path(to or page_name(scene))
+        path = Path(out or page_name(scene))
         # A page may be written into a raw folder, but not into a store or over a recording.
         protected = [entry for entry in inputs if entry.is_file() or is_store(entry)]
         write_scene(scene, path, inputs=protected)
@@ -185,7 +190,9 @@ def check_replaceable(path: Path, suffix: str, inputs: Iterable[Path]) -> None:
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            return re.match(pattern, file.read(512), re.DOTALL) is not None
+            ends = file.read(_ENDS)
+            file.seek(max(_ENDS, path.stat().st_size - _ENDS))
+            return re.match(pattern, ends + file.read(_ENDS), re.DOTALL) is not None
 
     check_output(path, kind=kind, is_kind=is_kind, overwrite=True, inputs=inputs)
 
@@ -214,8 +221,8 @@ def write_scene(scene: Scene, path: Path | str, *, inputs: Iterable[Path] = ()) 
                 partial.write_text(render_page(scene), encoding="utf-8")
             case ".gif":
                 partial.write_bytes(draw_gif(scene))
-            case ".png":
-                partial.write_bytes(draw_strip(scene))
+            case ".png" | ".svg" | ".pdf" as ending:
+                partial.write_bytes(draw_strip(scene, form=ending[1:]))
             case _:
                 _write_rerun(scene, partial)
 

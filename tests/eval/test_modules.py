@@ -9,7 +9,7 @@ from torch import nn
 
 import smae
 from smae.config import as_settings
-from smae.errors import ConfigError
+from smae.errors import ConfigError, DataError
 from smae.eval.export import load_trained
 from smae.eval.modules import Embedder, whole_clips
 from smae.eval.records import CHANCE, MOST_FREQUENT, RAW
@@ -45,6 +45,16 @@ class Wrapped(nn.Module):
         clip = torch.arange(len(x))[:, None].expand_as(there)[there]
         sums = torch.zeros(len(x), tokens.shape[1]).index_add_(0, clip, tokens)
         return sums / there.sum(1, keepdim=True)
+
+
+def test_a_run_is_an_encoder_with_the_clips_it_was_trained_on(run, trained):
+    config, encoder = trained
+    wanted = smae.knn_probe(encoder, evaluated.STORE, "all", settings=config, baselines=False, device="cpu")
+    found = smae.knn_probe(run.path, evaluated.STORE, "all", baselines=False, device="cpu")
+    assert found.rows[0].what == str(run.path)
+    assert found.scores.predicted.tolist() == wanted.scores.predicted.tolist()
+    with pytest.raises(DataError, match="no run there"):
+        smae.knn_probe("runs/nowhere", evaluated.STORE, "all")
 
 
 @pytest.mark.parametrize("mode", ["linear", "knn"])

@@ -8,7 +8,7 @@ import pytest
 import smae
 from smae.atomic_io import write_json
 from smae.data.loader.loader import Loader
-from smae.errors import DataError
+from smae.errors import ConfigError, DataError, UnknownNameError
 from smae.eval.predict import find_head
 from smae.eval.raw_clips import ClipsInMemory, read_recordings
 from smae.skeleton import KINECT20, NTU25, OPENPOSE25
@@ -74,9 +74,9 @@ OLD, NEW = ({"checkpoint": {"step": step, "sha256": "ef" * 32}} for step in (4, 
     ("options", "heads", "name"),
     [
         ({}, [("linear", {}), ("linear", XVIEW), ("finetune", {})], "2-finetune"),
-        ({"mode": "linear"}, [("linear", {}), ("linear", XVIEW), ("finetune", {})], "0-linear"),
+        ({"probe": "linear"}, [("linear", {}), ("linear", XVIEW), ("finetune", {})], "0-linear"),
         ({"protocol": "xview"}, [("linear", {}), ("linear", XVIEW)], "1-linear"),
-        ({"protocol": "ntu60-xview", "mode": "linear"}, [("linear", {}), ("linear", XVIEW)], "1-linear"),
+        ({"protocol": "ntu60-xview", "probe": "linear"}, [("linear", {}), ("linear", XVIEW)], "1-linear"),
         ({}, [("finetune", OTHER), ("linear", {})], "1-linear"),
         ({}, [("linear", OLD), ("linear", NEW)], "1-linear"),
         ({}, [("linear", NEW), ("linear", OLD)], "0-linear"),
@@ -92,4 +92,16 @@ def test_a_head_is_chosen_by_protocol_store_probe_and_checkpoint(tmp_path, caplo
 def test_a_missing_head_is_an_error_with_the_command_that_makes_it(tmp_path):
     run = a_run(tmp_path / "run", ("linear", {}))
     with pytest.raises(DataError, match=r"of finetune \(there: 0-linear; .*\): make one with `smae eval"):
-        find_head(run, mode="finetune")
+        find_head(run, probe="finetune")
+
+
+def test_keypoints_are_not_read_as_a_damaged_recording(tmp_path):
+    np.save(tmp_path / "take.npy", np.zeros((9, 25, 3)))
+    with pytest.raises(ConfigError, match=r"take\.npy: keypoints, .* add --source keypoints"):
+        read_recordings([tmp_path / "take.npy"], prepared=PreparationConfig(), layout=NTU25)
+
+
+def test_a_probe_that_keeps_no_head_is_named_under_its_earlier_word_too(tmp_path, caplog):
+    with pytest.raises(UnknownNameError, match="'knn': expected one of linear, finetune, transfer"):
+        smae.predict([tmp_path / "a.skeleton"], mode="knn")
+    assert "predict: mode is now probe" in caplog.text

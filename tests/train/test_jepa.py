@@ -110,5 +110,8 @@ def test_a_collapsed_teacher_shows_in_its_spread():
     assert float(objective(BATCH, BATCH.noise(0)).metrics["teacher-spread"]) == 0 < healthy
 
 
-def test_there_is_nothing_to_show():
-    assert make().preview(BATCH, BATCH.noise(0)) is None
+def test_the_mask_alone_is_shown():
+    preview = make().preview(BATCH, BATCH.noise(0))
+    assert preview.rebuilt is None
+    assert preview.hidden.shape == BATCH.x.shape[:3]
+    assert 0 < preview.hidden.float().mean() < 1

@@ -102,8 +102,12 @@ def test_a_perfect_guess_rebuilds_the_clip():
     assert torch.allclose(objective.preview(BATCH, BATCH.noise(0)).rebuilt, BATCH.x, atol=1e-5)
 
 
-def test_motion_has_no_preview():
-    assert make("mamp").preview(BATCH, BATCH.noise(0)) is None
+def test_of_motion_the_mask_alone_is_shown():
+    objective = make("mamp")
+    preview = objective.preview(BATCH, BATCH.noise(0))
+    assert preview.rebuilt is None
+    mask = objective.masking(patchify(BATCH.x, objective.grid), BATCH.noise(0))
+    assert int(preview.hidden.sum()) == 4 * mask.hide.numel(), "a token is four frames of a joint"
 
 
 def test_absent_bodies_are_not_counted():

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from io import BytesIO
+from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from smae.skeleton import NTU25
 from smae.viz.drawing import BODIES, GIF_FRAMES, PAPER, POSES, draw_gif, draw_strip
 from tests.viz.scenes import panel, scene, three_panels
 
@@ -42,6 +45,24 @@ def test_a_strip_has_one_row_per_panel():
     assert len(one) < 100_000
     assert open_image(three).height > 2 * open_image(one).height
     assert open_image(one).width >= 110 * POSES
+
+
+@pytest.mark.parametrize("form", ["svg", "pdf"])
+def test_a_strip_for_papers_has_every_joint_as_a_vector(form):
+    shown = scene(panel(bodies=1, frames=3), title="S001 · A001 price: $5 & $6")
+    data = draw_strip(shown, form=form)
+    assert data == draw_strip(shown, form=form), "no date and no random names"
+    if form == "pdf":
+        assert b"/FontFile2" in data, "fonts are embedded as TrueType, as publishers ask for"
+        return
+    root = ElementTree.fromstring(data)
+    drawn = [path.get("style") or "" for path in root.iter("{http://www.w3.org/2000/svg}path")]
+    colour = "#{:02x}{:02x}{:02x}".format(*BODIES[0])
+    assert sum(style.startswith(f"fill: none; stroke: {colour}") for style in drawn) == 3 * len(NTU25.bones)
+    dots = [use.get("style") or "" for use in root.iter("{http://www.w3.org/2000/svg}use")]
+    assert sum(style.startswith(f"fill: {colour}") for style in dots) == 3 * len(NTU25) + 1, "and the legend's"
+    assert len(data) < 120_000
+    assert shown.title in "".join(root.itertext())
 
 
 def test_a_long_title_is_shortened():

@@ -40,16 +40,26 @@ def test_panels_are_original_masked_and_reconstructed(store):
     assert reconstructed.ghost == 0
 
 
-def test_an_objective_that_predicts_motion_is_refused(store):
-    config = small_config(objective={"name": "mamp"})
-    with pytest.raises(DataError, match="'mamp' on the joint stream predicts no positions"):
+@pytest.mark.parametrize("name", ["mamp", "s-jepa"])
+def test_of_an_objective_that_predicts_no_positions_the_mask_is_shown(store, name):
+    config = small_config(objective={"name": name})
+    made = scene_of_reconstruction(build_objective(config, store.layout), store, config, index=0)
+    assert [panel.title for panel in made.panels] == ["original", "masked"]
+    assert (made.panels[1].kind == MASKED).any()
+    assert "mean joint error" not in dict(made.facts)
+    assert "the mask alone is shown" in made.notes[0]
+
+
+def test_an_objective_without_masks_is_refused(store):
+    config = small_config(objective={"name": "simclr"})
+    with pytest.raises(DataError, match="'simclr' on the joint stream masks no positions"):
         scene_of_reconstruction(build_objective(config, store.layout), store, config, index=0)
 
 
 @pytest.mark.parametrize("stream", ["bone", "motion"])
 def test_streams_without_positions_are_refused(store, stream):
     config = small_config(augment={"stream": stream})
-    with pytest.raises(DataError, match=f"on the {stream} stream predicts no positions"):
+    with pytest.raises(DataError, match=f"on the {stream} stream masks no positions"):
         scene_of_reconstruction(build_objective(config, store.layout), store, config, index=0)
 
 

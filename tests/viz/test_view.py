@@ -12,7 +12,14 @@ from smae.viz import FORMATS, write_scene
 from smae.viz.view import check_target, page_name
 from tests.viz.scenes import panel, scene
 
-HEADS = {".html": b"<!doctype html>", ".gif": b"GIF89a", ".png": b"\x89PNG", ".rrd": b"RRF2"}
+HEADS = {
+    ".html": b"<!doctype html>",
+    ".gif": b"GIF89a",
+    ".png": b"\x89PNG",
+    ".svg": b"<?xml",
+    ".pdf": b"%PDF-",
+    ".rrd": b"RRF2",
+}
 
 
 def skip_without_rerun(suffix):
@@ -31,7 +38,10 @@ def test_the_ending_gives_the_format_and_folders_are_made(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-@pytest.mark.parametrize("content", [b"", b"<!doctype html><title>mine</title>", b'{"run": 1}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<!doctype html><title>mine</title>", b'{"run": 1}', b"%PDF-1.7 my paper " * 900, b"<svg>mine</svg>"],
+)
 def test_a_foreign_file_is_refused_and_stays(suffix, content, tmp_path):
     skip_without_rerun(suffix)
     path = tmp_path / f"clip{suffix}"
@@ -77,7 +87,7 @@ def test_page_names_are_safe_file_names(name, file):
 
 
 def test_unknown_endings_and_folders_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"ends in \.html, \.gif, \.png, \.rrd"):
+    with pytest.raises(ConfigError, match=r"ends in \.html, \.gif, \.png, \.svg, \.pdf, \.rrd"):
         check_target(tmp_path / "clip.mp4")
     (tmp_path / "a.png").mkdir()
     with pytest.raises(ConfigError, match="a folder"):

@@ -203,7 +203,7 @@ def _place_exact(
 def _describe(
     recording: Recording, bodies: list[Body], clip: Clip, *, layout: Layout, origin: NDArray[np.float32]
 ) -> tuple[str, ...]:
-    """Return lines for people: bodies and their outcomes, frames left out, the result."""
+    """Return lines for people: bodies and their outcomes, frames left out (from 1), the result."""
     first = f"{recording.frames} frames"
     if empty := clip.notes.get("empty-frames", 0):
         first += f", {empty} of them without anybody"
@@ -226,13 +226,13 @@ def _describe(
 
 def _describe_body(body: Body, recording: Recording, *, several: bool) -> str:
     seen = recording.frame[recording.body == np.uint64(body.id)]
-    words = f"body {body.id}: frames {seen[0]} to {seen[-1]}, {len(seen)} rows"
+    words = f"body {body.id}: frames {seen[0] + 1} to {seen[-1] + 1}, {len(seen)} rows"
     if several:
         words += f", motion {body.motion:.6f} m²"
     if body.noisy > 0 and not body.outcome.startswith("removed"):
         words += f", {body.noisy} of the rows wider than a person"
     if body.actor >= 0 and (body.start, body.end) != (seen[0], seen[-1]):
-        words += f", placed at frames {body.start} to {body.end}"
+        words += f", placed at frames {body.start + 1} to {body.end + 1}"
     return f"{words}; {body.outcome}"
 
 

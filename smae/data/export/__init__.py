@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from smae import interrupts
 from smae.atomic_io import atomic_file, check_output
+from smae.config import renamed
 from smae.data.raw.array_source import IMPORTED
 from smae.data.store.chunks import FLOAT32
 from smae.data.store.splits import NTU_PROTOCOLS
@@ -102,9 +103,10 @@ def signature(*suffixes: str, magic: bytes = b"") -> Callable[[ExporterT], Expor
     return declare
 
 
+@renamed(to="out")
 def export(
     path: Store | Path | str | None,
-    to: Path | str,
+    out: Path | str,
     *,
     format: str,
     protocol: str | None = None,
@@ -116,7 +118,7 @@ def export(
 
     Args:
         path: an open store, a path or URL, or None for the one that ``find_store`` finds.
-        to: the file.
+        out: the file.
         format: registered export, such as ``ctrgcn``.
         protocol, frames, anyway: see ``Request``.
         overwrite: replace an earlier export: a regular file with a suffix and the first bytes of this
@@ -124,19 +126,19 @@ def export(
 
     Raises:
         UnknownNameError: no such format or protocol.
-        ConfigError: ``to`` must not be replaced, or an option does not fit the format.
+        ConfigError: ``out`` must not be replaced, or an option does not fit the format.
         DataError: no store there, a damaged one, or one that does not fit the format.
         EnvironmentFault: the disk refused; an earlier file is intact.
     """
     exporter = EXPORTS.get(format)
     store = open_store(path)
-    to = Path(os.path.abspath(to))
+    out = Path(os.path.abspath(out))
     inputs = [store.path] if isinstance(store.path, Path) else []
     is_kind = partial(_has_signature, exporter)
-    check_output(to, kind=f"a file of format {format}", is_kind=is_kind, overwrite=overwrite, inputs=inputs)
-    with interrupts.deferred(), atomic_file(to) as temporary:
+    check_output(out, kind=f"a file of format {format}", is_kind=is_kind, overwrite=overwrite, inputs=inputs)
+    with interrupts.deferred(), atomic_file(out) as temporary:
         contents, notes = exporter(store, temporary, Request(protocol, frames, anyway))
-    return ExportSummary(to, format, to.stat().st_size, contents, notes)
+    return ExportSummary(out, format, out.stat().st_size, contents, notes)
 
 
 def _has_signature(exporter: Exporter, file: Path) -> bool:

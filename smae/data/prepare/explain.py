@@ -192,7 +192,7 @@ def _describe_recording(recording: Recording) -> list[str]:
         f"at most {rows.max(initial=0)} at once"
     ]
     if len(empty):
-        lines.append(f"frames without anybody: {_ranges(empty.tolist())}")
+        lines.append(f"frames without anybody: {_ranges((empty + 1).tolist())}")
     # No reader gives a body that is absent.
     lines.append(_describe_states(recording.state, _STATES[:MISSING]))
     if recording.notes:
@@ -228,9 +228,9 @@ def _describe_clip(store: Store, index: int) -> tuple[str, ...]:
     first, label = int(clips.offset[index]), int(clips.label[index])
     return (
         f"store: {store.path} ({store.dataset}, {store.mode} mode, {store.layout.name})",
-        f"clip {index} of {len(store)}: class {store.classes[label]} (label {label})"
+        f"clip {index + 1:,} of {len(store):,} (index {index}): class {store.classes[label]} (label {label})"
         + "".join(f", {key} {number}" for key, number in clips.numbers(index).items()),
-        f"bodies {clips.bodies[index]}, frames {clips.frames[index]}, rows {first} to {first + clips.rows[index] - 1}",
+        f"bodies {clips.bodies[index]}, frames {clips.frames[index]}, rows {first + 1} to {first + clips.rows[index]}",
         _describe_states(store.clip_state(index), _STATES),
         f"splits: {', '.join(roles) or 'none'}",
         f"made of a file with BLAKE3 {clips.source[index].tobytes().hex()}",

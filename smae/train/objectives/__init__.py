@@ -44,11 +44,12 @@ class Preview:
 
     Attributes:
         hidden: bool [N, T, V], true where joints were masked.
-        rebuilt: float32 [N, T, V, 3], the input with masked joints replaced by the prediction.
+        rebuilt: float32 [N, T, V, 3], the input with masked joints replaced by the prediction; None
+            where something else than positions is predicted.
     """
 
     hidden: Tensor
-    rebuilt: Tensor
+    rebuilt: Tensor | None
 
 
 class Objective(nn.Module):
@@ -84,7 +85,7 @@ class Objective(nn.Module):
         return 1.0
 
     def preview(self, batch: Batch, noise: Noise) -> Preview | None:
-        """Return a reconstruction of a batch; ``None`` if the objective does not predict joints."""
+        """Return what is masked in a batch and its reconstruction; ``None`` where nothing is masked."""
         return None
 
 

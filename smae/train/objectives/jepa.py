@@ -14,9 +14,9 @@ from torch.nn.functional import layer_norm, smooth_l1_loss
 from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
 from smae.models.missing import encode_measured, mean_of_targets
-from smae.models.tokens import gather
+from smae.models.tokens import gather, joints_of
 from smae.rng import Noise
-from smae.train.objectives import ModelBuilder, Objective, StepOutput, show_tokens
+from smae.train.objectives import ModelBuilder, Objective, Preview, StepOutput, show_tokens
 from smae.train.objectives.contrast import move_average
 
 
@@ -31,7 +31,7 @@ class SkeletonJEPA(Objective):
     """
 
     hides_missing = True
-    preview_note = "Features are predicted, not joints: there is nothing to show."
+    preview_note = "Features are predicted, not positions: the mask alone is shown."
 
     class Config(PluginConfig):
         """Momentum of the teacher, scale of its features, and the loss."""
@@ -58,6 +58,12 @@ class SkeletonJEPA(Objective):
         losses = smooth_l1_loss(prediction.float(), target, beta=self.config.beta, reduction="none")
         # Equal features for all tokens are trivial to predict: a spread near 0 shows a collapse.
         return StepOutput(mean_of_targets(losses, mask), {"teacher-spread": target.std((0, 1)).mean()})
+
+    @torch.no_grad()
+    def preview(self, batch: Batch, noise: Noise) -> Preview | None:
+        """Return which joints of a batch are masked."""
+        mask, _ = show_tokens(self.masking, batch, self.grid, noise)
+        return Preview(joints_of(mask.hidden, self.grid), None)
 
     @torch.no_grad()
     def teach(self, x: Tensor, missing: Tensor | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from smae.errors import ConfigError
 from smae.models.decoders import CrossDecoder
 from smae.models.masking import Mask
 from smae.models.missing import mean_of_targets
-from smae.models.tokens import Grid, gather, patchify, unpatchify
+from smae.models.tokens import Grid, gather, joints_of, patchify, unpatchify
 from smae.rng import Noise
 from smae.train.distributed import gather_ranks
 from smae.train.objectives import ModelBuilder, Objective, Preview, StepOutput, show_tokens
@@ -61,7 +61,9 @@ class SkeletonMAE(Objective):
         if config.contrast:
             self.views, self.compares_clips = 2, True
             self.head = projection_head(self.encoder.dim, hidden=2 * self.encoder.dim, out=self.encoder.dim)
-        if config.normalise != "none":
+        if config.target == "motion":
+            self.preview_note = "Motion is predicted, not positions: the mask alone is shown."
+        elif config.normalise != "none":
             self.preview_note = (
                 f"The target is normalised by {config.normalise}: the decoder predicts shape and movement, and the "
                 "mean and scale of the true clip convert its prediction back to metres."
@@ -108,16 +110,16 @@ class SkeletonMAE(Objective):
 
     @torch.no_grad()
     def preview(self, batch: Batch, noise: Noise) -> Preview | None:
-        """Return the batch with masked joints reconstructed in metres; None for motion targets."""
-        if self.config.target == "motion":
-            return None
+        """Return the batch with masked joints reconstructed in metres; of motion the mask alone."""
         grid, target = self.grid, self._target(batch.x, batch.missing)
         mask, visible = show_tokens(self.masking, batch, grid, noise)
+        hidden = joints_of(mask.hidden, grid)
+        if self.config.target == "motion":
+            return Preview(hidden, None)
         prediction = self.reconstruct(visible, mask)[0].float()
         tokens = target.tokens.scatter(1, mask.hide[..., None].expand_as(prediction), prediction)
         tokens = tokens * target.scale + target.mean
-        hidden = unpatchify(mask.hidden[..., None].expand_as(tokens).float(), grid)[..., 0] > 0.5
-        return Preview(hidden=hidden, rebuilt=unpatchify(tokens, grid))
+        return Preview(hidden, unpatchify(tokens, grid))
 
     def _target(self, x: Tensor, missing: Tensor | None = None) -> Target:
         config = self.config

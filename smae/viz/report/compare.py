@@ -38,6 +38,9 @@ EVALUATION = ("linear", "knn", "finetune", "scratch", "selection")
 OF_A_RUN = ("checkpoint", "seeds")
 """Settings of a result in which runs that are compared may differ."""
 
+LONG = 80
+"""Characters beyond which what sets an evaluation apart is a letter, and its settings a table."""
+
 COLOURS = 8
 """Number of colours for lines: one for each run, or of more runs one for each method."""
 
@@ -78,12 +81,13 @@ def comparison_page(runs: Sequence[Run]) -> str:
         )
     curves = [(name, read_curves(run)) for name, run in zip(names, runs, strict=True)]
     training += draw_curves(curves, losses=scales, colours=colours)
+    differing = draw_differences(names, about) + _evaluations(groups)
     sections = [
         PageSection(
             "results", "Results", draw_comparable(names, groups, method, colours) + _lacking(names, runs, results)
         ),
         PageSection("training", "Training", training),
-        PageSection("differences", "Settings that differ", draw_differences(names, about)),
+        PageSection("differences", "Settings that differ", differing),
     ]
     head = key + "".join(f'<p class="warning">{escape(words)}</p>' for words in warnings)
     head += warnings_of(result for several in results for result in choose(several))
@@ -126,12 +130,40 @@ def differing_data(
         different[one.name] += [words] * bool(words)
     listed = [f"{name} ({' / '.join(words)})" for name, words in different.items() if words]
     if listed:
-        warnings.append(f"evaluated in different ways, and shown apart: {'; '.join(listed)}")
+        lettered = any("settings A" in words for words in different.values())
+        more = ". They are listed at the end" * lettered
+        warnings.append(f"evaluated in different ways, and shown apart: {'; '.join(listed)}{more}")
     return warnings
 
 
 def _apart(results: Sequence[Result]) -> list[str]:
-    return differences(results, without=OF_A_RUN)
+    """Return what sets each result apart from others of its probe: settings or, of many, a letter."""
+    words, letters = differences(results, without=OF_A_RUN), Counter[str]()
+    lettered = {one.name for one, text in zip(results, words, strict=True) if len(text) > LONG}
+    for number, one in enumerate(results):
+        if one.name in lettered:
+            words[number] = f"settings {chr(ord('A') + letters[one.name])}"
+            letters[one.name] += 1
+    return words
+
+
+def _evaluations(groups: Mapping[str, Sequence[tuple[int, Result]]]) -> str:
+    """Return a table of the settings of each probe whose groups have letters."""
+    firsts, body = [group[0][1] for group in groups.values()], ""
+    apart = _apart(firsts)
+    for name in dict.fromkeys(one.name for one in firsts):
+        columns = [number for number, one in enumerate(firsts) if one.name == name]
+        if not apart[columns[0]].startswith("settings "):
+            continue
+        settings = [firsts[number].settings for number in columns]
+        rows = [
+            (key, *(one.get(key, "–") for one in settings))
+            for key in dict.fromkeys(key for one in settings for key in one)
+        ]
+        rows = [row for row in rows if row[0] not in OF_A_RUN and len(set(row[1:])) > 1]
+        head = ("setting", *(apart[number] for number in columns))
+        body += f"<h3>{escape(name)}</h3>{table(head, rows, kind='differences')}"
+    return body
 
 
 def draw_comparable(
@@ -140,7 +172,7 @@ def draw_comparable(
     method: Sequence[int],
     colours: Sequence[int],
 ) -> str:
-    """Return charts and tables of the groups of ``alike``, and one matrix of all of them."""
+    """Return charts and tables of the groups of ``alike``."""
     if not groups:
         return ""
     charts, tables = [], ""
@@ -159,7 +191,7 @@ def draw_comparable(
         "first method where it is a mean over pre-training seeds; in brackets its 95 % paired "
         "bootstrap interval over seeds and clips."
     )
-    return _matrix(names, titles, list(groups.values())) + draw_accuracies(charts) + tables + explained
+    return draw_accuracies(charts) + tables + explained
 
 
 def _lacking(names: Sequence[str], runs: Sequence[Run], results: Sequence[Sequence[Result]]) -> str:
@@ -168,15 +200,6 @@ def _lacking(names: Sequence[str], runs: Sequence[Run], results: Sequence[Sequen
         for name, run, several in zip(names, runs, results, strict=True)
         if not several
     )
-
-
-def _matrix(names: Sequence[str], titles: Sequence[str], groups: Sequence[Sequence[tuple[int, Result]]]) -> str:
-    """Return runs down, evaluations across."""
-    if len(groups) < 2:
-        return ""
-    cells = [{slot: row_numbers(result.lead)[0] for slot, result in group} for group in groups]
-    rows = [(name, *(column.get(slot, "–") for column in cells)) for slot, name in enumerate(names)]
-    return table(("top-1 in per cent", *titles), rows, kind="matrix")
 
 
 def _baselines(names: Sequence[str], group: Sequence[tuple[int, Result]]) -> list[Row]:

@@ -9,7 +9,7 @@ learning rate after Belkina et al., ibid.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -38,6 +38,22 @@ NEIGHBOURS = 10
 PERPLEXITY = 30.0
 EXAGGERATION, EXAGGERATED, STEPS = 12.0, 150, 500
 """Factor of early exaggeration, number of first steps with it, and number of all steps."""
+
+COLOURS = (
+    *("1f77b4", "ff7f0e", "2ca02c", "d62728", "9467bd"),
+    *("8c564b", "e377c2", "7f7f7f", "bcbd22", "17becf"),
+)
+"""Tableau 10, whose colours differ on white and on black."""
+
+SHAPES = (
+    "M5 0A5 5 0 1 1-5 0A5 5 0 1 1 5 0z",
+    "M-4.4-4.4h8.8v8.8h-8.8z",
+    "M0-5.4L5.4 4H-5.4z",
+    "M0-6L5 0 0 6-5 0z",
+    "M-1.7-5.5h3.4v3.8h3.8v3.4h-3.8v3.8h-3.4v-3.8h-3.8v-3.4h3.8z",
+    "M0 5.4L5.4-4H-5.4z",
+)
+"""Paths of markers of about one area; with hollow ones and ``COLOURS``, 120 classes differ."""
 
 _SIZE, _EDGE = 560, 14
 _COMPONENTS = 50
@@ -68,7 +84,7 @@ def feature_map(encoder: Encoder, store: Store, config: RunConfig, *, device: to
     if subject.max() >= 0:
         words += f", {_shares(subject, near)} its subject"
     chart = _chart(tsne(features), clips, label, subject, store)
-    hint = note("Hover over a dot for its clip, over a name to highlight its dots.")
+    hint = note("Hover over a marker for its clip, over a name to highlight its clips.")
     return f'<div class="map by-class">{chart}{hint}{note(words + ".")}</div>'
 
 
@@ -189,41 +205,50 @@ def _chart(
     low, high = positions.min(0), positions.max(0)
     scale = (_SIZE - 2 * _EDGE) / max(float((high - low).max()), 1e-12)
     xy = (positions - (low + high) / 2) * scale + _SIZE / 2
-    names, points, colouring = class_names(store), "", ""
-    classes, subjects = np.unique(label).tolist(), np.unique(subject).tolist()
-    for number in classes:
-        circles = ""
-        for n in np.flatnonzero(label == number).tolist():
-            title = f"{store.clips.name[clips[n]]} · {names[number]}"
-            if subject[n] >= 0:
-                title += f" · subject {subject[n]}"
-            circles += (
-                f'<circle cx="{xy[n, 0]:.1f}" cy="{xy[n, 1]:.1f}" r="4" style="--s:{_hue(subject[n])}" '
-                f'data-s="{subject[n]}"><title>{escape(title)}</title></circle>'
-            )
-        points += f'<g style="--c:{_hue(number)}" data-c="{number}">{circles}</g>'
-    keys = _keys({number: names[number] for number in classes}, "c")
+    names, dots, colouring = class_names(store), "", ""
+    classes, by_class = np.unique(label, return_inverse=True)
+    subjects, by_subject = np.unique(subject, return_inverse=True)
+    for n in range(len(xy)):
+        title = f"{store.clips.name[clips[n]]} · {names[label[n]]}"
+        if subject[n] >= 0:
+            title += f" · subject {subject[n]}"
+        dots += (
+            f'<use {marker(by_class[n])} x="{xy[n, 0]:.1f}" y="{xy[n, 1]:.1f}" data-class="{by_class[n]}" '
+            f'data-subject="{by_subject[n]}"><title>{escape(title)}</title></use>'
+        )
+    keys = _keys([names[number] for number in classes], "class")
     if max(subjects) >= 0:
         buttons = "".join(
             f'<button type="button" data-by="{name}" aria-pressed="{pressed}">by {name}</button>'
             for name, pressed in (("class", "true"), ("subject", "false"))
         )
         colouring = f'<div class="buttons" role="group" aria-label="colours">{buttons}</div>'
-        keys += _keys({number: f"subject {number}" for number in subjects}, "s")
+        keys += _keys([f"subject {number}" for number in subjects], "subject")
     return (
-        f'{colouring}<div class="beside"><svg viewBox="0 0 {_SIZE} {_SIZE}" role="img" aria-label="t-SNE of the '
-        f'features of {len(xy)} test clips">{points}</svg><div class="keys">{keys}</div></div>'
+        f'{_shapes()}{colouring}<div class="beside"><svg viewBox="0 0 {_SIZE} {_SIZE}" role="img" aria-label="t-SNE of '
+        f'the features of {len(xy)} test clips"><g class="points">{dots}</g></svg><div class="keys">{keys}</div></div>'
     )
 
 
-def _keys(names: Mapping[int, str], letter: str) -> str:
+def marker(number: int) -> str:
+    """Return the shape and the colour of a class as attributes; they repeat after 120 classes."""
+    shape = int(number) // len(COLOURS) % (2 * len(SHAPES))
+    return f'href="#marker-{shape}" color="#{COLOURS[int(number) % len(COLOURS)]}"'
+
+
+def _shapes() -> str:
+    """Return the definitions of all markers, filled and hollow, in ``currentColor``."""
+    symbols = ""
+    for number, path in enumerate((*SHAPES, *SHAPES)):
+        look = "marker-hollow" if number >= len(SHAPES) else "marker-filled"
+        symbols += f'<path id="marker-{number}" class="{look}" d="{path}"/>'
+    return f'<svg class="markers" aria-hidden="true"><defs>{symbols}</defs></svg>'
+
+
+def _keys(names: Sequence[str], by: str) -> str:
     keys = "".join(
-        f'<button type="button" data-{letter}="{number}" style="--{letter}:{_hue(number)}">{escape(name)}</button>'
-        for number, name in names.items()
+        f'<button type="button" data-{by}="{number}"><svg viewBox="-7 -7 14 14" aria-hidden="true">'
+        f"<use {marker(number)}/></svg>{escape(name)}</button>"
+        for number, name in enumerate(names)
     )
-    return f'<div class="of-{letter}">{keys}</div>'
-
-
-def _hue(number: int) -> int:
-    """Return a hue in degrees; consecutive numbers are far apart in colour."""
-    return round(int(number) * 137.508) % 360
+    return f'<div class="of-{by}">{keys}</div>'

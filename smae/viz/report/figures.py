@@ -236,7 +236,7 @@ def draw_curves(
         lines = [Series(name, c.step, c.loss, slot) for slot, name, c in chosen]
         title = "loss"
         if len(lines) < len(found):
-            title += f" of {', '.join(line.name for line in lines)}"
+            title += f" of {lines[0].name}" if len(lines) == 1 else f" of {len(lines)} runs"
         charts.append(line_chart(title, lines, smooth=True))
     rates = [Series(name, c.step, c.lr, slot) for slot, name, c in found]
     charts.append(line_chart("learning rate", rates))

@@ -83,17 +83,33 @@ for (const svg of document.querySelectorAll("svg[data-matrix]")) {
   svg.addEventListener("pointerleave", leave);
 }
 
+for (const svg of document.querySelectorAll("svg[data-strip]")) {
+  const { names, cells } = JSON.parse(svg.dataset.strip), words = { "-1": "visible", "-2": "absent", "-3": "masked" };
+  const move = (event) => {
+    const box = svg.getBoundingClientRect(), within = (part, count) => Math.max(0, Math.min(count - 1, Math.floor(part * count)));
+    const row = within((event.clientY - box.top) / box.height, names.length);
+    const column = within((event.clientX - box.left) / box.width, cells[row].length), value = cells[row][column];
+    showTooltip(event, `${names[row]}, frame ${column + 1}: ${words[value] || `masked, error ${value} mm`}`);
+  };
+  svg.addEventListener("pointermove", move);
+  svg.addEventListener("pointerdown", move);
+  svg.addEventListener("pointerleave", () => { tooltip.hidden = true; });
+}
+
 for (const map of document.querySelectorAll(".map")) {
   const colourings = [...map.querySelectorAll("button[data-by]")], keys = [...map.querySelectorAll(".keys button")];
-  const dots = [...map.querySelectorAll("circle")];
-  const belongs = (dot, key) => key.dataset.c !== undefined ? dot.parentNode.dataset.c === key.dataset.c : dot.dataset.s === key.dataset.s;
-  let chosen = null;
-  const highlight = (key) => dots.forEach((dot) => dot.classList.toggle("dim", Boolean(key) && !belongs(dot, key)));
+  const dots = [...map.querySelectorAll(".points use")];
+  const markers = (by) => keys.filter((key) => key.dataset[by] !== undefined).map((key) => key.querySelector("use"));
+  let chosen = null, by = "class";
+  const highlight = (key) => dots.forEach((dot) => dot.classList.toggle("dim", Boolean(key) && dot.dataset[by] !== key.dataset[by]));
   for (const button of colourings) {
     button.addEventListener("click", () => {
+      by = button.dataset.by;
       press(colourings, button);
-      map.classList.toggle("by-class", button.dataset.by === "class");
-      map.classList.toggle("by-subject", button.dataset.by === "subject");
+      map.classList.toggle("by-class", by === "class");
+      map.classList.toggle("by-subject", by === "subject");
+      const looks = markers(by);
+      for (const dot of dots) for (const name of ["href", "color"]) dot.setAttribute(name, looks[dot.dataset[by]].getAttribute(name));
       chosen = null;
       press(keys, null);
       highlight(null);

@@ -82,7 +82,9 @@ def note(words: str) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "") -> str:
     """Return a table of plain text that scrolls by itself where it is too wide."""
     cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
+    # A phone shows a row as a card, in which each cell has the name of its column.
+    names = [f' data-column="{escape(name)}"' * bool(number) for number, name in enumerate(head)]
+    lines = ("".join(f"<td{name}>{escape(cell)}</td>" for name, cell in zip(names, row, strict=True)) for row in rows)
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     head_and_body = f"<thead><tr>{cells}</tr></thead><tbody>{body}</tbody>"
     return f'<div class="scroll"><table class="{kind}">{head_and_body}</table></div>'

@@ -1,8 +1,10 @@
-"""Errors of masked reconstruction by joint and by frame, and reconstructed clips that play."""
+"""Errors of masked reconstruction by joint and by frame, strips of masks, and clips that play."""
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -26,6 +28,9 @@ MAX_CLIPS = 256
 
 CLIPS = 4
 """Clips that play on the page."""
+
+SHADES = 8
+"""Steps of the shade of an error in a strip; cells of one shade are one path."""
 
 _BATCH = 64
 _FRAME_STEP = 6
@@ -54,16 +59,17 @@ class Errors:
 
 @dataclass(frozen=True, eq=False)
 class ReconstructionSummary:
-    """Errors over test clips, scenes that play, and the objective's remark on them."""
+    """Masked clips, their scenes, the objective's remark; errors where it predicts positions."""
 
-    errors: Errors
+    errors: Errors | None
+    clips: tuple[Reconstruction, ...]
     scenes: tuple[Scene, ...]
     note: str
     layout: Layout
 
 
 def summarise(objective: Objective, store: Store, config: RunConfig) -> ReconstructionSummary | None:
-    """Reconstruct test clips, masked as in training; None where no positions are predicted.
+    """Reconstruct test clips, masked as in training; None where no positions are masked.
 
     Raises:
         DataError: a prediction is not finite.
@@ -71,15 +77,17 @@ def summarise(objective: Objective, store: Store, config: RunConfig) -> Reconstr
     split = store.training_split(config.protocol)
     # A run on a store without parts has no test clips: then the error is that of its train clips.
     test = split.test if len(split.test) else split.train
-    chosen, clips = choose(test, MAX_CLIPS), list[Reconstruction]()
-    batches = np.split(chosen, range(_BATCH, len(chosen), _BATCH))
-    for batch in progress.track(batches, "reconstruction", unit="batches"):
-        clips += reconstruct(objective, store, config, clips=batch)
-        if not clips:
-            return None
     shown = reconstruct(objective, store, config, clips=_of_different_classes(store, test))
+    if not shown:
+        return None
+    errors, chosen, clips = None, choose(test, MAX_CLIPS), list[Reconstruction]()
+    if shown[0].reconstructed is not None:
+        batches = np.split(chosen, range(_BATCH, len(chosen), _BATCH))
+        for batch in progress.track(batches, "reconstruction", unit="batches"):
+            clips += reconstruct(objective, store, config, clips=batch)
+        errors = mean_errors(clips, store.layout)
     scenes = tuple(scene_of(clip, objective, store, config) for clip in shown)
-    return ReconstructionSummary(mean_errors(clips, store.layout), scenes, objective.preview_note, store.layout)
+    return ReconstructionSummary(errors, tuple(shown), scenes, objective.preview_note, store.layout)
 
 
 def mean_errors(clips: list[Reconstruction], layout: Layout) -> Errors:
@@ -134,35 +142,115 @@ def _of_different_classes(store: Store, test: NDArray[np.int64]) -> NDArray[np.i
 
 
 def draw_reconstruction(summary: ReconstructionSummary | None, *, what: str) -> str:
-    """Return charts of the errors and the players of the scenes."""
+    """Return charts of the errors, and a player and a strip of each clip."""
     if summary is None:
-        return missing(f"Nothing to draw: {what} predicts no positions.")
-    errors, joints = summary.errors, summary.layout.joints
+        return missing(f"Nothing to draw: {what} masks no positions.")
+    body, heading, full = note(summary.note), "Masked clips", _largest(summary.clips)
+    if summary.errors is not None:
+        body = _draw_errors(summary.errors, summary.layout, remark=summary.note)
+        heading = "Reconstructed clips"
+    clips = zip(summary.scenes, summary.clips, strict=True)
+    players = "".join(
+        _clip(scene, number, strips(clip, summary.layout, full=full)) for number, (scene, clip) in enumerate(clips)
+    )
+    return (
+        f'{body}<h3>{heading}</h3><p class="legend">{legend(*summary.scenes)} Drag to rotate, hover over a joint for '
+        f'its name. Grid: 50 cm.</p>{_strip_legend(full)}<div class="clips">{players}</div>'
+        "<noscript><p>The animation needs JavaScript.</p></noscript>"
+    )
+
+
+def _draw_errors(errors: Errors, layout: Layout, *, remark: str) -> str:
+    joints = layout.joints
     by_frame = Series("error, mm", np.arange(1.0, len(errors.frame) + 1), errors.frame)
     chart = line_chart("error by frame (mm)", [by_frame], x_label="frame", from_zero=True)
     order = np.argsort(-np.nan_to_num(errors.joint), kind="stable").tolist()
     rows = [(joints[n], float(errors.joint[n]), _words(errors, n)) for n in order]
     rows = [row for row in rows if math.isfinite(row[1])]
     full = max((value for _, value, _ in rows), default=1.0) or 1.0
-    players = "".join(_clip(scene, number) for number, scene in enumerate(summary.scenes))
-    remark = note(
+    words = note(
         f"Mean joint error {errors.mean:.0f} mm, over the masked joints of {errors.clips:,} test clips masked as in "
-        f"training. {summary.note}"
+        f"training. {remark}"
     )
-    charts = f"<div>{skeleton_chart(errors, summary.layout)}{chart}</div>"
+    charts = f"<div>{skeleton_chart(errors, layout)}{chart}</div>"
     by_joint = f"<div><h3>Error by joint</h3>{bars(rows, full=full)}</div>"
+    return f'{words}<div class="pair">{charts}{by_joint}</div>'
+
+
+def _clip(scene: Scene, number: int, masks: str) -> str:
+    facts = dict(scene.facts)
+    words = f"{facts['masked']} masked"
+    if error := facts.get("mean joint error"):
+        words += f"; mean joint error {error}"
+    title = f"<h3>{escape(scene.title)}<small>{escape(words)}</small></h3>"
+    return f'<div class="clip">{title}{player(scene, number=number)}{masks}</div>'
+
+
+def _largest(clips: Sequence[Reconstruction]) -> float:
+    """Return the millimetres with the darkest shade, the 95th percentile; 0 without errors."""
+    errors = np.concatenate([clip.error[clip.masked] for clip in clips])
+    return float(np.nanpercentile(errors, 95)) if np.isfinite(errors).any() else 0.0
+
+
+def _strip_legend(full: float) -> str:
+    levels = range(1, SHADES + 1)
+    shades = "".join(f'<i style="opacity:{_opacity(level):.2f}"></i>' for level in levels)
+    masked = '<span class="cell masked"></span>masked'
+    if full:
+        masked = f'masked, error 0 mm <span class="scale">{shades}</span> {full:.0f} mm and more'
     return (
-        f'{remark}<div class="pair">{charts}{by_joint}</div><h3>Reconstructed clips</h3><p class="legend">'
-        f"{legend(*summary.scenes)} Drag to rotate, hover over a joint for its name. Grid: 50 cm.</p>"
-        f'<div class="clips">{players}</div><noscript><p>The animation needs JavaScript.</p></noscript>'
+        '<p class="legend strip-legend">Below each clip: joints from top to bottom, frames from left to right; '
+        f'<span class="cell visible"></span>visible, {masked}.</p>'
     )
 
 
-def _clip(scene: Scene, number: int) -> str:
-    facts = dict(scene.facts)
-    words = f"{facts['masked']} masked; mean joint error {facts['mean joint error']}"
-    title = f"<h3>{escape(scene.title)}<small>{escape(words)}</small></h3>"
-    return f'<div class="clip">{title}{player(scene, number=number)}</div>'
+def strips(clip: Reconstruction, layout: Layout, *, full: float) -> str:
+    """Return an SVG for each present body: joints down, frames across, errors by shade.
+
+    Args:
+        clip: a masked clip.
+        layout: of its joints.
+        full: millimetres with the darkest shade.
+    """
+    error = np.nan_to_num(clip.error, nan=-1.0)
+    step = np.clip(np.ceil(SHADES * error / (full or 1.0)), 1, SHADES)
+    level = np.where(error < 0, 0, step).astype(int)
+    # -1 absent, 0 visible, from 1 on masked; without a prediction all masked ones are equal.
+    level = np.where(clip.present, np.where(clip.masked, np.maximum(level, 1), 0), -1)
+    masked, others = np.where(error < 0, -3, np.rint(error)), np.where(clip.present, -1, -2)
+    shown = np.where(clip.masked, masked, others).astype(int)
+    bodies = [body for body in range(len(level)) if clip.present[body].any()]
+    names = "".join(f"<span>{escape(name)}</span>" for name in layout.joints)
+    body_words = {body: f"body {body + 1}, " * (len(bodies) > 1) for body in bodies}
+    frames, joints = level.shape[1:]
+    return "".join(
+        f'<div class="masks" style="--rows:{joints}"><div class="names" aria-hidden="true">{names}</div>'
+        f'<svg viewBox="0 0 {frames} {joints}" preserveAspectRatio="none" role="img" aria-label="what is masked" '
+        f'data-strip="{escape(json.dumps({"names": layout.joints, "cells": shown[body].T.tolist()}))}">'
+        f"{_runs(level[body].T, predicted=clip.reconstructed is not None)}</svg>"
+        f"<small>{body_words[body]}frames 1 to {frames}</small></div>"
+        for body in bodies
+    )
+
+
+def _runs(level: NDArray[np.int_], *, predicted: bool) -> str:
+    """Return the cells [V, T] as horizontal lines, one path a level."""
+    paths = ""
+    for one in np.unique(level[level >= 0]).tolist():
+        edges = np.diff(np.pad(level == one, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+        starts, ends = np.argwhere(edges == 1).tolist(), np.argwhere(edges == -1).tolist()
+        lines = zip(starts, ends, strict=True)
+        drawn = "".join(f"M{start} {row}.5h{end - start}" for (row, start), (_, end) in lines)
+        kind, look = "visible", ""
+        if one:
+            kind = "predicted" if predicted else "masked"
+            look = f' stroke-opacity="{_opacity(one):.2f}"' * predicted
+        paths += f'<path class="{kind}"{look} d="{drawn}"/>'
+    return paths
+
+
+def _opacity(level: int) -> float:
+    return 0.12 + 0.88 * level / SHADES
 
 
 def skeleton_chart(errors: Errors, layout: Layout) -> str:

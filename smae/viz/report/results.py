@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae.eval.records import LAST, Row
-from smae.eval.results import RULE, Result, choose, differences, matrix
+from smae.eval.results import RULE, Result, choose, differences
 from smae.viz.report.page import bars, missing, note, percent, table
 
 SMALL = 20
@@ -46,7 +46,7 @@ def headline(results: Sequence[Result]) -> str:
 
 
 def draw_results(results: Sequence[Result], run: Path, protocol: str) -> str:
-    """Return matrix, chart and table of all results, and the command that adds missing ones."""
+    """Return chart and table of all results, and the command that adds missing ones."""
     command = f"smae eval --run {run} --protocol {protocol}"
     if not results:
         return missing("Not evaluated yet.", f"{command} --probe linear --probe knn")
@@ -54,7 +54,7 @@ def draw_results(results: Sequence[Result], run: Path, protocol: str) -> str:
     others = [options for mode, options in _MODES.items() if mode not in modes]
     titles = titles_of(results)
     lists = [(title, result.rows) for title, result in zip(titles, results, strict=True)]
-    body = warnings_of(results) + draw_matrix(results) + draw_accuracies(lists) + results_table(results, titles)
+    body = warnings_of(results) + draw_accuracies(lists) + results_table(results, titles)
     if len(choose(results)) < len(results):
         body += note(f"Of several results of a probe, the first one counts: {RULE}.")
     if others:
@@ -74,21 +74,6 @@ def warnings_of(results: Iterable[Result]) -> str:
     """Return what makes figures less than they seem, each once."""
     words = dict.fromkeys(f"{one.protocol}: {line}" for one in results for line in one.warnings)
     return "".join(f'<p class="warning">{escape(line)}</p>' for line in words)
-
-
-def draw_matrix(results: Sequence[Result]) -> str:
-    """Return a table a protocol of the results that count: classifiers down, probes across."""
-    body, chosen = "", [one for one in choose(results) if one.current]
-    for protocol in dict.fromkeys(one.protocol for one in chosen):
-        several = [one for one in chosen if one.protocol == protocol]
-        rows = [
-            (what, *("–" if row is None else row_numbers(row)[0] for row in cells))
-            for what, cells in matrix(several).items()
-        ]
-        if len(several) > 1:
-            head = ("top-1 in per cent", *(one.mode for one in several))
-            body += f"<h3>{escape(protocol)}</h3>{table(head, rows, kind='matrix')}"
-    return body
 
 
 def draw_accuracies(groups: Iterable[tuple[str, Iterable[Row]]]) -> str:
@@ -149,7 +134,9 @@ def results_table(results: Sequence[Result], titles: Sequence[str]) -> str:
             body += f"<tr{own}>{cells}</tr>"
     names = ("in per cent", "top-1", "95 %", "mean class", "top-5")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    return f'<table class="results"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return (
+        f'<div class="scroll"><table class="results"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
 
 
 def provenance(result: Result, *, without: tuple[str, ...] = ()) -> list[str]:

@@ -296,7 +296,7 @@ def test_the_story_has_a_line_for_each_body() -> None:
     recording = stand((range(30), 2.0), (range(30), 1.0), (range(8), 1.0), (range(12, 28), 0.5), frames=33)
     story = clean(recording, story=True).story
     assert story[0] == "33 frames, 3 of them without anybody; bodies: 4"
-    assert story[1].startswith("body 100: frames 0 to 29, 30 rows, motion ")
+    assert story[1].startswith("body 100: frames 1 to 30, 30 rows, motion ")
     assert story[1].endswith("; actor 1")
     assert story[2].endswith("; actor 2")
     assert story[3].endswith("; removed: too short, a person has more than 11 rows")

@@ -60,7 +60,7 @@ def test_bad_and_empty_recordings(raw: Path) -> None:
     path.write_bytes(b"2\r\n0\r\n0\r\n")
     result = explain(raw, NAME)
     assert (result.verdict, result.exit_code) == ("no body", 0)
-    assert any("frames without anybody: 0-1" in line for line in result.raw)
+    assert any("frames without anybody: 1-2" in line for line in result.raw)
 
 
 def test_a_stored_clip_is_described_and_compared_with_the_raw_file(raw: Path, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_every_kind_of_line_end(raw: Path) -> None:
     ("kind", "words"),
     [
         ("phantom", ["removed: wider than a person in", "(100%; from 70% on)"]),
-        ("returns", ["placed at frames 0 to", "their rows packed away from their true frames: 1"]),
+        ("returns", ["placed at frames 1 to", "their rows packed away from their true frames: 1"]),
         ("ties", ["left out: less motion than actor 1 (", ") and actor 2 ("]),
         ("all-wide", ["since they show a body but no actor: "]),
         ("all-short", ["removed: too short, a person has more than 11 rows", "the one that moves most was kept"]),

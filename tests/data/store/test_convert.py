@@ -68,7 +68,7 @@ def test_an_encoder_of_such_a_store_is_exported_and_loaded_without_it(tmp_path: 
         settings=settings,
         device="cpu",
     )
-    smae.export_encoder(tmp_path / "run", to=tmp_path / "encoder")
+    smae.export_encoder(tmp_path / "run", out=tmp_path / "encoder")
     assert read_weights(tmp_path / "encoder").layout == HAND
     smae.export(open_store(tmp_path / "hand.zarr"), tmp_path / "hand.h5", format="hdf5")
     prepare(tmp_path / "hand.h5", tmp_path / "back.zarr", source="hdf5", executor="inline", unit="m")

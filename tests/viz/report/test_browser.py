@@ -35,20 +35,22 @@ addEventListener("load", () => setTimeout(() => {
     node.dispatchEvent(new PointerEvent("pointerleave", at));
     return text;
   };
-  const chart = document.querySelector("svg.chart"), dot = document.querySelector(".map circle");
+  const chart = document.querySelector("svg.chart"), dot = document.querySelector(".points use");
   const matrix = document.querySelector("svg[data-matrix]");
   state.chart = chart ? over(chart, 0.5, 0.5) : "";
   state.dot = dot ? over(dot, 0.5, 0.5) : "";
+  const strip = document.querySelector("svg[data-strip]");
+  state.strip = strip ? over(strip, 0.99, 0.01) : "";
   if (matrix) {
     const { left, top, cell } = JSON.parse(matrix.dataset.matrix), view = matrix.viewBox.baseVal;
     state.cell = over(matrix, (left + cell / 2) / view.width, (top + cell / 2) / view.height);
     const buttons = document.querySelectorAll(".choices .buttons button");
     buttons[1].click();
     state.choice = [...document.querySelectorAll("[data-choice]")].map((panel) => panel.hidden);
-    const colour = () => getComputedStyle(dot).fill, before = colour();
+    const looks = () => dot.getAttribute("href") + getComputedStyle(dot).color, before = looks();
     document.querySelector('button[data-by="subject"]').click();
-    state.recoloured = colour() !== before;
-    document.querySelector(".of-s button").click();
+    state.recoloured = looks() !== before;
+    document.querySelector(".of-subject button").click();
     state.dimmed = document.querySelectorAll(".map .dim").length;
   }
   const out = document.createElement("script");
@@ -98,6 +100,7 @@ def test_the_page_of_a_run_works_and_loads_nothing(page: Path, tmp_path: Path):
     assert re.match(r"first: [\d.]+  \(step \d+\)", state["chart"])
     assert re.match(rf"A001 {CLASSES['A001']}\ncorrect: \d+ of \d+ \(\d+ %\)", state["cell"])
     assert re.match(r"S\d{3}C001P\d{3}R\d{3}A00\d · A00\d \w+.* · subject \d", state["dot"])
+    assert re.fullmatch(r"spine base, frame 12: (visible|masked, error \d+ mm)", state["strip"])
     assert state["choice"] == [True, False]
     assert state["recoloured"]
     assert state["dimmed"] > 0
@@ -110,7 +113,7 @@ def test_a_comparison_works_and_loads_nothing(home: Path, tmp_path: Path):
 
 
 def test_the_page_of_a_clip_works_and_loads_nothing(home: Path, tmp_path: Path):
-    state = open_page(smae.view(home / "ntu.zarr", index=0, raw=home / "ntu", to=tmp_path / "clip.html"), tmp_path)
+    state = open_page(smae.view(home / "ntu.zarr", index=0, raw=home / "ntu", out=tmp_path / "clip.html"), tmp_path)
     assert (state["errors"], state["requests"], state["drawn"]) == ([], [], [True, True])
 
 
@@ -126,7 +129,7 @@ def test_pages_fit_on_a_phone(page: Path, home: Path, tmp_path: Path, kind: str)
     shown = {
         "run": lambda: page,
         "several": lambda: smae.report(home / "first", home / "second", out=tmp_path / "both.html"),
-        "clip": lambda: smae.view(home / "ntu.zarr", index=0, to=tmp_path / "clip.html"),
+        "clip": lambda: smae.view(home / "ntu.zarr", index=0, out=tmp_path / "clip.html"),
     }[kind]()
     # A window cannot be as narrow as a phone, a frame in it can.
     inner = tmp_path / "inner.html"
