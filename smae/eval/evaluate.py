@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ from smae.data.store.store import Store, open_store, preparation
 from smae.errors import ConfigError
 from smae.eval.checks import data_warnings, seen_in_training
 from smae.eval.export import HeadConfig, load_trained, read_exported, write_weights
-from smae.eval.probes import Precision, ProbeContext
+from smae.eval.probes import Precision, ProbeContext, code_of
 from smae.eval.probes import probes as PROBES
 from smae.eval.records import (
     SEED,
@@ -172,7 +171,7 @@ def evaluate(
         select: epochs scored beside the last one: ``best_val``, ``best_test``.
         settings: of probes, merged over the run's, nested or dotted: ``{"linear.epochs": 50}``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
-        precision: of the encoder's products; ``bf16`` is faster where the device has it, and gives other records.
+        precision: of encoders; ``bf16`` is faster where the device has it, and gives other records.
         again: evaluate anew what has a record; both records stay, and the later one counts.
 
     Raises:
@@ -302,15 +301,6 @@ def identity(
         "checkpoint": subject.checkpoint,
         "seed": config["seed"] + number,
     }
-
-
-def code_of(mode: str) -> str:
-    """Return the SHA-256 of the file that defines a probe; empty where there is none."""
-    try:
-        path = inspect.getsourcefile(inspect.unwrap(PROBES.get(mode)))
-        return hashlib.sha256(Path(path or "").read_bytes()).hexdigest()
-    except (TypeError, OSError):
-        return ""
 
 
 def parts(split: Split) -> dict[str, Any]:

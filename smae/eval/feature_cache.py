@@ -1,8 +1,8 @@
-"""Features of encoders kept on disk, so that the next probe, seed or command computes none of them again.
+"""Features of encoders kept on disk, so that no later probe, seed or command computes them again.
 
 A file is named after a digest of all that its numbers depend on: weights, clips, settings, code and
-versions. It holds a SHA-256 of its content; what is damaged is computed anew. Files that were not used
-for longest make room for new ones. Raw coordinates are not kept: the store gives them as fast.
+versions. It holds a SHA-256 of its content; what is damaged is computed anew. Beyond a limit, files
+used least recently are deleted. Raw coordinates are not kept: the store gives them as fast.
 """
 
 from __future__ import annotations
@@ -102,14 +102,14 @@ def read_features(key: str, *, clips: int) -> Tensor | None:
 
 
 def keep_features(key: str, x: Tensor, *, parts: int = 1) -> None:
-    """Keep features where the disk allows; those of many views together only if half of the limit holds them."""
+    """Keep features where the disk allows, those of ``parts`` views if half of the limit holds all."""
     if x.nbytes * parts > LIMIT // 2:
         return
     array = x.contiguous().numpy()
-    # Another process that writes the same, a full disk or a folder without permission: they stay unkept.
+    # Not where another process writes the same, the disk is full or permission is missing.
     with contextlib.suppress(SmaeError, OSError, RuntimeError):
         write_atomic(_path(key), save({"x": array}, _about(key, array)), durable=False)
-        _make_room()
+        _delete_oldest()
 
 
 def _path(key: str) -> Path:
@@ -117,15 +117,15 @@ def _path(key: str) -> Path:
 
 
 def _about(key: str, x: NDArray[np.float32]) -> dict[str, str]:
-    return {"key": key, "sha256": hashlib.sha256(np.ascontiguousarray(x)).hexdigest()}
+    return {"key": key, "sha256": hashlib.sha256(x.tobytes()).hexdigest()}
 
 
-def _make_room() -> None:
+def _delete_oldest() -> None:
     """Remove the files used least recently, until the rest is within the limit."""
-    files = [(entry.stat(), entry.path) for entry in os.scandir(cache_folder()) if entry.name.endswith(".safetensors")]
+    files = [(path.stat(), path) for path in cache_folder().glob("*.safetensors")]
     total = sum(about.st_size for about, _ in files)
     for about, path in sorted(files, key=lambda pair: pair[0].st_mtime_ns):
         if total <= LIMIT:
             return
-        Path(path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         total -= about.st_size

@@ -82,10 +82,10 @@ def run_probes(
 
 
 def _of_any_seed(key: FeatureKey, encoder: Encoder) -> bool:
-    """Return whether features are of plain clips, by the pre-trained encoder or of raw coordinates."""
+    """Return whether features are of plain clips: the pre-trained encoder's or raw coordinates."""
     extractor, _, view = key
-    own = extractor is raw_coordinates or (isinstance(extractor, Pooled) and extractor.encoder is encoder)
-    return own and view is None
+    pretrained = isinstance(extractor, Pooled) and extractor.encoder is encoder
+    return view is None and (pretrained or extractor is raw_coordinates)
 
 
 def rows_of(mode: str, found: Sequence[tuple[str, Scores]], context: ProbeContext) -> list[Row]:

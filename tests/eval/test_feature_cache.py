@@ -65,7 +65,7 @@ def test_features_that_another_process_is_writing_are_left_to_it(folder):
     assert feature_cache.read_features("a", clips=4) is None
 
 
-def test_those_not_used_for_longest_make_room(folder, monkeypatch):
+def test_those_used_least_recently_are_deleted(folder, monkeypatch):
     big = torch.zeros(100, 100)
     monkeypatch.setattr(feature_cache, "LIMIT", 100_000)
     feature_cache.keep_features("a", big)

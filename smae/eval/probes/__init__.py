@@ -7,9 +7,12 @@ of a trained classifier counts.
 from __future__ import annotations
 
 import copy
+import hashlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -66,7 +69,8 @@ class ProbeContext:
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
-            raise ConfigError(f"--precision {self.precision}: expected {' or '.join(get_args(Precision))}")
+            known = " or ".join(get_args(Precision))
+            raise ConfigError(f"--precision {self.precision}: expected {known}")
 
     @property
     def autocast(self) -> torch.autocast:
@@ -93,14 +97,15 @@ class ProbeContext:
         )
 
     def features(self, extractor: FeatureExtractor, part: str, *, view: int | None = None) -> Features:
-        """Return the features of a part, without augmentation or of one augmented view; kept in memory."""
+        """Return the features of a part, plain or of one augmented view; kept in memory."""
         key = (extractor, part, view)
         if key not in self.cache:
-            self.cache[key] = self.encode(extractor, part, partial(self.encoding_loader, part, view), view=view)
+            loader = partial(self.encoding_loader, part, view)
+            self.cache[key] = self.encode(extractor, part, loader, view=view)
         return self.cache[key]
 
     def encoding_loader(self, part: str, view: int | None) -> Loader:
-        """Return the loader of a part whose features are wanted, plain or augmented as the linear probe does."""
+        """Return the loader of a part to encode, plain or augmented as for the linear probe."""
         strength = 1.0 if view is None else self.config.linear.strength
         return self.loader(part, augmented=view is not None, batch=ENCODE_BATCH, strength=strength)
 
@@ -113,7 +118,7 @@ class ProbeContext:
         view: int | None = None,
         views: int = 1,
     ) -> Features:
-        """Return the features of a part as ``features`` does; from disk where they were computed before.
+        """Return the features of a part as ``features`` does; from disk if they are there.
 
         Args:
             extractor: computes the features.
@@ -123,7 +128,8 @@ class ProbeContext:
             views: how many of them the caller asks for.
         """
         index = np.sort(getattr(self.split, part))
-        key = feature_key(extractor, store=self.store, index=index, settings=self._conditions(part, view))
+        conditions = self._conditions(part, view)
+        key = feature_key(extractor, store=self.store, index=index, settings=conditions)
         kept = None
         if key is not None and self.reuse:
             kept = read_features(key, clips=len(index))
@@ -211,6 +217,15 @@ probes: Registry[Probe] = Registry(
         "semi-10": "smae.eval.probes.finetune:semi_10",
     },
 )
+
+
+def code_of(mode: str) -> str:
+    """Return the SHA-256 of the file that defines a probe; empty where there is none."""
+    try:
+        path = inspect.getsourcefile(inspect.unwrap(probes.get(mode)))
+        return hashlib.sha256(Path(path or "").read_bytes()).hexdigest()
+    except (TypeError, OSError):
+        return ""
 
 
 def average_views(views: list[Tensor]) -> Tensor:
