@@ -21,7 +21,7 @@ from tests.docs.blocks import PAGES, ROOT, Block, blocks, commands, name
 from tests.docs.sandbox import furnish, run_block
 
 RUNNABLE = ("sh", "console", "python")
-LONG = {"docs/comparing.md", "docs/comparing-views.md", "docs/evaluating.md", "docs/recipes.md"}
+LONG = {"docs/evaluating.md", "docs/recipes.md"}
 """Pages that train or evaluate half a dozen times."""
 NOT_RUN = {
     "README.md": 2,
