@@ -24,6 +24,7 @@ import torch
 
 from benchmarks import augment, corpus, devices, loader, masking, step, time_to_accuracy
 from benchmarks.harness import Figure, Report, machine
+from benchmarks.time_to_accuracy import library_trainer
 from smae.data.store.store import Store, open_store
 from smae.train.config import resolve
 
@@ -111,7 +112,7 @@ def bench_train(setting: Setting) -> Report:
     def make(total: int) -> time_to_accuracy.Trainer:
         settings = {**extra, **time_to_accuracy.PROBE, **time_to_accuracy.length(total)}
         where = setting.device
-        return time_to_accuracy.library_trainer(store, protocol, resolve("base", settings), device=where)
+        return library_trainer(store, protocol, resolve("base", settings), device=where)
 
     busy, clips_per_second, gibibytes = utilisation(make(1000), setting)
     found = [time_to_accuracy.raw(store, protocol, resolve("base", {**extra, **time_to_accuracy.PROBE}))]

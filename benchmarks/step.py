@@ -46,7 +46,7 @@ PAIRS = 5
 class Endless:
     """Stands for a loader in a loop that is given its batches."""
 
-    index = range(2**62)
+    per_epoch = 2**62
 
     def __len__(self) -> int:
         return 1

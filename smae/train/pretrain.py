@@ -195,10 +195,14 @@ def pretrain(
             if previous is not None:
                 _load_checkpoint(loop)
             logger.info(
-                "%s, %s mode: %d clips to train on; %s", split.name, store.mode, len(split.train), loader.residency
+                "%s, %s mode: %s clips to train on; %s",
+                split.name,
+                store.mode,
+                f"{len(split.train):,}",
+                loader.residency,
             )
             if loader.per_epoch < len(split.train):
-                logger.info("an epoch takes %d, by share, drawn anew each time", loader.per_epoch)
+                logger.info("an epoch takes %s, by share, drawn anew each time", f"{loader.per_epoch:,}")
             if dist.is_main:
                 _write_run_json(run, config, store, recipe=recipe, device=target, steps=loop.steps)
             _say_cost(recipe, loop)

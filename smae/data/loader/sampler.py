@@ -129,7 +129,9 @@ def other_cameras(clips: ClipTable, index: Ints, *, views: int) -> Ints:
     same = (act[1:] == act[:-1]) & (camera[order][1:] == camera[order][:-1])
     if same.any() or (camera < 0).any() or size.max() < 2:
         found = "no act that two cameras recorded"
-        if same.any():
+        if (camera < 0).any():
+            found = f"{clips.name[index[camera.argmin()]]} without a camera"
+        elif same.any():
             first, second = clips.name[index[order[np.flatnonzero(same)[0] + np.arange(2)]]]
             found = f"{first} and {second} of the same act and camera"
         raise ConfigError(f"train.positives=cameras: expected clips that name act and camera, found {found}")

@@ -194,7 +194,7 @@ def test_a_view_of_another_camera_is_what_that_recording_gives(store: FakeStore,
     [
         ({"camera": [1, 2] * 20, "replication": [i // 2 for i in range(40)]}, 1, "one view a clip"),
         ({"camera": [1] * 40}, 2, "no act that two cameras recorded"),
-        ({"camera": [-1, -2] * 20, "replication": [i // 2 for i in range(40)]}, 2, "no act that two cameras recorded"),
+        ({"camera": [-1, -2] * 20, "replication": [i // 2 for i in range(40)]}, 2, "clip1 without a camera"),
         ({"camera": [1] * 40, "replication": [i // 2 for i in range(40)]}, 2, "clip0 and clip1 of the same act"),
     ],
 )
