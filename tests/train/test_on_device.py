@@ -20,7 +20,8 @@ pytestmark = pytest.mark.gpu
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ROOT = Path(__file__).resolve().parents[2]
 STORE = FakeStore.random(clips=21, seed=0, frames=(16, 30))
-SIMCLR = {"objective": {"name": "simclr"}}
+# At the default temperature, 14 clips are distinguished down to a loss of 0.0004, of which 5 % is nothing.
+SIMCLR = {"objective": {"name": "simclr", "temperature": 0.5}}
 METHODS = [{}, SIMCLR]
 
 
