@@ -140,7 +140,7 @@ def embed(
         trained_on = loaded.layout
         model, augment, prepared = loaded.encoder, loaded.config.augment, loaded.config.prepared
         if clips is not None:
-            clips = map_whole(clips, trained_on, by=encoder)
+            clips = map_whole(clips, trained_on)
 
     def features(data: Store | ClipsInMemory, workers: int | None) -> Features:
         index = np.arange(len(data))

@@ -248,7 +248,7 @@ def _open(
             raise ConfigError("give a run (--run) or an exported encoder (--encoder), not both")
         store = data if isinstance(data, Store) else open_store(data)
         loaded, values = read_exported(encoder)
-        store = map_whole(store, loaded.layout, by=encoder)
+        store = map_whole(store, loaded.layout)
         origin = loaded.config.origin
         config = build_config(merge(values, settings))
         checkpoint_of = {"step": int(origin.get("step", 0)), "sha256": loaded.config.sha256}

@@ -16,10 +16,11 @@ from smae.data.raw.growing_file import GrowingFile
 from smae.data.raw.recording import RATE, Clip, Recording
 from smae.data.raw.recordings import source_of
 from smae.data.raw.source import make_source, parse_sample
+from smae.data.store.convert import check_joints
 from smae.errors import ConfigError, DataError, NoBody
 from smae.eval.export import LoadedEncoder
 from smae.eval.predict import first_five, load_head, probabilities
-from smae.eval.raw_clips import check_joints, cut, prepare_clip, windows_of
+from smae.eval.raw_clips import cut, prepare_clip, windows_of
 from smae.train.build import pick_device
 
 logger = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from smae.data.raw.keypoints import Keypoints
 from smae.data.raw.recording import MISSING, RATE, Clip, Recording
 from smae.data.raw.recordings import Recordings, source_of
 from smae.data.raw.source import SOURCES, Refused, Sample
-from smae.data.store.convert import layout_map
-from smae.errors import BadRecording, ConfigError, DataError, NoBody
+from smae.data.store.convert import check_joints, layout_map
+from smae.errors import BadRecording, ConfigError, NoBody
 from smae.skeleton import COMMON15, Layout
 from smae.train.run_folder import PreparationConfig
 
@@ -153,7 +153,10 @@ def read_recordings(
     for place in places:
         if place.inventory.ignored:
             logger.info(f"{place.path}: {place.inventory.ignored} files are no recordings, by their names")
-        check_joints(place.source.layout, layout, where=place.path)
+        own = place.source.layout
+        check_joints(own, layout, where=place.path)
+        if own.name != layout.name:
+            logger.info(f"{place.path}: joints of {own.name} are mapped to {layout.name}")
     total = sum(len(place.inventory.samples) for place in places)
     samples = ((place, *found) for place in places for found in place.each())
     refused = [replace(one, path=place.where(one)) for place in places for one in place.inventory.refused]
@@ -248,22 +251,6 @@ def cut(recording: Recording, start: int, stop: int) -> Recording:
         xyz=recording.xyz[rows],
         state=recording.state[rows],
     )
-
-
-def check_joints(own: Layout, layout: Layout, *, where: Path) -> None:
-    """Say that joints are mapped, where an encoder has another layout than the recordings.
-
-    Raises:
-        DataError: some of the encoder's joints do not follow from those of the recordings.
-    """
-    if own.name == layout.name:
-        return
-    if missing := layout_map(own, layout).missing:
-        raise DataError(
-            f"{where} has layout {own.name}, the encoder was trained on {layout.name}: "
-            f"missing are {', '.join(missing[:5])}"
-        )
-    logger.info(f"{where}: joints of {own.name} are mapped to {layout.name}")
 
 
 def prepare_clip(parsed: Recording | Clip, prepared: PreparationConfig, *, own: Layout, layout: Layout) -> Clip:

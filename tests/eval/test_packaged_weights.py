@@ -115,7 +115,7 @@ def test_recordings_that_lack_joints_are_refused(packaged):
         encoder=CONFIG.encoder.model_dump(), augment=CONFIG.augment, layout=smae.skeleton.NTU25, origin={},
     )  # fmt: skip
     store = smae.write_recordings([taken], "coco.zarr")
-    with pytest.raises(DataError, match=r"trained on layout ntu25, .* has coco17, without .*--layout ntu25"):
+    with pytest.raises(DataError, match=r"has layout coco17, .*trained on ntu25: missing are .*--layout ntu25"):
         smae.embed(store, "features.npz", encoder="hands", device="cpu")
 
 

@@ -187,25 +187,26 @@ def map_store(store: Store | Path | str | None, to: Layout | str) -> Store:
     return MappedStore(**{one.name: getattr(store, one.name) for one in fields(store)}, mapping=mapping)
 
 
-def map_whole(store: Store, to: Layout, *, by: Path | str) -> Store:
-    """Return a store as one of another layout, all of whose joints it must give.
+def check_joints(own: Layout, layout: Layout, *, where: Path | str, remedy: str = "") -> None:
+    """Raise a ``DataError`` if an encoder's layout has joints that do not follow from those of recordings.
 
     Args:
-        store: the store.
-        to: the layout of an encoder.
-        by: that encoder, for the message.
-
-    Raises:
-        DataError: joints would be missing; the message says how they can be left out.
+        own: the recordings' layout.
+        layout: the encoder's.
+        where: where the recordings are, for the message.
+        remedy: what can be done, for the message.
     """
-    if store.layout.name == to.name:
-        return store
-    if missing := layout_map(store.layout, to).missing:
+    if own.name != layout.name and (missing := layout_map(own, layout).missing):
         raise DataError(
-            f"{by} was trained on layout {to.name}, {store.path} has {store.layout.name}, without "
-            f"{', '.join(missing[:5])}: give a store of the encoder's layout, or --layout {to.name} to leave them out"
+            f"{where} has layout {own.name}, the encoder was trained on {layout.name}: "
+            f"missing are {', '.join(missing[:5])}{remedy}"
         )
-    return map_store(store, to)
+
+
+def map_whole(store: Store, to: Layout) -> Store:
+    """Return a store mapped to the layout of an encoder, all of whose joints it must give; see ``check_joints``."""
+    check_joints(store.layout, to, where=store.path, remedy=f" (--layout {to.name} leaves them out)")
+    return store if store.layout.name == to.name else map_store(store, to)
 
 
 def _reopen_mapped(where: tuple[Any, ...], target: Layout) -> Store:
