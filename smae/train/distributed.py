@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import logging
 import os
 from collections.abc import Iterator
@@ -96,6 +98,10 @@ def process_group() -> Iterator[DistributedContext]:
     if dist.world_size == 1:
         yield dist
         return
+    # DistributedDataParallel imports this module, whose functions keep the group of the moment as their
+    # default: imported before there is one, so that the group's threads end with it. A thread left to the
+    # interpreter's end can abort the process there.
+    importlib.import_module("torch.distributed.nn.functional")
     # Two backends: NCCL reduces gradients on GPUs, Gloo the flags and counts on the CPU.
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     logger = logging.getLogger("smae")
@@ -109,4 +115,5 @@ def process_group() -> Iterator[DistributedContext]:
                 yield dist
     finally:
         logger.setLevel(level)
+        gc.collect()  # DistributedDataParallel is in a cycle of references, and holds the group
         distributed.destroy_process_group()

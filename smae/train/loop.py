@@ -227,6 +227,10 @@ class Loop:
                     self.save()
                     last_save = time.monotonic()
 
+    def close(self) -> None:
+        """Let go of the process group, whose threads end only when nothing holds it; the loop trains no more."""
+        self.ddp = None
+
     def _batches(self, epoch: int, skip: int) -> Iterator[Batch]:
         """Yield an epoch's batches, up to the run's last step."""
         batches = self.loader.epoch(epoch, skip=skip)

@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -206,7 +206,7 @@ def pretrain(
             if dist.is_main:
                 _write_run_json(run, config, store, recipe=recipe, device=target, steps=loop.steps)
             _say_cost(recipe, loop)
-            with _open_log(loop, config) as log, deterministic_kernels(target):
+            with closing(loop), _open_log(loop, config) as log, deterministic_kernels(target):
                 loop.train(log)
             return PretrainResult(run, loop.position.step, log.last_loss, len(split.test))
 

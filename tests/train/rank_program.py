@@ -47,3 +47,5 @@ def train(folder: Path, dist: DistributedContext, *, stop_at: int, resume: bool)
 if __name__ == "__main__":
     with process_group() as dist:
         train(Path(sys.argv[1]), dist, stop_at=int(sys.argv[2]), resume=sys.argv[3] == "resume")
+    threads = [comm.read_text().strip() for comm in Path("/proc/self/task").glob("*/comm")]
+    assert not [name for name in threads if "gloo" in name], f"threads of the process group are left: {threads}"
