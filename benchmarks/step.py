@@ -198,6 +198,7 @@ def ratios(rows: Sequence[Row], *, cuda: bool) -> list[Figure]:
             Figure("smae, bf16 / naive, autocast", by[BF16].rate / by[NAIVE_BF16].rate, goal=2.5 if cuda else None),
             Figure("smae, bf16 / products in bf16 (MFU)", by[BF16].rate / by[LIMIT_BF16].rate, "%",
                    goal=0.3 if cuda else None),
+            Figure("smae, bf16 / smae, float32, by processor time", by[PLAIN].cpu / by[BF16].cpu),
         ]  # fmt: skip
     if COMPILED in by:
         figures.append(Figure("compiled / not", by[COMPILED].rate / by[BF16 if BF16 in by else PLAIN].rate))

@@ -59,6 +59,13 @@ from smae_cli import choices, console
 @click.option("--resume", is_flag=True, help="Go on after an interrupt, as without it.")
 @click.option("--again", is_flag=True, help="Evaluate anew what is done; both records stay.")
 @click.option("--device", type=choices.DEVICE, default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bf16"]),
+    default="float32",
+    show_default=True,
+    help="Of the encoder's products; bf16 is faster where the device has it, and its results are others.",
+)
 @console.json_option
 def command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **options: Any) -> None:
     """Evaluate a pre-trained encoder on the test part of a protocol.

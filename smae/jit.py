@@ -32,14 +32,22 @@ def cache_folder() -> Path:
     """Return the folder of kernels of exactly this software, in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     import numba
 
-    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     shared = hashlib.sha256(b"".join((Path(__file__).parent / name).read_bytes() for name in _SHARED_FILES))
     python = f"{sys.implementation.cache_tag}-{sys.platform}"
     folder = f"kernels-{__version__}-numba{numba.__version__}-{python}-{shared.hexdigest()[:8]}"
     # Numba leaves BOUNDSCHECK out of its own key.
     if _numba_config().BOUNDSCHECK:
         folder += "-bounds"
-    return base / "smae" / folder
+    return user_cache() / folder
+
+
+def user_cache() -> Path:
+    """Return smae's folder in ``$XDG_CACHE_HOME`` or ``~/.cache``; it may be deleted at any time.
+
+    Raises:
+        RuntimeError: there is no home folder.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "smae"
 
 
 def njit(*signatures: str, allocates: bool = True) -> Callable[[F], F]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -24,8 +23,8 @@ from smae.data.store.splits import Split
 from smae.data.store.store import Store, open_store, preparation
 from smae.errors import ConfigError
 from smae.eval.checks import data_warnings, seen_in_training
-from smae.eval.export import HeadConfig, encoder_sha256, load_trained, read_exported, write_weights
-from smae.eval.probes import ProbeContext
+from smae.eval.export import HeadConfig, load_trained, read_exported, write_weights
+from smae.eval.probes import Precision, ProbeContext, code_of
 from smae.eval.probes import probes as PROBES
 from smae.eval.records import (
     SEED,
@@ -47,6 +46,7 @@ from smae.models.encoders import Encoder
 from smae.settings import HEADS, PROBE_SECTIONS, check_effect, expand_modes
 from smae.tables import Grid, Table, percent, results
 from smae.train.build import pick_device
+from smae.train.checkpoint import encoder_sha256
 from smae.train.config import RunConfig, build_config
 from smae.train.run_folder import RUNS, PreparationConfig, Run, find_checkpoint, stores_of
 from smae.weights import is_packaged
@@ -147,6 +147,7 @@ def evaluate(
     select: Sequence[str] = (),
     settings: Mapping[str, Any] | Section | None = None,
     device: str = "auto",
+    precision: Precision = "float32",
     again: bool = False,
 ) -> Evaluated:
     """Evaluate an encoder; write a record for each probe and seed, confusion matrices and heads.
@@ -167,13 +168,14 @@ def evaluate(
         select: epochs scored beside the last one: ``best_val``, ``best_test``.
         settings: of probes, merged over the run's, nested or dotted: ``{"linear.epochs": 50}``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
+        precision: of encoders; ``bf16`` is faster where the device has it, and gives other records.
         again: evaluate anew what has a record; both records stay, and the later one counts.
 
     Raises:
         DataError: no run, no usable checkpoint or encoder, or a store of another layout.
         UnknownNameError: an unknown probe or protocol.
         ConfigError: fewer than one seed, a run and an encoder, settings without effect on these
-            probes, or ``transfer`` to the store of pre-training.
+            probes, an unknown precision, or ``transfer`` to the store of pre-training.
     """
     # The imports above take seconds, in which a signal may have arrived.
     interrupts.check()
@@ -198,7 +200,7 @@ def evaluate(
             f"--probe transfer: {store.path} is the store that the run was pre-trained on, so "
             "nothing is transferred: name another with --data, or use --probe finetune"
         )
-    context = ProbeContext(store, split, subject.config, target)
+    context = ProbeContext(store, split, subject.config, target, precision, reuse=not again)
     asked = {
         (subject.config.seed + number, mode): identity(subject, context, mode, number=number, baselines=baselines)
         for number in range(seeds)
@@ -276,6 +278,8 @@ def identity(
     if settings is None:
         # A plug-in may read all of them, and its code may change without its name.
         settings = {name: config[name] for name in sorted({*PROBE_SECTIONS.values()})} | {"code": code_of(mode)}
+    if context.precision != "float32":
+        settings = {**settings, "precision": context.precision}
     selection = config["selection"]
     if "best_val" not in selection["also"]:
         selection = {"also": selection["also"]}
@@ -291,15 +295,6 @@ def identity(
         "checkpoint": subject.checkpoint,
         "seed": config["seed"] + number,
     }
-
-
-def code_of(mode: str) -> str:
-    """Return the SHA-256 of the file that defines a probe; empty where there is none."""
-    try:
-        path = inspect.getsourcefile(inspect.unwrap(PROBES.get(mode)))
-        return hashlib.sha256(Path(path or "").read_bytes()).hexdigest()
-    except (TypeError, OSError):
-        return ""
 
 
 def parts(split: Split) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from smae.train.checkpoint import (
     Checkpoint,
     check_weights,
     cpu_state_dict,
+    encoder_sha256,
     load_checkpoint,
     load_latest,
     load_weights,
@@ -246,11 +247,6 @@ def read_exported(folder: Path | str) -> tuple[LoadedEncoder, dict[str, Any]]:
     keys = ("seed", "protocol", "linear", "knn", "finetune", "scratch", "selection")
     known = {key: value for key, value in loaded.config.origin.get("config", {}).items() if key in keys}
     return loaded, {**known, "encoder": config["encoder"], "augment": config["augment"]}
-
-
-def encoder_sha256(encoder: nn.Module) -> str:
-    """Return the SHA-256 of an encoder's weights, as in ``config.json`` of its exported folder."""
-    return hashlib.sha256(save(cpu_state_dict(encoder))).hexdigest()
 
 
 def _check_joints(there: JointsConfig, here: Layout) -> None:

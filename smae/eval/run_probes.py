@@ -12,8 +12,8 @@ import torch
 
 from smae import interrupts, progress
 from smae.errors import ConfigError
-from smae.eval.features import raw_coordinates
-from smae.eval.probes import Probe, ProbeContext, Scores
+from smae.eval.features import Features, Pooled, raw_coordinates
+from smae.eval.probes import FeatureKey, Probe, ProbeContext, Scores
 from smae.eval.probes.finetune import TRAINING_PASSES, semi_context
 from smae.eval.probes.linear import knn_on, linear_on
 from smae.eval.records import BEST_VAL, CHANCE, LAST, PRETRAINED, RANDOM, RAW, SUPERVISED, Row, mean_class
@@ -57,6 +57,7 @@ def run_probes(
             chance are the only comparisons.
     """
     encoder, units = encoder.to(context.device), list(units)
+    shared: dict[FeatureKey, Features] = {}
     costs = [_cost(context, mode, baselines=baselines) for _, mode in units]
     sides: dict[int, _Baselines] = {}
     with progress.whole("eval", total=sum(costs), unit="clips") as task:
@@ -65,8 +66,9 @@ def run_probes(
             started = time.monotonic()
             if seed not in sides:
                 config = context.config.model_copy(update={"seed": seed})
-                # A cache of its own, because another seed draws other views.
-                seeded = replace(context, config=config, cache={})
+                # Another seed draws other views and another random encoder; the rest is the same.
+                shared = {key: one for key, one in shared.items() if _of_any_seed(key, encoder)}
+                seeded = replace(context, config=config, cache=shared)
                 sides = {seed: _Baselines(seeded, shown=baselines)}
             # Built-in probes set their own seed; a plug-in's must not depend on what ran before.
             torch.manual_seed(seed)
@@ -77,6 +79,13 @@ def run_probes(
             yield Outcome(mode, seed, tuple(rows), found[0][1], time.monotonic() - started)
             done = max(task.done, sum(costs[: number + 1]))
             task.update(done, note=f"{number + 1} of {len(units)} done: {mode}, seed {seed}")
+
+
+def _of_any_seed(key: FeatureKey, encoder: Encoder) -> bool:
+    """Return whether features are of plain clips: the pre-trained encoder's or raw coordinates."""
+    extractor, _, view = key
+    pretrained = isinstance(extractor, Pooled) and extractor.encoder is encoder
+    return view is None and (pretrained or extractor is raw_coordinates)
 
 
 def rows_of(mode: str, found: Sequence[tuple[str, Scores]], context: ProbeContext) -> list[Row]:

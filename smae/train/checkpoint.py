@@ -121,6 +121,11 @@ def cpu_state_dict(module: nn.Module) -> Tensors:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
 
 
+def encoder_sha256(encoder: nn.Module) -> str:
+    """Return the SHA-256 of an encoder's weights, as in ``config.json`` of its exported folder."""
+    return hashlib.sha256(save(cpu_state_dict(encoder))).hexdigest()
+
+
 def non_finite(tensors: Tensors) -> list[str]:
     """Return the names of tensors that contain NaN or infinity."""
     # Either shows in the minimum or the maximum, and aminmax reads the tensor once.

@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import profile
 
 from smae.errors import ConfigError
-from smae.models.transformer import Attention, Block, DropPath, PositionEmbedding
+from smae.models.transformer import Attention, Block, DropPath, PositionEmbedding, attention
 from tests.oracles import models as oracle
 
 
@@ -41,7 +41,8 @@ def test_tokens_that_are_only_read_change_nothing_for_the_others(cross):
 
 @pytest.mark.parametrize("cross", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attention_takes_the_fused_kernel_forwards_and_backwards(cross, dtype):
+def test_attention_takes_the_fused_kernel_forwards_and_backwards(cross, dtype, monkeypatch):
+    monkeypatch.setattr("smae.models.transformer.MAX_SCORES", 0)
     layer = Attention(16, 4).to(dtype)
     x = torch.randn(2, 50, 16, dtype=dtype)
     source = torch.randn(2, 9, 16, dtype=dtype) if cross else x
@@ -50,6 +51,23 @@ def test_attention_takes_the_fused_kernel_forwards_and_backwards(cross, dtype):
     names = {event.key for event in recorded.key_averages()}
     assert {name for name in names if "flash_attention" in name and "backward" in name}
     assert not {"aten::bmm", "aten::baddbmm", "aten::_softmax"} & names
+
+
+@pytest.mark.parametrize("cross", [False, True])
+def test_attention_in_bfloat16_is_that_in_float64_to_its_rounding(cross):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(3, 4, length, 8, requires_grad=True) for length in (11, *[7 if cross else 11] * 2))
+    wanted = torch.nn.functional.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    with torch.autocast("cpu", torch.bfloat16), profile() as recorded:
+        found = attention(q.bfloat16(), k.bfloat16(), v.bfloat16())
+    assert not [event.key for event in recorded.key_averages() if "flash_attention" in event.key]
+    assert found.dtype == torch.bfloat16
+    assert (found - wanted).abs().max() < 0.02 * wanted.abs().max()
+    weight = torch.randn(wanted.shape).double()
+    for one, other in zip(
+        *(torch.autograd.grad((out * weight).sum(), (q, k, v)) for out in (found, wanted)), strict=True
+    ):
+        assert (one - other).norm() < 0.02 * other.norm()
 
 
 def test_a_width_that_the_heads_do_not_share_is_refused():

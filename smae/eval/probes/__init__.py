@@ -7,9 +7,13 @@ of a trained classifier counts.
 from __future__ import annotations
 
 import copy
+import hashlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -19,13 +23,20 @@ from torch import Tensor, nn
 from smae.data.loader.loader import Loader
 from smae.data.store.splits import Split
 from smae.data.store.store import Store
-from smae.errors import DataError
+from smae.errors import ConfigError, DataError
+from smae.eval.feature_cache import feature_key, keep_features, read_features
 from smae.eval.features import FeatureExtractor, Features, extract
 from smae.eval.records import BEST_TEST, BEST_VAL
 from smae.models.encoders import Encoder
 from smae.registry import Registry
 from smae.rng import Noise
 from smae.train.config import RunConfig
+
+Precision = Literal["float32", "bf16"]
+"""Arithmetic of an encoder that is evaluated."""
+
+FeatureKey = tuple[FeatureExtractor, str, int | None]
+"""Features are of an extractor, a part of a split, and an augmented view or none."""
 
 ENCODE_BATCH = 64
 """Clips in a batch of feature extraction."""
@@ -40,14 +51,31 @@ class ProbeContext:
         split: numbers of the train and test clips.
         config: settings of the run, those of the probes included.
         device: where to compute.
-        cache: features computed so far, by extractor and name of the part; see ``features``.
+        precision: ``float32``, or ``bf16`` for the encoder's products.
+        reuse: take features that earlier commands kept on disk.
+        cache: features computed so far, by extractor, part and view; see ``features``.
+
+    Raises:
+        ConfigError: an unknown precision.
     """
 
     store: Store
     split: Split
     config: RunConfig
     device: torch.device
-    cache: dict[tuple[FeatureExtractor, str], Features] = field(default_factory=dict, repr=False)
+    precision: Precision = "float32"
+    reuse: bool = True
+    cache: dict[FeatureKey, Features] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            known = " or ".join(get_args(Precision))
+            raise ConfigError(f"--precision {self.precision}: expected {known}")
+
+    @property
+    def autocast(self) -> torch.autocast:
+        """The context in which an encoder runs, in ``precision``."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     @property
     def num_classes(self) -> int:
@@ -69,15 +97,66 @@ class ProbeContext:
         )
 
     def features(self, extractor: FeatureExtractor, part: str, *, view: int | None = None) -> Features:
-        """Return the features of a part, without augmentation or of one augmented view; cached."""
-        name = part
+        """Return the features of a part, plain or of one augmented view; kept in memory."""
+        key = (extractor, part, view)
+        if key not in self.cache:
+            loader = partial(self.encoding_loader, part, view)
+            self.cache[key] = self.encode(extractor, part, loader, view=view)
+        return self.cache[key]
+
+    def encoding_loader(self, part: str, view: int | None) -> Loader:
+        """Return the loader of a part to encode, plain or augmented as for the linear probe."""
+        strength = 1.0 if view is None else self.config.linear.strength
+        return self.loader(part, augmented=view is not None, batch=ENCODE_BATCH, strength=strength)
+
+    def encode(
+        self,
+        extractor: FeatureExtractor,
+        part: str,
+        loader: Callable[[], Loader],
+        *,
+        view: int | None = None,
+        views: int = 1,
+    ) -> Features:
+        """Return the features of a part as ``features`` does; from disk if they are there.
+
+        Args:
+            extractor: computes the features.
+            part: ``"train"`` or ``"test"``.
+            loader: returns ``encoding_loader`` of the part and view, if it is needed.
+            view: number of the augmented view; None for none.
+            views: how many of them the caller asks for.
+        """
+        index = np.sort(getattr(self.split, part))
+        conditions = self._conditions(part, view)
+        key = feature_key(extractor, store=self.store, index=index, settings=conditions)
+        kept = None
+        if key is not None and self.reuse:
+            kept = read_features(key, clips=len(index))
+        if kept is not None:
+            label = np.asarray(self.store.clips.label)[index].astype(np.int64)
+            return Features(kept, torch.from_numpy(label), torch.from_numpy(index))
+        name = f"features, {part}" if view is None else f"features, {part}, view {view + 1}"
+        with self.autocast:
+            features = extract(extractor, loader(), epoch=view or 0, name=name)
+        if key is not None:
+            keep_features(key, features.x, parts=views)
+        return features
+
+    def _conditions(self, part: str, view: int | None) -> dict[str, Any]:
+        """Return what decides the bits of features beside encoder, clips and code."""
+        config = self.config
+        found: dict[str, Any] = {
+            "encoder": config.encoder.model_dump(mode="json"),
+            "augment": config.augment.model_dump(mode="json"),
+            "device": self.device.type,
+            "precision": self.precision,
+        }
+        if self.device.type == "cuda":
+            found["device"] = torch.cuda.get_device_name(self.device)
         if view is not None:
-            name = f"{part}, view {view + 1}"
-        if (extractor, name) not in self.cache:
-            strength = 1.0 if view is None else self.config.linear.strength
-            loader = self.loader(part, augmented=view is not None, batch=ENCODE_BATCH, strength=strength)
-            self.cache[extractor, name] = extract(extractor, loader, epoch=view or 0, name=f"features, {name}")
-        return self.cache[extractor, name]
+            found["view"] = [part, view, config.seed, config.linear.strength]
+        return found
 
     def with_clips(self, *, train: NDArray[np.int64], test: NDArray[np.int64] | None = None) -> ProbeContext:
         """Return the context with other train clips and, if given, other test clips."""
@@ -138,6 +217,15 @@ probes: Registry[Probe] = Registry(
         "semi-10": "smae.eval.probes.finetune:semi_10",
     },
 )
+
+
+def code_of(mode: str) -> str:
+    """Return the SHA-256 of the file that defines a probe; empty where there is none."""
+    try:
+        path = inspect.getsourcefile(inspect.unwrap(probes.get(mode)))
+        return hashlib.sha256(Path(path or "").read_bytes()).hexdigest()
+    except (TypeError, OSError):
+        return ""
 
 
 def average_views(views: list[Tensor]) -> Tensor:

@@ -186,7 +186,9 @@ def _fit(encoder: Encoder, context: ProbeContext, settings: Finetune, on_epoch: 
                 if batch.clips < 2:
                     continue
                 smoothing = settings.label_smoothing
-                loss = cross_entropy(model(batch), batch.label, label_smoothing=smoothing)
+                with context.autocast:
+                    logits = model(batch)
+                loss = cross_entropy(logits.float(), batch.label, label_smoothing=smoothing)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -212,7 +214,8 @@ def classify(model: nn.Module, context: ProbeContext, *, batch: int, views: int 
     passes = []
     for view in range(max(1, views)):
         batches = progress.track(loader.epoch(view), "test", total=len(loader), unit="batches")
-        pairs = [(model(clips).cpu(), clips.label.cpu()) for clips in batches]
+        with context.autocast:
+            pairs = [(model(clips).float().cpu(), clips.label.cpu()) for clips in batches]
         logits, label = (torch.cat(parts) for parts in zip(*pairs, strict=True))
         passes.append(logits)
     return score(average_views(passes), label)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,8 @@ from torch.nn.functional import cross_entropy, normalize
 
 from smae import interrupts, progress
 from smae.data.loader.batch import Batch
-from smae.eval.features import FeatureExtractor, Features, Pooled, extract, raw_coordinates
-from smae.eval.probes import ENCODE_BATCH, OnEpoch, ProbeContext, Scores, average_views, score, select
+from smae.eval.features import FeatureExtractor, Features, Pooled, raw_coordinates
+from smae.eval.probes import OnEpoch, ProbeContext, Scores, average_views, score, select
 from smae.eval.records import ONE_VIEW
 from smae.models.encoders import Encoder
 from smae.train.config import Pool
@@ -82,14 +83,14 @@ def _fit(extractor: FeatureExtractor, context: ProbeContext, on_epoch: OnEpoch) 
     """Train a head; epoch e uses augmented view e mod ``linear.views``."""
     settings, seed = context.config.linear, context.config.seed
     views = min(settings.views, settings.epochs)
-    loader = context.loader("train", augmented=True, batch=ENCODE_BATCH, strength=settings.strength)
+    # One for all views, made when the first of them is not on disk.
+    loader = cache(partial(context.encoding_loader, "train", 0))
 
     def train_features(view: int) -> tuple[Tensor, Tensor]:
         if not views:
             features = context.features(extractor, "train")
         else:
-            name = f"features, train, view {view + 1}"
-            features = extract(extractor, loader, epoch=view, name=name)
+            features = context.encode(extractor, "train", loader, view=view, views=views)
         if isinstance(extractor, Pooled):
             progress.spend(len(features.x))
         return features.x.to(context.device), features.label.to(context.device)
