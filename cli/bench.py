@@ -18,13 +18,14 @@ BENCHMARKS = {
     "augment": "Crop, resize, map, noise and streams, by torch and by one kernel, against a copy.",
     "masking": "Masks, against naive ones and a copy.",
     "step": "The pre-training step, against a naive one and matrix products.",
+    "evaluate": "Probes of three seeds with shared and kept features, against each probe alone.",
     "predict": "Answers for a growing recording, against reading all of it again for each.",
     "time-to-accuracy": "Accuracy after each minute of training, by method, beside a plain loop.",
     "gpu": "Tests, timings and a training on a GPU, in nine minutes.",
 }
 """Benchmarks, in the order of work; each is the module of its name in the checkout's ``benchmarks/``."""
 
-TIMED = ("prepare", "loader", "augment", "masking", "step", "predict")
+TIMED = ("prepare", "loader", "augment", "masking", "step", "evaluate", "predict")
 """What ``all`` runs: what needs no data and no GPU."""
 
 

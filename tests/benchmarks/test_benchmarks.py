@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks import corpus as corpora
+from benchmarks import evaluate as evaluate_bench
 from benchmarks import loader as loader_bench
 from benchmarks import prepare as prepare_bench
 from benchmarks.harness import Case, Figure, Report, measure
@@ -208,3 +209,16 @@ def test_processor_time_of_grandchildren_counts() -> None:
 
 def names(store: Store) -> list[str]:
     return [str(name) for name in store.clips.name]
+
+
+@pytest.mark.slow
+def test_evaluate_gives_the_same_figures_alone_together_and_from_kept_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthesise(tmp_path / "raw", actions=2, subjects=3, cameras=1, replications=2, hard=False)
+    prepare(tmp_path / "raw", tmp_path / "ntu.zarr", executor="inline", missing_list=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bench = evaluate_bench.Bench(open_store(tmp_path / "ntu.zarr"), ("linear", "knn"), 2, "demo")
+    report = evaluate_bench.run(bench, rounds=1)
+    assert [row.name for row in report.rows] == [evaluate_bench.ALONE, evaluate_bench.SHARED, evaluate_bench.KEPT]
+    assert report.figures[-1].value > 0
