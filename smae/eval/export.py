@@ -259,6 +259,8 @@ def _check_joints(there: JointsConfig, here: Layout) -> None:
 
 def _check_shape(encoder: nn.Module, arguments: tuple[Any, ...]) -> None:
     assert isinstance(encoder, Encoder)
+    if len(arguments) > 1 and arguments[1] is not None:
+        return  # visible tokens of a mask, which were cut from joints that the grid accepted
     grid, found = encoder.grid, list(arguments[0].shape)
     expected = [grid.times * grid.patch, grid.joints, grid.channels]
     if len(found) != 4 or found[1:] != expected:

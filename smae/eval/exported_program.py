@@ -28,6 +28,7 @@ from smae.data.loader.batch_torch import resample_and_map, to_stream
 from smae.data.loader.row_kernels import CENTRED, trunk_of
 from smae.errors import ConfigError, DataError, EnvironmentFault
 from smae.eval.export import LoadedEncoder, export_encoder, read_weights
+from smae.models.missing import encode_measured
 from smae.weights import is_packaged
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class ClipModel(nn.Module):
             return (vectors.view(clips, bodies, -1) * weight).sum(1) / count
 
         if self.head is None or self.vectors is None:
-            tokens: Tensor = self.encoder(items).float()
+            tokens = encode_measured(self.encoder, items, None, groups=self.encoder.feature_groups).float()
             return mean(tokens.mean(1)), tokens.view(clips, bodies, *tokens.shape[1:])
         return (self.head(mean(self.vectors(items))),)
 

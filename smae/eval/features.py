@@ -78,7 +78,7 @@ class Pooled:
             if missing is not None:
                 hidden = missing_tokens(missing, self.encoder.grid.times)
             return self.encoder.encode(x, hidden)[0].float()
-        tokens = encode_measured(self.encoder, x, missing).float()
+        tokens = encode_measured(self.encoder, x, missing, groups=self.encoder.feature_groups).float()
         if self.pool == "mean" and missing is not None:
             return tokens.mean(1) / missing.logical_not().float().mean(1, keepdim=True)
         if self.pool == "mean":

@@ -31,12 +31,14 @@ class Encoder(nn.Module):
         grid: how it cuts a clip into tokens.
         dim: width D of its features.
         depth: number of blocks, for layer-wise learning rates.
+        feature_groups: groups in which all tokens are encoded for frozen features, see ``encode_measured``.
         has_class_token: ``encode`` gives one feature of a whole item beside those of its tokens.
     """
 
     grid: Grid
     dim: int
     depth: int
+    feature_groups: int = 1
     has_class_token: bool = False
 
     def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
@@ -93,11 +95,14 @@ class VisionTransformer(Encoder):
         mlp: float = Field(4.0, gt=0, le=64, description="hidden width of the MLP, in units of D")
         patch: int = Field(4, ge=1, le=4096, description="frames in a token")
         drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth of the last block, rising from 0")
+        feature_groups: int = Field(
+            1, ge=1, le=1024, description="frozen features: tokens encoded in so many groups, about 1 / masking.keep"
+        )
 
     def __init__(self, config: Config, *, frames: int, layout: Layout) -> None:
         super().__init__()
         self.grid = Grid.cut(frames, joints=len(layout), patch=config.patch)
-        self.dim, self.depth = config.dim, config.depth
+        self.dim, self.depth, self.feature_groups = config.dim, config.depth, config.feature_groups
         self.embed = nn.Linear(self.grid.values, config.dim)
         self.pos_embed = PositionEmbedding(self.grid.times, self.grid.joints, config.dim)
         steps = max(1, config.depth - 1)

@@ -56,6 +56,7 @@ logger = logging.getLogger(__name__)
 FREE_SETTINGS: Any = dict.fromkeys(("linear", "knn", "finetune", "scratch", "selection"), True) | {
     "train": {"workers", "rows", "kernel", "save_seconds", "log_every", "wandb"},
     "masking": {"kernel"},
+    "encoder": {"feature_groups"},
 }
 """Settings that may change when a run is resumed: they change no weight, or by rounding only."""
 

@@ -26,7 +26,7 @@ from smae.train.run_folder import PreparationConfig
 from tests.train.small import CPU
 
 ENCODERS = {
-    "vit": {"dim": 16, "depth": 1, "heads": 2, "patch": 4},
+    "vit": {"dim": 16, "feature_groups": 3, "depth": 1, "heads": 2, "patch": 4},
     "slim": {"dim": 16, "depth": 1, "heads": 2, "patch": 4},
     "sttformer": {"dim": 16, "patch": 4},
     "ctrgcn": {"dim": 32},
@@ -112,7 +112,8 @@ def test_clips_are_prepared_as_the_loader_does(tmp_path, mode, away, augment):
     torch.testing.assert_close(items.unflatten(0, present.shape)[present], batch.x, rtol=0, atol=2e-6)
     features, tokens = ClipModel(loaded)(padded(clips))
     torch.testing.assert_close(features, Pooled(loaded.encoder)(batch), rtol=0, atol=1e-5)
-    torch.testing.assert_close(tokens[present], loaded.encoder(batch.x), rtol=0, atol=1e-5)
+    expected = Pooled(loaded.encoder, "tokens").vectors(batch.x)
+    torch.testing.assert_close(tokens[present].flatten(1), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("head", ["mean", "joints", "tokens", "finetune"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,9 +13,10 @@ from smae.data.loader.batch import Batch
 from smae.eval.features import Pooled, raw_coordinates
 from smae.eval.probes.finetune import Classifier
 from smae.models.encoders import encoders
-from smae.models.masking import maskings
+from smae.models.masking import mask_from_kept, maskings
 from smae.models.missing import encode_measured, mask_measured, mask_tokens, missing_tokens
-from smae.models.tokens import Grid, patchify
+from smae.models.tokens import Grid, gather, patchify
+from smae.rng import Noise
 from smae.skeleton import NTU25
 from smae.testing.models import small_batch
 from smae.train.build import build_objective
@@ -194,3 +196,35 @@ def test_fine_tuning_leaves_missing_joints_out(keep: float) -> None:
         torch.manual_seed(2)
         outputs.append(model(one))
     assert torch.equal(*outputs)
+
+
+@pytest.mark.parametrize("poor", [False, True])
+def test_tokens_in_groups_do_not_see_one_another(poor: bool) -> None:
+    torch.manual_seed(1)
+    kind: Any = encoders.get("vit")
+    config = kind.Config(name="vit", patch=4, dim=16, depth=1, heads=2, feature_groups=5)
+    encoder = kind(config, frames=FRAMES, layout=NTU25).eval()
+    batch = poor_batch()
+    missing = batch.missing if poor else None
+    with torch.no_grad():
+        features = encode_measured(encoder, batch.x, missing, groups=5)
+        assert torch.equal(Pooled(encoder, "tokens").vectors(batch.x, missing), features.flatten(1))
+        # Of another batch, alone: the same groups.
+        some = slice(1, 3)
+        one = encode_measured(encoder, batch.x[some], None if missing is None else missing[some], groups=5)
+        torch.testing.assert_close(one, features[some], rtol=1e-5, atol=1e-6)
+        for item in range(2):
+            shown = list(range(GRID.tokens))
+            if missing is not None:
+                lost = missing_tokens(missing, GRID.times)[item]
+                shown = [token for token in shown if not lost[token]]
+            # Naive: each token beside those of its group, in both draws of groups.
+            expected = torch.zeros(GRID.tokens, 16)
+            numbers = Noise(0, 0, torch.arange(2)).uniform("groups", len(shown)).tolist()
+            for draw in numbers:
+                order = sorted(range(len(shown)), key=lambda at, draw=draw: draw[at])
+                for part in np.array_split(order, 5):
+                    keep = torch.tensor(sorted(shown[at] for at in part))[None]
+                    seen = gather(patchify(batch.x[item : item + 1], GRID), keep)
+                    expected[keep[0]] += encoder(seen, mask_from_kept(keep, GRID))[0] / 2
+            torch.testing.assert_close(features[item], expected, rtol=1e-4, atol=1e-5)
