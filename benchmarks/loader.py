@@ -21,11 +21,14 @@ from benchmarks.picture import Bar, shares
 from smae.data.loader.augment import Augment
 from smae.data.loader.loader import Loader
 from smae.data.prepare.run import prepare
+from smae.data.store.chunks import CHUNK_ROWS
 from smae.data.store.store import Store, open_store
 
 MODES: tuple[Literal["resident", "streaming"], ...] = ("resident", "streaming")
 WORKERS = (0, 1, 2)
 NAIVE, COPY = "naive, in the caller's process", "copy of the batches"
+UNPACK = "chunks read, checked and unpacked, in order"
+"""The least that streaming must do: what one core reaches, without crops, batches and shuffling."""
 LENGTHS: dict[str, int | None] = {"clips of 120 frames": 120, "clips as recorded": None}
 """Stores, by what their clips are; the goals are set for the first."""
 FRAMES = 120
@@ -86,6 +89,8 @@ class Bench:
         listed.append(Case(f"{kind}: {NAIVE}", partial(_exhaust, by_clip), len(some), padded))
         pool, target = torch.ones(max(_POOL, *sizes), dtype=torch.uint8), torch.ones(max(sizes), dtype=torch.uint8)
         listed.append(Case(f"{kind}: {COPY}", partial(_copy, pool, target, sizes), len(store), sum(sizes)))
+        rows = int(store.clips.rows.sum())
+        listed.append(Case(f"{kind}: {UNPACK}", partial(_unpack, store), len(store), rows * len(store.layout) * 12))
         return listed
 
     def _loader(
@@ -109,13 +114,16 @@ def ratios(rows: Sequence[Row]) -> list[Figure]:
     by, figures = {row.name: row for row in rows}, []
     for row in rows:
         kind, _, way = row.name.partition(": ")
-        if way in (NAIVE, COPY):
+        if way in (NAIVE, COPY, UNPACK):
             continue
         # What is promised is promised of one process with its rows in memory.
         goals = (GOAL, SHARE) if (kind, way) == (next(iter(LENGTHS)), "resident, workers 0") else ({}, {})
         naive, copy = by[f"{kind}: {NAIVE}"], by[f"{kind}: {COPY}"]
         figures.append(Figure(f"{row.name} / naive (clips)", row.rate / naive.rate, **goals[0]))
         figures.append(Figure(f"{row.name} / copy (bytes)", row.byte_rate / copy.byte_rate, "%", **goals[1]))
+        if way.startswith("streaming"):
+            unpack = by[f"{kind}: {UNPACK}"]
+            figures.append(Figure(f"{row.name} / unpacking alone, one core (clips)", row.rate / unpack.rate, "%"))
     return figures
 
 
@@ -140,7 +148,7 @@ def run(bench: Bench, *, rounds: int, picture: Path | None = None) -> Report:
         bars = [
             Bar(row.name, row.byte_rate, f"{row.rate:,.0f} clips/s, {row.byte_rate / 1e9:.1f} GB/s")
             for row in rows
-            if not row.name.endswith(COPY)
+            if not row.name.endswith((COPY, UNPACK))
         ]
         shares(picture, bars, limit=limit, unit="bytes of batches a second", title="Loading, one process")
     return report
@@ -158,6 +166,11 @@ def store_of(files: int, *, work: Path, frames: int | None = None) -> Store:
 def _epoch(loader: Loader) -> None:
     for _ in loader.epoch(1):
         pass
+
+
+def _unpack(store: Store) -> None:
+    for start in range(0, store.row_count, CHUNK_ROWS):
+        store.rows(start, min(start + CHUNK_ROWS, store.row_count))
 
 
 def _exhaust(batches: DataLoader[object]) -> None:

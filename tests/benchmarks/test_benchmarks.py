@@ -132,7 +132,7 @@ def test_loader_benchmark_runs(store: Store, work: Path) -> None:
     bench = loader_bench.Bench({"clips of 120 frames": store, "others": store}, batch=4, sample=6)
     report = loader_bench.run(bench, rounds=1, picture=work / "loader.svg")
 
-    ways = len(loader_bench.MODES) * len(loader_bench.WORKERS) + 2
+    ways = len(loader_bench.MODES) * len(loader_bench.WORKERS) + 3
     assert len(report.rows) == 2 * (ways + len(loader_bench.VIEWS)) + len(loader_bench.VARIED)
     assert report.row("others: resident, workers 0, 4 views").items == 4 * len(store)
     assert report.row("others: streaming, workers 2").items == len(store)
