@@ -77,6 +77,15 @@ def test_weights_that_do_not_fit_are_refused_before_a_folder_is_made(trained, tm
         train(tmp_path / "run", init=str(trained.run.path), encoder={"dim": 32})
     with pytest.raises(DataError, match=r"nothing at .*nothing: no such folder"):
         train(tmp_path / "run", init=str(tmp_path / "nothing"))
+    (tmp_path / "odd").mkdir()
+    for odd in (
+        {"layout": []},
+        {"layout": {"name": "ntu25"}, "augment": 3},
+        {"layout": {"name": "none"}, "augment": {}, "encoder": {}},
+    ):
+        (tmp_path / "odd" / "config.json").write_text(json.dumps(odd))
+        with pytest.raises(DataError, match=r"odd: it does not say what encoder it holds"):
+            train(tmp_path / "run", init=str(tmp_path / "odd"))
     assert not (tmp_path / "run").exists()
 
 
