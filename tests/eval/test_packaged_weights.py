@@ -146,7 +146,7 @@ def test_another_head_stands_for_no_encoder(packaged, tmp_path):
         smae.predict(["x"], head="open-small", protocol="xsub")
 
 
-def test_training_starts_from_packaged_weights_whatever_the_store(recordings, model, caplog):
+def test_training_starts_from_packaged_weights_on_a_store_of_another_layout(recordings, model, caplog):
     """One command: joints are mapped, positions resized, the encoder's settings are its own, and all is said."""
     caplog.set_level("INFO", logger="smae")
     smae.prepare("ntu", "ntu.zarr", executor="inline")
