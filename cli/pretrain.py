@@ -35,7 +35,9 @@ from smae_cli import choices, console
     multiple=True,
     help="Share of a store in the clips of an epoch, one for each --data; all clips by default.",
 )
-@click.option("--layout", help="Map the joints of all stores to this layout; by default the first's.")
+@click.option(
+    "--layout", help="Map the joints of all stores to this layout; by default that of --init or the first store."
+)
 @click.option(
     "--epochs", type=click.IntRange(min=1), help="Passes over the train clips; lifts a recipe's limit of steps."
 )

@@ -23,7 +23,7 @@ from smae.data.store.splits import Split
 from smae.data.store.store import Store, open_store, preparation
 from smae.errors import ConfigError
 from smae.eval.checks import data_warnings, seen_in_training
-from smae.eval.export import HeadConfig, load_trained, read_exported, write_weights
+from smae.eval.export import HeadConfig, load_trained, read_exported, with_frames, write_weights
 from smae.eval.probes import Precision, ProbeContext, code_of
 from smae.eval.probes import probes as PROBES
 from smae.eval.records import (
@@ -256,9 +256,12 @@ def _open(
         checkpoint_of = {"step": int(origin.get("step", 0)), "sha256": loaded.config.sha256}
         trained = origin.get("config", {}).get("protocol", "")
         logger.info(f"using {encoder}, exported after step {checkpoint_of['step']:,} of {origin.get('run', '?')}")
+        model, frames = loaded.encoder, config.augment.frames
+        if frames != loaded.config.augment.frames:
+            model = with_frames(model, loaded.config.encoder, frames=frames, layout=loaded.layout)
         # Installed files stay as they are.
         folder = Run(RUNS / encoder if is_packaged(encoder) else Path(encoder))
-        return store, Subject(folder, origin.get("store", {}), trained, config, loaded.encoder, checkpoint_of)
+        return store, Subject(folder, origin.get("store", {}), trained, config, model, checkpoint_of)
     run, step = find_checkpoint(checkpoint)
     about, opened = run.describe(), run.open_store(data)
     config, objective, found = load_trained(run, opened.layout, step=step, settings=settings)
@@ -386,4 +389,5 @@ def _write_head(to: Path, config: RunConfig, store: Store, record: Record, outco
         head=check(HeadConfig, head, where="head"),
         prepared=check(PreparationConfig, preparation(store), where="prepared"),
         origin={**about, "top1": scores.top1},
+        missing=np.array(store.layout.joints)[store.missing[0]].tolist(),
     )

@@ -9,16 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor, nn
+from safetensors.torch import save
+from torch import nn
 
 from smae import interrupts, progress
 from smae.atomic_io import atomic_folder, check_output, read_json
@@ -43,6 +42,8 @@ from smae.train.checkpoint import (
     load_weights,
     max_file_bytes,
     non_finite,
+    read_tensors,
+    resize_positions,
 )
 from smae.train.config import MAX_BATCH, Pool, RunConfig, build_config, plugin_config
 from smae.train.objectives import Objective
@@ -62,6 +63,7 @@ class JointsConfig(Section):
     name: str
     joints: tuple[str, ...]
     skeleton: dict[str, Any] | None = Field(None, description="definition of a layout that is not built in")
+    missing: tuple[str, ...] = Field((), description="joints that all recordings of its training lacked")
 
 
 class HeadConfig(Section):
@@ -119,6 +121,7 @@ def write_weights(
     layout: Layout,
     head: HeadConfig | None = None,
     prepared: PreparationConfig = PreparationConfig(),  # noqa: B008  (frozen)
+    missing: Sequence[str] = (),
     origin: Mapping[str, Any],
     card: str = "",
     half: bool = False,
@@ -131,6 +134,7 @@ def write_weights(
         model: an encoder, or with ``head`` a classifier.
         encoder: settings of the encoder, its name included.
         augment, layout, head, prepared, origin: see ``EncoderConfig``.
+        missing: joints that all recordings of its training lacked.
         card: text of ``README.md``; if empty, none is written.
         half: write the weights as float16; they are read as float32.
         files: more files, by name.
@@ -148,7 +152,7 @@ def write_weights(
         version=VERSION,
         encoder=dict(encoder),
         augment=augment,
-        layout=JointsConfig(name=layout.name, joints=layout.joints, **layout_json(layout)),
+        layout=JointsConfig(name=layout.name, joints=layout.joints, missing=tuple(missing), **layout_json(layout)),
         head=head,
         prepared=prepared,
         origin=dict(origin),
@@ -193,7 +197,7 @@ def read_weights(given: Path | str) -> LoadedEncoder:
         _, sketch = outline(build)
     except ConfigError as error:
         raise DataError(f"{folder / 'config.json'}: {error}") from None
-    tensors = _read_tensors(folder / "model.safetensors", config.sha256)
+    tensors = read_tensors(folder / "model.safetensors", config.sha256, remedy=_REMEDY)
     check_weights(sketch, tensors, where=str(folder))
     encoder, model = build()
     load_weights(model, tensors, where=str(folder))
@@ -249,6 +253,14 @@ def read_exported(folder: Path | str) -> tuple[LoadedEncoder, dict[str, Any]]:
     return loaded, {**known, "encoder": config["encoder"], "augment": config["augment"]}
 
 
+def with_frames(encoder: nn.Module, settings: Mapping[str, Any], *, frames: int, layout: Layout) -> Encoder:
+    """Return an encoder of these settings for clips of ``frames`` frames, its positions over time resized."""
+    config = plugin_config("encoder", settings)
+    other = encoders.get(config.name)(config, frames=frames, layout=layout)
+    load_weights(other, resize_positions(other, cpu_state_dict(encoder)), where=config.name)
+    return other.eval()
+
+
 def _check_joints(there: JointsConfig, here: Layout) -> None:
     if len(there.joints) != len(here):
         raise ConfigError(f"layout {here.name}: {len(there.joints)} joints there, {len(here)} here")
@@ -259,8 +271,8 @@ def _check_joints(there: JointsConfig, here: Layout) -> None:
 
 def _check_shape(encoder: nn.Module, arguments: tuple[Any, ...]) -> None:
     assert isinstance(encoder, Encoder)
-    if len(arguments) > 1 and arguments[1] is not None:
-        return  # visible tokens of a mask, which were cut from joints that the grid accepted
+    if len(arguments) > 1 and arguments[1] is not None and arguments[0].ndim == 3:
+        return  # tokens, of clips whose recordings lack joints
     grid, found = encoder.grid, list(arguments[0].shape)
     expected = [grid.times * grid.patch, grid.joints, grid.channels]
     if len(found) != 4 or found[1:] != expected:
@@ -268,21 +280,6 @@ def _check_shape(encoder: nn.Module, arguments: tuple[Any, ...]) -> None:
             f"this encoder takes joints [N, {', '.join(map(str, expected))}] (frames, joints, "
             f"coordinates), found {found}: resize clips to its frames, and prepare them in its layout"
         )
-
-
-def _read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise DataError(f"{path}: missing, or not a regular file: {_REMEDY}")
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise DataError(f"{path}: contents differ from the SHA-256 in config.json: {_REMEDY}")
-    try:
-        tensors = load(data)
-    except (SafetensorError, ValueError) as error:
-        raise DataError(f"{path}: {error}: {_REMEDY}") from None
-    if bad := non_finite(tensors):
-        raise DataError(f"{path}: {', '.join(bad[:3])}: not finite: {_REMEDY}")
-    return tensors
 
 
 def is_encoder(path: Path) -> bool:
@@ -329,6 +326,7 @@ def export_encoder(run: Path | str | None, out: Path | str, *, overwrite: bool =
         if "stores" in store:
             own = store["stores"]
             store["stores"] = [{key: one[key] for key in one if key != "path"} for one in own]
+        masked = [one.get("masked", ()) for one in stores_of(about["store"]).values()]
         steps = f"step {done['step']:,} of {done['steps']:,}"
         return write_weights(
             out,
@@ -337,6 +335,7 @@ def export_encoder(run: Path | str | None, out: Path | str, *, overwrite: bool =
             augment=config.augment,
             layout=layout,
             prepared=prepared_like(about),
+            missing=[joint for joint in layout.joints if all(joint in one for one in masked)],
             origin={**origin, **done, "run": source.path.name, "store": store, "config": about["config"]},
             card=model_card(
                 name=source.path.name,

@@ -195,8 +195,14 @@ def write_program(loaded: LoadedEncoder, to: Path, *, format: str, overwrite: bo
     Raises:
         ConfigError: another ending, or ``to`` must not be replaced.
         EnvironmentFault: a package is missing.
-        DataError: the encoder has operations that the format has not, or its results differ.
+        DataError: the encoder has operations that the format has not, or its results differ; or it
+            was trained on recordings that all lack a joint, which a graph cannot leave out.
     """
+    if lacking := loaded.config.layout.missing:
+        raise DataError(
+            f"all recordings of its training lack {', '.join(lacking[:5])}, and a graph cannot leave "
+            "joints out: train it with --layout of joints that they have, such as common15"
+        )
     if to.suffix != SUFFIXES[format]:
         raise ConfigError(f"{to}: --format {format} writes one file: give it a name that ends in {SUFFIXES[format]}")
     for name in PACKAGES[format]:
@@ -233,6 +239,7 @@ def describe(loaded: LoadedEncoder) -> dict[str, Any]:
         "input": {"joints": f"float32 [clips, bodies, frames, {len(layout)}, 3]"},
         "unit": "metres",
         "absent": "zeros where a body is absent, and after the end of a shorter clip; no NaN",
+        "missing": "no joint may be missing: each is taken as measured",
         "cleaned": f"{config.prepared.mode} mode" + f", {config.prepared.frames} frames" * bool(config.prepared.frames),
         "layout": layout.name,
         "joints": list(layout.joints),

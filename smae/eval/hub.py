@@ -62,6 +62,7 @@ class HubEncoder(nn.Module, PyTorchModelHubMixin, library_name="smae"):
                 augment=config.augment,
                 layout=self.loaded.layout,
                 prepared=config.prepared,
+                missing=config.layout.missing,
                 origin=config.origin,
                 card=self.card,
             )

@@ -114,7 +114,8 @@ _BLOCK: Rules = (
     (r"mlp\.gate_value\.", "mlp.w12."),
     (r"mlp\.proj\.", "mlp.w3."),
 )
-_QUERY_KEY_VALUE: Rules = (
+_TAKE: Rules = (
+    (r"pos_embed\.", lambda x: x.flatten(0, -2)),
     (r"attention\.query\.", _third(0, 1)),
     (r"attention\.key_value\.", _third(1, 3)),
 )
@@ -126,11 +127,7 @@ _VIT: dict[str, Any] = {
         (r"pos_embed\.joint$", "pos_embed"),
         *_BLOCK,
     ),
-    "take": (
-        (r"embed\.weight$", _patches),
-        (r"pos_embed\.", lambda x: x.flatten(0, -2)),
-        *_QUERY_KEY_VALUE,
-    ),
+    "take": ((r"embed\.weight$", _patches), *_TAKE),
 }
 DECODER = Format(
     _describe_vit,
@@ -142,11 +139,7 @@ DECODER = Format(
         (r"head\.", "decoder_pred."),
         *_BLOCK,
     ),
-    take=(
-        (r"mask_token$", torch.flatten),
-        (r"pos_embed\.", lambda x: x.flatten(0, -2)),
-        *_QUERY_KEY_VALUE,
-    ),
+    take=((r"mask_token$", torch.flatten), *_TAKE),
     left_out="",
     block="decoder_blocks.{}.".format,
 )
@@ -168,7 +161,7 @@ FORMATS: dict[str, Format] = {
             ("(class|mask)_token$", torch.flatten),
             ("registers$", lambda x: x[0]),
             ("joint_embed$", lambda x: x[0, 1:]),
-            *_QUERY_KEY_VALUE,
+            *_TAKE,
         ),
         left_out=r"(dino_head|ibot_head)\.",
         min_frames=16,

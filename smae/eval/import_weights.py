@@ -26,23 +26,14 @@ from smae.atomic_io import check_output
 from smae.config import renamed
 from smae.data.loader.augment import Augment
 from smae.errors import ConfigError, DataError, UnknownNameError
-from smae.eval.export import is_encoder, write_weights
-from smae.eval.import_formats import (
-    DECODER,
-    FORMATS,
-    HEADS,
-    Format,
-    Settings,
-    Tensors,
-    depth_of,
-    shape_of,
-)
+from smae.eval.export import is_encoder, with_frames, write_weights
+from smae.eval.import_formats import DECODER, FORMATS, HEADS, Format, Settings, depth_of, shape_of
 from smae.eval.model_card import front_matter
 from smae.models.tokens import Grid
 from smae.registry import nearest
 from smae.skeleton import KINECT20, NTU25, Layout
 from smae.train.build import outline
-from smae.train.checkpoint import MAX_BYTES, cpu_state_dict, non_finite, resize_positions
+from smae.train.checkpoint import MAX_BYTES, Tensors, cpu_state_dict, non_finite
 from smae.train.config import FAMILIES, plugin_config
 
 logger = logging.getLogger(__name__)
@@ -73,12 +64,7 @@ class Imported:
 @renamed(to="out")
 @interrupts.deferred("run it again")
 def import_weights(
-    file: Path | str,
-    out: Path | str,
-    *,
-    format: str,
-    frames: int | None = None,
-    overwrite: bool = False,
+    file: Path | str, out: Path | str, *, format: str, frames: int | None = None, overwrite: bool = False
 ) -> Imported:
     """Write the encoder of a published checkpoint as a folder like ``export_encoder``'s.
 
@@ -131,7 +117,7 @@ def import_weights(
         raise DataError(f"{path}: not a checkpoint of format {format}: {error}") from None
     if frames not in (None, length):
         made.notes.append(f"for clips of {frames} frames, where it was trained on {length}")
-        encoder = _resized(encoder, settings, frames=frames or length, layout=layout)
+        encoder = with_frames(encoder, settings, frames=frames or length, layout=layout)
     made.notes += [kind.note] * bool(kind.note)
     made.encoder = settings
     imported: Settings = {"format": format, "file": path.name, "sha256": sha256}
@@ -219,7 +205,8 @@ def _unwrap(content: Any) -> tuple[Tensors, Mapping[str, Any]]:
         plain = plain and not tensor.is_quantized
         if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise DataError(f"'{name[:60]}' is no plain tensor")
-        short = name.removeprefix("module.").removeprefix("backbone.")
+        # Trained by several processes; SLiM's; STARS's.
+        short = re.sub(r"^(module\.)?(backbone\.|encoder_student\.)?", "", name)
         if short in tensors:
             raise DataError(f"two tensors '{short}'")
         tensors[short] = tensor.detach()
@@ -323,14 +310,6 @@ def _fill(kind: Format, family: str, tensors: Tensors, settings: Settings, made:
     module = build()
     module.load_state_dict(weights)
     return module.eval()
-
-
-def _resized(encoder: nn.Module, settings: Settings, *, frames: int, layout: Layout) -> nn.Module:
-    """Return the encoder for clips of another number of frames."""
-    config = plugin_config("encoder", settings)
-    other: nn.Module = FAMILIES["encoder"].get(config.name)(config, frames=frames, layout=layout)
-    other.load_state_dict(resize_positions(other, cpu_state_dict(encoder)))
-    return other.eval()
 
 
 def _list(names: list[str]) -> str:

@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from smae.atomic_io import atomic_folder, os_errors, parse_json, partial_path, read_json
-from smae.errors import DataError, NonFiniteError
+from smae.errors import ConfigError, DataError, NonFiniteError
+from smae.skeleton import Layout, layout_from_json
+from smae.train.run_folder import find_checkpoint
 from smae.weights import weights_folder
 
 logger = logging.getLogger(__name__)
@@ -309,6 +311,31 @@ def resize_positions(module: nn.Module, weights: Tensors) -> Tensors:
     return resized
 
 
+def read_tensors(path: Path, sha256: Any, *, remedy: str = _REMEDY) -> Tensors:
+    """Return the tensors of a safetensors file by name.
+
+    Args:
+        path: the file.
+        sha256: what is known of its contents, hex.
+        remedy: what can be done, for messages.
+
+    Raises:
+        DataError: the file is missing, changed, not safetensors, or contains a non-finite number.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: missing, or not a regular file: {remedy}")
+    data = path.read_bytes()
+    if _sha256(data) != sha256:
+        raise DataError(f"{path}: contents differ from the SHA-256 in config.json: {remedy}")
+    try:
+        tensors = load(data)
+    except (SafetensorError, ValueError) as error:
+        raise DataError(f"{path}: {error}: {remedy}") from None
+    if bad := non_finite(tensors):
+        raise DataError(f"{path}: {', '.join(bad[:3])}: not finite: {remedy}")
+    return tensors
+
+
 def decoder_weights(path: Path) -> Tensors | None:
     """Return the decoder's weights of an imported checkpoint; None where there is none.
 
@@ -318,19 +345,9 @@ def decoder_weights(path: Path) -> Tensors | None:
     path = weights_folder(path)
     if not (path / "decoder.safetensors").is_file():
         return None
-    about = read_json(path / "config.json", what="weights", remedy=_REMEDY)
-    origin = about.get("origin")
+    origin = read_json(path / "config.json", what="weights", remedy=_REMEDY).get("origin")
     known = origin.get("decoder") if isinstance(origin, dict) else None
-    size = (path / "decoder.safetensors").stat().st_size
-    entry = {"bytes": size, "sha256": known.get("sha256") if isinstance(known, dict) else None}
-    data = _read_verified(path / "decoder.safetensors", entry, max_bytes=MAX_BYTES)
-    try:
-        weights = load(data)
-    except (SafetensorError, ValueError) as error:
-        raise DataError(f"{path / 'decoder.safetensors'}: {error}: {_REMEDY}") from None
-    if bad := non_finite(weights):
-        raise DataError(f"{path}: {', '.join(bad[:3])}: not finite: {_REMEDY}")
-    return weights
+    return read_tensors(path / "decoder.safetensors", known.get("sha256") if isinstance(known, dict) else None)
 
 
 def encoder_weights(path: Path) -> Tensors:
@@ -340,25 +357,40 @@ def encoder_weights(path: Path) -> Tensors:
         DataError: there is none of them, or it is damaged.
     """
     path = weights_folder(path)
-    exported = path / "model.safetensors"
     if (path / "config.json").is_file():
         about = read_json(path / "config.json", what="weights", remedy=_REMEDY)
-        entry = {"bytes": exported.stat().st_size if exported.is_file() else 0, "sha256": about.get("sha256")}
-        data = _read_verified(exported, entry, max_bytes=MAX_BYTES)
-        try:
-            weights = load(data)
-        except (SafetensorError, ValueError) as error:
-            raise DataError(f"{exported}: {error}: {_REMEDY}") from None
+        weights = read_tensors(path / "model.safetensors", about.get("sha256"))
     else:
         checkpoint = load_checkpoint(path) if path.name.startswith("step-") else load_latest(path / "checkpoints")
         weights = checkpoint.average or checkpoint.model
     # The names of an objective, or of a head's classifier; an exported encoder has the bare ones.
     prefix = "encoder."
-    weights = {
+    return {
         name.removeprefix(prefix): tensor
         for name, tensor in weights.items()
         if name.startswith(prefix) or not any(other.startswith(prefix) for other in weights)
     }
-    if bad := non_finite(weights):
-        raise DataError(f"{path}: {', '.join(bad[:3])}: not finite: {_REMEDY}")
-    return weights
+
+
+def describe_start(path: Path) -> tuple[Layout, dict[str, Any]]:
+    """Return the joints of an encoder that training starts from, and the settings that it needs.
+
+    They are those of ``encoder``, and how clips are turned and measured: ``augment.align`` and
+    ``augment.stream``.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    path = weights_folder(path)
+    try:
+        if (path / "config.json").is_file():
+            config = read_json(path / "config.json", what="weights", remedy=_REMEDY)
+            joints, name = config["layout"], config["layout"]["name"]
+        else:
+            about = find_checkpoint(path)[0].describe()
+            joints, name, config = about["store"], about["store"]["layout"], about["config"]
+        shown = {key: config["augment"][key] for key in ("align", "stream") if key in config["augment"]}
+        layout = layout_from_json(name, joints.get("skeleton"))
+        return layout, {"encoder": dict(config["encoder"]), "augment": shown}
+    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+        raise DataError(f"{path}: it does not say what encoder it holds ({error!r:.99}): {_REMEDY}") from None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import torch
 from pydantic import Field, SerializeAsAny
 
 from smae.config import PluginConfig, Section, as_settings, check, merge
@@ -17,9 +19,13 @@ from smae.models.decoders import decoders
 from smae.models.encoders import encoders
 from smae.models.masking import maskings
 from smae.registry import Registry
-from smae.settings import DEFAULT_NAMES, load_recipe
+from smae.settings import DEFAULT_NAMES, load_recipe, recipe_names
 from smae.train.objectives import objectives
 
+if TYPE_CHECKING:
+    from smae.data.store.joined import TrainingStore
+
+logger = logging.getLogger(__name__)
 FAMILIES: dict[str, Registry[Any]] = {
     "objective": objectives,
     "masking": maskings,
@@ -221,6 +227,30 @@ def resolve(recipe: str, settings: Mapping[str, Any] | Section | None = None) ->
         ConfigError: see ``build_config`` and ``load_recipe``.
     """
     return build_config(merge(load_recipe(recipe), as_settings(settings)))
+
+
+def choose_recipe(recipe: str, device: torch.device, store: TrainingStore, protocol: str) -> str:
+    """Return the recipe; for ``auto`` that of the data set and protocol, as large as the device allows."""
+    if recipe == "base" and device.type == "cpu":
+        logger.info("the published size on a CPU: watch the time left; a sensible smaller recipe is --recipe cpu")
+    if recipe != "auto":
+        return recipe
+    known = recipe_names()
+    own = [name for name in store.protocols() if protocol in (name, name.partition("-")[2])]
+    # The last one is of the data set as a whole: NTU-120 has NTU-60's protocols too.
+    full = [f"skeletonmae-{name}" for name in reversed(own) if f"skeletonmae-{name}" in known]
+    published = next(iter(full), "base")
+    if device.type == "cuda":
+        logger.info("the recipe of %s, %s: %s (others: smae recipes)", store.dataset, protocol, published)
+        return published
+    small = store.dataset if store.dataset in known else "cpu"
+    logger.info(
+        "no GPU is used: taking the small recipe '%s', which two cores can finish (the published size for this "
+        "data set is --recipe %s; other recipes: smae recipes)",
+        small,
+        published,
+    )
+    return small
 
 
 def current_schemas() -> dict[str, Any]:

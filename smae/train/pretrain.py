@@ -25,8 +25,8 @@ from smae.data.store.joined import Data, JoinedStore, TrainingStore, describe_st
 from smae.data.store.splits import EVERYTHING
 from smae.errors import ConfigError, DataError
 from smae.interrupts import deferred
-from smae.settings import Recipe, recipe_names, recipes
-from smae.skeleton import layout_from_json
+from smae.settings import Recipe, load_recipe, recipes
+from smae.skeleton import Layout, layout_from_json
 from smae.tables import Grid, Table
 from smae.train.build import (
     build_objective,
@@ -39,12 +39,13 @@ from smae.train.build import (
 from smae.train.checkpoint import (
     check_size,
     decoder_weights,
+    describe_start,
     encoder_weights,
     load_latest,
     max_file_bytes,
     remove_stale,
 )
-from smae.train.config import RunConfig, build_config, resolve
+from smae.train.config import RunConfig, build_config, choose_recipe, resolve
 from smae.train.distributed import SINGLE_PROCESS, DistributedContext, process_group
 from smae.train.loop import Loop
 from smae.train.metrics_log import MetricsLog, WandbWriter, check_wandb, has_tensorboard
@@ -116,7 +117,8 @@ def pretrain(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
         resume: continue the run at ``out``, or the newest one; without a run, start one.
         init: run, checkpoint or exported encoder whose encoder weights training starts from, merged
-            likewise.
+            likewise. Stores are mapped to its joints, and ``encoder``, ``augment.align`` and
+            ``augment.stream`` are its own unless ``settings`` name others.
         wandb: write curves for Weights & Biases too, offline unless WANDB_MODE is set.
         layout: joints to which stores are mapped; by default those of the first of several. Joints
             that a store's recordings lack are masked always, and never targets.
@@ -145,9 +147,12 @@ def pretrain(
         dist.all_reduce_max(0)  # a barrier: every rank has looked before rank 0 writes
 
         if previous is None:
-            store = open_stores(data, layout=layout)
-            recipe = _choose_recipe(recipe, target, store, overrides.get("protocol", "xsub"))
-            config = resolve(recipe, overrides)
+            known = {} if recipe == "auto" else load_recipe(recipe)
+            start = str(overrides.get("init", known.get("init", "")))
+            own, needed = describe_start(Path(start)) if start else (None, {})
+            store = _open(data, layout, start=start, own=own)
+            recipe = choose_recipe(recipe, target, store, overrides.get("protocol", "xsub"))
+            config = resolve(recipe, merge(needed, overrides))
         else:
             saved = previous.describe()
             started = str(saved.get("recipe", ""))
@@ -166,7 +171,9 @@ def pretrain(
         weights = decoder = None
         if config.init and not (previous and any(previous.checkpoints.glob("step-*"))):
             weights, decoder = encoder_weights(Path(config.init)), decoder_weights(Path(config.init))
-            logger.info("the encoder starts from the weights of %s", config.init)
+            augment = config.augment
+            seen = f"{config.encoder.name}, augment.align={augment.align}, stream={augment.stream}"
+            logger.info("the encoder starts from the weights of %s (%s)", config.init, seen)
         objective = build_objective(config, store.layout, weights=weights, decoder_weights=decoder)
         _check_stores(store, config, objective)
 
@@ -210,6 +217,17 @@ def pretrain(
             with closing(loop), _open_log(loop, config) as log, deterministic_kernels(target):
                 loop.train(log)
             return PretrainResult(run, loop.position.step, log.last_loss, len(split.test))
+
+
+def _open(data: Any, layout: str | None, *, start: str, own: Layout | None) -> TrainingStore:
+    """Return the store, or stores as one, with the joints of the encoder that training starts from, if any."""
+    store = open_stores(data, layout=layout)
+    if own is None or own.name == store.layout.name:
+        return store
+    if layout is not None:
+        raise ConfigError(f"--layout {layout}: {start} has the joints of {own.name}: leave --layout out")
+    logger.info("%s has the joints of %s: clips are mapped to them", start, own.name)
+    return open_stores(data, layout=own)
 
 
 def _reopen(run: Run, data: Data | Sequence[Data] | None, layout: str | None) -> TrainingStore:
@@ -285,30 +303,6 @@ def training_loader(
         cameras=config.train.positives == "cameras",
         shares=config.train.shares,
     )
-
-
-def _choose_recipe(recipe: str, device: torch.device, store: TrainingStore, protocol: str) -> str:
-    """Return the recipe; for ``auto`` that of the data set and protocol, as large as the device allows."""
-    if recipe == "base" and device.type == "cpu":
-        logger.info("the published size on a CPU: watch the time left; a sensible smaller recipe is --recipe cpu")
-    if recipe != "auto":
-        return recipe
-    known = recipe_names()
-    own = [name for name in store.protocols() if protocol in (name, name.partition("-")[2])]
-    # The last one is of the data set as a whole: NTU-120 has NTU-60's protocols too.
-    full = [f"skeletonmae-{name}" for name in reversed(own) if f"skeletonmae-{name}" in known]
-    published = next(iter(full), "base")
-    if device.type == "cuda":
-        logger.info("the recipe of %s, %s: %s (others: smae recipes)", store.dataset, protocol, published)
-        return published
-    small = store.dataset if store.dataset in known else "cpu"
-    logger.info(
-        "no GPU is used: taking the small recipe '%s', which two cores can finish (the published size for this "
-        "data set is --recipe %s; other recipes: smae recipes)",
-        small,
-        published,
-    )
-    return small
 
 
 def _say_cost(recipe: str, loop: Loop) -> None:

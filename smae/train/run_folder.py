@@ -44,12 +44,13 @@ _PARTS: dict[str, dict[str, type]] = {
         "clips": int,
         "prepared": dict,
         "stores": list,
+        "masked": list,
     },
     "process": {"pid": int, "host": str},
     "config": {"protocol": str, "objective": dict, "augment": dict},
 }
 """Values of ``run.json`` that are read, where they are there."""
-_STORE = {"name": str, "path": str, "fingerprint": str, "protocol": str}
+_STORE = {"name": str, "path": str, "fingerprint": str, "protocol": str, "masked": list}
 """What is kept of each store, where a run was trained on several."""
 _NUMBERS = ("step", "epoch", "loss", "lr", "clips", "seconds", "host_bytes", "device_bytes")
 

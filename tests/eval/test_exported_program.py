@@ -35,7 +35,7 @@ ENCODERS = {
 LENGTHS = (30, 7, 19, 1)
 
 
-def folder_of(to, name="vit", *, head=None, mode="reference", clip_frames=None, **augment):
+def folder_of(to, name="vit", *, head=None, mode="reference", clip_frames=None, missing=(), **augment):
     """Write an encoder, or a classifier of the kind ``head``, whose weights are random."""
     settings = {"name": name, **ENCODERS[name]}
     torch.manual_seed(0)
@@ -59,7 +59,7 @@ def folder_of(to, name="vit", *, head=None, mode="reference", clip_frames=None, 
         encoder.train()(bodies(NTU25, items=8, frames=12))
     return write_weights(
         to, model.eval(), encoder=settings, augment=Augment(frames=12, **augment), layout=NTU25, head=about,
-        prepared=PreparationConfig(mode=mode, clip_frames=clip_frames), origin={"run": "trial"},
+        prepared=PreparationConfig(mode=mode, clip_frames=clip_frames), origin={"run": "trial"}, missing=missing,
     )  # fmt: skip
 
 
@@ -182,6 +182,9 @@ def test_what_cannot_be_written_is_refused_in_a_line(tmp_path, monkeypatch):
         export_program(folder, tmp_path / "a.onnx", format="torch-export")
     with pytest.raises(ConfigError, match=r"--format gguf: expected folder, onnx or torch-export"):
         export_program(folder, tmp_path / "a.onnx", format="gguf")
+    poor = folder_of(tmp_path / "poor", missing=("spine shoulder", "left thumb"))
+    with pytest.raises(DataError, match=r"its training lack spine shoulder, left thumb, .* such as common15"):
+        export_program(poor, tmp_path / "a.pt2", format="torch-export")
     monkeypatch.setitem(write_program.__globals__["PACKAGES"], "torch-export", ("no_such_package",))
     with pytest.raises(EnvironmentFault, match=r"no_such_package.*pip install 'smae\[onnx\]'"):
         write_program(loaded, tmp_path / "a.pt2", format="torch-export")

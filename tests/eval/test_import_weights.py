@@ -201,10 +201,12 @@ def test_mamp_with_its_decoder(tmp_path: Path) -> None:
 
 
 def test_stars_leaves_its_heads_out_and_says_what_it_assumes(tmp_path: Path) -> None:
-    tensors = mamp_tensors(decoder=False) | {"module.predictor.0.weight": torch.zeros(4, 4), "queue": torch.zeros(2, 3)}
-    save_file(tensors, tmp_path / "a.safetensors")
-    made = smae.import_weights(tmp_path / "a.safetensors", tmp_path / "out", format="stars")
-    assert made.left_out == ["predictor.0.weight", "queue"]
+    tensors = mamp_tensors(decoder=False)
+    saved = {f"encoder_student.{name}": tensor for name, tensor in tensors.items()}
+    saved |= {"encoder_student.head.predictor.0.weight": torch.zeros(4, 4), "queue": torch.zeros(2, 3)}
+    torch.save(saved, tmp_path / "a.pt")
+    made = smae.import_weights(tmp_path / "a.pt", tmp_path / "out", format="stars")
+    assert made.left_out == ["head.predictor.0.weight", "queue"]
     assert made.decoder is None
     assert any("attention heads: 8" in note for note in made.notes)
     x = bodies(NTU25, items=1, frames=12)
@@ -541,7 +543,7 @@ def test_pre_training_starts_from_the_encoder_and_the_decoder(tmp_path: Path, ca
     assert "the decoder starts anew: the imported one is of another size" in caplog.text
     data = (tmp_path / "mamp" / "decoder.safetensors").read_bytes()
     (tmp_path / "mamp" / "decoder.safetensors").write_bytes(data[:-1] + b"x")
-    with pytest.raises(DataError, match="differ from its manifest"):
+    with pytest.raises(DataError, match="contents differ from the SHA-256"):
         decoder_weights(tmp_path / "mamp")
 
 

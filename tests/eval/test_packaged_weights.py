@@ -117,15 +117,22 @@ def test_recordings_that_lack_joints_are_refused(packaged):
     store = smae.write_recordings([taken], "coco.zarr")
     with pytest.raises(DataError, match=r"has layout coco17, .*trained on ntu25: missing are .*--layout ntu25"):
         smae.embed(store, "features.npz", encoder="hands", device="cpu")
+    left_out = smae.embed(store, "features.npz", encoder="hands", layout="ntu25", device="cpu")
+    assert left_out.x.isfinite().all()
 
 
-def test_records_of_packaged_weights_go_to_runs(recordings, packaged):
+def test_records_of_packaged_weights_go_to_runs(recordings, packaged, caplog):
+    caplog.set_level("INFO", logger="smae")
     smae.prepare("ntu", "ntu.zarr", executor="inline")
     options = {"encoder": "open-small", "data": "ntu.zarr", "protocol": "xsub", "device": "cpu"}
-    found = smae.evaluate(**options, probes=["knn"])
+    options |= {"probes": ["knn", "finetune"], "settings": {"finetune.epochs": 1}, "baselines": False}
+    found = smae.evaluate(**options)
     assert found.run.path.as_posix() == "runs/open-small"
     assert sorted(path.name for path in packaged.iterdir()) == ["config.json", "model.safetensors"]
-    assert smae.evaluate(**options, probes=["knn"]).evaluation.reused == 1
+    assert smae.evaluate(**options).evaluation.reused == 2
+    longer = smae.evaluate(**options | {"probes": ["knn"], "settings": {"augment.frames": 24}})
+    assert longer.evaluation.reused == 0
+    assert "positions over time are resized from" in caplog.text
     # Records without a run are none: the package's weights are used all the same.
     assert smae.predict(recordings[:1], device="cpu").head == "open-small"
 
@@ -139,16 +146,27 @@ def test_another_head_stands_for_no_encoder(packaged, tmp_path):
         smae.predict(["x"], head="open-small", protocol="xsub")
 
 
-def test_training_starts_from_packaged_weights(recordings, model):
+def test_training_starts_from_packaged_weights_on_a_store_of_another_layout(recordings, model, caplog):
+    """One command: joints are mapped, positions resized, the encoder's settings are its own, and all is said."""
+    caplog.set_level("INFO", logger="smae")
     smae.prepare("ntu", "ntu.zarr", executor="inline")
-    smae.convert("ntu.zarr", to="common15", out="mapped.zarr")
-    settings = {"encoder": CONFIG.encoder.model_dump(), "augment.frames": 12, "optim.lr": 1e-12, "train.batch": 4}
-    done = smae.pretrain(
-        data="mapped.zarr", recipe="skeletonmae-cpu", settings=settings, init="open-small", epochs=1, device="cpu"
-    )
+    settings = {"augment.frames": 24, "optim.lr": 1e-12, "train.batch": 4}
+    start = {"data": "ntu.zarr", "recipe": "skeletonmae-cpu", "settings": settings, "init": "open-small"}
+    done = smae.pretrain(**start, epochs=1, device="cpu")
     weights = encoder_weights(done.run.path)
-    for name, value in model.encoder.state_dict().items():
-        torch.testing.assert_close(weights[name], value, atol=1e-2, rtol=0)
+    own = model.encoder.state_dict()
+    for name, value in own.items():
+        if name != "pos_embed.time":
+            torch.testing.assert_close(weights[name], value, atol=1e-2, rtol=0)
+    assert len(weights["pos_embed.time"]) == 2 * len(own["pos_embed.time"])
+    about = done.run.describe()
+    assert about["store"]["layout"] == "common15"
+    assert about["config"]["encoder"] == CONFIG.encoder.model_dump()
+    assert "open-small has the joints of common15: clips are mapped to them" in caplog.text
+    assert "joints of ntu25 are mapped to common15" in caplog.text
+    assert "positions over time are resized from" in caplog.text
+    with pytest.raises(ConfigError, match="--layout kinect20: open-small has the joints of common15"):
+        smae.pretrain(**start, layout="kinect20", device="cpu")
 
 
 def test_what_is_shipped_is_small_complete_and_part_of_the_wheel():

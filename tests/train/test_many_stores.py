@@ -138,6 +138,9 @@ def test_wrong_settings_leave_no_folder(paths: list[Path], tmp_path: Path) -> No
 def test_one_store_may_be_mapped_too(paths: list[Path], tmp_path: Path) -> None:
     made = pretrain(paths[1], out=tmp_path / "run", recipe="skeletonmae-cpu", settings=SMALL, layout="ntu25")
     assert made.run.open_store().layout == NTU25
+    exported = json.loads((smae.export_encoder(made.run.path, tmp_path / "encoder") / "config.json").read_text())
+    lacking = ["neck", "left hand tip", "right hand tip", "left thumb", "right thumb"]
+    assert sorted(exported["layout"]["missing"]) == sorted(lacking)
     with pytest.raises(ConfigError, match="expected 1 shares"):
         train(paths[1], tmp_path / "other", layout="ntu25")
 
@@ -156,6 +159,8 @@ def test_it_is_evaluated_on_any_of_them(whole: Run, paths: list[Path], tmp_path:
     assert {one.first["layout"] for one in results} == {"ntu25"}
     with pytest.raises(ConfigError, match="the store that the run was pre-trained on"):
         smae.evaluate(run=run.path, data=paths[1], probes=["transfer"])
+    heads = [json.loads(path.read_text())["layout"]["missing"] for path in run.heads.glob("*/config.json")]
+    assert sorted(map(len, heads)) == [0, 4]  # the neck follows from shoulders and head
     about = run.describe()
     poor = smae.open_store(paths[1])
     assert seen_in_training(about["store"], "mine", poor, test=poor.split("mine").test) == 0

@@ -24,10 +24,10 @@ from smae.progress import Task
 from smae.skeleton import KINECT20, NTU25
 from smae.train.build import pick_device
 from smae.train.checkpoint import load_latest
-from smae.train.config import build_config
+from smae.train.config import build_config, choose_recipe
 from smae.train.loop import Loop, Position, _Progress
 from smae.train.metrics_log import MetricsLog, read_log
-from smae.train.pretrain import _choose_recipe, pretrain
+from smae.train.pretrain import pretrain
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
 from tests.reliability.runs import write_store
@@ -77,6 +77,15 @@ def test_weights_that_do_not_fit_are_refused_before_a_folder_is_made(trained, tm
         train(tmp_path / "run", init=str(trained.run.path), encoder={"dim": 32})
     with pytest.raises(DataError, match=r"nothing at .*nothing: no such folder"):
         train(tmp_path / "run", init=str(tmp_path / "nothing"))
+    (tmp_path / "odd").mkdir()
+    for odd in (
+        {"layout": []},
+        {"layout": {"name": "ntu25"}, "augment": 3},
+        {"layout": {"name": "none"}, "augment": {}, "encoder": {}},
+    ):
+        (tmp_path / "odd" / "config.json").write_text(json.dumps(odd))
+        with pytest.raises(DataError, match=r"odd: it does not say what encoder it holds"):
+            train(tmp_path / "run", init=str(tmp_path / "odd"))
     assert not (tmp_path / "run").exists()
 
 
@@ -170,9 +179,9 @@ def test_the_recipe_is_that_of_the_data_set(dataset, protocols, protocol, gpu, c
     caplog.set_level("INFO", "smae")
     store = SimpleNamespace(dataset=dataset, protocols=lambda: dict.fromkeys(protocols, (1, 1)))
     for device, wanted in (("cuda", gpu), ("cpu", cpu)):
-        assert _choose_recipe("auto", torch.device(device), store, protocol) == wanted
+        assert choose_recipe("auto", torch.device(device), store, protocol) == wanted
         assert wanted in caplog.messages[-1]
-        assert _choose_recipe("demo", torch.device(device), store, protocol) == "demo"
+        assert choose_recipe("demo", torch.device(device), store, protocol) == "demo"
 
 
 def test_the_time_of_the_whole_is_said_after_a_measured_minute(monkeypatch, caplog):

@@ -284,7 +284,7 @@ TrainingStore = Store | JoinedStore
 """What can be pre-trained on."""
 
 
-def open_stores(data: Data | Sequence[Data] | None, *, layout: str | None = None) -> TrainingStore:
+def open_stores(data: Data | Sequence[Data] | None, *, layout: Layout | str | None = None) -> TrainingStore:
     """Return the store at a path, or several as one; with a layout, mapped to it.
 
     Raises:
@@ -308,7 +308,7 @@ def describe_store(store: TrainingStore, protocol: str) -> dict[str, Any]:
         "prepared": preparation(store),
     }
     if not isinstance(store, JoinedStore):
-        return {"path": _absolute(store)} | about
+        return {"path": _absolute(store)} | about | {"masked": np.array(store.layout.joints)[store.missing[0]].tolist()}
     stores = []
     for member, split in zip(store.members, store.splits(protocol), strict=True):
         one = member.store
