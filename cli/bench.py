@@ -47,11 +47,9 @@ class Benchmarks(console.Group):
     """A group that imports a benchmark only when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the benchmarks, and ``all``."""
         return [*BENCHMARKS, "all"]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Return a benchmark, imported now."""
         return _all if name == "all" else _load(name) if name in BENCHMARKS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -45,7 +45,6 @@ class Name(_Type):
         return value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the names that begin with what is typed."""
         return completions(self._names, ctx, incomplete)
 
 

@@ -97,11 +97,7 @@ def _explain(section: type[Section], where: str, item: Any) -> str:
 
 
 def read_toml(path: Path) -> Settings:
-    """Return the settings of a TOML file.
-
-    Raises:
-        ConfigError: unreadable, over 1 MiB, not TOML, or nested too deeply.
-    """
+    """Return the settings of a TOML file; a ``ConfigError`` if it is no such file or over 1 MiB."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -134,11 +130,7 @@ def parse_set(text: str) -> Settings:
 
 
 def parse_sets(texts: Iterable[str]) -> Settings:
-    """Parse several ``--set`` options into one mapping; later ones win.
-
-    Raises:
-        ConfigError: see ``parse_set``.
-    """
+    """Parse several ``--set`` options into one mapping; later ones win. Raises as ``parse_set`` does."""
     return merge(*map(parse_set, texts))
 
 

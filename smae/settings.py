@@ -246,11 +246,7 @@ def probe_names() -> list[str]:
 
 
 def check_effect(settings: Mapping[str, Any], modes: Sequence[str], *, baselines: bool = True) -> None:
-    """Refuse settings that none of the probes reads.
-
-    Raises:
-        ConfigError: each of them is listed, with those that have an effect.
-    """
+    """Refuse settings that no probe reads: a ``ConfigError`` lists them and those with an effect."""
     sections = {*PROBE_SECTIONS.values()}
     used = {PROBE_SECTIONS[mode] for mode in modes if mode in PROBE_SECTIONS}
     if any(mode not in PROBE_SECTIONS for mode in modes):
@@ -274,10 +270,6 @@ def check_effect(settings: Mapping[str, Any], modes: Sequence[str], *, baselines
 
 
 def check_probe_settings(settings: Mapping[str, Any], modes: Sequence[str]) -> None:
-    """Refuse settings that no probe reads, and wrong ones, without building anything.
-
-    Raises:
-        ConfigError: all of them are listed.
-    """
+    """Refuse settings that no probe reads, and wrong ones, without building: a ``ConfigError`` lists all."""
     check_effect(settings, expand_modes(modes))
     _check(dict(settings))

@@ -39,7 +39,6 @@ class Ensemble(Table):
     predicted: NDArray[np.int64]
 
     def tables(self) -> list[Grid]:
-        """Return the table of accuracies."""
         return [results(self.rows, title=self.protocol, interval=True)]
 
 

@@ -67,7 +67,6 @@ class ProbeResult(Table):
         return self.scores.top1
 
     def tables(self) -> list[Grid]:
-        """Return the table of results."""
         return [results(self.rows, title=self.protocol)]
 
 
@@ -281,7 +280,6 @@ class Embedder:
         return features.x.numpy()[order]
 
     def fit_transform(self, X: Any, y: Any = None) -> NDArray[np.float32]:
-        """Return ``transform(X)``."""
         return self.transform(X)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -289,11 +287,7 @@ class Embedder:
         return {name: getattr(self, name) for name in ("encoder", "pool", "settings", "device")}
 
     def set_params(self, **params: Any) -> Embedder:
-        """Change arguments by name; return itself.
-
-        Raises:
-            ConfigError: no such argument.
-        """
+        """Change arguments by name; return itself. A ``ConfigError`` for another name."""
         for name, value in params.items():
             if name not in self.get_params():
                 raise ConfigError(f"Embedder has no '{name}': expected one of {', '.join(self.get_params())}")

@@ -21,7 +21,6 @@ class EncoderClass(Protocol):
 
     def __call__(self, config: Any, *, frames: int, layout: Layout) -> Encoder:
         """Build the encoder of clips of ``frames`` frames."""
-        ...
 
 
 class Encoder(nn.Module):
@@ -114,7 +113,6 @@ class VisionTransformer(Encoder):
         self.apply(init_weights)
 
     def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
-        """Return features [N, K, D]; see ``Encoder.forward``."""
         positions = self.pos_embed()
         if mask is not None:
             positions = embedding(mask.keep, positions)

@@ -66,7 +66,6 @@ class SLiMEncoder(Encoder):
                 nn.init.trunc_normal_(weight, std=0.02)
 
     def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
-        """Return features [N, K, D]; see ``Encoder.forward``."""
         tokens = self.embed(self.visible_tokens(x, mask))
         if mask is None:
             return self._attend(tokens)[1]
@@ -75,7 +74,6 @@ class SLiMEncoder(Encoder):
         return gather(self._attend(every)[1], mask.keep)
 
     def encode(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the features of the class token [N, D] and of all tokens; see ``Encoder``."""
         grid = replace(self.grid, times=x.shape[1] // self.grid.patch)
         tokens = self.embed(patchify(x, grid))
         if hidden is not None:

@@ -26,11 +26,7 @@ SEED = 5
 
 
 def check(condition: bool, message: str) -> None:
-    """Raise ``AssertionError`` with the message unless the condition holds.
-
-    Raises:
-        AssertionError: it does not. (The ``assert`` statement would be silent under ``python -O``.)
-    """
+    """Raise ``AssertionError`` unless the condition holds (an ``assert`` is silent under ``python -O``)."""
     if not condition:
         raise AssertionError(message)
 

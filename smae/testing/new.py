@@ -34,7 +34,6 @@ class NewPlugin(Table):
     files: tuple[str, ...]
 
     def tables(self) -> list[Grid]:
-        """Return its files."""
         return [Grid(("",), [(name,) for name in self.files], f"{self.path}: {self.family} {self.name}", left=1)]
 
 

@@ -31,11 +31,9 @@ class ScalarWriter(Protocol):
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
         """Add one point."""
-        ...
 
     def close(self) -> None:
         """Flush and close."""
-        ...
 
 
 class MetricsLog:
@@ -171,11 +169,9 @@ class WandbWriter:
         )
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
-        """Add one point of a curve."""
         self._run.log({name: value}, step=step)
 
     def close(self) -> None:
-        """Flush and close."""
         self._run.finish()
 
 

@@ -130,11 +130,7 @@ class Run:
         return not need or any(self.heads.glob("*/config.json"))
 
     def describe(self) -> dict[str, Any]:
-        """Return ``run.json``.
-
-        Raises:
-            DataError: the folder holds no readable run, or one of a newer version.
-        """
+        """Return ``run.json``; a ``DataError`` if there is none, a damaged one, or one of a newer version."""
         remedy = "name a folder that smae pretrain wrote"
         about = read_json(self.path / "run.json", what="run", remedy=remedy)
         if about.get("version") != VERSION:

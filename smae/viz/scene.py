@@ -71,7 +71,6 @@ class Panel:
 
     @property
     def frames(self) -> int:
-        """Number of frames T."""
         return int(self.joints.shape[1])
 
     @cached_property

@@ -179,11 +179,7 @@ def check_target(path: Path, inputs: Iterable[Path] = ()) -> None:
 
 
 def check_replaceable(path: Path, suffix: str, inputs: Iterable[Path]) -> None:
-    """Refuse to replace a file of another format than ``suffix``, or to write into an input.
-
-    Raises:
-        ConfigError: see ``smae.atomic_io.check_output``.
-    """
+    """Refuse to replace a file of another format, or to write into an input; see ``check_output``."""
     kind, pattern = FORMATS[suffix]
 
     def is_kind(path: Path) -> bool:

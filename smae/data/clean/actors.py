@@ -52,12 +52,10 @@ class Body:
 
     @property
     def start(self) -> int:
-        """First frame."""
         return int(self.frames[0])
 
     @property
     def end(self) -> int:
-        """Last frame."""
         return int(self.frames[-1])
 
 

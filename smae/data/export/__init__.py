@@ -74,7 +74,6 @@ class Exporter(Protocol):
             DataError: the store does not fit the format.
             OSError: the disk refused.
         """
-        ...
 
 
 EXPORTS: Registry[Exporter] = Registry(

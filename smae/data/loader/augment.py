@@ -141,7 +141,6 @@ class Edits:
     frame: NDArray[np.bool_]
 
     def __getitem__(self, index: Ints | slice) -> Edits:
-        """Return the edits of some items."""
         return Edits(self.offset[index], self.joint[index], self.frame[index])
 
 
@@ -183,7 +182,6 @@ class Variation:
     edits: Edits | None = None
 
     def part(self, start: int, stop: int) -> Variation:
-        """Return the variation of the clips from ``start`` to ``stop``."""
         part = slice(start, stop)
         crop = None if self.crop is None else self.crop[part]
         edits = None if self.edits is None else self.edits[part]

@@ -96,7 +96,6 @@ class CpuAssembler:
         self._spare: deque[Floats] = deque(maxlen=SPARE_BUFFERS)
 
     def __call__(self, rows: Floats, plan: BatchPlan) -> Tensor:
-        """Return float32 [N, frames, V, 3]; see ``Assembler``."""
         # Imported here, since every objective imports this module for ``Batch``, and Numba is slow
         # to import.
         from smae.data.loader.batch_numba import make_items as make_items_numba
@@ -134,7 +133,6 @@ class StagedAssembler:
         self._sent: list[torch.cuda.Event | None] = [None] * buffers
 
     def __call__(self, rows: Floats, plan: BatchPlan) -> Tensor:
-        """Return float32 [N, frames, V, 3]; see ``Assembler``."""
         from smae.data.loader.row_kernels import copy_windows
 
         buffer = self._free_buffer((int(plan.length.sum()), *rows.shape[1:]))
@@ -171,7 +169,6 @@ class DeviceAssembler:
         self._lock = Lock()
 
     def __call__(self, rows: Floats, plan: BatchPlan) -> Tensor:
-        """Return float32 [N, frames, V, 3]; see ``Assembler``."""
         with self._lock:
             if self._rows is None:
                 # Not through page-locked memory: the copy is complete on return, for the streams of

@@ -180,7 +180,6 @@ class ClipSelection:
 
     @property
     def nbytes(self) -> int:
-        """Size of all selected rows."""
         return int(self.rows.sum()) * len(self.store.layout) * 12
 
     def rows_of(self, block: int) -> int:

@@ -179,11 +179,7 @@ class Trunk:
 
 
 def trunk_of(layout: Layout, *, align: str) -> Trunk | None:
-    """Return what ``augment.align`` needs of a layout; None for ``none``.
-
-    Raises:
-        ConfigError: the layout does not name its trunk.
-    """
+    """Return what ``augment.align`` needs of a layout; a ``ConfigError`` if it names no trunk."""
     if align == "none":
         return None
     if not layout.across or layout.spine is None:

@@ -46,7 +46,6 @@ class Executor(Protocol):
         Raises:
             Interrupted: a signal arrived.
         """
-        ...
 
 
 class InlineExecutor:

@@ -215,11 +215,7 @@ def make_plan(raw: Path, settings: PrepareSettings, *, names: Path | None = None
 
 
 def _splits(source: Source, samples: Sequence[Sample], file: Path | None) -> dict[str, Mapping[str, int]]:
-    """Return the splits of the data and those of a file.
-
-    Raises:
-        ConfigError, DataError: the file cannot be read, or a split of its name came with the data.
-    """
+    """Return the splits of the data and those of a file, which must have other names."""
     splits = dict(source.splits())
     if file is None:
         return splits

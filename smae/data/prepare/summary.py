@@ -69,7 +69,6 @@ class PrepareSummary(Table):
         return EXIT_DONE
 
     def tables(self) -> list[Grid]:
-        """Return the counts as a table."""
         bad = self.quarantined
         rows = [
             ("ok", f"{self.frames:,} frames, {self.rows:,} body-frames", f"{self.ok:,}"),
@@ -109,7 +108,6 @@ class Tally:
         self.bad = list(self.plan.refused)
 
     def add(self, result: TaskResult) -> None:
-        """Count the result of a task."""
         self.results.append(result)
         self.samples += len(result.outcomes)
         self.read += result.size
@@ -200,11 +198,7 @@ def _refused(line: bytes) -> Refused:
 
 
 def decode_refused(lines: bytes, *, name: str = QUARANTINE) -> tuple[Refused, ...]:
-    """Parse the content of ``quarantine.jsonl`` or ``excluded.jsonl``.
-
-    Raises:
-        DataError: a line that is not a record of a bad file.
-    """
+    """Parse ``quarantine.jsonl`` or ``excluded.jsonl``; a ``DataError`` for a line that is no record."""
     try:
         return tuple(map(_refused, lines.splitlines()))
     except (ValueError, TypeError, RecursionError) as error:

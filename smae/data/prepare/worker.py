@@ -125,7 +125,6 @@ class Worker:
         return TaskResult(task.number, self._writer.end(), outcomes, task.size)
 
     def close(self) -> None:
-        """Close open archives."""
         self._reader.close()
 
     def _do_sample(self, sample: Sample) -> SampleOutcome:

@@ -134,11 +134,7 @@ class Workspace(ABC):
         return done
 
     def record(self, result: TaskResult) -> None:
-        """Add a finished task to the journal, once its shards are flushed.
-
-        Raises:
-            EnvironmentFault: the disk refused.
-        """
+        """Add a finished task, whose shards are flushed, to the journal; raises as ``FileStore.write``."""
         for shard in result.shards:
             shard.fsync(self.root)
         self.files.write(_done(result.task), json.dumps(result.to_json(), default=asdict).encode("ascii"))

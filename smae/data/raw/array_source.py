@@ -243,5 +243,4 @@ class CleanedSource(BaseSource):
     takes_layout = True
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Clip:
-        """Return the clip of one sample."""
         return unpack(data, max_range=max_range, gaps=self.cleaned == "exact")

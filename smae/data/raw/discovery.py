@@ -243,11 +243,7 @@ def _target_inside(link: Path, root: Path) -> str | None:
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
-    """Open a zip and read its directory.
-
-    Raises:
-        DataError: the directory is damaged: every sample in the zip would be lost.
-    """
+    """Open a zip; a ``DataError`` if its directory is damaged, as all samples would be lost."""
     try:
         archive = zipfile.ZipFile(path)
         # A damaged entry can hide those behind it, which zipfile does not notice. Writers without

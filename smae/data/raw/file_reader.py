@@ -69,7 +69,6 @@ class FileReader:
         self._buffer = ReadBuffer(1 << 20)
 
     def read(self, sample: Sample) -> bytes | memoryview:
-        """Return the bytes of one sample; see ``SampleReader.read``."""
         try:
             if sample.packed is None:
                 data: bytes | memoryview = self._read_file(sample)
@@ -84,7 +83,6 @@ class FileReader:
         return data if self._views else bytes(data)
 
     def close(self) -> None:
-        """Close all open archives."""
         for handle in self._archives.values():
             os.close(handle)
         self._archives.clear()

@@ -70,11 +70,7 @@ class Keypoints:
         return self.name
 
     def clip(self, layout: Layout, *, mode: Mode = "reference") -> Clip:
-        """Return it cleaned, in the joints of a layout, see ``smae.convert``.
-
-        Raises:
-            NoBody: no body in any frame.
-        """
+        """Return it cleaned, in the joints of a layout (see ``smae.convert``); ``NoBody`` without a body."""
         clip = clean(self.recording, mode=mode, layout=self.layout)
         if layout == self.layout:
             return clip
@@ -136,7 +132,6 @@ class KeypointsSource(BaseSource):
     dataset_name = "keypoints"
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return the samples under a folder or zip, or one file."""
         self.layout = self._given()
         found = find_by_suffix(raw, _SUFFIXES, strict_names=strict_names)
         refused = list(found.refused)
@@ -168,7 +163,6 @@ class KeypointsSource(BaseSource):
         return self.given_layout
 
     def reader(self, raw: Path) -> KeypointsReader:
-        """Return a reader of the samples under ``raw``."""
         return KeypointsReader(raw)
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
@@ -218,7 +212,6 @@ class KeypointsReader(FileReader):
         self._folder = raw.resolve().parent if raw.is_file() else raw
 
     def read(self, sample: Sample) -> bytes | memoryview:
-        """Return the bytes of one sample."""
         if not sample.path.endswith(_GROUP):
             return super().read(sample)
         if sample.size > MAX_BYTES:

@@ -142,7 +142,6 @@ class MocapSource(BaseSource):
     dataset_name = "mocap"
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return the samples under a folder or zip, or one file."""
         self.layout = self.given_layout or self.layout
         found = find_by_suffix(raw, (".bvh", ".amc"), strict_names=strict_names)
         samples, refused = list[Sample](), list(found.refused)
@@ -158,7 +157,6 @@ class MocapSource(BaseSource):
         return replace(found, samples=tuple(sorted(samples)), refused=tuple(refused))
 
     def reader(self, raw: Path) -> MocapReader:
-        """Return a reader of the samples under ``raw``."""
         return MocapReader(raw)
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
@@ -197,7 +195,6 @@ class MocapReader(FileReader):
         self._folder = raw.resolve().parent if raw.is_file() else raw
 
     def read(self, sample: Sample) -> bytes | memoryview:
-        """Return the bytes of one sample."""
         data = super().read(sample)
         if sample.packed is not None or not sample.path.lower().endswith(".amc"):
             return data

@@ -162,11 +162,7 @@ def parse_bvh(text: str) -> tuple[list[Bone], Floats]:
 
 
 def parse_asf(text: str) -> tuple[list[Bone], bool]:
-    """Return the bones of an ASF file in metres, parents first, and whether its angles are degrees.
-
-    Raises:
-        BadRecording: it breaks the format.
-    """
+    """Return the bones of an ASF file in metres, parents first, and whether its angles are degrees."""
     sections = {part.split(None, 1)[0]: part.split("\n")[1:] for part in f"\n{text}".split("\n:")[1:] if part.split()}
     units = {words[0]: words[1] for words in map(str.split, sections.get("units", [])) if len(words) == 2}
     scale = INCH / number_of(units.get("length", "1"))
@@ -199,11 +195,7 @@ def parse_asf(text: str) -> tuple[list[Bone], bool]:
 
 
 def parse_amc(text: str, bones: Sequence[Bone], *, scale: float, degrees: bool) -> tuple[dict[str, Floats], int]:
-    """Return the motion [T, channels] of each bone that moves, metres and degrees, and T.
-
-    Raises:
-        BadRecording: it breaks the format, or is that of another skeleton.
-    """
+    """Return the motion [T, channels] of each bone that moves, metres and degrees, and T."""
     widths = {bone.name: len(bone.channels) for bone in bones}
     rows: dict[str, list[list[float]]] = {}
     frames = 0

@@ -62,11 +62,9 @@ class NtuSource(BaseSource):
         )
 
     def reader(self, raw: Path) -> FileReader:
-        """Return a reader of the samples under ``raw``."""
         return FileReader(raw, views=True)
 
     def parse(self, data: bytes | memoryview, *, strict: bool, max_range: float) -> Recording:
-        """Parse one ``.skeleton`` file."""
         # Imported late: it loads the compiled kernels, which listing files does not need.
         from smae.data.raw.fast_parser import read_skeleton
 
@@ -84,5 +82,4 @@ class NtuSource(BaseSource):
         return "ntu60" if small else "ntu120"
 
     def missing(self) -> frozenset[str]:
-        """Return the official names of samples with missing skeletons."""
         return ntu_missing()

@@ -24,7 +24,6 @@ class NtuNpySource(NtuSource):
     suffix = NPY_SUFFIX
 
     def parse(self, data: bytes | memoryview, *, strict: bool, max_range: float) -> Recording:
-        """Parse one file."""
         try:
             content = load_plain_npy(bytes(data))
         except DataError as error:

@@ -64,7 +64,6 @@ class NwUclaSource(SingleBodySource):
         return Inventory(tuple(sorted(samples)), everything, found.ignored - frames, found.looked_for)
 
     def reader(self, raw: Path) -> UclaReader:  # type: ignore[override]
-        """Return a reader of both forms."""
         return UclaReader(raw)
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
@@ -109,7 +108,6 @@ class UclaReader:
         return b"".join(_FRAME_BEGINS + bytes(self._files.read(text)) for text in texts)
 
     def close(self) -> None:
-        """Close all open archives."""
         self._files.close()
 
 

@@ -102,7 +102,6 @@ class PkuMmdSource(BaseSource):
             self._splits[name] = _roles(path, parts, [one.name for one in samples if _phase(one.name) == phase])
 
     def reader(self, raw: Path) -> PkuReader:
-        """Return a reader of the actions."""
         return PkuReader(raw)
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
@@ -126,7 +125,6 @@ class PkuReader:
         self._lines: list[bytes] = []
 
     def read(self, sample: Sample) -> bytes:
-        """Return the lines of one action."""
         if sample.path != self._path:
             try:
                 with open(self._raw / sample.path, "rb") as file:
@@ -142,7 +140,6 @@ class PkuReader:
         return b"".join(self._lines[start:end])
 
     def close(self) -> None:
-        """Release the lines."""
         self._lines = []
 
 

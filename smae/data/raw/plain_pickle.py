@@ -26,11 +26,7 @@ _PythonUnpickler: Any = vars(pickle)["_Unpickler"]
 
 
 def load_plain_pickle(path: Path) -> Any:
-    """Return the content of a pickle of plain data.
-
-    Raises:
-        DataError: it asks for anything but plain types and arrays (named), or is damaged.
-    """
+    """Return the content of a pickle; a ``DataError`` names what is no plain type or array in it."""
     try:
         with open(path, "rb") as file:
             size = path.stat().st_size
@@ -46,11 +42,7 @@ def load_plain_pickle(path: Path) -> Any:
 
 
 def load_plain_npy(data: bytes) -> Any:
-    """Return the one object of plain data that an ``.npy`` holds, as ``numpy.save`` stores a dictionary.
-
-    Raises:
-        DataError: see ``load_plain_pickle``; or another array.
-    """
+    """Return the one object of plain data of an ``.npy``, else a ``DataError`` as of a pickle."""
     file = io.BytesIO(data)
     try:
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}

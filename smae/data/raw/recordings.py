@@ -127,11 +127,7 @@ class Recordings:
         )
 
     def read(self, sample: Sample) -> bytes:
-        """Return the bytes of one sample.
-
-        Raises:
-            BadRecording: it cannot be read.
-        """
+        """Return the bytes of one sample; a ``BadRecording`` if they cannot be read."""
         with closing(self.source.reader(self.path)) as reader:
             return bytes(reader.read(sample))
 

@@ -110,7 +110,6 @@ class SingleBodySource(BaseSource):
         raise NotImplementedError
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return the samples under a folder or zip."""
         found = find_files(
             raw,
             suffix=self.suffix,
@@ -128,7 +127,6 @@ class SingleBodySource(BaseSource):
         return found
 
     def reader(self, raw: Path) -> FileReader:
-        """Return a reader of the samples under ``raw``."""
         return FileReader(raw)
 
 
@@ -141,7 +139,6 @@ class UtdMhadSource(SingleBodySource):
     example = "a1_s2_t3_skeleton.mat"
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
-        """Parse one file."""
         skeleton = read_matlab_array(data, "d_skel")
         if skeleton.ndim == 2:
             skeleton = skeleton[..., None]  # MATLAB drops a last axis of length 1: one frame

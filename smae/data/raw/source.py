@@ -117,11 +117,9 @@ class SampleReader(Protocol):
         Raises:
             BadRecording: it cannot be read (code ``io``, ``not-regular``, ``zip-damaged``, ...).
         """
-        ...
 
     def close(self) -> None:
         """Close all open files."""
-        ...
 
 
 class Source(Protocol):
@@ -146,11 +144,9 @@ class Source(Protocol):
             ConfigError: ``raw`` is missing or unreadable.
             DataError: a damaged archive.
         """
-        ...
 
     def reader(self, raw: Path) -> SampleReader:
         """Return a reader of the samples under ``raw``."""
-        ...
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording | Clip:
         """Parse the bytes of one sample, as ``reader`` returned them; a clip where already cleaned.
@@ -164,23 +160,18 @@ class Source(Protocol):
             BadRecording: it breaks the format.
             NoBody: a clip without a body.
         """
-        ...
 
     def facts(self, name: str) -> ClipFacts:
         """Return class, subject, camera and so on of a sample."""
-        ...
 
     def splits(self) -> Mapping[str, Mapping[str, int]]:
         """Return the splits that come with the data: split -> sample -> 1 (train), 2 (test), 3 (val)."""
-        ...
 
     def dataset(self, facts: Sequence[ClipFacts]) -> str:
         """Return the name of the data set that these samples belong to."""
-        ...
 
     def missing(self) -> frozenset[str]:
         """Return the names that published results leave out."""
-        ...
 
 
 class BaseSource:
@@ -213,7 +204,6 @@ class BaseSource:
         return self.dataset_name
 
     def missing(self) -> frozenset[str]:
-        """Return none."""
         return frozenset()
 
 

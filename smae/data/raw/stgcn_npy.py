@@ -58,7 +58,6 @@ class StgcnNpySource(arrays.CleanedSource):
         return Inventory(tuple(sorted(samples)), (), streams, "rows of train_data.npy and val_data.npy")
 
     def reader(self, raw: Path) -> StgcnReader:
-        """Return a reader of the rows."""
         return StgcnReader(raw)
 
 
@@ -81,16 +80,11 @@ class StgcnReader:
         return arrays.pack_padded(row, doubled=False)
 
     def close(self) -> None:
-        """Release the arrays."""
         self._arrays.clear()
 
 
 def _files(raw: Path) -> tuple[dict[str, Path], int]:
-    """Return the array of joints of each part, and the number of arrays of other streams.
-
-    Raises:
-        DataError: none at all, two of one part, or a part with other streams alone.
-    """
+    """Return the array of joints of each part, and the number of arrays of other streams."""
     files: dict[str, Path] = {}
     others: dict[str, list[str]] = {}
     for path in sorted(raw.glob("*.npy")):

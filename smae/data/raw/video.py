@@ -257,7 +257,6 @@ class VideoSource(NtuSource):
         return find_named(raw, suffixes=VIDEOS)
 
     def reader(self, raw: Path) -> VideoReader:  # type: ignore[override]
-        """Return a reader of the videos under ``raw``."""
         return VideoReader(raw)
 
 

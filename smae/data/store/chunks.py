@@ -76,11 +76,7 @@ JOINT_CODECS: dict[str, Codec] = {"float32": FLOAT32, "int16": Int16("int16")}
 
 
 def joint_codec(name: str) -> Codec:
-    """Return a codec of joints by name.
-
-    Raises:
-        UnknownNameError: no such codec.
-    """
+    """Return a codec of joints by name, else an ``UnknownNameError``."""
     if name not in JOINT_CODECS:
         known = ", ".join(JOINT_CODECS)
         raise UnknownNameError(f"unknown codec '{name}': expected one of {known}{nearest(name, JOINT_CODECS)}")

@@ -112,7 +112,6 @@ class ClipSequence(Table):
         return str(self)
 
     def tables(self: Any) -> list[Grid]:
-        """Return what the store holds, in about ten lines."""
         frames, two = self.clips.frames, int((self.clips.bodies == BODIES).sum())
         rows = [
             ("clips", f"{len(self):,}, {two:,} of two bodies"),

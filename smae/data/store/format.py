@@ -99,11 +99,7 @@ def record_of(path: str, *pieces: bytes, crc32c: str = "") -> FileRecord:
 
 
 def read_json(root: FileStore, key: str) -> Any:
-    """Return the JSON of one file of a store.
-
-    Raises:
-        DataError: missing, not a regular file, over 64 MiB, or not JSON.
-    """
+    """Return the JSON of one file of a store; a ``DataError`` if it is none, or over 64 MiB."""
     return _parse(root.read(key, limit=MAX_JSON_BYTES), where=f"{root.name}/{key}")
 
 
@@ -236,11 +232,7 @@ class Header:
 
 
 def read_header(root: FileStore) -> Header:
-    """Return the attributes of a store.
-
-    Raises:
-        DataError: attributes that are missing, of a wrong type or value, or of another version.
-    """
+    """Return the attributes of a store; a ``DataError`` if one is missing, wrong or of another version."""
     content = read_json(root, "zarr.json")
     try:
         values = content["attributes"]["smae"]
@@ -276,11 +268,7 @@ def read_header(root: FileStore) -> Header:
 
 
 def array_metadata(content: Any, *, where: str) -> dict[str, Any]:
-    """Return the parts of a parsed ``zarr.json`` that decide how the bytes of an array are read.
-
-    Raises:
-        DataError: not the metadata of a Zarr v3 array.
-    """
+    """Return what decides how the bytes of an array are read; a ``DataError`` if it is not Zarr v3."""
     try:
         if content["zarr_format"] != 3 or content["node_type"] != "array":
             raise ValueError("not a Zarr v3 array")

@@ -108,7 +108,6 @@ class StoreInfo(Table):
     names_note: str
 
     def tables(self) -> list[Grid]:
-        """Return the statistics as a table."""
         bodies = ", ".join(f"{count:,} with {number}" for number, count in self.bodies.items())
         noun = "body" if list(self.bodies) == [1] else "bodies"
         lengths = f"a clip {self.frames_min} to {self.frames_max}, median {self.frames_median:g}"

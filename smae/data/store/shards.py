@@ -46,22 +46,16 @@ class Shard:
         return {"joints": self.joints, "state": self.state}
 
     def fsync(self, root: FileStore) -> None:
-        """Wait until both files survive a power cut.
-
-        Raises:
-            EnvironmentFault: the disk refused.
-        """
+        """Wait until both files survive a power cut; raises as ``FileStore.fsync`` does."""
         for record in self.files.values():
             root.fsync(record.path)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the shard as JSON values."""
         files = {array: {"path": record.path, **record.entry()} for array, record in self.files.items()}
         return {**files, "clips": self.clips, "rows": self.rows, "error": self.error}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Shard:
-        """Return the shard of ``to_json``."""
         files = {array: dict(values[array]) for array in DIMENSIONS}
         records = {array: FileRecord.from_entry(entry.pop("path"), entry) for array, entry in files.items()}
         return cls(**records, clips=values["clips"], rows=values["rows"], error=values["error"])
@@ -125,11 +119,7 @@ class ShardWriter:
             self._encode(self._waiting // CHUNK_ROWS * CHUNK_ROWS)
 
     def append(self, clip: Clip) -> None:
-        """Add a clip that ``rejection`` accepts.
-
-        Raises:
-            EnvironmentFault: the disk refused.
-        """
+        """Add a clip that ``rejection`` accepts; raises as ``FileStore.write`` does."""
         count = clip.joints.shape[0] * clip.joints.shape[1]
         if self._rows + count > SHARD_ROWS:
             self._flush()
@@ -139,11 +129,7 @@ class ShardWriter:
         self.commit(count)
 
     def end(self) -> tuple[Shard, ...]:
-        """Write the last shard of the task and return all of them.
-
-        Raises:
-            EnvironmentFault: the disk refused.
-        """
+        """Write the last shard of the task and return all; raises as ``FileStore.write`` does."""
         if self._rows:
             self._flush()
         return tuple(self._shards)

@@ -157,11 +157,7 @@ class Store(ClipSequence):
         return self.states(start, start + bodies * frames).reshape(bodies, frames, len(self.layout))
 
     def index_of(self, name: str) -> int:
-        """Return the index of a clip by name.
-
-        Raises:
-            UnknownNameError: no such clip.
-        """
+        """Return the index of a clip by name, else an ``UnknownNameError``."""
         if name not in self._indices:
             raise UnknownNameError(f"unknown clip '{name}' in {self.path}{nearest(name, self._indices)}")
         return self._indices[name]

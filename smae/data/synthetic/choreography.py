@@ -57,7 +57,6 @@ class Stage:
         self.bend("right shoulder", flex, out, twist)
 
     def elbows(self, flex: Floats | float) -> None:
-        """Bend both elbows."""
         self.bend("left elbow", flex)
         self.bend("right elbow", flex)
 

@@ -200,7 +200,6 @@ class Probe(Protocol):
 
     def __call__(self, encoder: Encoder, context: ProbeContext) -> Scores:
         """Evaluate an encoder without changing it: a probe that trains it trains a copy."""
-        ...
 
 
 probes: Registry[Probe] = Registry(

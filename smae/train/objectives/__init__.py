@@ -110,11 +110,7 @@ class ModelBuilder:
     """Weights that a decoder of the same shape starts from."""
 
     def encoder(self) -> Encoder:
-        """Return a new encoder.
-
-        Raises:
-            DataError: ``weights`` do not fit it.
-        """
+        """Return a new encoder; a ``DataError`` if ``weights`` do not fit it."""
         made = encoders.get(self.encoder_config.name)(self.encoder_config, frames=self.frames, layout=self.layout)
         if self.weights is not None:
             load_weights(made, resize_positions(made, self.weights), where="init")
@@ -134,11 +130,7 @@ class ModelBuilder:
         return made
 
     def masking(self, grid: Grid, *, may_be_none: bool = False) -> Masking:
-        """Return a new masking.
-
-        Raises:
-            ConfigError: it hides nothing, and the objective has not said that it may.
-        """
+        """Return a new masking; a ``ConfigError`` if it hides nothing and ``may_be_none`` is not set."""
         if self.masking_config.name == "none" and not may_be_none:
             raise ConfigError(
                 "masking.name=none hides no token, and this objective predicts hidden ones: choose another masking"
@@ -151,7 +143,6 @@ class ObjectiveClass(Protocol):
 
     def __call__(self, config: Any, builder: ModelBuilder) -> Objective:
         """Build the objective."""
-        ...
 
 
 objectives: Registry[ObjectiveClass] = Registry(

@@ -80,7 +80,6 @@ class SkeletonMAE(Objective):
             )
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
-        """Return the reconstruction loss of a batch."""
         mask, visible = show_tokens(self.masking, batch, self.grid, noise)
         if self.config.predict < 1:
             count = max(1, round(self.config.predict * mask.hide.shape[1]))

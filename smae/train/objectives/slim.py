@@ -119,7 +119,6 @@ class SLiM(Objective):
         return self.config.embed_lr if parameter.startswith("encoder.embed.") else 1.0
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
-        """Return the loss of a batch of crops."""
         config = self.config
         items = pick_bodies(batch, noise).view(self.views, -1)
         noises = []

@@ -69,11 +69,7 @@ class ReconstructionSummary:
 
 
 def summarise(objective: Objective, store: Store, config: RunConfig) -> ReconstructionSummary | None:
-    """Reconstruct test clips, masked as in training; None where no positions are masked.
-
-    Raises:
-        DataError: a prediction is not finite.
-    """
+    """Reconstruct test clips, masked as in training; None where no positions are masked."""
     split = store.training_split(config.protocol)
     # A run on a store without parts has no test clips: then the error is that of its train clips.
     test = split.test if len(split.test) else split.train
