@@ -37,11 +37,7 @@ from smae_cli import choices, console
     type=click.Choice(["best_val", "best_test"]),
     help="Score another epoch too: the best on held-out training subjects, or (labelled as such) on test.",
 )
-@click.option(
-    "--run",
-    type=choices.RUN,
-    help="A run's folder or one of its checkpoints; the newest run by default.",
-)
+@click.option("--run", type=choices.RUN, help="A run's folder or one of its checkpoints; the newest run by default.")
 @click.option("--layout", help="Map the joints of --data to this layout as they are read: ntu25, kinect20, ...")
 @click.option(
     "--encoder",

@@ -25,11 +25,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="With a store: its raw folder or zip, to explain the cleaning too and compare.",
 )
-@click.option(
-    "--mode",
-    type=click.Choice(MODES),
-    help="Cleaning mode; the store's own, or reference, by default.",
-)
+@click.option("--mode", type=click.Choice(MODES), help="Cleaning mode; the store's own, or reference, by default.")
 @click.option("--source", type=choices.SOURCE, default=PrepareSettings.source, help="Kind of raw data.")
 @console.json_option
 def command(path: str, name: str | None, **options: Any) -> int:

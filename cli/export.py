@@ -21,9 +21,7 @@ from smae_cli import choices, console
 )
 @click.option("--frames", type=click.IntRange(min=1), help="ctrgcn: pad to this length; the longest clip by default.")
 @click.option(
-    "--anyway",
-    is_flag=True,
-    help="Write even what readers of the format do not expect (exact mode, resampled clips).",
+    "--anyway", is_flag=True, help="Write even what readers of the format do not expect (exact mode, resampled clips)."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export in the same format.")
 @console.json_option

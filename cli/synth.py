@@ -22,17 +22,9 @@ from smae_cli import console
     help="Other seeds, other people and noise.",
 )
 @click.option(
-    "--actions",
-    type=click.IntRange(2, LIMITS.actions),
-    default=SynthSettings.actions,
-    help="Kinds of action.",
+    "--actions", type=click.IntRange(2, LIMITS.actions), default=SynthSettings.actions, help="Kinds of action."
 )
-@click.option(
-    "--subjects",
-    type=click.IntRange(2, LIMITS.subjects),
-    default=SynthSettings.subjects,
-    help="People.",
-)
+@click.option("--subjects", type=click.IntRange(2, LIMITS.subjects), default=SynthSettings.subjects, help="People.")
 @click.option(
     "--cameras",
     type=click.IntRange(1, LIMITS.cameras),

@@ -205,12 +205,7 @@ def _remove(path: Path) -> None:
 
 
 def check_output(
-    path: Path,
-    *,
-    kind: str,
-    is_kind: Callable[[Path], bool],
-    overwrite: bool,
-    inputs: Iterable[Path] = (),
+    path: Path, *, kind: str, is_kind: Callable[[Path], bool], overwrite: bool, inputs: Iterable[Path] = ()
 ) -> None:
     """Refuse an output that must not be replaced: the one rule of all commands.
 

@@ -245,10 +245,7 @@ COCO17 = make_layout(
         "elbow, right elbow, left wrist, right wrist, left hip, right hip, left knee, right "
         "knee, left ankle, right ankle"
     ),
-    [
-        *_bones("left eye > nose, left ear > left eye"),
-        *_LIMBS,
-    ],
+    [*_bones("left eye > nose, left ear > left eye"), *_LIMBS],
     centre="nose",
 )
 MEDIAPIPE33 = make_layout(

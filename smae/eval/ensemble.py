@@ -44,11 +44,7 @@ class Ensemble(Table):
 
 @renamed(mode="probe")
 def ensemble(
-    runs: Sequence[Path | str],
-    *,
-    protocol: str | None = None,
-    probe: str = "finetune",
-    weights: Sequence[float] = (),
+    runs: Sequence[Path | str], *, protocol: str | None = None, probe: str = "finetune", weights: Sequence[float] = ()
 ) -> Ensemble:
     """Evaluate an ensemble: the weighted mean of the softmax of the logits that ``evaluate`` wrote.
 

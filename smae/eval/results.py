@@ -197,12 +197,7 @@ def read_results(run: Run, *, strict: bool = True) -> list[Result]:
     own = stores_of(about["store"])
     return sorted(
         results,
-        key=lambda one: (
-            *one.place,
-            one.first["store"] not in own,
-            not one.current,
-            -one.first["checkpoint"]["step"],
-        ),
+        key=lambda one: (*one.place, one.first["store"] not in own, not one.current, -one.first["checkpoint"]["step"]),
     )
 
 

@@ -24,11 +24,7 @@ class DecoderClass(Protocol):
 
 
 decoders: Registry[DecoderClass] = Registry(
-    "decoder",
-    {
-        "self": "smae.models.decoders:SelfDecoder",
-        "cross": "smae.models.decoders:CrossDecoder",
-    },
+    "decoder", {"self": "smae.models.decoders:SelfDecoder", "cross": "smae.models.decoders:CrossDecoder"}
 )
 
 

@@ -18,14 +18,7 @@ from smae.data.raw.recordings import Recordings, is_store
 from smae.data.store.chunks import FLOAT32
 from smae.data.store.file_store import locate
 from smae.data.store.store import Store, open_store
-from smae.errors import (
-    EXIT_DATA,
-    EXIT_DONE,
-    EXIT_QUARANTINED,
-    BadRecording,
-    ConfigError,
-    NoBody,
-)
+from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, BadRecording, ConfigError, NoBody
 from smae.skeleton import Layout
 
 _STATES = ("not tracked", "inferred", "tracked", "absent")

@@ -113,9 +113,7 @@ def read_fast(data: bytes | memoryview, *, max_range: float = MAX_RANGE) -> Reco
     return recording
 
 
-def pad_text(
-    data: bytes | memoryview,
-) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]] | None:
+def pad_text(data: bytes | memoryview) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]] | None:
     """Return arguments of ``scan``: a file's text followed by ``PAD``, and two empty tables.
 
     They belong to this thread and are valid until its next call. A view of a ``ReadBuffer`` is

@@ -13,15 +13,7 @@ from pathlib import Path
 from smae.data.prepare import UNITS
 from smae.data.raw.ntu import NPY_SUFFIX
 from smae.data.raw.recording import MAX_RANGE, VIDEOS, Clip, Recording
-from smae.data.raw.source import (
-    SOURCES,
-    Inventory,
-    Refused,
-    Sample,
-    SampleReader,
-    make_source,
-    parse_sample,
-)
+from smae.data.raw.source import SOURCES, Inventory, Refused, Sample, SampleReader, make_source, parse_sample
 from smae.data.store.file_store import locate
 from smae.data.store.store import Store
 from smae.errors import BadRecording, ConfigError, DataError, UnknownNameError

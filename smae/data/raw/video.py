@@ -126,10 +126,7 @@ def _lines(video: str) -> Iterator[dict[str, Any]]:
         # Arguments begin with a folder, so that no file name is taken for an option.
         where = [os.path.abspath(video)] if video else []
         worker = subprocess.Popen(
-            [str(python), "-I", str(_WORKER), *where],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
+            [str(python), "-I", str(_WORKER), *where], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
         )
         assert worker.stdout is not None
         try:

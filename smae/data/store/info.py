@@ -238,10 +238,7 @@ def _facts(about: StoreInfo) -> list[tuple[str, str]]:
 
 
 def _preparation(about: StoreInfo, origin: Mapping[str, Any]) -> list[str]:
-    lines = [
-        f"source `{origin.get('source', 'unknown')}`",
-        f"mode `{about.mode}`: {_MODES[about.mode]}",
-    ]
+    lines = [f"source `{origin.get('source', 'unknown')}`", f"mode `{about.mode}`: {_MODES[about.mode]}"]
     for key, value in origin.items():
         if key not in ("source", "mode", "inputs", "names"):
             lines.append(f"{key.replace('_', ' ')}: {_value(value)}")

@@ -95,12 +95,7 @@ def full_name(protocol: str, *, dataset: str, stored: Mapping[str, NDArray[np.ui
 
 
 def find_split(
-    protocol: str,
-    *,
-    dataset: str,
-    clips: ClipTable,
-    stored: Mapping[str, NDArray[np.uint8]],
-    tested: bool = True,
+    protocol: str, *, dataset: str, clips: ClipTable, stored: Mapping[str, NDArray[np.uint8]], tested: bool = True
 ) -> Split:
     """Return the train, validation and test clips of a protocol.
 

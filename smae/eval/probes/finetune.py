@@ -161,11 +161,7 @@ def _finetune(encoder: Encoder, context: ProbeContext, settings: Finetune) -> Sc
 def _fit(encoder: Encoder, context: ProbeContext, settings: Finetune, on_epoch: OnEpoch) -> Classifier:
     torch.manual_seed(context.config.seed)
     model = Classifier(
-        encoder,
-        classes=context.num_classes,
-        hidden=settings.hidden,
-        dropout=settings.dropout,
-        keep=settings.keep,
+        encoder, classes=context.num_classes, hidden=settings.hidden, dropout=settings.dropout, keep=settings.keep
     ).to(context.device)
     set_drop_path(encoder, settings.drop_path)
     loader = context.loader("train", augmented=True, batch=settings.batch, strength=settings.strength)
