@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import smae
-from smae_cli import console
+from smae_cli import choices, console
 
 
 @click.command("convert")
@@ -18,7 +18,7 @@ from smae_cli import console
     required=True,
     help="Layout: ntu25, kinect20, h36m17, coco17, mediapipe33, openpose25, azure32, or a .toml file.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the new store.")
+@click.option("--out", required=True, type=choices.PATH, help="Folder of the new store.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that is there already.")
 @console.json_option
 def command(store: str | None, to: str, out: Path, overwrite: bool) -> None:

@@ -15,7 +15,7 @@ from smae_cli import choices, console
 @click.command("export")
 @choices.store()
 @click.option("--format", required=True, type=choices.FORMAT, help="ctrgcn, pyskl or hdf5.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The file to write.")
+@click.option("--out", required=True, type=choices.PATH, help="The file to write.")
 @click.option(
     "--protocol", type=choices.PROTOCOL, help="Split: needed for ctrgcn; the others write all that fit by default."
 )

@@ -12,7 +12,7 @@ from smae_cli import choices, console
 
 @click.command("export-encoder")
 @choices.run()
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder or file to write.")
+@click.option("--out", required=True, type=choices.PATH, help="The folder or file to write.")
 @click.option(
     "--format",
     type=click.Choice(["folder", "onnx", "torch-export"]),

@@ -10,11 +10,11 @@ import click
 
 import smae
 from smae.data.synthetic import LIMITS, SynthSettings
-from smae_cli import console
+from smae_cli import choices, console
 
 
 @click.command("synth")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=choices.PATH)
 @click.option(
     "--seed",
     type=click.IntRange(0, LIMITS.seed),
