@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     # Type checkers and editors read these lines; they name the same modules as the table below.
     from smae.data.export import export as export
     from smae.data.prepare.explain import explain as explain
-    from smae.data.prepare.in_memory import write_recordings as write_recordings
     from smae.data.prepare.run import prepare as prepare
+    from smae.data.prepare.run import write_recordings as write_recordings
     from smae.data.raw.keypoints import from_keypoints as from_keypoints
     from smae.data.raw.video import capture as capture
     from smae.data.raw.video import setup_capture as setup_capture
@@ -94,7 +94,7 @@ _FUNCTIONS = {
     "synthesise": "smae.data.synthetic.synth",
     "verify": "smae.data.store.verify",
     "view": "smae.viz.view",
-    "write_recordings": "smae.data.prepare.in_memory",
+    "write_recordings": "smae.data.prepare.run",
 }
 """Name of each public function, and the module that defines it."""
 

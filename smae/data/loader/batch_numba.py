@@ -38,7 +38,7 @@ _ROOT_HALF = np.int32(0x3F3504F3)  # the bits of sqrt(1/2)
 
 
 def make_items(rows: Floats, plan: BatchPlan, *, item_format: ItemFormat, out: Floats) -> None:
-    """Write what ``batch_torch.make_items`` returns, to float32 rounding, into out [N, T, V, 3]."""
+    """Write what ``batch.make_items`` returns, to float32 rounding, into out [N, T, V, 3]."""
     noise: tuple[Any, ...] = (0.0, np.empty(0, np.int64), 0, 0, 0)
     if plan.noise is not None:
         seed, item = plan.noise.seed, np.ascontiguousarray(plan.noise.item)

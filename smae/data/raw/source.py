@@ -211,7 +211,7 @@ SOURCES: Registry[type[Source]] = Registry(
     "source",
     {
         "ntu": "smae.data.raw.ntu:NtuSource",
-        "ntu-npy": "smae.data.raw.ntu_npy:NtuNpySource",
+        "ntu-npy": "smae.data.raw.ntu:NtuNpySource",
         "nw-ucla": "smae.data.raw.nw_ucla:NwUclaSource",
         "utd-mhad": "smae.data.raw.single_body:UtdMhadSource",
         "pku-mmd": "smae.data.raw.pku_mmd:PkuMmdSource",
