@@ -69,8 +69,7 @@ def write_atomic(path: Path, *pieces: bytes, durable: bool = True) -> None:
     Args:
         path: the file; missing folders above it are made.
         pieces: its content.
-        durable: wait until it survives a power cut; else ``fsync_file`` and ``fsync_folder`` are left
-            to the caller.
+        durable: wait until it survives a power cut; else flushing is left to the caller.
 
     Raises:
         EnvironmentFault: no space, no permission, or a device error; an earlier file is intact.
@@ -305,8 +304,7 @@ def read_json(path: Path, *, what: str, remedy: str) -> dict[str, Any]:
     """Return a JSON object.
 
     Raises:
-        DataError: missing, unreadable, too large, not JSON, or not an object; ``what`` and ``remedy``
-            word the message.
+        DataError: missing, unreadable, too large, not a JSON object, in the words of ``what``.
     """
     if not path.is_file():
         raise DataError(f"{path}: no {what} there, or not a regular file: {remedy}")

@@ -39,8 +39,7 @@ def deferred(remedy: str = "") -> Iterator[None]:
     """Let SIGINT and SIGTERM set a flag during the block, for ``check`` and ``pending``.
 
     Blocks may nest; the outermost one installs the handlers and restores the earlier ones. Signals
-    that the program handles itself or ignores are left alone, and so are threads other than the
-    main one.
+    that the program handles itself or ignores are left alone, and so are other threads.
 
     Args:
         remedy: what to do after an interrupt, for the message ("run the same command with --resume").

@@ -93,8 +93,7 @@ def use_triton(choice: KernelChoice, *, on_gpu: bool, setting: str, fits: bool =
     """Return whether a Triton kernel runs in place of torch.
 
     Args:
-        choice: ``torch``, ``triton``, or ``auto``: Triton wherever it is installed and the data is
-            on a GPU.
+        choice: ``torch``, ``triton``, or ``auto``: Triton where it is installed, for a GPU.
         on_gpu: whether the data is on a GPU.
         setting: name of the setting, for the message.
         fits: whether the kernel can hold the data.

@@ -4,8 +4,7 @@ NTU's order is that of the Kinect v2 as NTU RGB+D numbers it (here 0-based); ``k
 Kinect v1. The others: Human3.6M's 17 joints as VideoPose3D orders them, COCO's 17 keypoints, MediaPipe
 Pose's 33 landmarks, OpenPose's BODY_25, Azure Kinect's 32, and 15 that motion capture has too. A joint
 that several of them have has the same name in all, so that layouts can be mapped to one another. An
-outside package adds a layout through the entry-point group ``smae.layouts``; a ``.toml`` file
-describes one too.
+outside package adds a layout by the entry-point group ``smae.layouts``, a ``.toml`` file too.
 """
 
 from __future__ import annotations

@@ -111,8 +111,7 @@ class Record:
         name: of its files.
         content: the JSON object.
         rows: the encoder first, then its baselines.
-        test, label, predicted: int64 [n], clip numbers, true classes, classes that the encoder's
-            probe predicts.
+        test, label, predicted: int64 [n], clip numbers, true classes, and the probe's classes.
     """
 
     name: str

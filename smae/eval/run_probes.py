@@ -44,8 +44,7 @@ def run_probes(
 ) -> Iterator[Outcome]:
     """Yield the outcome of each unit, as it comes.
 
-    No outcome depends on which ones came before, so that an interrupted evaluation goes on with the
-    same figures.
+    No outcome depends on earlier ones, so an interrupted evaluation goes on with equal figures.
 
     Args:
         encoder: pre-trained; it is moved to the device of the context, otherwise unchanged.

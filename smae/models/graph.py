@@ -174,8 +174,7 @@ def shortcut(inputs: int, outputs: int) -> nn.Module:
 def unfold(x: Tensor, *, radius: int, dilation: int, stride: int) -> Tensor:
     """Return [N, T / stride, V, (2 radius + 1) D], windows of every ``stride``-th frame of x.
 
-    A window holds frames ``dilation`` apart, from the earliest to the latest; beyond the ends are
-    zeros.
+    A window holds frames ``dilation`` apart, from the earliest on; beyond the ends are zeros.
     """
     far = radius * dilation
     padded = pad(x, (0, 0, 0, 0, far, far))

@@ -39,8 +39,7 @@ class ScalarWriter(Protocol):
 class MetricsLog:
     """Context manager that writes ``log.jsonl``, TensorBoard events and Weights & Biases.
 
-    A resumed run first drops the lines of steps that its checkpoint does not include, so each step
-    has one line.
+    A resumed run first drops the lines of steps that its checkpoint does not include.
 
     Args:
         path: the JSON lines file; with None nothing is written, but ``last_loss`` is known.

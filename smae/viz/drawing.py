@@ -1,7 +1,6 @@
 """Drawings of a scene: an interactive 3D page in one HTML file; GIF, PNG, SVG and PDF.
 
-GIF and PNG are drawn with Pillow at twice the size and reduced, for smooth lines; SVG and PDF
-with matplotlib.
+GIF and PNG are drawn with Pillow at twice the size and reduced; SVG and PDF with matplotlib.
 """
 
 from __future__ import annotations

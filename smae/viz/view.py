@@ -54,8 +54,7 @@ def view(
     An earlier file of the same format is replaced, any other is refused.
 
     Args:
-        where: a store, a raw file, or a folder or zip of raw files; default the store of ``run`` or
-            of the current folder.
+        where: a store, a raw file, a folder or zip of such; default the store of ``run`` or here.
         clip: name of the clip; default the first one of a store.
         index: number of the clip in the store, instead of a name.
         raw: with a store: its raw folder or zip, to show raw and denoised side by side.
@@ -65,8 +64,7 @@ def view(
         source: registered source of raw files.
 
     Raises:
-        ConfigError: options that exclude each other, an unknown file ending, or an output that
-            must not be replaced.
+        ConfigError: options that exclude each other, an unknown ending, or an output to keep.
         DataError: a bad recording, a damaged store, or an unusable run.
         UnknownNameError: no such clip.
     """

@@ -29,8 +29,7 @@ class Batch:
 
     Attributes:
         x: float32 [N, T, V, C], one item per present body: cropped, resized, augmented; metres.
-        clip: int64 [N], which of the batch's B clips the item belongs to; in each view ascending
-            from 0.
+        clip: int64 [N], which of the B clips the item belongs to; in each view ascending from 0.
         body: int64 [N], 0 or 1: which body of its clip.
         index: int64 [B], clip numbers in the store.
         label: int64 [B], index into the store's classes.
@@ -231,8 +230,7 @@ def resample_and_map(
 def add_noise(x: Tensor, noise: Noise, *, sigma: float) -> Tensor:
     """Add Gaussian noise of standard deviation ``sigma`` (metres) to the non-empty frames of x [N, T, V, C].
 
-    Box and Muller, 1958: sqrt(-2 ln u) (cos, sin)(2 pi v) of two uniform numbers are two
-    independent normal ones.
+    Box and Muller, 1958: sqrt(-2 ln u) (cos, sin)(2 pi v) of uniform u and v are both normal.
     """
     size = x[0].numel()
     pairs = noise.uniform("noise", size + size % 2).unflatten(1, (-1, 2))

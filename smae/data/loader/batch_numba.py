@@ -1,7 +1,6 @@
 """Items of a batch by Numba: one kernel from rows to finished items, in one pass.
 
-An item of 120 frames is 36 KB: all that follows the resizing happens while it is in the processor's
-nearest caches.
+An item of 120 frames is 36 KB: what follows the resizing happens in the nearest caches.
 """
 
 from __future__ import annotations

@@ -106,15 +106,12 @@ class Loader:
             seed: the run's seed, 0 <= seed < 2**64.
             train: shuffle, or keep store order.
             device: of the batches.
-            workers: threads that read blocks, beside one that prepares batches; 0 does all in the
-                caller's thread.
+            workers: threads that read, beside one that prepares batches; 0: the caller's alone.
             window: blocks shuffled together, and kept in memory when streaming.
             drop_last: leave out a last batch that is not full.
             mode: keep the rows on the device, in RAM, stream them, or decide by the free memory.
-            kernel: what makes items on a GPU: torch in several passes, or one Triton kernel; on the
-                CPU it is Numba's.
-            augmented: vary the clips at random, or take their centre as in testing; None: like
-                ``train``.
+            kernel: on a GPU torch in several passes, or one Triton kernel; on the CPU it is Numba's.
+            augmented: vary the clips at random, or take their centre; None: like ``train``.
             block_rows: rows of a block.
             rank: number of this process, from 0.
             world: number of processes.
@@ -205,13 +202,11 @@ class Loader:
 
         Args:
             epoch: 0-based.
-            skip: clips that finished steps of this epoch have already taken; the rest follows
-                exactly as it would have.
+            skip: clips that finished steps of this epoch have taken; the rest follows as it would.
 
         Raises:
             ConfigError: ``skip`` is below 0 or beyond the clips there are.
-            DataError: the store's rows fail their checksum (see ``Store.rows``); raised where the
-                batch is asked for.
+            DataError: the store's rows fail their checksum (see ``Store.rows``), for that batch.
         """
         if not 0 <= skip <= self.per_epoch:
             there = f"the {self.per_epoch} clips there are"

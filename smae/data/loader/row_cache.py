@@ -267,8 +267,7 @@ class StreamedRows:
     def views(self, batches: list[Ints]) -> Generator[RowView, None, None]:
         """Yield the rows of each batch's clips, each valid until the next is asked for.
 
-        At most ``window`` + 1 blocks are in memory, or as many as one batch's clips need at once,
-        if more.
+        At most ``window`` + 1 blocks are in memory, or those that one batch needs, if more.
         """
         uses = [np.unique(self._clips.block[batch]).tolist() for batch in batches]
         last_use = {block: i for i, blocks in enumerate(uses) for block in blocks}

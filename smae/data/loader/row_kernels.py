@@ -135,8 +135,7 @@ def present_bodies(
 ) -> tuple[Ints, Ints, Ints]:
     """Return (clip, body, first row), int64 [N], of all bodies present in their clip's window.
 
-    A window has ``length`` frames from frame ``skip`` on. A clip with no body in it keeps its
-    first.
+    A window is ``length`` frames from ``skip`` on. A clip with no body in it keeps its first.
     """
     clip = np.empty(bodies.sum(), np.int64)
     body, first = np.empty_like(clip), np.empty_like(clip)

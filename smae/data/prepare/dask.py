@@ -79,8 +79,7 @@ class DaskExecutor:
         shared: paths that every worker must see; relative ones start at the current folder.
 
     Raises:
-        ConfigError: no scheduler there, no worker, a worker with other software, or one that does
-            not see a path.
+        ConfigError: no scheduler, no worker, or one with other software or without a path.
     """
 
     def __init__(self, scheduler: str, *, shared: Sequence[Path] = ()) -> None:
@@ -93,8 +92,7 @@ class DaskExecutor:
         """See ``Executor.run``; ``make`` is called once per worker thread.
 
         Raises:
-            EnvironmentFault: the scheduler is lost, no worker is left, or a task killed every
-                worker that had it.
+            EnvironmentFault: scheduler lost, no worker left, or a task that killed all that had it.
         """
         info = RunInfo(uuid.uuid4().hex, pickle.dumps(make), software(), self._shared)
         with self._connected() as client:

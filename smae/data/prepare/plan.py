@@ -1,7 +1,6 @@
 """The plan of a preparation: samples in store order, settings, tasks; made before any work.
 
-Two plans are equal exactly when they give the same store, so a plan contains no paths, times or
-machine names.
+Two plans are equal exactly when they give the same store: no paths, times or machine names.
 """
 
 from __future__ import annotations

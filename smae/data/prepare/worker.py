@@ -95,8 +95,7 @@ class Worker:
         root: where the store is being written.
         settings: see ``PrepareSettings``.
         layout: joint layout of the samples.
-        durable: flush each shard to the disk; needed where the journal is kept on another machine,
-            which cannot do it.
+        durable: flush each shard to the disk, where the journal's machine cannot do it.
     """
 
     def __init__(

@@ -75,8 +75,7 @@ class Workspace(ABC):
         """Refuse an output that must not be replaced; see ``smae.atomic_io.check_output``.
 
         Raises:
-            ConfigError: the output overlaps with ``raw``, is not a store, or is one and
-                ``overwrite`` is false.
+            ConfigError: the output overlaps with ``raw``, is no store, or one not to be replaced.
         """
 
     @abstractmethod
@@ -101,8 +100,7 @@ class Workspace(ABC):
         """Make the finished store appear and remove everything else.
 
         Raises:
-            EnvironmentFault: the disk or the object store refused; the same command with ``resume``
-                repairs it.
+            EnvironmentFault: the disk or object store refused; the same with ``resume`` repairs it.
         """
 
     @abstractmethod

@@ -1,8 +1,7 @@
 """Shared by sources of cleaned clips: names, labels and splits of array files, and clips as bytes.
 
 Each of these sources reads a sample as the bytes of one ``.npy`` (joints float32 [M, T, V, 3]),
-followed by a second one (state uint8 [M, T, V]) where the data contain it. The store keeps the
-BLAKE3 of these bytes.
+followed by a second one (state uint8 [M, T, V]) if known. The store keeps their BLAKE3.
 """
 
 from __future__ import annotations

@@ -158,8 +158,7 @@ def scan(text: NDArray[np.uint8], size: int | np.uint64, ends: NDArray[np.int32]
         text: uint8, the file followed by ``PAD``.
         size: bytes of the file.
         ends: int32, receives the position of each line's LF.
-        spaces: int32, receives the number of spaces before each line's LF, from the start of the
-            file.
+        spaces: int32, receives the number of spaces from the file's start to each line's LF.
     """
     lines, count = 0, _ZERO
     # The last bit of each class, carried into the next block. The file begins as if after a line

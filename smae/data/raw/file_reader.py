@@ -54,8 +54,7 @@ class FileReader:
 
     Args:
         raw: the folder; or a zip or one recording, whose name is its samples' path.
-        views: return views of a ``ReadBuffer``, valid until the next read, where nothing is
-            unpacked.
+        views: return views of a ``ReadBuffer``, valid until the next read, unless unpacked.
     """
 
     def __init__(self, raw: Path, *, views: bool = False) -> None:

@@ -117,8 +117,7 @@ def read_class_names(path: Path, ids: Iterable[str]) -> dict[str, str]:
     the classes that they name.
 
     Raises:
-        ConfigError: no such file, not text, two names for one class, or numbers that may count from 0
-            or from 1.
+        ConfigError: no text file, two names for one class, or numbers that may count from 0 or 1.
     """
     ids, listed = list(ids), _read_lines(path)
     if any(key.isdecimal() and int(key) == 0 for key in listed):

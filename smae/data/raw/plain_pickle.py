@@ -2,8 +2,7 @@
 
 Names in a pickle are looked up in a short table of stand-ins and never imported, and only stand-ins
 of arrays and types can be given a state. Sizes are checked against the file before memory is
-allocated. The rest is the standard library's unpickler in Python: the one in C allocates sizes that
-a file merely claims.
+allocated. The rest is the standard unpickler in Python: the one in C allocates what a file claims.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 UTD-MHAD (Chen et al., ICIP 2015) is MATLAB, of 20 Kinect v1 joints. "MAT-File Format" (MathWorks),
 level 5, as ``save -v6`` and ``-v7`` write it: a 128-byte header, then elements of (type, size) and
-data, padded to 8 bytes; elements of 4 bytes or fewer are packed into their tag; type 15 holds
-another element, deflated.
+data, padded to 8 bytes; those of 4 bytes or fewer are packed into their tag; 15 is a deflated one.
 """
 
 from __future__ import annotations

@@ -298,8 +298,7 @@ def capture(videos: Sequence[Path | str], out: Path | str, *, overwrite: bool = 
         overwrite: replace earlier recordings of the same names.
 
     Raises:
-        ConfigError: nothing at a path, two videos of one name, a recording that is there already, or
-            MediaPipe is not set up.
+        ConfigError: nothing at a path, a name twice or there already, or MediaPipe is not set up.
         BadRecording: a video cannot be read, or shows no person; those before it are written.
         EnvironmentFault: MediaPipe fails.
     """

@@ -151,8 +151,7 @@ def write_store(
 ) -> str:
     """Write a store of clips that are in memory and return its fingerprint.
 
-    For data without raw files (imports, generated clips); a clip's ``source`` is the BLAKE3 of its
-    joints.
+    For data without raw files (imports, generated); a clip's ``source`` is its joints' BLAKE3.
 
     Args:
         folder: must not exist; appears when the store is complete.

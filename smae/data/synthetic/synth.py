@@ -82,8 +82,7 @@ def synthesise(
 
     ``classes.txt`` beside them holds the names of the actions; prepare reads it. Subjects are
     numbered from 1, so that NTU-60's cross-subject split trains on 1, 2, 4, 5, 8 and tests on 3, 6,
-    7. Two setups alternate between subjects; C001 sees the middle, C002 and C003 stand 45 degrees
-    to its sides.
+    7. Setups alternate between subjects; C001 sees the middle, C002 and C003 are 45 degrees aside.
 
     Args:
         out: the folder; appears when everything is written.

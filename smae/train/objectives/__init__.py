@@ -60,8 +60,7 @@ class Objective(nn.Module):
         preview_note: a note shown beside previews.
         views: augmented views of each clip that a batch holds.
         crops: how each view is cropped, None for ``augment.crop``; empty: all by that.
-        compares_clips: the loss compares the clips of a batch, so a step cannot be split into
-            micro-batches.
+        compares_clips: the loss compares the clips of a batch, so a step has no micro-batches.
         hides_missing: neither its encoder nor its loss takes joints that are ``Batch.missing``, so
             it can be trained on stores that lack some.
     """

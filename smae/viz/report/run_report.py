@@ -83,8 +83,7 @@ def report(
         tables: a folder for every table of the page, as CSV and as LaTeX; an earlier one is replaced.
 
     Raises:
-        ConfigError: several runs and a store, one run twice, more runs than colours, or an output
-            that must not be replaced.
+        ConfigError: several runs and a store, one run twice, too many runs, or an output to keep.
         DataError: no run, a damaged one, or a store that does not fit.
     """
     if tables is not None:
