@@ -50,51 +50,6 @@ class Layout:
         return len(self.joints)
 
 
-def _one_based(*pairs: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    return tuple((a - 1, b - 1) for a, b in pairs)
-
-
-NTU25 = Layout(
-    name="ntu25",
-    joints=(
-        "spine base", "spine mid", "neck", "head", "left shoulder", "left elbow", "left wrist", "left hand",
-        "right shoulder", "right elbow", "right wrist", "right hand", "left hip", "left knee", "left ankle",
-        "left foot", "right hip", "right knee", "right ankle", "right foot", "spine shoulder", "left hand tip",
-        "left thumb", "right hand tip", "right thumb",
-    ),
-    bones=_one_based(
-        (1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (6, 5), (7, 6), (8, 7), (9, 21), (10, 9), (11, 10), (12, 11),
-        (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19), (22, 23), (23, 8), (24, 25),
-        (25, 12),
-    ),
-    mirror=_one_based((5, 9), (6, 10), (7, 11), (8, 12), (13, 17), (14, 18), (15, 19), (16, 20), (22, 24), (23, 25)),
-    parts={
-        "torso": (0, 1, 2, 3, 20),
-        "left arm": (4, 5, 6, 7, 21, 22),
-        "right arm": (8, 9, 10, 11, 23, 24),
-        "left leg": (12, 13, 14, 15),
-        "right leg": (16, 17, 18, 19),
-    },
-    centre=1,
-    across=((12, 16), (4, 8)),
-    spine=(0, 20),
-)  # fmt: skip
-
-# NTU25 without its last five joints: limbs, mirror pairs and parts are the same.
-KINECT20 = Layout(
-    name="kinect20",
-    joints=("hip centre", "spine", "shoulder centre", "head", *NTU25.joints[4:20]),
-    bones=_one_based(
-        (1, 2), (2, 3), (4, 3), (5, 3), (6, 5), (7, 6), (8, 7), (9, 3), (10, 9), (11, 10), (12, 11), (13, 1), (14, 13),
-        (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19),
-    ),
-    mirror=NTU25.mirror[:8],
-    parts={name: tuple(joint for joint in joints if joint < 20) for name, joints in NTU25.parts.items()},
-    centre=1,
-    across=NTU25.across,
-    spine=(0, 2),
-)  # fmt: skip
-
 _ARM = ("shoulder", "clavicle", "elbow", "wrist", "hand", "thumb", "pinky", "index")
 _LEG = ("hip", "knee", "ankle", "foot", "heel", "toe")
 
@@ -207,125 +162,120 @@ def check(layout: Layout) -> None:
     need(layout.spine is None or len(set(layout.spine)) == 2, "spine must name two joints, the lower one first")
 
 
-def _names(text: str) -> list[str]:
-    return text.split(", ")
+def _built_in(
+    name: str, joints: str, bones: str, *, centre: str, spine: str = "", across: Sequence[str] | None = None
+) -> Layout:
+    """Return a layout of joints ``one, other``, bones ``child > parent`` and pairs that run across by their joint."""
+    pairs = [(child, parent) for child, parent in (bone.split(" > ") for bone in bones.split(", "))]
+    trunk = None if across is None else [(f"left {joint}", f"right {joint}") for joint in across]
+    ends = spine.split(" to ") if spine else None
+    return make_layout(name, joints.split(", "), pairs, centre=centre, across=trunk, spine=ends)
 
 
-def _bones(text: str) -> list[tuple[str, str]]:
-    """Return (child, parent) pairs of ``child > parent, child > parent``."""
-    return [(child, parent) for child, parent in (pair.split(" > ") for pair in text.split(", "))]
-
-
-H36M17 = make_layout(
-    "h36m17",
-    _names(
-        "spine base, right hip, right knee, right ankle, left hip, left knee, left ankle, "
-        "spine mid, spine shoulder, nose, head, left shoulder, left elbow, left wrist, right "
-        "shoulder, right elbow, right wrist"
-    ),
-    _bones(
-        "left hip > spine base, left knee > left hip, left ankle > left knee, spine mid > "
-        "spine base, spine shoulder > spine mid, nose > spine shoulder, head > nose, left "
-        "shoulder > spine shoulder, left elbow > left shoulder, left wrist > left elbow"
-    ),
+NTU25 = _built_in(
+    "ntu25",
+    "spine base, spine mid, neck, head, left shoulder, left elbow, left wrist, left hand, "
+    "right shoulder, right elbow, right wrist, right hand, left hip, left knee, left ankle, "
+    "left foot, right hip, right knee, right ankle, right foot, spine shoulder, left hand tip, "
+    "left thumb, right hand tip, right thumb",
+    "spine base > spine mid, spine mid > spine shoulder, neck > spine shoulder, head > neck, "
+    "left shoulder > spine shoulder, left elbow > left shoulder, left wrist > left elbow, "
+    "left hand > left wrist, left hip > spine base, left knee > left hip, left ankle > left knee, "
+    "left foot > left ankle, left hand tip > left thumb, left thumb > left hand",
     centre="spine mid",
-    spine=("spine base", "spine shoulder"),
+    across=("hip", "shoulder"),
+    spine="spine base to spine shoulder",
+)
+# NTU25 without its last five joints; limbs and mirror pairs are the same.
+KINECT20 = _built_in(
+    "kinect20",
+    f"hip centre, spine, shoulder centre, head, {', '.join(NTU25.joints[4:20])}",
+    "hip centre > spine, spine > shoulder centre, head > shoulder centre, "
+    "left shoulder > shoulder centre, left elbow > left shoulder, left wrist > left elbow, "
+    "left hand > left wrist, left hip > hip centre, left knee > left hip, left ankle > left knee, "
+    "left foot > left ankle",
+    centre="spine",
+    across=("hip", "shoulder"),
+    spine="hip centre to shoulder centre",
+)
+H36M17 = _built_in(
+    "h36m17",
+    "spine base, right hip, right knee, right ankle, left hip, left knee, left ankle, spine mid, "
+    "spine shoulder, nose, head, left shoulder, left elbow, left wrist, right shoulder, "
+    "right elbow, right wrist",
+    "left hip > spine base, left knee > left hip, left ankle > left knee, spine mid > spine base, "
+    "spine shoulder > spine mid, nose > spine shoulder, head > nose, left shoulder > spine shoulder, "
+    "left elbow > left shoulder, left wrist > left elbow",
+    centre="spine mid",
+    spine="spine base to spine shoulder",
 )
 
 # COCO's and MediaPipe's have no joint on the trunk's axis: the nose is the root and the origin.
-_LIMBS = _bones(
-    "left shoulder > nose, left elbow > left shoulder, left wrist > left elbow, left hip "
-    "> left shoulder, left knee > left hip, left ankle > left knee"
+_LIMBS = (
+    "left shoulder > nose, left elbow > left shoulder, left wrist > left elbow, "
+    "left hip > left shoulder, left knee > left hip, left ankle > left knee"
 )
-COCO17 = make_layout(
+COCO17 = _built_in(
     "coco17",
-    _names(
-        "nose, left eye, right eye, left ear, right ear, left shoulder, right shoulder, left "
-        "elbow, right elbow, left wrist, right wrist, left hip, right hip, left knee, right "
-        "knee, left ankle, right ankle"
-    ),
-    [*_bones("left eye > nose, left ear > left eye"), *_LIMBS],
+    "nose, left eye, right eye, left ear, right ear, left shoulder, right shoulder, left elbow, "
+    "right elbow, left wrist, right wrist, left hip, right hip, left knee, right knee, left ankle, "
+    "right ankle",
+    f"left eye > nose, left ear > left eye, {_LIMBS}",
     centre="nose",
 )
-MEDIAPIPE33 = make_layout(
+MEDIAPIPE33 = _built_in(
     "mediapipe33",
-    _names(
-        "nose, left eye inner, left eye, left eye outer, right eye inner, right eye, right "
-        "eye outer, left ear, right ear, left mouth, right mouth, left shoulder, right "
-        "shoulder, left elbow, right elbow, left wrist, right wrist, left pinky, right pinky, "
-        "left index, right index, left thumb, right thumb, left hip, right hip, left knee, "
-        "right knee, left ankle, right ankle, left heel, right heel, left foot index, right "
-        "foot index"
-    ),
-    [
-        *_bones(
-            "left eye inner > nose, left eye > left eye inner, left eye outer > left eye, left "
-            "ear > left eye outer, left mouth > nose"
-        ),
-        *_LIMBS,
-        *_bones(
-            "left pinky > left wrist, left index > left wrist, left thumb > left wrist, left heel "
-            "> left ankle, left foot index > left ankle"
-        ),
-    ],
+    "nose, left eye inner, left eye, left eye outer, right eye inner, right eye, right eye outer, "
+    "left ear, right ear, left mouth, right mouth, left shoulder, right shoulder, left elbow, "
+    "right elbow, left wrist, right wrist, left pinky, right pinky, left index, right index, "
+    "left thumb, right thumb, left hip, right hip, left knee, right knee, left ankle, right ankle, "
+    "left heel, right heel, left foot index, right foot index",
+    "left eye inner > nose, left eye > left eye inner, left eye outer > left eye, "
+    f"left ear > left eye outer, left mouth > nose, {_LIMBS}, left pinky > left wrist, "
+    "left index > left wrist, left thumb > left wrist, left heel > left ankle, "
+    "left foot index > left ankle",
     centre="nose",
 )
 
 # BODY_25's neck is the midpoint of the shoulders, its mid hip that of the hips.
-OPENPOSE25 = make_layout(
+OPENPOSE25 = _built_in(
     "openpose25",
-    _names(
-        "nose, spine shoulder, right shoulder, right elbow, right wrist, left shoulder, left "
-        "elbow, left wrist, spine base, right hip, right knee, right ankle, left hip, left "
-        "knee, left ankle, right eye, left eye, right ear, left ear, left big toe, left small "
-        "toe, left heel, right big toe, right small toe, right heel"
-    ),
-    _bones(
-        "nose > spine shoulder, left shoulder > spine shoulder, left elbow > left shoulder, "
-        "left wrist > left elbow, spine shoulder > spine base, left hip > spine base, left "
-        "knee > left hip, left ankle > left knee, left eye > nose, left ear > left eye, left "
-        "big toe > left ankle, left small toe > left big toe, left heel > left ankle"
-    ),
+    "nose, spine shoulder, right shoulder, right elbow, right wrist, left shoulder, left elbow, "
+    "left wrist, spine base, right hip, right knee, right ankle, left hip, left knee, left ankle, "
+    "right eye, left eye, right ear, left ear, left big toe, left small toe, left heel, "
+    "right big toe, right small toe, right heel",
+    "nose > spine shoulder, left shoulder > spine shoulder, left elbow > left shoulder, "
+    "left wrist > left elbow, spine shoulder > spine base, left hip > spine base, "
+    "left knee > left hip, left ankle > left knee, left eye > nose, left ear > left eye, "
+    "left big toe > left ankle, left small toe > left big toe, left heel > left ankle",
     centre="spine base",
-    spine=("spine base", "spine shoulder"),
+    spine="spine base to spine shoulder",
 )
-AZURE32 = make_layout(
+AZURE32 = _built_in(
     "azure32",
-    _names(
-        "spine base, spine mid, chest, spine shoulder, left clavicle, left shoulder, left "
-        "elbow, left wrist, left hand, left hand tip, left thumb, right clavicle, right "
-        "shoulder, right elbow, right wrist, right hand, right hand tip, right thumb, left "
-        "hip, left knee, left ankle, left foot, right hip, right knee, right ankle, right "
-        "foot, head, nose, left eye, left ear, right eye, right ear"
-    ),
-    _bones(
-        "spine mid > spine base, chest > spine mid, spine shoulder > chest, left clavicle > "
-        "chest, left shoulder > left clavicle, left elbow > left shoulder, left wrist > left "
-        "elbow, left hand > left wrist, left hand tip > left hand, left thumb > left wrist, "
-        "left hip > spine base, left knee > left hip, left ankle > left knee, left foot > "
-        "left ankle, head > spine shoulder, nose > head, left eye > head, left ear > head"
-    ),
+    "spine base, spine mid, chest, spine shoulder, left clavicle, left shoulder, left elbow, "
+    "left wrist, left hand, left hand tip, left thumb, right clavicle, right shoulder, right elbow, "
+    "right wrist, right hand, right hand tip, right thumb, left hip, left knee, left ankle, "
+    "left foot, right hip, right knee, right ankle, right foot, head, nose, left eye, left ear, "
+    "right eye, right ear",
+    "spine mid > spine base, chest > spine mid, spine shoulder > chest, left clavicle > chest, "
+    "left shoulder > left clavicle, left elbow > left shoulder, left wrist > left elbow, "
+    "left hand > left wrist, left hand tip > left hand, left thumb > left wrist, "
+    "left hip > spine base, left knee > left hip, left ankle > left knee, left foot > left ankle, "
+    "head > spine shoulder, nose > head, left eye > head, left ear > head",
     centre="spine mid",
-    spine=("spine base", "spine shoulder"),
+    spine="spine base to spine shoulder",
 )
-
 # Without clavicles, hands and feet, which motion capture names in many ways, or does not have.
-COMMON15 = make_layout(
+COMMON15 = _built_in(
     "common15",
-    (
-        *("spine base", "spine shoulder", "head"),
-        *(*NTU25.joints[4:7], *NTU25.joints[8:11]),
-        *(*NTU25.joints[12:15], *NTU25.joints[16:19]),
-    ),
-    [
-        ("spine shoulder", "spine base"),
-        ("head", "spine shoulder"),
-        ("left shoulder", "spine shoulder"),
-        ("left hip", "spine base"),
-        *zip(NTU25.joints[5:7] + NTU25.joints[13:15], NTU25.joints[4:6] + NTU25.joints[12:14], strict=True),
-    ],
+    "spine base, spine shoulder, head, left shoulder, left elbow, left wrist, right shoulder, "
+    "right elbow, right wrist, left hip, left knee, left ankle, right hip, right knee, right ankle",
+    "spine shoulder > spine base, head > spine shoulder, left shoulder > spine shoulder, "
+    "left elbow > left shoulder, left wrist > left elbow, left hip > spine base, "
+    "left knee > left hip, left ankle > left knee",
     centre="spine base",
-    spine=("spine base", "spine shoulder"),
+    spine="spine base to spine shoulder",
 )
 
 BUILT_IN = (NTU25, KINECT20, H36M17, COCO17, MEDIAPIPE33, OPENPOSE25, AZURE32, COMMON15)
