@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from smae.data.loader import sampler
 from smae.data.loader.augment import (
     Augment,
     BatchPlan,
@@ -35,16 +36,7 @@ from smae.data.loader.row_cache import (
     choose_residency,
 )
 from smae.data.loader.row_kernels import present_bodies, trunk_of
-from smae.data.loader.sampler import (
-    BLOCK_ROWS,
-    Ints,
-    RowMode,
-    batches_of,
-    clips_by_share,
-    drawn_by_share,
-    other_cameras,
-    shuffled,
-)
+from smae.data.loader.sampler import Ints, RowMode
 from smae.errors import ConfigError
 from smae.jit import KernelChoice, use_triton
 from smae.rng import MAX_CLIPS, MAX_VIEWS, Noise
@@ -88,7 +80,7 @@ class Loader:
         mode: RowMode = "auto",
         kernel: KernelChoice = "torch",
         augmented: bool | None = None,
-        block_rows: int = BLOCK_ROWS,
+        block_rows: int = sampler.BLOCK_ROWS,
         rank: int = 0,
         world: int = 1,
         views: int = 1,
@@ -131,7 +123,7 @@ class Loader:
         self._member = np.asarray(store.member)[self.index]
         self._taken: Ints | None = None
         if shares:
-            self._taken = clips_by_share(np.bincount(self._member, minlength=len(shares)), shares)
+            self._taken = sampler.clips_by_share(np.bincount(self._member, minlength=len(shares)), shares)
         self.per_epoch = len(self.index) if self._taken is None else int(self._taken.sum())
         least = {"batch": (batch, 1), "workers": (workers, 0), "window": (window, 1), "views": (views, 1)}
         for name, (value, smallest) in least.items():
@@ -165,7 +157,7 @@ class Loader:
             first = list(range(views))
             for view, within in enumerate(self._within):
                 first[view] = view if within is None else first[within]
-            self._shown = other_cameras(store.clips, self.index, views=views)[first]
+            self._shown = sampler.other_cameras(store.clips, self.index, views=views)[first]
         self._store, self._batch, self._seed, self._device = store, batch, seed, device
         self._train, self._augmented = train, train if augmented is None else augmented
         self._workers, self._window, self._drop_last = workers, window, drop_last
@@ -211,7 +203,7 @@ class Loader:
         if not 0 <= skip <= self.per_epoch:
             there = f"the {self.per_epoch} clips there are"
             raise ConfigError(f"loader: skip must be between 0 and {there}, found {skip}")
-        batches = batches_of(
+        batches = sampler.batches_of(
             self._positions(epoch),
             batch=self._batch,
             skip=skip,
@@ -237,10 +229,10 @@ class Loader:
             return np.arange(len(self.index))
         drawn_by: dict[str, Any] = {"seed": self._seed, "epoch": epoch}
         drawn_by["fingerprint"] = self._store.fingerprint
-        order = shuffled(self.index, self._clips.block_number, window=self._window, **drawn_by)
+        order = sampler.shuffled(self.index, self._clips.block_number, window=self._window, **drawn_by)
         if self._taken is None:
             return order
-        chosen = drawn_by_share(self.index, self._member, self._taken, **drawn_by)
+        chosen = sampler.drawn_by_share(self.index, self._member, self._taken, **drawn_by)
         taken: Ints = order[chosen[order]]
         return taken
 

@@ -13,18 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from smae.data.raw import mocap_files
 from smae.data.raw.file_reader import FileReader
 from smae.data.raw.keypoints import facts_by_folder, find_by_suffix
-from smae.data.raw.mocap_files import (
-    INCH,
-    Floats,
-    amc_positions,
-    bvh_positions,
-    number_of,
-    parse_amc,
-    parse_asf,
-    parse_bvh,
-)
+from smae.data.raw.mocap_files import Floats
 from smae.data.raw.recording import MAX_BYTES, TRACKED, Recording
 from smae.data.raw.source import BaseSource, Inventory, Refused, Sample
 from smae.data.store.convert import layout_map
@@ -165,14 +157,15 @@ class MocapSource(BaseSource):
         text = bytes(data).decode("latin-1").replace("\r", "\n")
         if text.startswith("ASF "):
             size, _, rest = text.partition("\n")
-            cut = int(number_of(size[4:]))
-            bones, degrees = parse_asf(rest[:cut])
-            scale = INCH / number_of(next(iter(re.findall(r"^\s*length\s+(\S+)", rest[:cut], re.MULTILINE)), "1"))
-            motion, frames = parse_amc(rest[cut:], bones, scale=scale, degrees=degrees)
-            positions = amc_positions(bones, motion, frames)
+            cut = int(mocap_files.number_of(size[4:]))
+            bones, degrees = mocap_files.parse_asf(rest[:cut])
+            length = next(iter(re.findall(r"^\s*length\s+(\S+)", rest[:cut], re.MULTILINE)), "1")
+            scale = mocap_files.INCH / mocap_files.number_of(length)
+            motion, frames = mocap_files.parse_amc(rest[cut:], bones, scale=scale, degrees=degrees)
+            positions = mocap_files.amc_positions(bones, motion, frames)
         else:
-            bones, numbers = parse_bvh(text.lstrip("\xef\xbb\xbf"))
-            positions = bvh_positions(bones, numbers)
+            bones, numbers = mocap_files.parse_bvh(text.lstrip("\xef\xbb\xbf"))
+            positions = mocap_files.bvh_positions(bones, numbers)
         largest = float(np.abs(positions).max())
         if not largest <= max_range:
             raise BadRecording("range", f"{largest:g} from the origin; at most {max_range:g} are accepted: see --unit")

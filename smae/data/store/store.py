@@ -11,24 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smae.data.store import format as store_format
 from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS, UINT8, Codec, ShardedRows, decode, joint_codec, shard_key
 from smae.data.store.clip import ClipSequence
 from smae.data.store.clip_table import COLUMNS, ClipTable, decode_names
 from smae.data.store.file_store import FileStore, LocalFileStore, locate, open_file_store
-from smae.data.store.format import (
-    SPLITS_FILE,
-    FileRecord,
-    Header,
-    array_metadata,
-    check_files,
-    column_metadata,
-    describe,
-    read_checked,
-    read_header,
-    read_json,
-    read_manifest,
-    rows_metadata,
-)
+from smae.data.store.format import FileRecord, Header
 from smae.data.store.splits import VAL, Split, find_split, fitting, read_own_splits, training_split
 from smae.errors import DataError, UnknownNameError
 from smae.registry import nearest
@@ -256,15 +244,15 @@ def open_store(path: Store | Path | str | None = None) -> Store:
         found = "a file" if folder.exists() else "nothing"
         hint = nearest(folder.name, (other.name for other in folder.parent.glob("*.zarr")))
         raise DataError(f"expected a store at {path}, found {found}; give the folder that prepare wrote{hint}")
-    fingerprint, files = read_manifest(root)
+    fingerprint, files = store_format.read_manifest(root)
     present = root.sizes()
-    problems = [describe(*item) for item in check_files(present, files).items()]
+    problems = [store_format.describe(*item) for item in store_format.check_files(present, files).items()]
     if problems:
         shown = "; ".join(problems[:5])
         if len(problems) > 5:
             shown += f"; and {len(problems) - 5} more"
         raise DataError(f"{root.name}: the store is damaged: {shown}; copy it or prepare it again")
-    opening = _Opening(root, files, read_header(root), own_splits=SPLITS_FILE in present)
+    opening = _Opening(root, files, store_format.read_header(root), own_splits=store_format.SPLITS_FILE in present)
     return opening.store(locate(path), fingerprint)
 
 
@@ -308,13 +296,13 @@ class _Opening:
     def metadata(self, name: str) -> dict[str, Any]:
         if f"{name}/zarr.json" not in self.files:
             raise self.error(f": array '{name}' is missing from the store")
-        content = read_json(self.root, f"{name}/zarr.json")
-        return array_metadata(content, where=f"{self.root.name}/{name}")
+        content = store_format.read_json(self.root, f"{name}/zarr.json")
+        return store_format.array_metadata(content, where=f"{self.root.name}/{name}")
 
     def rows(self, name: str, row_shape: tuple[int, ...], dtype: np.dtype[Any], codec: Codec) -> ShardedRows:
         metadata = self.metadata(name)
         rows = [*metadata["shape"], 0][0]
-        if metadata != rows_metadata((rows, *row_shape), codec.dtype.name):
+        if metadata != store_format.rows_metadata((rows, *row_shape), codec.dtype.name):
             raise self.error(f"/{name}: shape, type or codecs are not those of a store that smae writes")
         count = sum(path.startswith(f"{name}/c/") for path in self.files)
         # Counted first: rows in the metadata may be 2^60, and no list is made of what they claim.
@@ -342,13 +330,13 @@ class _Opening:
         return ClipTable(name=names, source=self.column("clips/source", "uint8", count, 32), **columns)
 
     def column(self, name: str, dtype: str, *shape: int) -> NDArray[Any]:
-        if self.metadata(name) != column_metadata(shape, dtype):
+        if self.metadata(name) != store_format.column_metadata(shape, dtype):
             raise self.error(f"/{name}: shape, type or codecs are not those of a store that smae writes")
         key = "/".join([name, "c", *["0"] * len(shape)])
         if key not in self.files:
             raise self.error(f": {key} is missing from the store")
         out = np.empty(shape, np.dtype(dtype))
-        decode(read_checked(self.root, self.files[key]), out=out, where=f"{self.root.name}/{key}")
+        decode(store_format.read_checked(self.root, self.files[key]), out=out, where=f"{self.root.name}/{key}")
         return out
 
     def check_clips(self, clips: ClipTable, rows: int) -> None:
