@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from smae.eval.modules import linear_probe as linear_probe
     from smae.eval.predict import predict as predict
     from smae.eval.status import status as status
-    from smae.testing.new import new as new
+    from smae.testing import new as new
     from smae.train.pretrain import pretrain as pretrain
     from smae.viz.report.run_report import report as report
     from smae.viz.view import view as view
@@ -82,7 +82,7 @@ _FUNCTIONS = {
     "linear_probe": "smae.eval.modules",
     "load_encoder": "smae.eval.export",
     "map_store": "smae.data.store.convert",
-    "new": "smae.testing.new",
+    "new": "smae.testing",
     "open_store": "smae.data.store.store",
     "predict": "smae.eval.predict",
     "prepare": "smae.data.prepare.run",

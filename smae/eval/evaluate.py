@@ -23,13 +23,12 @@ from smae.data.store.splits import Split
 from smae.data.store.store import Store, open_store, preparation
 from smae.errors import ConfigError
 from smae.eval import records
-from smae.eval.checks import data_warnings, seen_in_training
 from smae.eval.export import HeadConfig, load_trained, read_exported, write_weights
 from smae.eval.probes import Precision, ProbeContext, code_of
 from smae.eval.probes import probes as PROBES
 from smae.eval.records import Record, Row
 from smae.eval.results import Result, draw_confusion, matrix, read_results
-from smae.eval.run_probes import Outcome, run_probes
+from smae.eval.run_probes import Outcome, data_warnings, run_probes, seen_in_training
 from smae.models.encoders import Encoder
 from smae.settings import HEADS, PROBE_SECTIONS, check_effect, expand_modes
 from smae.tables import Grid, Table, percent, results
