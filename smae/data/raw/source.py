@@ -212,7 +212,7 @@ SOURCES: Registry[type[Source]] = Registry(
     {
         "ntu": "smae.data.raw.ntu:NtuSource",
         "ntu-npy": "smae.data.raw.ntu:NtuNpySource",
-        "nw-ucla": "smae.data.raw.nw_ucla:NwUclaSource",
+        "nw-ucla": "smae.data.raw.single_body:NwUclaSource",
         "utd-mhad": "smae.data.raw.single_body:UtdMhadSource",
         "pku-mmd": "smae.data.raw.pku_mmd:PkuMmdSource",
         "ctrgcn-npz": "smae.data.raw.ctrgcn_npz:CtrgcnNpzSource",
