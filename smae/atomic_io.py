@@ -238,11 +238,7 @@ def check_output(
 
 
 def refuse_links(folder: Path) -> None:
-    """Refuse to write into a folder that is or holds a link: what it leads to would be written to.
-
-    Raises:
-        DataError: there is one.
-    """
+    """Refuse with a ``DataError`` to write into a folder that is or holds a link."""
     inside = (Path(parent, name) for parent, folders, files in os.walk(folder) for name in (*folders, *files))
     for path in (folder, *inside):
         if os.path.islink(path):
@@ -261,11 +257,7 @@ def _is_mount_point(path: Path) -> bool:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in one step, so that neither is ever missing; False if the system cannot.
-
-    Raises:
-        OSError: it can, and failed.
-    """
+    """Exchange two names in one step, neither ever missing; False if the system cannot."""
     if sys.platform != "linux":
         return False
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)

@@ -69,11 +69,7 @@ def pending() -> int:
 
 
 def check() -> None:
-    """End the work if a signal arrived; long work calls this at points where it can stop.
-
-    Raises:
-        Interrupted: with the remedy of the innermost block that has one.
-    """
+    """End the work with ``Interrupted`` if a signal arrived; long work calls this where it can stop."""
     if _pending:
         remedy = next((text for text in reversed(_remedies) if text), "")
         raise Interrupted(f"interrupted; {remedy}" if remedy else "interrupted", _pending)

@@ -42,11 +42,7 @@ def cache_folder() -> Path:
 
 
 def user_cache() -> Path:
-    """Return smae's folder in ``$XDG_CACHE_HOME`` or ``~/.cache``; it may be deleted at any time.
-
-    Raises:
-        RuntimeError: there is no home folder.
-    """
+    """Return smae's folder in ``$XDG_CACHE_HOME`` or ``~/.cache``; it may be deleted at any time."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "smae"
 
 

@@ -223,11 +223,7 @@ def _type(schema: Mapping[str, Any]) -> Any:
 
 
 def expand_modes(modes: Iterable[str], *, known: Iterable[str] = ()) -> list[str]:
-    """Return probes with groups (``semi``, ``all``) replaced by their members, each once.
-
-    Raises:
-        UnknownNameError: a probe that is not among those ``known``, where any are given.
-    """
+    """Return probes with groups (``semi``, ``all``) replaced by their members, all of them ``known``."""
     names = [*known, *MODE_GROUPS]
     for mode in modes:
         if known and mode not in names:

@@ -69,9 +69,7 @@ def make_layout(
 
     What is left out follows from names: mirror pairs are ``left ...`` and ``right ...``; parts are
     arms, legs and torso; hips and shoulders run across. Bones of a left joint hold for the right one.
-
-    Raises:
-        ConfigError: see ``check``; or a joint that is not there.
+    Raises as ``check`` does.
     """
     numbers = {joint: number for number, joint in enumerate(joints)}
 
@@ -121,11 +119,7 @@ def _part_of(joint: str) -> str:
 
 
 def check(layout: Layout) -> None:
-    """Check a layout for everything that masking, augmentation and the bone stream rely on.
-
-    Raises:
-        ConfigError: the first requirement that is broken, in words.
-    """
+    """Check a layout for all that masking, augmentation and the bone stream need: a ``ConfigError``."""
     count = len(layout)
 
     def need(fulfilled: bool, requirement: str) -> None:

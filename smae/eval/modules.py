@@ -171,11 +171,7 @@ class ModuleFeatures:
     call: Callable[[Tensor], Tensor]
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Return features float32 [B, D].
-
-        Raises:
-            ConfigError: another shape or kind, or values that are not finite.
-        """
+        """Return features float32 [B, D]; a ``ConfigError`` unless they are finite and of this shape."""
         features: Any = self.call(whole_clips(batch))
         found = f"{type(features).__name__} {list(getattr(features, 'shape', []))}"
         if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != batch.clips:

@@ -252,11 +252,7 @@ def read_record(path: Path) -> Record | None:
 
 
 def parse_record(name: str, content: dict[str, Any]) -> Record:
-    """Return a record from its JSON object.
-
-    Raises:
-        KeyError, TypeError, ValueError: something is missing or contradicts something else.
-    """
+    """Return a record from its JSON object; a ``ValueError`` or the like if it contradicts itself."""
     test, label, predicted = (np.array(content[key], np.int64) for key in ("test", "label", "predicted"))
     classes = len(content["classes"])
     _check_kinds(content, _KINDS)

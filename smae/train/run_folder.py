@@ -76,11 +76,7 @@ class PreparationConfig(Section):
 
 
 def prepared_like(about: Mapping[str, Any]) -> PreparationConfig:
-    """Return how the data of a run were prepared, by its ``run.json``.
-
-    Raises:
-        DataError: the values are not of this kind.
-    """
+    """Return how the data of a run were prepared, by its ``run.json``, checked."""
     values = about["store"].get("prepared", {"mode": about["store"]["mode"]})
     try:
         return check(PreparationConfig, values, where="store.prepared")
@@ -160,10 +156,8 @@ class Run:
     def open_store(self, data: Store | Path | str | None = None) -> Store:
         """Return the store ``data``, by default the one of the training, as the weights need it.
 
-        For a run of several stores it is mapped to their common layout.
-
-        Raises:
-            DataError: no store there, one of another layout, or none named where there are several.
+        For a run of several stores it is mapped to their common layout, and one must be named. A
+        ``DataError`` for no store there, or one of another layout.
         """
         # Imported here: looking runs up reads no store.
         from smae.data.store.convert import map_store

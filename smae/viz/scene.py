@@ -226,12 +226,7 @@ def _action_of(raw: Path, name: str) -> str:
 
 
 def scene_of_clip(store: Store, index: int, *, raw: Path | None = None) -> Scene:
-    """Return the scene of one clip of a store; with its raw folder or zip, beside the recording.
-
-    Raises:
-        DataError: a damaged store, or a bad raw recording.
-        UnknownNameError: ``raw`` has no recording of the clip's name.
-    """
+    """Return the scene of one clip of a store; with its raw folder or zip, beside the recording."""
     name, clips = str(store.clips.name[index]), store.clips
     clip, notes = Clip(store.clip(index), store.clip_state(index)), list[str]()
     panels = [Panel(f"as stored ({store.mode} mode)", clip.joints, clip.state)]
@@ -267,12 +262,7 @@ def clip_location(store: Store, index: int) -> str:
 
 
 def find_clip(store: Store, name: str) -> int:
-    """Return the number of the clip called ``name``.
-
-    Raises:
-        DataError: the recording was bad, with the message of the quarantine list.
-        UnknownNameError: no such clip.
-    """
+    """Return the number of the clip called ``name``; a bad recording's message if it has none."""
     try:
         return store.index_of(name)
     except UnknownNameError:

@@ -177,10 +177,7 @@ def class_numbers(store: Store) -> NDArray[np.int64]:
     """Return int64 [classes], the 0-based number of each class in other people's files.
 
     Those count all classes of a data set, a store only the ones it holds: NTU's action number - 1, and
-    the numbers of imported files; else the class's label.
-
-    Raises:
-        DataError: a class of such a data set that has no number.
+    the numbers of imported files; else the class's label. A ``DataError`` for one without a number.
     """
     if store.dataset in (*NTU_PROTOCOLS, *IMPORTED):
         for name in store.classes:

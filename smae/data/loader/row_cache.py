@@ -78,10 +78,7 @@ def choose_residency(need: int, *, mode: RowMode, device: torch.device) -> Resid
     """Decide where to keep ``need`` bytes of rows: as ``mode`` says, or by free memory.
 
     Rows fit if they take no more than a quarter of the memory that is free now. Those kept on an
-    accelerator are kept in RAM too, where batches are planned.
-
-    Raises:
-        ConfigError: ``device`` is asked for, and the device is the CPU.
+    accelerator are kept in RAM too, where batches are planned. The CPU is no ``device``: a ``ConfigError``.
     """
     if mode == "device" and device.type == "cpu":
         raise ConfigError("loader: train.rows=device needs a GPU, found the CPU: choose auto, resident or streaming")

@@ -168,11 +168,7 @@ def encode_refused(refused: Iterable[Refused]) -> bytes:
 
 
 def read_refused(store: Store) -> tuple[tuple[Refused, ...], tuple[Refused, ...]]:
-    """Return a store's bad files, and its samples left out by rule where it has their list.
-
-    Raises:
-        DataError: a list that is damaged.
-    """
+    """Return a store's bad files, and its samples left out by rule where it lists them."""
     bad = b""
     if QUARANTINE in store.files:
         bad = read_checked(store.root, store.files[QUARANTINE])

@@ -72,20 +72,11 @@ class Workspace(ABC):
 
     @abstractmethod
     def check(self, raw: Path, *, overwrite: bool) -> None:
-        """Refuse an output that must not be replaced; see ``smae.atomic_io.check_output``.
-
-        Raises:
-            ConfigError: the output overlaps with ``raw``, is no store, or one not to be replaced.
-        """
+        """Refuse an output that must not be replaced, see ``check_output``, or overlaps with ``raw``."""
 
     @abstractmethod
     def lock(self) -> AbstractContextManager[None]:
-        """Lock the output during the block.
-
-        Raises:
-            LockedError: another process holds the lock.
-            EnvironmentFault: the disk or the object store refused.
-        """
+        """Lock the output during the block; a ``LockedError`` if another process has."""
 
     @abstractmethod
     def restore(self) -> None:
@@ -97,11 +88,7 @@ class Workspace(ABC):
 
     @abstractmethod
     def publish(self) -> None:
-        """Make the finished store appear and remove everything else.
-
-        Raises:
-            EnvironmentFault: the disk or object store refused; the same with ``resume`` repairs it.
-        """
+        """Make the finished store appear and remove everything else; ``resume`` repeats it."""
 
     @abstractmethod
     def remove(self) -> None:

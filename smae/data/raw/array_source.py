@@ -55,9 +55,7 @@ def find_layout(joints: int, coordinates: int = 3, *, where: object, given: Layo
     """Return the layout of an array of joints: the one given, or the only built-in one that fits.
 
     25 joints are NTU's unless another layout is given: the public files of this form hold no others.
-
-    Raises:
-        DataError: flat keypoints, another number of joints than given, or several layouts fit.
+    A ``DataError`` for flat keypoints, another number of joints, or where several layouts fit.
     """
     if coordinates != 3:
         raise DataError(
@@ -84,11 +82,7 @@ def find_layout(joints: int, coordinates: int = 3, *, where: object, given: Layo
 
 
 def find_bodies(numbers: int, *, where: object, given: Layout | None = None) -> int:
-    """Return the number of bodies in a frame of so many numbers: 150 are two of 25 joints, 75 one.
-
-    Raises:
-        DataError: no number of joints that a layout has, or several fit.
-    """
+    """Return the number of bodies in a frame of so many numbers: 150 are two of 25 joints, 75 one."""
     sizes = {len(layout) for layout in (BUILT_IN if given is None else (given,))}
     fitting = [bodies for bodies in (2, 1) if numbers in {3 * bodies * joints for joints in sizes}]
     if len(fitting) == 1:

@@ -293,10 +293,7 @@ def _overlapping(members: list[zipfile.ZipInfo]) -> set[int]:
 def find_named(raw: Path, *, suffixes: tuple[str, ...]) -> Inventory:
     """Return the files with one of several endings under a folder, or one file; zips are not looked into.
 
-    Samples have the files' names; where two are equal, their paths.
-
-    Raises:
-        ConfigError, DataError, EnvironmentFault: see ``find_files``.
+    Samples have the files' names; where two are equal, their paths. Raises as ``find_files`` does.
     """
     search = _Search(suffix="", valid=lambda name: False, strict_names=False, own_names=True)
     root = raw.resolve()

@@ -50,12 +50,7 @@ class GrowingFile:
         self._head, self._pending = b"", bytearray()
 
     def read(self) -> Recording | None:
-        """Return the whole frames that are new, numbered from 0; None if there is none.
-
-        Raises:
-            BadRecording: a frame breaks the format.
-            ConfigError: the path is no regular file.
-        """
+        """Return the whole frames that are new, numbered from 0; None if there is none."""
         self._pending += self._new_bytes()
         if not self._body and not self._read_first_line():
             return None

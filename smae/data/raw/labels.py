@@ -166,11 +166,7 @@ def _from_one(path: Path, listed: dict[str, str], ids: list[str]) -> dict[str, s
 
 
 def load_class_names(raw: Path, ids: tuple[str, ...], *, given: Path | None) -> dict[str, str]:
-    """Return the names of a raw folder's classes by id; empty without a file of names.
-
-    Raises:
-        ConfigError: see ``read_class_names``; or the file names none of the classes.
-    """
+    """Return the names of a raw folder's classes by id; empty without a file of names."""
     path = find_class_file(raw, given=given)
     if path is None:
         return {}

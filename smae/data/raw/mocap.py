@@ -102,11 +102,7 @@ def _named(names: Sequence[str], *, bones: bool) -> Iterator[tuple[str, int]]:
 
 
 def to_layout(names: Sequence[str], positions: Floats, layout: Layout, *, bones: bool) -> NDArray[np.float32]:
-    """Return positions [T, V, 3] in a layout: by name, by the rules of ``convert``, else NaN.
-
-    Raises:
-        BadRecording: shoulders, elbows, hips or knees are missing.
-    """
+    """Return positions [T, V, 3] in a layout: by name, by the rules of ``convert``, else NaN."""
     found = dict(_named(names, bones=bones))
     lacking = [joint for joint in _NEEDED if joint not in found]
     if lacking:

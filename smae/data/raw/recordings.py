@@ -67,11 +67,7 @@ class Recordings:
 
     @cached_property
     def inventory(self) -> Inventory:
-        """What was found.
-
-        Raises:
-            ConfigError, DataError: see ``Source.discover``; or nothing was found.
-        """
+        """What was found; raises as ``Source.discover`` does, and a ``DataError`` for nothing."""
         found = self.source.discover(self.path)
         if not found.samples and not found.refused:
             raise DataError(f"no recordings in {self.path}: looked for {found.looked_for or 'those of its source'}")

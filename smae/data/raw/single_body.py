@@ -161,11 +161,7 @@ class UtdMhadSource(SingleBodySource):
 
 
 def read_matlab_array(data: bytes, name: str) -> NDArray[Any]:
-    """Return the real, full array called ``name`` from a MATLAB 5 file, in MATLAB's shape.
-
-    Raises:
-        BadRecording: not such a file (code ``mat``), or no such array in it.
-    """
+    """Return the real, full array ``name`` of a MATLAB 5 file, in MATLAB's shape."""
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if len(data) < _HEADER or order is None or not data.startswith(b"MATLAB 5.0"):
         raise BadRecording("mat", "not a MATLAB 5 file: expected one saved by `save -v6` or `-v7`")

@@ -272,11 +272,7 @@ _LOOKED_AT = 8
 
 
 def check_unit(source: Source, raw: Path, samples: Sequence[Sample]) -> None:
-    """Look at some samples and refuse bodies that are no people in metres.
-
-    Raises:
-        ConfigError: their size, and what may be the reason.
-    """
+    """Look at some samples and refuse bodies that are no people in metres: a ``ConfigError``."""
     sizes: list[float] = []
     flat: list[bool] = []
     with closing(source.reader(raw)) as reader:

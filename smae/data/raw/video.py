@@ -230,11 +230,7 @@ def skeleton_text(poses: Poses) -> bytes:
 
 
 def capture_text(video: Path) -> bytes:
-    """Return a video as the text of a ``.skeleton`` file.
-
-    Raises:
-        BadRecording: see ``read_poses``; no person in any frame, or too long.
-    """
+    """Return a video as the text of a ``.skeleton`` file; raises as ``read_poses`` does."""
     poses = resample_poses(read_poses(video))
     if not np.isfinite(poses.joints).any():
         raise BadRecording("video", f"no person was found in {len(poses.seconds)} frames")

@@ -166,11 +166,7 @@ def decode(data: bytes, *, out: NDArray[Any], where: str, expected: int | None =
 
 
 def parse_index(index: bytes, *, size: int, where: str) -> NDArray[np.uint64]:
-    """Return uint64 [chunks, 2], (offset, length) of each inner chunk, from the end of a shard.
-
-    Raises:
-        DataError: the index fails its CRC-32C or points outside the ``size`` bytes of the shard.
-    """
+    """Return uint64 [chunks, 2], (offset, length) of each inner chunk of a shard, CRC-32C checked."""
     body, stored = index[:-_CRC_BYTES], int.from_bytes(index[-_CRC_BYTES:], "little")
     if len(index) != INDEX_BYTES or google_crc32c.value(body) != stored:
         raise DataError(f"{where}: the shard's index fails its CRC-32C: damaged, prepare the store again")

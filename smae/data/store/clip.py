@@ -87,12 +87,7 @@ class ClipSequence(Table):
     """What makes a store a sequence of clips, and readable at the prompt; ``Store`` derives from it."""
 
     def __getitem__(self: Any, index: int | str) -> StoreClip:
-        """Return a clip by its number, negative from the end, or by its name.
-
-        Raises:
-            IndexError: no clip of this number.
-            UnknownNameError: no clip of this name.
-        """
+        """Return a clip by its number, negative from the end, or by its name."""
         number = self.number(index)
         label = int(self.clips.label[number])
         return StoreClip(

@@ -144,11 +144,7 @@ def locate(location: str | Path) -> str | Path:
 
 
 def open_file_store(location: str | Path) -> FileStore:
-    """Return the file store at a path or a URL.
-
-    Raises:
-        ConfigError: not the URL of an object store, or obstore is not installed.
-    """
+    """Return the file store at a path or URL; a ``ConfigError`` for one that cannot be."""
     location = locate(location)
     if isinstance(location, Path):
         return LocalFileStore(location)

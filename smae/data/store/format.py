@@ -155,11 +155,7 @@ def describe(path: str, problem: str) -> str:
 
 
 def read_checked(root: FileStore, record: FileRecord) -> bytes:
-    """Return the bytes of one file, compared with the manifest.
-
-    Raises:
-        DataError: not readable, or other bytes than the manifest's; the message names the file.
-    """
+    """Return the bytes of a file; a ``DataError`` if they are not those of the manifest."""
     data = root.read(record.path, limit=record.size)
     if blake3(data).hexdigest() != record.blake3:
         raise DataError(f"{root.name}/{record.path}: its BLAKE3 is not the manifest's: {DAMAGED}")

@@ -75,11 +75,7 @@ class Split:
 
 
 def full_name(protocol: str, *, dataset: str, stored: Mapping[str, NDArray[np.uint8]]) -> str:
-    """Return the full name of a protocol: ``xsub`` in an NTU-60 store is ``ntu60-xsub``.
-
-    Raises:
-        UnknownNameError: no such protocol for this data set; the message lists the protocols.
-    """
+    """Return the full name of a protocol, ``ntu60-xsub`` for ``xsub``; else an ``UnknownNameError``."""
     if protocol == EVERYTHING:
         return protocol
     known = [*stored, *NTU_PROTOCOLS.get(dataset, ())]
@@ -131,10 +127,8 @@ def find_split(
 def training_split(protocol: str, *, dataset: str, clips: ClipTable, stored: Mapping[str, NDArray[np.uint8]]) -> Split:
     """Return the split to pre-train on, which needs no test part.
 
-    A store in which no protocol has train clips is trained on as a whole: the split ``all``.
-
-    Raises:
-        UnknownNameError, DataError: the store has other protocols, but not this one.
+    A store in which no protocol has train clips is trained on as a whole: the split ``all``. Else it
+    must have this protocol: an ``UnknownNameError`` or a ``DataError``.
     """
     names = (*stored, *NTU_PROTOCOLS.get(dataset, ()))
 
@@ -278,10 +272,7 @@ def read_own_splits(root: FileStore, clips: ClipTable) -> dict[str, Roles]:
     """Return the splits of ``splits.json``, uint8 [B] each.
 
     The file is not in the manifest: the store, its fingerprint and the results on its other
-    protocols stay what they were. It holds names of clips and a checksum of its own.
-
-    Raises:
-        DataError: it is damaged, or names a clip that the store does not have.
+    protocols stay what they were. It holds names of clips and a checksum of its own, which must fit.
     """
     where = f"{root.name}/{SPLITS_FILE}"
     remedy = "remove that file and run smae split again"

@@ -300,10 +300,7 @@ def validation_context(context: ProbeContext) -> ProbeContext:
     """Return a context that tests on the split's validation part, or on some train subjects.
 
     Where a split has no validation part, ``selection.val_subjects`` of the train subjects, at least
-    one, are held out at random by seed.
-
-    Raises:
-        DataError: fewer than two train subjects, or clips of unknown subjects.
+    one, are held out at random by seed; a ``DataError`` for fewer than two, or unknown ones.
     """
     train = context.split.train
     if len(context.split.val):

@@ -46,12 +46,7 @@ COLOURS = 8
 
 
 def comparison_page(runs: Sequence[Run]) -> str:
-    """Return the page that compares runs; it opens no store and loads no weights.
-
-    Raises:
-        ConfigError: a run that is named twice, or more runs, and methods, than ``COLOURS``.
-        DataError: a run or result that cannot be read.
-    """
+    """Return the page that compares runs; it opens no store and loads no weights."""
     if len({run.path.resolve() for run in runs}) < len(runs):
         raise ConfigError("one run is named twice: name each once")
     names = [run.path.name for run in runs]

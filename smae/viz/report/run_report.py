@@ -121,11 +121,7 @@ def _store_of(run: Run, data: Store | Path | str | None) -> Store | None:
 
 
 def run_page(run: Run, store: Store | None, *, device: torch.device) -> str:
-    """Return the page of a run as HTML; without its store, the sections that need one are left out.
-
-    Raises:
-        DataError: a damaged run, checkpoint or result, or a store that does not fit.
-    """
+    """Return the page of a run as HTML; sections that need a store are left out without one."""
     about = run.describe()
     if store is not None:
         run.check_layout(store)
