@@ -29,8 +29,8 @@ def command(store: str | None, to: str, out: Path, overwrite: bool) -> None:
       smae convert azure.zarr --to ntu25 --out azure-ntu25.zarr
       smae convert mine.zarr --to mine.toml --out mapped.zarr
 
-    Joints are taken by name. Some that the store lacks follow from others, such as the neck from shoulders and head;
-    the rest is marked as missing.
+    Joints are taken by name. Some that the store lacks follow from others, such as the neck from
+    shoulders and head; the rest is marked as missing.
     """
     made = smae.convert(smae.find_store(store), to=to, out=out, overwrite=overwrite)
 

@@ -47,8 +47,8 @@ def command(store: str | None, **options: Any) -> None:
       smae split mine.zarr --share 0.2 --seed 1
       smae split mine.zarr --name theirs --file lists.csv
 
-    A file has a clip and its part on each line (S001C001P001R001A001,train), or lists in TOML or JSON:
-    train = ["...", ...]. Clips in no list are in no part.
+    A file has a clip and its part on each line (S001C001P001R001A001,train), or lists in TOML or
+    JSON: train = ["...", ...]. Clips in no list are in no part.
     """
     made = smae.split(store, **options)
     sizes = {part: len(getattr(made, part)) for part in _PARTS}

@@ -30,9 +30,9 @@ from smae_cli import choices, console
 def command(where: str | None, **options: Any) -> None:
     """Draw one clip as an interactive 3D page, a GIF, a strip of frames (PNG, SVG, PDF) or a Rerun recording.
 
-    WHERE is a store (by default the one in the current folder), a raw file, or a folder or zip of raw files. A raw
-    file is shown as recorded and denoised, side by side. An earlier file of the same format is replaced, any other is
-    refused.
+    WHERE is a store (by default the one in the current folder), a raw file, or a folder or zip of
+    raw files. A raw file is shown as recorded and denoised, side by side. An earlier file of the
+    same format is replaced, any other is refused.
 
     \b
     Examples:

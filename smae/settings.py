@@ -1,8 +1,8 @@
 """Recipes, the names of settings and probes, and their first check, which imports neither torch nor a plug-in.
 
-``settings.json`` holds every built-in setting with its type, bounds and description, as JSON schemas
-of the sections (``python -m smae.train.config`` prints it; a test compares both). The models check the
-same again, and more, when they are built.
+``settings.json`` holds every built-in setting with its type, bounds and description, as JSON
+schemas of the sections (``python -m smae.train.config`` prints it; a test compares both). The
+models check the same again, and more, when they are built.
 """
 
 from __future__ import annotations

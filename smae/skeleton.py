@@ -68,8 +68,8 @@ def make_layout(
     """Return a layout whose joints are given by name or number.
 
     What is left out follows from names: mirror pairs are ``left ...`` and ``right ...``; parts are
-    arms, legs and torso; hips and shoulders run across. Bones of a left joint hold for the right one.
-    Raises as ``check`` does.
+    arms, legs and torso; hips and shoulders run across. Bones of a left joint hold for the right
+    one. Raises as ``check`` does.
     """
     numbers = {joint: number for number, joint in enumerate(joints)}
 

@@ -69,8 +69,8 @@ def follow(
     """Classify a ``.skeleton`` file while it is written, window by window.
 
     Windows are those of ``predict`` for a long recording: the median length of the training clips,
-    the last one ending with the recording. What is not there yet is waited for; a file that is cut or
-    replaced is read from its beginning again.
+    the last one ending with the recording. What is not there yet is waited for; a file that is cut
+    or replaced is read from its beginning again.
 
     Args:
         path: the file, there or not.

@@ -87,8 +87,8 @@ def linear_probe(
 
     Args:
         encoder: a function or module from ``x`` float32 [B, C, T, V, M] to features [B, D], C = 3,
-            M = 2, absent bodies zero; an ``Encoder`` of smae; or a run, one of its checkpoints, or a
-            folder of ``smae export-encoder``.
+            M = 2, absent bodies zero; an ``Encoder`` of smae; or a run, one of its checkpoints, or
+            a folder of ``smae export-encoder``.
         store: an open one, a path or URL; None: the one in the current folder.
         protocol: the split: trained on its train part, scored once on its test part.
         settings: ``augment`` (which clips the encoder is given: frames, crop, stream, ...),

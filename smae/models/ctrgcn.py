@@ -6,9 +6,9 @@ make it an encoder of visible tokens, this project chose: a hidden joint is a le
 takes the place of its normalised coordinates, and a token is one joint over 4 frames, which the two
 strides of 2 make one.
 
-An item is one body here, so the BatchNorm of the input has V x C numbers (joint by joint). Published
-weights for two bodies have 2 x V x C, body by body: the first half is the first body's and maps onto
-this one; the second body's statistics have no counterpart.
+An item is one body here, so the BatchNorm of the input has V x C numbers (joint by joint).
+Published weights for two bodies have 2 x V x C, body by body: the first half is the first body's
+and maps onto this one; the second body's statistics have no counterpart.
 """
 
 from __future__ import annotations

@@ -60,9 +60,9 @@ def pick_device(name: str) -> torch.device:
 def keep_freed_memory() -> None:
     """Make glibc's allocator keep what is freed for the next tensor, up to the largest use so far.
 
-    By default large tensors go back to the system when they are freed, and each page of the next one
-    is mapped and zeroed anew: of bf16 attention over 750 tokens that was more than half of the time.
-    Other systems are left as they are.
+    By default large tensors go back to the system when they are freed, and each page of the next
+    one is mapped and zeroed anew: of bf16 attention over 750 tokens that was more than half of the
+    time. Other systems are left as they are.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_M_MMAP_THRESHOLD, 2**30)

@@ -120,8 +120,8 @@ def export(
         out: the file.
         format: registered export, such as ``ctrgcn``.
         protocol, frames, anyway: see ``Request``.
-        overwrite: replace an earlier export: a regular file with a suffix and the first bytes of this
-            format. Anything else is never replaced, nor is a file written into the store.
+        overwrite: replace an earlier export: a regular file with a suffix and the first bytes of
+            this format. Anything else is never replaced, nor is a file written into the store.
 
     Raises:
         UnknownNameError: no such format or protocol.

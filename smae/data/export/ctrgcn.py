@@ -1,7 +1,7 @@
 """The ``.npz`` of the public CTR-GCN scripts, read by much code: x_train, y_train, x_test, y_test.
 
-Steps 5 and 6 of the reference pipeline. Arrays are written a block at a time: of the 11 GB of NTU-120,
-about 100 MB are in memory.
+Steps 5 and 6 of the reference pipeline. Arrays are written a block at a time: of the 11 GB of
+NTU-120, about 100 MB are in memory.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], t
 
     T is the longest clip of the data set (of its NTU-60 part under an NTU-60 protocol). NTU-60: 60
     columns, a single body beside zeros; NTU-120: 120 columns, a single body twice. Rows are in the
-    scripts' order: by the ids of the split, then by name. Other data keep the order of the store and
-    have a column for each class.
+    scripts' order: by the ids of the split, then by name. Other data keep the order of the store
+    and have a column for each class.
 
     Raises:
         ConfigError: no protocol.

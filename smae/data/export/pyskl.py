@@ -26,9 +26,9 @@ _RECONSTRUCT = np.empty(0).__reduce__()[0]
 def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], tuple[str, ...]]:
     """Write ``{"split": {name: [frame_dir]}, "annotations": [{frame_dir, label, total_frames, keypoint}]}``.
 
-    ``keypoint`` is float16 [M, T, V, 3], metres; NaN of exact mode becomes 0. Splits are ``xsub_train``
-    and ``xsub_val``, as in those projects; with ``protocol``, only that one is written. The whole
-    content is in memory: 2 GB for NTU-120.
+    ``keypoint`` is float16 [M, T, V, 3], metres; NaN of exact mode becomes 0. Splits are
+    ``xsub_train`` and ``xsub_val``, as in those projects; with ``protocol``, only that one is
+    written. The whole content is in memory: 2 GB for NTU-120.
 
     Raises:
         ConfigError: ``frames``, since this format does not pad.

@@ -274,11 +274,11 @@ def crop_windows(valid: Ints, crop: Floats | None, *, augment: Augment) -> tuple
 def random_transforms(noise: Noise, *, augment: Augment) -> tuple[Floats, NDArray[np.bool_]]:
     """Return linear maps, float32 [B, 3, 3] (x' = A x), and whether they mirror, bool [B].
 
-    A = scale . Rz Ry Rx . Ry(turn) . shear . mirror: right-handed rotations, the three angles ~ U(-rotate,
-    rotate) (MAMP's ``random_rot``, whose angles run the other way: the same distribution).
-    Shear is the identity with off-diagonal entries ~ U(-shear, shear).
-    Mirroring negates x; left and right joints must be swapped as well. Computed in float64 on the
-    host, so that every device gets the same map.
+    A = scale . Rz Ry Rx . Ry(turn) . shear . mirror: right-handed rotations, the three angles ~
+    U(-rotate, rotate) (MAMP's ``random_rot``, whose angles run the other way: the same
+    distribution). Shear is the identity with off-diagonal entries ~ U(-shear, shear). Mirroring
+    negates x; left and right joints must be swapped as well. Computed in float64 on the host, so
+    that every device gets the same map.
     """
     x, y, z = _symmetric(noise, "rotate", 3, limit=augment.rotate).T
     factor = 1 + _symmetric(noise, "scale", 1, limit=augment.scale)

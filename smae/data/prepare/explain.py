@@ -31,8 +31,8 @@ class Explanation:
 
     Attributes:
         name: of the sample.
-        verdict: ``clip``, ``no body``, ``bad`` (it would be quarantined), ``left out`` (by a rule) or
-            ``stored`` (only the store was read).
+        verdict: ``clip``, ``no body``, ``bad`` (it would be quarantined), ``left out`` (by a rule)
+            or ``stored`` (only the store was read).
         raw: lines about its bytes and content; empty where only a store was read.
         steps: lines about cleaning.
         stored: lines about its clip in the store.

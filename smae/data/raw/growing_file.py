@@ -26,9 +26,9 @@ _LINE_END = re.compile(rb"\r\n|\n|\r(?=[^\n])")
 class GrowingFile:
     """Reads the frames of a file that grows, each once.
 
-    The frame count in line 1 is not used: while a file grows it can only be a guess, and a writer may
-    correct it at the end. A file that is not there is waited for; one that is cut or replaced is read
-    from the beginning. Each of these is logged.
+    The frame count in line 1 is not used: while a file grows it can only be a guess, and a writer
+    may correct it at the end. A file that is not there is waited for; one that is cut or replaced
+    is read from the beginning. Each of these is logged.
 
     Args:
         path: the file.

@@ -1,8 +1,8 @@
 """3D keypoints of pose estimators: ``.npy``, ``.npz`` and JSON files, and arrays in memory.
 
 JSON as MediaPipe's results are usually written (frames of landmarks with x, y, z, visibility), as
-MMPose writes Human3.6M poses (``instance_info``), and OpenPose's ``--3d --write_json`` (a file a frame,
-``NAME_000000000000_keypoints.json``). What is in an image plane is refused.
+MMPose writes Human3.6M poses (``instance_info``), and OpenPose's ``--3d --write_json`` (a file a
+frame, ``NAME_000000000000_keypoints.json``). What is in an image plane is refused.
 """
 
 from __future__ import annotations
@@ -90,9 +90,9 @@ def from_keypoints(
 
     Args:
         array: float [T, V, 3] or [T, V, 4] (a score, 0 where a joint was not found), or with bodies
-            [M, T, V, 3 or 4]; NaN where a joint is missing, a body of NaN or zeros where it is absent.
-            MediaPipe's world landmarks and the Azure Kinect's joints have y down: they are turned
-            upright. Of other layouts y is up.
+            [M, T, V, 3 or 4]; NaN where a joint is missing, a body of NaN or zeros where it is
+            absent. MediaPipe's world landmarks and the Azure Kinect's joints have y down: they are
+            turned upright. Of other layouts y is up.
         layout: a layout, its name, or a TOML file.
         fps: frames a second.
         unit: ``m``, ``cm`` or ``mm``. By default metres, if a body then has a person's size.

@@ -112,9 +112,9 @@ def read_class_names(path: Path, ids: Iterable[str]) -> dict[str, str]:
     """Read the names of the classes ``ids`` from a text file.
 
     A line is ``A013,tear up paper``, ``13,tear up paper``, or the name alone, which then belongs to
-    the class with the name's number in the list, from 1. Blank lines and those that begin with ``#``
-    do not count. The number of a class is the one its id ends in; numbers from 0 are recognised by
-    the classes that they name.
+    the class with the name's number in the list, from 1. Blank lines and those that begin with
+    ``#`` do not count. The number of a class is the one its id ends in; numbers from 0 are
+    recognised by the classes that they name.
 
     Raises:
         ConfigError: no text file, two names for one class, or numbers that may count from 0 or 1.

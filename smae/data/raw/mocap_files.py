@@ -1,10 +1,10 @@
 """Motion capture: Biovision ``.bvh``, and Acclaim ``.amc`` with its ``.asf``, their bones and where they are.
 
 Both hold a tree of bones and angles for each frame; positions follow by forward kinematics. "BVH"
-(Meredith and Maddock, "Motion Capture File Formats Explained", Sheffield, 2001): a joint's rotations
-apply in the order of its channels, and its position channels replace its offset. Acclaim (the same,
-and the notes on CMU's database): a bone turns about axes of its own, C M C^-1, and is ``length`` long
-along ``direction``; lengths are inches times the ``length`` of the file's units.
+(Meredith and Maddock, "Motion Capture File Formats Explained", Sheffield, 2001): a joint's
+rotations apply in the order of its channels, and its position channels replace its offset. Acclaim
+(the same, and the notes on CMU's database): a bone turns about axes of its own, C M C^-1, and is
+``length`` long along ``direction``; lengths are inches times the ``length`` of the file's units.
 """
 
 from __future__ import annotations

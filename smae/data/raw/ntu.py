@@ -31,8 +31,8 @@ def parse_name(text: str) -> ClipFacts | None:
 
     Setups (height and distance of the cameras) are 1-17 in NTU-60, 1-32 in NTU-120; cameras 1-3;
     subjects 1-40 and 1-106; replications 1 or 2; actions A001-A060 and A001-A120. Only the form
-    counts: five letters with three ASCII digits each, none of the numbers 0. Numbers beyond NTU's own
-    are accepted, so that other recordings may use such names.
+    counts: five letters with three ASCII digits each, none of the numbers 0. Numbers beyond NTU's
+    own are accepted, so that other recordings may use such names.
     """
     match = _NAME.fullmatch(text)
     if match is None:
@@ -94,10 +94,10 @@ class NtuSource(BaseSource):
 class NtuNpySource(NtuSource):
     """NTU RGB+D as the authors' ``txt2npy.py`` converts it: ``S001C001P001R001A001.skeleton.npy``.
 
-    Each file holds a pickled dictionary, read without executing anything, with an array of each body,
-    ``skel_body0`` float [T, 25, 3], zeros in frames where it is not there. Bodies are numbered by
-    their order in each frame, and the sensor's ids and tracking states are lost: a store of these
-    files is not that of the ``.skeleton`` files.
+    Each file holds a pickled dictionary, read without executing anything, with an array of each
+    body, ``skel_body0`` float [T, 25, 3], zeros in frames where it is not there. Bodies are
+    numbered by their order in each frame, and the sensor's ids and tracking states are lost: a
+    store of these files is not that of the ``.skeleton`` files.
     """
 
     suffix = NPY_SUFFIX

@@ -220,8 +220,8 @@ def _matrix(body: bytes, order: str) -> tuple[str, NDArray[Any] | None]:
 class NwUclaSource(SingleBodySource):
     """NW-UCLA (Wang et al., CVPR 2014) in two forms. Cross-view: views 1 and 2 train.
 
-    CTR-GCN has a JSON file for each clip, ``a01_s02_e00_v03.json``, ``{"skeletons": [T][20][3], ...}``.
-    As the data set is handed out, a clip is a folder with a text for each frame,
+    CTR-GCN has a JSON file for each clip, ``a01_s02_e00_v03.json``, ``{"skeletons": [T][20][3],
+    ...}``. As the data set is handed out, a clip is a folder with a text for each frame,
     ``view_3/a01_s02_e00/frame_7_tc_231_skeletons.txt``: a first line that counts, then a line
     ``x,y,z,state`` for each joint. Action numbers skip 7 and 10, so that the sorted action ids are
     the ten labels.

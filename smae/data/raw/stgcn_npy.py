@@ -1,7 +1,7 @@
 """ST-GCN's files: ``train_data.npy`` [N, 3, T, V, M], ``train_label.pkl``; the same for ``val``.
 
-Others call the joints ``train_data_joint.npy`` (2s-AGCN) or ``train_position.npy`` (CrosSCLR, AimCLR),
-and put beside them streams that are made from joints: bones and motion.
+Others call the joints ``train_data_joint.npy`` (2s-AGCN) or ``train_position.npy`` (CrosSCLR,
+AimCLR), and put beside them streams that are made from joints: bones and motion.
 """
 
 from __future__ import annotations

@@ -145,8 +145,8 @@ class ClipSequence(Table):
     def to_pandas(self: Any) -> Any:
         """Return the clips as a ``pandas.DataFrame``, one row a clip, indexed by name.
 
-        Columns: ``label``, ``action``, ``frames``, ``bodies``, ``subject``, ``camera``, ``setup`` and
-        ``replication`` where the data set has them, and for each protocol the clip's part.
+        Columns: ``label``, ``action``, ``frames``, ``bodies``, ``subject``, ``camera``, ``setup``
+        and ``replication`` where the data set has them, and for each protocol the clip's part.
 
         Raises:
             EnvironmentFault: pandas is not installed.

@@ -45,8 +45,8 @@ def split(
 ) -> Split:
     """Give a store train and test parts of its own, and a validation part if asked for.
 
-    Exactly one of ``test``, ``share`` and ``file`` says which clips are tested on; all others train.
-    The store's files, fingerprint and other protocols stay as they are.
+    Exactly one of ``test``, ``share`` and ``file`` says which clips are tested on; all others
+    train. The store's files, fingerprint and other protocols stay as they are.
 
     Args:
         store: the store; by default the one in the current folder.

@@ -64,8 +64,8 @@ class Shard:
 class ShardWriter:
     """Collects the clips of one task and writes a shard whenever the next clip does not fit.
 
-    The first shard is written under the number of the task, which stays its key unless an earlier task
-    needed more than one shard.
+    The first shard is written under the number of the task, which stays its key unless an earlier
+    task needed more than one shard.
 
     Args:
         root: the store being written.

@@ -127,8 +127,8 @@ def find_split(
 def training_split(protocol: str, *, dataset: str, clips: ClipTable, stored: Mapping[str, NDArray[np.uint8]]) -> Split:
     """Return the split to pre-train on, which needs no test part.
 
-    A store in which no protocol has train clips is trained on as a whole: the split ``all``. Else it
-    must have this protocol: an ``UnknownNameError`` or a ``DataError``.
+    A store in which no protocol has train clips is trained on as a whole: the split ``all``. Else
+    it must have this protocol: an ``UnknownNameError`` or a ``DataError``.
     """
     names = (*stored, *NTU_PROTOCOLS.get(dataset, ()))
 
@@ -191,8 +191,8 @@ DEFAULT = "split"
 def parse_part(key: str) -> tuple[str, str] | None:
     """Return split and part of a list by its name; None if it names no part, or two.
 
-    ``xsub_train`` and ``train-xsub`` are ``("xsub", "train")``; ``train1`` is ``("split1", "train")``;
-    ``val`` is ``("split", "val")``.
+    ``xsub_train`` and ``train-xsub`` are ``("xsub", "train")``; ``train1`` is ``("split1",
+    "train")``; ``val`` is ``("split", "val")``.
     """
     match = _LAST.fullmatch(key) or _FIRST.fullmatch(key)
     if match is None:

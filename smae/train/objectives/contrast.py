@@ -55,9 +55,9 @@ def info_nce(z: Tensor, keys: Tensor, own: Tensor, *, temperature: float) -> Ten
 def spread_metrics(features: Tensor) -> dict[str, Tensor]:
     """Return what warns of collapse, of features [V, B, D]: ``spread`` and ``rank``.
 
-    ``spread``: mean standard deviation of the coordinates of features of unit length, times sqrt(D):
-    1 for directions spread evenly, 0 for equal ones. ``rank``: (tr C)^2 / tr C^2 of their covariance
-    C, the number of directions that they use.
+    ``spread``: mean standard deviation of the coordinates of features of unit length, times
+    sqrt(D): 1 for directions spread evenly, 0 for equal ones. ``rank``: (tr C)^2 / tr C^2 of their
+    covariance C, the number of directions that they use.
     """
     z = normalize(features.detach().float().flatten(0, 1), dim=1)
     z = z - z.mean(0)
