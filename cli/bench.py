@@ -23,7 +23,7 @@ BENCHMARKS = {
     "time-to-accuracy": "Accuracy after each minute of training, by method, beside a plain loop.",
     "gpu": "Tests, timings and a training on a GPU, in nine minutes.",
 }
-"""Benchmarks, in the order of work; each is the module of its name in the checkout's ``benchmarks/``."""
+"""Benchmarks, in the order of work; each is a module of the checkout's ``benchmarks/``."""
 
 TIMED = ("prepare", "loader", "augment", "masking", "step", "evaluate", "predict")
 """What ``all`` runs: what needs no data and no GPU."""

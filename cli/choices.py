@@ -1,4 +1,4 @@
-"""Values of options: checked against names that are looked up when they are asked for, and completed in a shell."""
+"""Values of options: checked against names that are looked up then, and completed in a shell."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Completed(_Type):
         return Path(value) if self._path else value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the names that begin with what is typed; for a path without any, those of files."""
+        """Return the names that begin with what is typed; for a path else those of files."""
         found = completions(self._names, ctx, incomplete)
         return found or [CompletionItem(incomplete, type="file")] * self._path
 

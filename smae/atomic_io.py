@@ -34,7 +34,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 @contextmanager
 def os_errors(path: Path, size: int = 0, *, partial: Path | None = None) -> Iterator[None]:
-    """Turn an ``OSError`` of the block into an ``EnvironmentFault`` that names ``path`` and ``size``.
+    """Turn the block's ``OSError`` into an ``EnvironmentFault`` that names ``path`` and ``size``.
 
     Where the size is not known, it names the bytes that are in ``partial``.
     """
@@ -246,7 +246,7 @@ def refuse_links(folder: Path) -> None:
 
 
 def _is_mount_point(path: Path) -> bool:
-    """Return whether something is mounted at ``path``, from the same disk too, as containers do with files."""
+    """Return whether something is mounted at ``path``, from the same disk too, as in containers."""
     try:
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     except OSError:
@@ -334,7 +334,7 @@ def _finite(digits: str) -> float:
 
 @contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold the lock file ``path`` during the block and remove it afterwards; ``wait`` for other holders.
+    """Hold the lock file ``path`` during the block and remove it after; ``wait`` for others.
 
     A lock file left behind by a killed process is no obstacle: the lock counts, not the file.
 

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def renamed(**names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Return a decorator that accepts arguments under their earlier names, for one version, with a note.
+    """Return a decorator that accepts arguments' earlier names, for one version, with a note.
 
     Args:
         names: earlier name -> new name.
@@ -130,7 +130,7 @@ def parse_set(text: str) -> Settings:
 
 
 def parse_sets(texts: Iterable[str]) -> Settings:
-    """Parse several ``--set`` options into one mapping; later ones win. Raises as ``parse_set`` does."""
+    """Parse several ``--set`` options into one mapping; later ones win. Raises as ``parse_set``."""
     return merge(*map(parse_set, texts))
 
 

@@ -1,4 +1,4 @@
-"""Diagnostics of this machine and environment, with a remedy for what is missing (``smae doctor``)."""
+"""``smae.doctor``: this machine and environment, with a remedy for what is missing."""
 
 from __future__ import annotations
 

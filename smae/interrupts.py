@@ -42,7 +42,7 @@ def deferred(remedy: str = "") -> Iterator[None]:
     that the program handles itself or ignores are left alone, and so are other threads.
 
     Args:
-        remedy: what to do after an interrupt, for the message ("run the same command with --resume").
+        remedy: what to do after an interrupt ("run the same command with --resume").
     """
     global _pending
     _remedies.append(remedy)
@@ -69,7 +69,7 @@ def pending() -> int:
 
 
 def check() -> None:
-    """End the work with ``Interrupted`` if a signal arrived; long work calls this where it can stop."""
+    """Raise ``Interrupted`` if a signal arrived; long work calls this where it can stop."""
     if _pending:
         remedy = next((text for text in reversed(_remedies) if text), "")
         raise Interrupted(f"interrupted; {remedy}" if remedy else "interrupted", _pending)

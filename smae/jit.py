@@ -25,11 +25,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 KernelChoice = Literal["auto", "torch", "triton"]
 
 _SHARED_FILES = ("data/raw/number_kernels.py", "data/raw/fast_parser.py", "data/clean/actors.py", "jit.py")
-"""Files whose functions are inlined elsewhere: Numba checks only a kernel's own file for changes."""
+"""Files whose functions are inlined elsewhere: Numba checks only a kernel's own file."""
 
 
 def cache_folder() -> Path:
-    """Return the folder of kernels of exactly this software, in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    """Return the folder of kernels of exactly this software, in ``user_cache``."""
     import numba
 
     shared = hashlib.sha256(b"".join((Path(__file__).parent / name).read_bytes() for name in _SHARED_FILES))
@@ -42,7 +42,7 @@ def cache_folder() -> Path:
 
 
 def user_cache() -> Path:
-    """Return smae's folder in ``$XDG_CACHE_HOME`` or ``~/.cache``; it may be deleted at any time."""
+    """Return smae's folder in ``$XDG_CACHE_HOME`` or ``~/.cache``, safe to delete."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "smae"
 
 

@@ -1,4 +1,4 @@
-"""Recipes, the names of settings and probes, and their first check, which imports neither torch nor a plug-in.
+"""Recipes, names of settings and probes, and their first check, without torch or plug-ins.
 
 ``settings.json`` holds every built-in setting with its type, bounds and description, as JSON
 schemas of the sections (``python -m smae.train.config`` prints it; a test compares both). The
@@ -125,7 +125,7 @@ def setting_names() -> Iterator[str]:
 
 
 def setting_values() -> Iterator[str]:
-    """Yield ``name=value`` of built-in settings whose values have names: plug-ins, choices, yes and no."""
+    """Yield ``name=value`` of built-in settings with named values: plug-ins, choices, yes, no."""
     for section, schema in schemas().items():
         of_each = schema.values() if section in DEFAULT_NAMES else [schema]
         if section in DEFAULT_NAMES:
@@ -223,7 +223,7 @@ def _type(schema: Mapping[str, Any]) -> Any:
 
 
 def expand_modes(modes: Iterable[str], *, known: Iterable[str] = ()) -> list[str]:
-    """Return probes with groups (``semi``, ``all``) replaced by their members, all of them ``known``."""
+    """Return probes with groups (``semi``, ``all``) replaced by members, all ``known``."""
     names = [*known, *MODE_GROUPS]
     for mode in modes:
         if known and mode not in names:
@@ -242,7 +242,7 @@ def probe_names() -> list[str]:
 
 
 def check_effect(settings: Mapping[str, Any], modes: Sequence[str], *, baselines: bool = True) -> None:
-    """Refuse settings that no probe reads: a ``ConfigError`` lists them and those with an effect."""
+    """Refuse settings that no probe reads: a ``ConfigError`` lists them and the others."""
     sections = {*PROBE_SECTIONS.values()}
     used = {PROBE_SECTIONS[mode] for mode in modes if mode in PROBE_SECTIONS}
     if any(mode not in PROBE_SECTIONS for mode in modes):
@@ -266,6 +266,6 @@ def check_effect(settings: Mapping[str, Any], modes: Sequence[str], *, baselines
 
 
 def check_probe_settings(settings: Mapping[str, Any], modes: Sequence[str]) -> None:
-    """Refuse settings that no probe reads, and wrong ones, without building: a ``ConfigError`` lists all."""
+    """Refuse settings that no probe reads, and wrong ones: a ``ConfigError`` lists all."""
     check_effect(settings, expand_modes(modes))
     _check(dict(settings))

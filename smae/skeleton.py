@@ -119,7 +119,7 @@ def _part_of(joint: str) -> str:
 
 
 def check(layout: Layout) -> None:
-    """Check a layout for all that masking, augmentation and the bone stream need: a ``ConfigError``."""
+    """Refuse a layout without what masking, augmentation and the bone stream need."""
     count = len(layout)
 
     def need(fulfilled: bool, requirement: str) -> None:
@@ -159,7 +159,7 @@ def check(layout: Layout) -> None:
 def _built_in(
     name: str, joints: str, bones: str, *, centre: str, spine: str = "", across: Sequence[str] | None = None
 ) -> Layout:
-    """Return a layout of joints ``one, other``, bones ``child > parent`` and pairs that run across by their joint."""
+    """Return a layout of joints ``one, other``, bones ``child > parent``, spine ``end to end``."""
     pairs = [(child, parent) for child, parent in (bone.split(" > ") for bone in bones.split(", "))]
     trunk = None if across is None else [(f"left {joint}", f"right {joint}") for joint in across]
     ends = spine.split(" to ") if spine else None
@@ -279,7 +279,7 @@ LAYOUTS: Registry[Layout] = Registry(
 
 
 def layout_json(layout: Layout) -> dict[str, Any]:
-    """Return what a store, a run or an encoder keeps of a layout that is not built in; else nothing."""
+    """Return what a store, run or encoder keeps of a layout that is not built in."""
     if layout in BUILT_IN:
         return {}
     return {"skeleton": asdict(layout)}

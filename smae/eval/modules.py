@@ -1,4 +1,4 @@
-"""Any encoder, any clips: probes of a module or function, and features as a scikit-learn transformer.
+"""Any encoder, any clips: probes of a module or function, features as a scikit-learn transformer.
 
 What is not one of smae's encoders is called with ``x`` float32 [B, C, T, V, M], metres, the form that
 ST-GCN, CTR-GCN and their successors take: C = 3 coordinates, T = ``augment.frames`` frames, V joints
@@ -171,7 +171,7 @@ class ModuleFeatures:
     call: Callable[[Tensor], Tensor]
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Return features float32 [B, D]; a ``ConfigError`` unless they are finite and of this shape."""
+        """Return features float32 [B, D]; a ``ConfigError`` unless finite and of this shape."""
         features: Any = self.call(whole_clips(batch))
         found = f"{type(features).__name__} {list(getattr(features, 'shape', []))}"
         if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != batch.clips:
@@ -185,7 +185,7 @@ class ModuleFeatures:
 
 
 def whole_clips(batch: Batch) -> Tensor:
-    """Return the clips of a batch of one view, float32 [B, C, T, V, 2]; zeros for an absent body."""
+    """Return the clips of a batch of one view, float32 [B, C, T, V, 2]; absent bodies 0."""
     both = batch.x.new_zeros(batch.clips, 2, *batch.x.shape[1:])
     both[batch.clip, batch.body] = batch.x
     return both.permute(0, 4, 2, 3, 1).contiguous()
@@ -215,7 +215,7 @@ def _name(encoder: Any) -> str:
 
 @contextmanager
 def _evaluating(extractor: FeatureExtractor, device: torch.device) -> Iterator[None]:
-    """Put a module on the device and in evaluation mode; each part of it trains again afterwards if it did."""
+    """Put a module on the device and in evaluation mode; afterwards its parts train again."""
     module: Any = getattr(extractor, "encoder", getattr(extractor, "call", None))
     if not isinstance(module, nn.Module):
         yield
@@ -316,7 +316,7 @@ def _loaded(encoder: Any) -> Any:
 
 
 def _readable(clips: Any, layout: Layout) -> tuple[Any, NDArray[np.int64]]:
-    """Return clips in the form that a ``Loader`` reads, and the numbers of those that are wanted."""
+    """Return clips as a ``Loader`` reads them, and the numbers of those that are wanted."""
     if isinstance(clips, ClipDataset):
         return clips.store, clips.index
     if hasattr(clips, "rows") and hasattr(clips, "clips"):

@@ -252,7 +252,7 @@ def read_record(path: Path) -> Record | None:
 
 
 def parse_record(name: str, content: dict[str, Any]) -> Record:
-    """Return a record from its JSON object; a ``ValueError`` or the like if it contradicts itself."""
+    """Return a record from its JSON object; a ``ValueError`` if it contradicts itself."""
     test, label, predicted = (np.array(content[key], np.int64) for key in ("test", "label", "predicted"))
     classes = len(content["classes"])
     _check_kinds(content, _KINDS)
@@ -282,7 +282,7 @@ def _check_kinds(values: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
 
 
 def confusion_matrix(label: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Return int64 [K, K]: the number of clips by true class (down) and predicted class (across)."""
+    """Return int64 [K, K]: clips by true class (down) and predicted class (across)."""
     counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (label, predicted), 1)
     return counts

@@ -317,7 +317,7 @@ def std_over_seeds(values: Sequence[float]) -> float | None:
 
 
 def draw_confusion(matrix: NDArray[np.int64], *, classes: Sequence[str], title: str, path: Path) -> None:
-    """Write a confusion matrix [K, K] (true class down, predicted across) as a PNG, rows normalised."""
+    """Write a confusion matrix [K, K], true class down, as a PNG, rows normalised."""
     from matplotlib.figure import Figure
 
     share = matrix / np.maximum(1, matrix.sum(1, keepdims=True))

@@ -1,4 +1,4 @@
-"""Runs probes of an encoder and its baselines, seed by seed; checks for data that make figures flatter."""
+"""Runs probes of an encoder and baselines; checks for data that make figures flatter."""
 
 from __future__ import annotations
 

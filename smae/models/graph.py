@@ -139,7 +139,7 @@ class GraphBlock(nn.Module):
         return torch.relu(y + self.shortcut(x[:, :: self.stride]))
 
     def graph_conv(self, x: Tensor) -> Tensor:
-        """Return [N, T, V, outputs]: values of all kinds of neighbours, mixed by each group's graphs."""
+        """Return [N, T, V, outputs]: values of all neighbours, mixed by each group's graphs."""
         n, times, joints, _ = x.shape
         query, key = self.query_key(x.mean(1)).view(n, joints, 2, self.kinds, RELATIONS).unbind(2)
         relation = (query[:, :, None] - key[:, None]).tanh()  # [N, V, V, kinds, relations]

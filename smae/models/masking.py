@@ -85,7 +85,7 @@ def mask_tokens(masking: Masking, tokens: Tensor, noise: Noise) -> tuple[Mask, T
 
 
 def kept_count(ratio: float, total: int, *, setting: str) -> int:
-    """Return how many of ``total`` a kept ``ratio`` in (0, 1] is, at least one; else a ``ConfigError``."""
+    """Return how many of ``total`` a kept ``ratio``, which is in (0, 1], is: at least one."""
     if not 0 < ratio <= 1:
         raise ConfigError(f"{setting}: expected a share in (0, 1], found {ratio}")
     return max(1, round(ratio * total))
@@ -198,7 +198,7 @@ def _check_hides(keep: int, total: int, masking: str) -> int:
 
 
 class JointsInFramesMasking:
-    """Joints are hidden only inside chosen time patches, others in each: the paper's levels read otherwise."""
+    """Joints are hidden only inside chosen time patches: the paper's levels read otherwise."""
 
     class Config(PluginConfig):
         """How many time patches are chosen, and what is hidden in them."""

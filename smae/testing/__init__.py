@@ -1,6 +1,6 @@
-"""Contract suites for plug-in authors, ``check_encoder``, ``check_masking``, ``check_objective``; and ``smae.new``.
+"""Contracts of plug-ins, ``check_encoder``, ``check_masking``, ``check_objective``; ``smae.new``.
 
-``new`` begins a plug-in: a package with a class, its entry point, and a test that holds it to its contract.
+``new`` begins a plug-in: a package with a class, its entry point, and a test by its contract.
 """
 
 from __future__ import annotations

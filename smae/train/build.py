@@ -117,7 +117,7 @@ def build_objective(
     weights: dict[str, Tensor] | None = None,
     decoder_weights: dict[str, Tensor] | None = None,
 ) -> Objective:
-    """Return a newly initialised objective; its weights depend on the seed only, and on ``weights``.
+    """Return a newly initialised objective; its weights follow from the seed and ``weights``.
 
     Args:
         config: the run's settings.
@@ -135,7 +135,7 @@ def build_objective(
 
 
 def outline(build: Callable[[], T]) -> T:
-    """Return what ``build`` makes, its weights without memory, so that its size can be checked first.
+    """Return what ``build`` makes, its weights without memory, to check its size first.
 
     A plug-in that cannot be built without memory is built as it is.
     """

@@ -126,7 +126,7 @@ class Run:
         return not need or any(self.heads.glob("*/config.json"))
 
     def describe(self) -> dict[str, Any]:
-        """Return ``run.json``; a ``DataError`` if there is none, a damaged one, or one of a newer version."""
+        """Return ``run.json``; a ``DataError`` if it is missing, damaged or newer."""
         remedy = "name a folder that smae pretrain wrote"
         about = read_json(self.path / "run.json", what="run", remedy=remedy)
         if about.get("version") != VERSION:
@@ -149,7 +149,7 @@ class Run:
         return about
 
     def stores(self) -> list[dict[str, Any]]:
-        """Return what is known of the stores that it was trained on; ``path`` and ``fingerprint``."""
+        """Return what is known of its stores: ``path``, ``fingerprint`` and so on."""
         store = self.describe()["store"]
         return store.get("stores") or [store]
 
@@ -251,7 +251,7 @@ def find_run(path: Path | str | None = None, *, root: Path = RUNS, needs: Need =
 
 
 def weights_without_run(root: Path = RUNS) -> str | None:
-    """Return the name of the weights that stand in for a run; None where there is any, even unusable."""
+    """Return the weights that stand in for a run; None where there is any, even unusable."""
     usable = is_packaged(DEFAULT) and not any(root.glob("*/run.json"))
     return DEFAULT if usable else None
 

@@ -87,7 +87,7 @@ def draw_gif(scene: Scene) -> bytes:
 
 
 def draw_strip(scene: Scene, *, form: str = "png") -> bytes:
-    """Return frames of the scene as ``png``, ``svg`` or ``pdf``: time to the right, a row a panel."""
+    """Return frames of the scene as ``png``, ``svg`` or ``pdf``: time across, a row a panel."""
     frames = scene.sample_frames(POSES)
     shape = scene.cameras[0].width / scene.cameras[0].height
     width = round(min(170.0, max(110.0, 200 * shape)))

@@ -1,4 +1,4 @@
-"""Scenes: panels of skeletons that move together, and their cameras, of recordings and stored clips."""
+"""Scenes of recordings and clips: panels of skeletons that move together, and cameras."""
 
 from __future__ import annotations
 

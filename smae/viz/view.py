@@ -99,7 +99,7 @@ def _raw_scene(where: Path, *, clip: str | None, source: str) -> Scene:
 
 
 def _labelled(scene: Scene, where: Path, run: Path | str) -> Scene:
-    """Return the scene of a raw recording with the classes that a run's head gives it, along the time."""
+    """Return a recording's scene with the classes that a run's head gives it, along the time."""
     from smae.eval.predict import predict
 
     if not where.is_file() or where.suffix.lower() == ".zip":
@@ -177,7 +177,7 @@ def check_target(path: Path, inputs: Iterable[Path] = ()) -> None:
 
 
 def check_replaceable(path: Path, suffix: str, inputs: Iterable[Path]) -> None:
-    """Refuse to replace a file of another format, or to write into an input; see ``check_output``."""
+    """Refuse to replace a file of another format, or to write into an input."""
     kind, pattern = FORMATS[suffix]
 
     def is_kind(path: Path) -> bool:

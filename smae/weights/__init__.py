@@ -23,7 +23,7 @@ def is_packaged(given: Path | str) -> bool:
 
 
 def weights_folder(given: Path | str) -> Path:
-    """Return a path as it is, or the folder of the packaged weights so called; else a ``DataError``."""
+    """Return a path as it is, or the packaged weights so called; else a ``DataError``."""
     path = Path(given)
     if is_packaged(given):
         return FOLDER / path.name

@@ -1,4 +1,4 @@
-"""Export: a store written as one file in a format that other code reads; each format is an exporter.
+"""Export: a store as one file that other code reads; each format is an exporter.
 
 An outside package adds one through the entry-point group ``smae.exports``.
 """
@@ -62,7 +62,7 @@ class ExportSummary:
 
 
 class Exporter(Protocol):
-    """The function that writes one format; decorated with ``signature``, it can replace its files."""
+    """Writes one format; decorated with ``signature``, it can replace its files."""
 
     def __call__(self, store: Store, path: Path, request: Request) -> tuple[dict[str, str], tuple[str, ...]]:
         """Write ``store`` to the new file ``path``; return ``ExportSummary``'s contents and notes.
@@ -193,7 +193,7 @@ def class_numbers(store: Store) -> NDArray[np.int64]:
 def read_clips(
     store: Store, indices: NDArray[np.int64], *, block: int
 ) -> Iterator[tuple[NDArray[np.int64], list[NDArray[np.float32]]]]:
-    """Yield indices and clips, float32 [M, T, V, 3], ``block`` at a time; NaN of exact mode becomes 0.
+    """Yield indices and clips, float32 [M, T, V, 3], ``block`` at a time, 0 for NaN.
 
     Between two blocks an interrupt ends the work.
     """

@@ -69,11 +69,11 @@ def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], t
 
 
 _PurePickler: Any = vars(pickle)["_Pickler"]
-"""The standard library's pickler in Python, whose ``save_global`` can be overridden; it has no types."""
+"""The standard library's pickler in Python, whose ``save_global`` can be overridden."""
 
 
 class _Pickler(_PurePickler):  # type: ignore[misc]
-    """Names NumPy's array constructor as NumPy 1 did: every version reads that, and those projects use old ones."""
+    """Names NumPy's array constructor as NumPy 1 did, which every version reads."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file, protocol=PICKLE_PROTOCOL)

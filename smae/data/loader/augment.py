@@ -66,7 +66,7 @@ class Augment(Section):
         return self.scaled(self.strength[view % len(self.strength)])
 
     def scaled(self, factor: float) -> Augment:
-        """Return the settings with crop and all limits but noise multiplied by a factor; 0: fixed."""
+        """Return the settings with crop and limits but noise times a factor; 0: fixed."""
         if factor == 1:
             return self
         low, high = (min(1.0, max(0.05, 1 - factor * (1 - share))) for share in self.crop)
@@ -233,7 +233,7 @@ def draw_edits(noise: Noise, *, augment: Augment, layout: Layout) -> Edits | Non
 
 
 def concatenate_edits(views: list[Edits | None], items: list[int]) -> Edits | None:
-    """Return the edits of all views' items; None if no view has any, and nothing edited where one has none."""
+    """Return the edits of all views' items; None if no view has any."""
     example = next((edits for edits in views if edits is not None), None)
     if example is None:
         return None

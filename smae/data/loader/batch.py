@@ -58,7 +58,7 @@ class Batch:
         return int(self.index.shape[0])
 
     def noise(self, seed: int) -> Noise:
-        """Return the random numbers of the N items, each keyed by its clip number, body and view."""
+        """Return the noise of the N items, each keyed by its clip number, body and view."""
         view = 0 if self.view is None else self.view
         return Noise(seed, self.epoch, clip=self.index[self.clip], body=self.body, view=view)
 
@@ -185,7 +185,7 @@ def _make_items_on_device(rows: Tensor, plan: BatchPlan, *, item_format: ItemFor
 
 
 def make_items(rows: Tensor, plan: BatchPlan, *, item_format: ItemFormat) -> Tensor:
-    """Return the items of a plan, float32 [N, T, V, 3], from rows [R, V, 3]: by torch, on their device."""
+    """Return the items of a plan, float32 [N, T, V, 3], of rows [R, V, 3] by torch."""
 
     def send(array: object) -> Tensor:
         return torch.as_tensor(array).to(rows.device)
@@ -228,7 +228,7 @@ def resample_and_map(
 
 
 def add_noise(x: Tensor, noise: Noise, *, sigma: float) -> Tensor:
-    """Add Gaussian noise of standard deviation ``sigma`` (metres) to the non-empty frames of x [N, T, V, C].
+    """Add Gaussian noise of deviation ``sigma`` (metres) to non-empty frames of x [N, T, V, C].
 
     Box and Muller, 1958: sqrt(-2 ln u) (cos, sin)(2 pi v) of uniform u and v are both normal.
     """
@@ -242,7 +242,7 @@ def add_noise(x: Tensor, noise: Noise, *, sigma: float) -> Tensor:
 
 
 def to_stream(x: Tensor, *, stream: str, origin: Tensor) -> Tensor:
-    """Return joints x [N, T, V, C] as a stream of ``Augment``; ``origin`` is that of ``ItemFormat``."""
+    """Return joints x [N, T, V, C] as a stream; see ``Augment`` and ``ItemFormat``."""
     if stream in ("bone", "bone-motion", "relative"):
         x = x - x[:, :, origin].masked_fill((origin < 0)[:, None], 0)
     if stream in ("motion", "bone-motion"):

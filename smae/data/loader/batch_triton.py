@@ -56,7 +56,7 @@ def _normal(seed, item, epoch, element):
 
 @triton.jit
 def _mapped(window_ptr, length, map_ptr, time, joint, axis, frames, size, valid):
-    """Return coordinate ``axis`` of ``joint`` [1, W] at frames ``time`` [T, 1], resized and mapped, float32 [T, W]."""
+    """Return coordinate ``axis`` of ``joint`` [1, W] at frames ``time`` [T, 1], resized, mapped."""
     # A fraction of whole numbers, so that both neighbours and the weight are exact.
     position = tl.maximum((2 * time + 1) * length - frames, 0)
     low = position // (2 * frames)

@@ -48,7 +48,7 @@ PREFETCH = 2
 """Batches prepared ahead of the one in use."""
 
 DRAWN_CLIPS = 4096
-"""Clips whose variations are drawn together: for a single batch, call overhead would take most of the time."""
+"""Clips whose variations are drawn together: for one batch, calls would take most of the time."""
 
 
 class Loader:
@@ -102,7 +102,7 @@ class Loader:
             window: blocks shuffled together, and kept in memory when streaming.
             drop_last: leave out a last batch that is not full.
             mode: keep the rows on the device, in RAM, stream them, or decide by the free memory.
-            kernel: on a GPU torch in several passes, or one Triton kernel; on the CPU it is Numba's.
+            kernel: on a GPU several passes of torch, or one of Triton; on the CPU it is Numba's.
             augmented: vary the clips at random, or take their centre; None: like ``train``.
             block_rows: rows of a block.
             rank: number of this process, from 0.
@@ -237,7 +237,7 @@ class Loader:
         return taken
 
     def _make(self, batches: list[Ints], epoch: int) -> Made:
-        """Yield each batch with the event that the device records when it is finished (None on the CPU)."""
+        """Yield each batch with the event of its end on the device (None on the CPU)."""
         stream = None
         if self._device.type == "cuda":
             stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
@@ -251,7 +251,7 @@ class Loader:
                 yield made, done
 
     def _variations(self, batches: list[Ints], epoch: int) -> Iterator[tuple[Ints, list[Variation]]]:
-        """Yield each batch with its clips' variation in each view, drawn for many batches at once."""
+        """Yield each batch with its clips' variation by view, drawn for many at once."""
         group = max(1, DRAWN_CLIPS // self._batch)
         for first in range(0, len(batches), group):
             some = batches[first : first + group]
@@ -318,7 +318,7 @@ class Loader:
 
 
 def _missing_joints(missing: NDArray[np.bool_], joint: Ints, form: ItemFormat) -> NDArray[np.bool_]:
-    """Return bool [S, 2, V], the joints that items of each source lack, as they are and mirrored."""
+    """Return bool [S, 2, V], the joints that each source's items lack, plain and mirrored."""
     lost = missing[:, joint]
     if form.stream in ("bone", "bone-motion", "relative"):
         # What is measured from a missing joint is missing too.

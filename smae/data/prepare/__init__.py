@@ -39,7 +39,7 @@ class PrepareSettings:
         missing_list: leave out the samples that published results leave out.
         codec: how joints are stored, ``float32`` or ``int16``.
         layout: whose joints the files hold, where they do not say; a name or a ``.toml`` file.
-        unit: of the coordinates: ``m``, ``cm``, ``mm``; None where it was not said: metres, checked.
+        unit: of the coordinates: ``m``, ``cm``, ``mm``; None: metres, checked.
         fps: frames a second, where said; recorded, no frame is added or left out.
     """
 

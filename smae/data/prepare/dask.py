@@ -237,7 +237,7 @@ def software() -> dict[str, str]:
 
 
 def check_worker(versions: Mapping[str, str], shared: Sequence[str]) -> None:
-    """Refuse a worker with other software or without the files: a ``ConfigError`` names it and why."""
+    """Refuse a worker with other software or without the files: a ``ConfigError`` says why."""
     found = software()
     other = [
         f"{name} {found[name]} where {versions[name]} is needed" for name in versions if found[name] != versions[name]

@@ -68,7 +68,7 @@ def explain(
 
     Args:
         path: one raw file; or a folder or zip of raw files; or a store, also by URL.
-        name: of the sample, for example ``S001C002P003R002A013``; not needed where there is only one.
+        name: of the sample, such as ``S001C002P003R002A013``; not needed for a single one.
         raw: with a store: its raw folder or zip, to explain the cleaning and compare.
         mode: cleaning mode; by default the store's, or ``reference``.
         source: registered source of the raw files.

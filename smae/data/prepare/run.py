@@ -1,4 +1,4 @@
-"""``smae.prepare``: raw recordings to a store, in tasks of one shard each; ``smae.write_recordings``."""
+"""``smae.prepare``: raw recordings to a store, shard by shard; ``smae.write_recordings``."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from smae.tables import Grid, Table
 
 @dataclass(frozen=True)
 class PrepareSummary(Table):
-    """A preparation's result: ``ok`` + all ``excluded`` + ``quarantined`` + ``ignored`` = ``found``.
+    """A preparation's result: ``ok`` + ``excluded`` + ``quarantined`` + ``ignored`` = ``found``.
 
     Attributes:
         store: path or URL of the store.
@@ -194,7 +194,7 @@ def _refused(line: bytes) -> Refused:
 
 
 def decode_refused(lines: bytes, *, name: str = QUARANTINE) -> tuple[Refused, ...]:
-    """Parse ``quarantine.jsonl`` or ``excluded.jsonl``; a ``DataError`` for a line that is no record."""
+    """Parse ``quarantine.jsonl`` or ``excluded.jsonl``; a ``DataError`` for another line."""
     try:
         return tuple(map(_refused, lines.splitlines()))
     except (ValueError, TypeError, RecursionError) as error:

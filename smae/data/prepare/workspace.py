@@ -72,7 +72,7 @@ class Workspace(ABC):
 
     @abstractmethod
     def check(self, raw: Path, *, overwrite: bool) -> None:
-        """Refuse an output that must not be replaced, see ``check_output``, or overlaps with ``raw``."""
+        """Refuse an output that must not be replaced or overlaps with ``raw``."""
 
     @abstractmethod
     def lock(self) -> AbstractContextManager[None]:
@@ -119,7 +119,7 @@ class Workspace(ABC):
         return done
 
     def record(self, result: TaskResult) -> None:
-        """Add a finished task, whose shards are flushed, to the journal; raises as ``FileStore.write``."""
+        """Add a finished task, whose shards are flushed, to the journal."""
         for shard in result.shards:
             shard.fsync(self.root)
         self.files.write(_done(result.task), json.dumps(result.to_json(), default=asdict).encode("ascii"))

@@ -82,7 +82,7 @@ def find_layout(joints: int, coordinates: int = 3, *, where: object, given: Layo
 
 
 def find_bodies(numbers: int, *, where: object, given: Layout | None = None) -> int:
-    """Return the number of bodies in a frame of so many numbers: 150 are two of 25 joints, 75 one."""
+    """Return the number of bodies in a frame of so many numbers: 150 are two of 25 joints."""
     sizes = {len(layout) for layout in (BUILT_IN if given is None else (given,))}
     fitting = [bodies for bodies in (2, 1) if numbers in {3 * bodies * joints for joints in sizes}]
     if len(fitting) == 1:

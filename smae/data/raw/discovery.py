@@ -291,7 +291,7 @@ def _overlapping(members: list[zipfile.ZipInfo]) -> set[int]:
 
 
 def find_named(raw: Path, *, suffixes: tuple[str, ...]) -> Inventory:
-    """Return the files with one of several endings under a folder, or one file; zips are not looked into.
+    """Return the files with one of several endings under a folder, not in zips, or one file.
 
     Samples have the files' names; where two are equal, their paths. Raises as ``find_files`` does.
     """

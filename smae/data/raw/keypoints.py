@@ -50,7 +50,7 @@ _MAX_BODIES = 20
 
 @dataclass(frozen=True)
 class Keypoints:
-    """A recording in memory with its joint layout, for ``predict``, ``embed`` and ``write_recordings``.
+    """A recording in memory with its layout, for ``predict``, ``embed``, ``write_recordings``.
 
     Attributes:
         recording: in metres.
@@ -70,7 +70,7 @@ class Keypoints:
         return self.name
 
     def clip(self, layout: Layout, *, mode: Mode = "reference") -> Clip:
-        """Return it cleaned, in the joints of a layout (see ``smae.convert``); ``NoBody`` without a body."""
+        """Return it cleaned, in the joints of a layout; ``NoBody`` without a body."""
         clip = clean(self.recording, mode=mode, layout=self.layout)
         if layout == self.layout:
             return clip
@@ -194,7 +194,7 @@ def find_by_suffix(raw: Path, suffixes: Sequence[str], *, strict_names: bool = F
 
 
 def facts_by_folder(sample: Sample, raw: Path) -> ClipFacts:
-    """Return the facts of an NTU name; of another, the class is the folder's name, which begins the clip's."""
+    """Return the facts of an NTU name; else the class is the folder's name, as the clip's start."""
     facts = parse_name(sample.name)
     if facts is not None:
         return facts

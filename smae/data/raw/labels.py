@@ -26,7 +26,7 @@ _MAX_BYTES = 2**20
 _MAX_NAME = 100
 _LINE = re.compile(r"([A-Za-z]*\d+)\s*[,;:\t]\s*(.+)")
 _SPACED = re.compile(r"([A-Za-z]*\d+)(?:\s*[,;:\t]\s*|[.)]?\s+)(.+)")
-"""The same with ``1 wave``, ``1. wave`` and ``1) wave``, which count only where every line is so."""
+"""The same with ``1 wave``, ``1. wave`` and ``1) wave``, which count where every line is so."""
 _HEAD = re.compile(r"(id|label|class|number|index|action)\w*\s*[,;:\t]\s*(name|action|class|label)\w*", re.I)
 _ZEROS = re.compile(r"^([A-Za-z]*)0+(?=\d+$)")
 _NUMBER = re.compile(r"\d+$")
@@ -157,7 +157,7 @@ def _read_lines(path: Path) -> dict[str, str]:
 
 
 def _from_one(path: Path, listed: dict[str, str], ids: list[str]) -> dict[str, str]:
-    """Return names whose numbers begin at 0 by the numbers of the classes, which mostly begin at 1."""
+    """Return names, numbered from 0, by the numbers of the classes, mostly from 1."""
     numbers = {int(digits) for id_ in ids for digits in _NUMBER.findall(id_)}
     if 0 in numbers or not numbers:
         return listed

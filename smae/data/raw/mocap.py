@@ -1,6 +1,6 @@
-"""Motion capture as a source: ``.bvh`` and ``.amc`` files, in NTU's joints or those of another layout.
+"""Motion capture as a source: ``.bvh`` and ``.amc`` files, in the joints of a layout.
 
-Joints are found by the names that Mixamo, 3ds Max, MotionBuilder, Bandai-Namco's set and CMU's database give them.
+Joints are found by the names of Mixamo, 3ds Max, MotionBuilder, Bandai-Namco's and CMU's sets.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _NEEDED = [f"{side} {joint}" for side in ("left", "right") for joint in ("should
 
 
 def plain_name(name: str) -> tuple[str, str]:
-    """Return side (``left``, ``right`` or none) and the rest of a joint's name, without prefixes."""
+    """Return side (``left``, ``right``, none) and rest of a joint's name, without prefixes."""
     name = re.sub(r"^(?:.*:|bip\d+[ _]|joint_|mixamorig\d*_)", "", name, flags=re.IGNORECASE)
     side = ""
     # From the clearest form to the least: "lThigh" has a side, "lowerBack" and "Root" have none.

@@ -81,7 +81,7 @@ class NtuSource(BaseSource):
         return parse_name(name) or ClipFacts(name, UNLABELLED)
 
     def dataset(self, facts: Sequence[ClipFacts]) -> str:
-        """Return ``ntu60`` for setups up to 17 and actions up to 60, else ``ntu120``; ``own`` for other names."""
+        """Return ``ntu60`` up to setup 17 and action 60, else ``ntu120``, or ``own``."""
         if any(fact.action == UNLABELLED for fact in facts):
             return "own"
         small = all(fact.setup <= NTU60_SETUPS and int(fact.action[1:]) <= NTU60_ACTIONS for fact in facts)

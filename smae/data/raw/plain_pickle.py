@@ -25,7 +25,7 @@ _PythonUnpickler: Any = vars(pickle)["_Unpickler"]
 
 
 def load_plain_pickle(path: Path) -> Any:
-    """Return the content of a pickle; a ``DataError`` names what is no plain type or array in it."""
+    """Return the content of a pickle; a ``DataError`` names what is not plain in it."""
     try:
         with open(path, "rb") as file:
             size = path.stat().st_size

@@ -109,7 +109,7 @@ class PysklReader:
 
 
 def _find_files(raw: Path) -> list[Path]:
-    """Return the pickle, or the pickles that are named after parts: ``train.pkl`` and ``val.pkl``."""
+    """Return the pickle, or those named after parts: ``train.pkl`` and ``val.pkl``."""
     arrays.check_exists(raw)
     if raw.is_dir():
         found = sorted(path for path in raw.iterdir() if path.suffix in _SUFFIXES and path.is_file())

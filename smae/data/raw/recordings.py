@@ -34,7 +34,7 @@ def source_of(path: Path, default: str) -> str:
 
 
 def is_store(where: Store | Path | str) -> bool:
-    """Return whether ``where`` is meant as a store: opened, by URL, by its ending or its content."""
+    """Return whether ``where`` is a store: opened, by URL, by its ending or content."""
     if isinstance(where, Store):
         return True
     path = locate(where)

@@ -66,7 +66,7 @@ def single_body_recording(xyz: NDArray[Any], *, layout: Layout, strict: bool, ma
 
 
 def bodies_recording(xyz: NDArray[Any], *, layout: Layout, strict: bool, max_range: float) -> Recording:
-    """Return the recording of bodies with fixed numbers; one is absent where its coordinates are all 0.
+    """Return the recording of numbered bodies; one is absent where its coordinates are all 0.
 
     Args:
         xyz: float [T, M, V, 3], metres, in the layout's order; NaN where a joint is missing.

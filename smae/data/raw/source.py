@@ -51,7 +51,7 @@ class Sample:
 
     @property
     def where(self) -> str:
-        """File and member, and the name where they do not show it, as messages and lists have it."""
+        """File and member, and the name where they do not show it, for messages."""
         where = "!".join(filter(None, (self.path, self.member)))
         if re.split(r"[/\\!]", where)[-1].startswith(self.name):
             return where
@@ -165,7 +165,7 @@ class Source(Protocol):
         """Return class, subject, camera and so on of a sample."""
 
     def splits(self) -> Mapping[str, Mapping[str, int]]:
-        """Return the splits that come with the data: split -> sample -> 1 (train), 2 (test), 3 (val)."""
+        """Return the splits of the data: split -> sample -> 1 (train), 2 (test), 3 (val)."""
 
     def dataset(self, facts: Sequence[ClipFacts]) -> str:
         """Return the name of the data set that these samples belong to."""
@@ -267,7 +267,7 @@ def parse_sample(
 
 
 SMALLEST, LARGEST = 0.4, 8.0
-"""Metres that a body may extend along its longest axis: a child who crouches, a guess that is generous."""
+"""Metres that a body may extend along its longest axis: a crouching child, a generous guess."""
 _LOOKED_AT = 8
 
 

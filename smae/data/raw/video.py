@@ -37,9 +37,9 @@ from smae.skeleton import MEDIAPIPE33, NTU25
 logger = logging.getLogger(__name__)
 
 VERSION = "0.10.14"
-"""The last wheel of MediaPipe that brings its pose models along; it has no wheel for Python 3.13."""
+"""The last MediaPipe that brings its pose models along; it has no wheel for Python 3.13."""
 PYTHON = "SMAE_CAPTURE_PYTHON"
-"""Environment variable: a Python that has MediaPipe, in place of the one that ``setup_capture`` makes."""
+"""Environment variable: a Python with MediaPipe, in place of that of ``setup_capture``."""
 NOTE = (
     "poses by MediaPipe: one person; joints are metres from the centre of the hips, so where the person walks is not "
     "in them; spine, neck, hands and hand tips are estimated from other joints"
@@ -68,7 +68,7 @@ class Poses:
 
 
 def environment() -> Path:
-    """Return the folder that ``setup_capture`` makes, in ``$XDG_DATA_HOME`` or ``~/.local/share``."""
+    """Return the folder of ``setup_capture``, in ``$XDG_DATA_HOME`` or ``~/.local/share``."""
     base = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
     return base / "smae" / f"mediapipe-{VERSION}"
 
@@ -190,7 +190,7 @@ def read_poses(video: Path) -> Poses:
 
 
 def resample_poses(poses: Poses) -> Poses:
-    """Return poses at 30 frames a second: linear between two frames with a person, else the nearest one."""
+    """Return poses at 30 frames a second: linear between frames with a person, else nearest."""
     count = math.floor(poses.seconds[-1] * RATE + 1e-6) + 1
     times = np.arange(count) / RATE
     after = np.clip(np.searchsorted(poses.seconds, times), 1, max(len(poses.seconds) - 1, 1))

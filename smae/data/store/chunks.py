@@ -95,7 +95,7 @@ _BLOSC_HEADER = 16
 
 
 class ShardEncoder:
-    """Encodes one shard, chunk by chunk: chunks of zeros are stored, chunks after the last row are not.
+    """Encodes one shard, chunk by chunk: those of zeros are stored, those after the last row not.
 
     Attributes:
         crc32c: checksum of each inner chunk so far, 8 hex digits each, end to end.
@@ -112,7 +112,7 @@ class ShardEncoder:
         self._chunks = self._size = 0
 
     def add(self, rows: NDArray[Any]) -> None:
-        """Add the next chunk: ``CHUNK_ROWS`` rows [R, ...], C-contiguous, or fewer in the last one."""
+        """Add the next chunk: ``CHUNK_ROWS`` rows [R, ...], contiguous; the last has fewer."""
         stored, error = self._codec.encode(rows)
         if len(stored) < CHUNK_ROWS:
             padding = np.zeros((CHUNK_ROWS - len(stored), *stored.shape[1:]), stored.dtype)
@@ -166,7 +166,7 @@ def decode(data: bytes, *, out: NDArray[Any], where: str, expected: int | None =
 
 
 def parse_index(index: bytes, *, size: int, where: str) -> NDArray[np.uint64]:
-    """Return uint64 [chunks, 2], (offset, length) of each inner chunk of a shard, CRC-32C checked."""
+    """Return uint64 [chunks, 2], (offset, length) of a shard's inner chunks, CRC-32C checked."""
     body, stored = index[:-_CRC_BYTES], int.from_bytes(index[-_CRC_BYTES:], "little")
     if len(index) != INDEX_BYTES or google_crc32c.value(body) != stored:
         raise DataError(f"{where}: the shard's index fails its CRC-32C: damaged, prepare the store again")

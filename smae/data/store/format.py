@@ -1,4 +1,4 @@
-"""Format of a store: the manifest, a record of each file; its attributes; the only ``zarr.json`` of arrays it has."""
+"""Format of a store: the manifest, a record of each file; its attributes; its ``zarr.json``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUARANTINE = "quarantine.jsonl"
 SPLITS_FILE = "splits.json"
 """Splits that were made after the store."""
 EXCLUDED = "excluded.jsonl"
-"""Samples that were left out by rule, in the form of ``QUARANTINE``: a note on what is not in the store."""
+"""Samples that were left out by rule, in the form of ``QUARANTINE``; not in the manifest."""
 OUTSIDE = (MANIFEST, SPLITS_FILE, EXCLUDED)
 """Files that are not in the manifest, and so not in the fingerprint."""
 MAX_JSON_BYTES = 64 * 2**20
@@ -150,7 +150,7 @@ def check_files(present: Mapping[str, int], files: Mapping[str, FileRecord]) -> 
 
 
 def describe(path: str, problem: str) -> str:
-    """Return a line on a problem with a file; the path is escaped, since a hostile store chose it."""
+    """Return a line on a file's problem; its path is escaped: a hostile store chose it."""
     return f"{ascii(path)[1:-1]}: {problem}"
 
 
@@ -202,7 +202,7 @@ class Header:
         return names
 
     def attributes(self, splits: Iterable[str]) -> dict[str, Any]:
-        """Return the group's attributes, ready for JSON; a ``DataError`` if a text could not be read back."""
+        """Return the group's attributes, ready for JSON and to be read back."""
         values = {
             "version": STORE_VERSION,
             "layout": self.layout.name,
@@ -228,7 +228,7 @@ class Header:
 
 
 def read_header(root: FileStore) -> Header:
-    """Return the attributes of a store; a ``DataError`` if one is missing, wrong or of another version."""
+    """Return the attributes of a store; a ``DataError`` if one is missing or wrong."""
     content = read_json(root, "zarr.json")
     try:
         values = content["attributes"]["smae"]
@@ -264,7 +264,7 @@ def read_header(root: FileStore) -> Header:
 
 
 def array_metadata(content: Any, *, where: str) -> dict[str, Any]:
-    """Return what decides how the bytes of an array are read; a ``DataError`` if it is not Zarr v3."""
+    """Return what decides how an array's bytes are read; a ``DataError`` if not Zarr v3."""
     try:
         if content["zarr_format"] != 3 or content["node_type"] != "array":
             raise ValueError("not a Zarr v3 array")
@@ -314,7 +314,7 @@ def _is_length(value: Any) -> bool:
 
 
 def _counts(values: Any) -> dict[str, Any]:
-    """Return the counts of a preparation, or none; ``ValueError`` unless each is a number of samples."""
+    """Return the counts of a preparation, or none; a ``ValueError`` if one is no count."""
     tables = {key: values[key] for key in ("noted", "excluded")} if values else {}
     numbers = {key: values[key] for key in ("found", "ok", "quarantined", "ignored")} if values else {}
     for count in (*numbers.values(), *(count for table in tables.values() for count in table.values())):

@@ -135,7 +135,7 @@ class StoreInfo(Table):
 
 
 def info(path: Store | Path | str | None = None) -> StoreInfo:
-    """Return statistics of a store: an open one, a path or URL, or the one that ``find_store`` finds.
+    """Return statistics of a store: an open one, a path or URL, or that of ``find_store``.
 
     Raises:
         DataError: no store there, or a damaged one.

@@ -53,7 +53,7 @@ def split(
         name: what the split is called: ``smae eval --protocol NAME``.
         by: ``subject``, ``camera``, ``setup`` or ``replication``: whole groups go to a part.
         test, val: numbers of the groups that test and validate.
-        share, val_share: share of the groups, drawn by the seed; without ``by`` of each class's clips.
+        share, val_share: of the groups, drawn by the seed; without ``by`` of each class's clips.
         seed: of the draw.
         file: lists of clips by part, see ``read_lists``.
         overwrite: replace a split of this name that was made before.
@@ -168,7 +168,7 @@ def _from_file(path: Path, clips: ClipTable) -> Roles:
 
 
 def splits_of_file(path: Path, names: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Return the splits that a file lists for ``smae prepare --split``; parts without a name are ``own``.
+    """Return the splits that a file of ``smae prepare --split`` lists; without a name ``own``.
 
     Raises:
         ConfigError, DataError: see ``read_lists`` and ``collect_parts``.
@@ -185,7 +185,7 @@ def read_lists(path: Path) -> dict[str, list[str]]:
     them; ``#`` begins a comment, a line ``name,part`` is a head.
 
     Raises:
-        ConfigError: the file is missing, too large, or not of these forms; the message has the line.
+        ConfigError: a file that is missing, too large, or of another form; with the line.
     """
     text = read_text(path, what="lists of clips", limit=MAX_JSON_BYTES)
     if path.suffix.lower() in (".toml", ".json"):

@@ -71,7 +71,7 @@ class ShardWriter:
         root: the store being written.
         layout: joint layout of the clips.
         codec: how joints are stored.
-        durable: wait until each shard survives a power cut; else ``Shard.fsync`` is left to the caller.
+        durable: wait until each shard survives a power cut; else the caller calls ``fsync``.
     """
 
     def __init__(self, root: FileStore, *, layout: Layout, codec: str, durable: bool = False) -> None:
@@ -108,7 +108,7 @@ class ShardWriter:
         return None
 
     def free_rows(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Return the shard's free rows, joints [R, V, 3] and state [R, V], to fill from the first on."""
+        """Return the shard's free rows, joints [R, V, 3] and state [R, V], to be filled."""
         free = slice(self._waiting, self._waiting + SHARD_ROWS - self._rows)
         return self._joints[free], self._state[free]
 
@@ -163,7 +163,7 @@ class ShardWriter:
 
 
 def part_key(array: str, task: int, part: int) -> str:
-    """Return the key under which a task's shard is written; that of the first is likely its final one."""
+    """Return the key under which a task's shard is written; the first's is mostly final."""
     if part == 0:
         return shard_key(array, task, dimensions=DIMENSIONS[array])
     return f"{array}/more/{task}-{part}"

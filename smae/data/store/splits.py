@@ -75,7 +75,7 @@ class Split:
 
 
 def full_name(protocol: str, *, dataset: str, stored: Mapping[str, NDArray[np.uint8]]) -> str:
-    """Return the full name of a protocol, ``ntu60-xsub`` for ``xsub``; else an ``UnknownNameError``."""
+    """Return a protocol's full name, ``ntu60-xsub`` for ``xsub``; or ``UnknownNameError``."""
     if protocol == EVERYTHING:
         return protocol
     known = [*stored, *NTU_PROTOCOLS.get(dataset, ())]

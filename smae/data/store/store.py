@@ -1,4 +1,4 @@
-"""Opens and reads a store: names, sizes and columns are checked at open, a chunk's checksum on reading."""
+"""Opens and reads a store: names, sizes, columns are checked at open, checksums on reading."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Store(ClipSequence):
         return self._state.read(start, stop)
 
     def number(self, clip: int | str) -> int:
-        """Return the number, from 0, of a clip by its number or name; raises as ``store[clip]`` does."""
+        """Return the number, from 0, of a clip by number or name; raises as ``store[clip]``."""
         if isinstance(clip, str):
             return self.index_of(clip)
         if not -len(self) <= clip < len(self):
@@ -160,7 +160,7 @@ class Store(ClipSequence):
         return find_split(protocol, dataset=self.dataset, clips=self.clips, stored=self.stored_splits)
 
     def training_split(self, protocol: str) -> Split:
-        """Return what to pre-train on: the protocol's train part, or all clips of a store without parts.
+        """Return what to pre-train on: the train part, or all clips of a store without parts.
 
         Raises:
             UnknownNameError, DataError: the store has other protocols, but not this one.
@@ -183,7 +183,7 @@ class Store(ClipSequence):
 def preparation(store: Any) -> dict[str, Any]:
     """Return how a store's recordings became clips, so that others can be prepared in the same way.
 
-    ``clip_frames`` are the median and the largest number of frames; None where clips were resampled.
+    ``clip_frames`` are median and largest number of frames; None if resampled.
     """
     origin = store.attributes.origin
     known = {key: origin[key] for key in ("source", "strict", "max_range", "frames", "unit") if key in origin}
@@ -205,7 +205,7 @@ def frame_rate(store: Store) -> float | None:
 
 
 def find_store(path: Path | str | None = None) -> Path | str:
-    """Return ``path`` (or URL); by default ``ntu.zarr`` or the only ``*.zarr`` of the current folder.
+    """Return ``path`` (or URL); by default ``ntu.zarr`` or the only ``*.zarr`` here.
 
     Raises:
         DataError: none found, or several of which none is ``ntu.zarr``.
@@ -229,7 +229,7 @@ def open_store(path: Store | Path | str | None = None) -> Store:
     and codecs that smae writes, and that the columns agree with rows and classes. Reads no rows.
 
     Args:
-        path: folder or URL; by default the one that ``find_store`` finds. An open store is returned.
+        path: folder or URL; by default that of ``find_store``. An open store is returned.
 
     Raises:
         DataError: no store there, or an incomplete or damaged one; the message names the file.
@@ -360,7 +360,7 @@ class _Opening:
             raise self.error(": a clip's name occurs twice")
 
     def check_chunks(self, array: ShardedRows, clips: ClipTable) -> None:
-        """Refuse shards with more or fewer chunks than their clips need: reading trusts that number."""
+        """Refuse shards with other numbers of chunks than their clips need: reading trusts it."""
         last = np.zeros(len(array.checksums), np.int64)
         np.maximum.at(last, clips.offset // SHARD_ROWS, (clips.offset + clips.rows - 1) % SHARD_ROWS)
         for shard, (row, checksums) in enumerate(zip(last.tolist(), array.checksums, strict=True)):

@@ -1,4 +1,4 @@
-"""Completes a store whose shards are written: final shard numbers, metadata, columns, manifest last."""
+"""Completes a store whose shards are written: shard numbers, metadata, columns, manifest last."""
 
 from __future__ import annotations
 

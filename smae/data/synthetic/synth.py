@@ -122,7 +122,7 @@ def _class_lines(actions: int) -> str:
 
 
 def _is_synthetic(path: Path) -> bool:
-    """Return whether a folder is empty or was written by ``synthesise``: its list of classes is the marker."""
+    """Return whether a folder is empty or of ``synthesise``, by its list of classes."""
     if path.is_dir() and not any(path.iterdir()):
         return True
     marker = path / CLASSES_FILE

@@ -83,7 +83,7 @@ class ProbeContext:
         return len(self.store.classes)
 
     def loader(self, part: str, *, augmented: bool = False, batch: int, strength: float = 1.0) -> Loader:
-        """Return a loader of the ``"train"`` or ``"test"`` part; only augmented train is shuffled."""
+        """Return a loader of the train or test part; only augmented train is shuffled."""
         return Loader(
             self.store,
             getattr(self.split, part),
@@ -260,7 +260,7 @@ Evaluate = Callable[[nn.Module, ProbeContext], Scores]
 
 
 def select(fit: Fit, evaluate: Evaluate, context: ProbeContext) -> Scores:
-    """Train a classifier; return the scores of its last epoch and those ``selection.also`` asks for.
+    """Train a classifier; return the scores of its last epoch and of ``selection.also``.
 
     ``last`` trains on the whole train part. ``best_val`` trains again without some train subjects,
     keeps the epoch that is best on them, and is scored on test once. ``best_test`` is the highest

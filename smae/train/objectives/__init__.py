@@ -84,7 +84,7 @@ class Objective(nn.Module):
         return 1.0
 
     def preview(self, batch: Batch, noise: Noise) -> Preview | None:
-        """Return what is masked in a batch and its reconstruction; ``None`` where nothing is masked."""
+        """Return what is masked in a batch and its reconstruction; None if nothing is."""
         return None
 
 
@@ -129,7 +129,7 @@ class ModelBuilder:
         return made
 
     def masking(self, grid: Grid, *, may_be_none: bool = False) -> Masking:
-        """Return a new masking; a ``ConfigError`` if it hides nothing and ``may_be_none`` is not set."""
+        """Return a new masking; a ``ConfigError`` if it must hide something."""
         if self.masking_config.name == "none" and not may_be_none:
             raise ConfigError(
                 "masking.name=none hides no token, and this objective predicts hidden ones: choose another masking"

@@ -89,7 +89,7 @@ class ViewObjective(Objective):
         self.head = projection_head(self.encoder.dim, hidden=config.hidden, out=config.out)
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
-        """Return the loss of a batch of views; the encoder in the run's precision, the comparison in float32."""
+        """Return the loss of a batch of views; the comparison is in float32."""
         features = self.encode(self.encoder, batch, noise)
         targets = self.targets(batch, noise)
         # bf16 has 8 bits: cosines near 1 would be apart by 0.004, and by ten times that over the temperature.
@@ -232,7 +232,7 @@ class VICReg(ViewObjective):
 
 
 class NNTune(ViewObjective):
-    """Tune a trained encoder by nearest neighbours (the second stage of STARS; NNCLR, arXiv 2104.14548).
+    """Tune a trained encoder by nearest neighbours (STARS's second stage; NNCLR, arXiv 2104.14548).
 
     The positive of a view is the nearest neighbour, in a queue of other clips' projections, of the
     clip's other view. Start from weights with ``--init``; the lower blocks stay as they are.

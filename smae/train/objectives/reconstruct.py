@@ -103,7 +103,7 @@ class SkeletonMAE(Objective):
         return StepOutput(loss, metrics)
 
     def reconstruct(self, visible: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
-        """Return predictions [N, H, P] of masked tokens, and features [N, K, D] of the visible ones [N, K, P]."""
+        """Return predictions [N, H, P] of masked, features [N, K, D] of visible tokens."""
         features = self.encoder(visible, mask)
         return self.decoder(features, mask), features
 

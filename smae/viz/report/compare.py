@@ -132,7 +132,7 @@ def differing_data(
 
 
 def _apart(results: Sequence[Result]) -> list[str]:
-    """Return what sets each result apart from others of its probe: settings or, of many, a letter."""
+    """Return what sets each result apart within its probe: settings or, of many, a letter."""
     words, letters = differences(results, without=OF_A_RUN), Counter[str]()
     lettered = {one.name for one, text in zip(results, words, strict=True) if len(text) > LONG}
     for number, one in enumerate(results):

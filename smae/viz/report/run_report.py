@@ -80,7 +80,7 @@ def report(
         out: the file; default ``<run>/report.html``, of several runs ``comparison.html``.
         data: store of a single run; default the one it was trained on.
         device: where features are computed: ``auto``, ``cpu``, ``cuda``.
-        tables: a folder for every table of the page, as CSV and as LaTeX; an earlier one is replaced.
+        tables: a folder for the page's tables, as CSV and LaTeX; an earlier one is replaced.
 
     Raises:
         ConfigError: several runs and a store, one run twice, too many runs, or an output to keep.
