@@ -18,10 +18,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from smae.config import PluginConfig
-from smae.models.encoders import Encoder
+from smae.models.encoders import Encoder, block_of, kept
 from smae.models.graph import bone_graphs
 from smae.models.masking import Mask
-from smae.models.tokens import Grid, gather, unpatchify
+from smae.models.tokens import Grid, unpatchify
 from smae.models.transformer import MAX_WIDTH, DropPath
 from smae.skeleton import Layout
 
@@ -80,11 +80,11 @@ class CTRGCN(Encoder):
         for block in self.blocks:
             y = block(y)
         features = y.permute(0, 2, 3, 1).flatten(1, 2)
-        return features if mask is None else gather(features, mask.keep)
+        return kept(features, mask)
 
     def layer_of(self, parameter: str) -> int:
         """Return 0 for the input, 1 to ``depth`` for the blocks."""
-        return int(parameter.split(".")[1]) + 1 if parameter.startswith("blocks.") else 0
+        return block_of(parameter)
 
 
 class JointNorm(nn.BatchNorm1d):

@@ -17,9 +17,9 @@ from torch.nn.functional import pad
 
 from smae.config import PluginConfig
 from smae.errors import ConfigError
-from smae.models.encoders import Encoder
+from smae.models.encoders import Encoder, block_of, kept
 from smae.models.masking import Mask
-from smae.models.tokens import Grid, gather
+from smae.models.tokens import Grid
 from smae.models.transformer import MAX_DEPTH, MAX_WIDTH, DropPath, PositionEmbedding
 from smae.skeleton import Layout
 
@@ -91,11 +91,11 @@ class GraphEncoder(Encoder):
         for block in self.blocks:
             y = block(y)
         features = y.flatten(1, 2)
-        return features if mask is None else gather(features, mask.keep)
+        return kept(features, mask)
 
     def layer_of(self, parameter: str) -> int:
         """Return 0 for the input map, 1 to ``depth`` for the blocks."""
-        return int(parameter.split(".")[1]) + 1 if parameter.startswith("blocks.") else 0
+        return block_of(parameter)
 
 
 class BatchNorm(nn.BatchNorm1d):

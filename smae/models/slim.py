@@ -17,7 +17,7 @@ from torch.nn.functional import silu
 
 from smae.config import PluginConfig
 from smae.errors import ConfigError
-from smae.models.encoders import Encoder
+from smae.models.encoders import Encoder, block_of
 from smae.models.masking import Mask
 from smae.models.tokens import Grid, gather, patchify
 from smae.models.transformer import MAX_DEPTH, MAX_WIDTH, Attention, CompiledBlock, DropPath
@@ -95,9 +95,7 @@ class SLiMEncoder(Encoder):
 
     def layer_of(self, parameter: str) -> int:
         """Return 0 for the embedding, 1 to ``depth`` for blocks, ``depth`` for the last norm."""
-        if parameter.startswith("blocks."):
-            return int(parameter.split(".")[1]) + 1
-        return self.depth if parameter.startswith("norm.") else 0
+        return self.depth if parameter.startswith("norm.") else block_of(parameter)
 
 
 class RotaryBlock(CompiledBlock):

@@ -207,10 +207,6 @@ def facts_by_folder(sample: Sample, raw: Path) -> ClipFacts:
 class KeypointsReader(FileReader):
     """Reads files; of a recording with a file a frame, all frames as one JSON list."""
 
-    def __init__(self, raw: Path) -> None:
-        super().__init__(raw)
-        self._folder = raw.resolve().parent if raw.is_file() else raw
-
     def read(self, sample: Sample) -> bytes | memoryview:
         if not sample.path.endswith(_GROUP):
             return super().read(sample)
@@ -218,7 +214,7 @@ class KeypointsReader(FileReader):
             raise BadRecording("size", f"{sample.size:,} bytes; at most {MAX_BYTES:,} are read")
         folder, _, stem = sample.path.removesuffix(_GROUP).rpartition("/")
         files = []
-        for path in sorted((self._folder / folder).iterdir()):
+        for path in sorted((self.folder / folder).iterdir()):
             match = _FRAME.fullmatch(path.stem)
             if path.suffix == ".json" and match is not None and match[1] == stem:
                 name = f"{folder}/{path.name}".lstrip("/")

@@ -179,15 +179,11 @@ class MocapSource(BaseSource):
 class MocapReader(FileReader):
     """Reads files; an ``.amc`` behind its ``.asf``, whose length comes first."""
 
-    def __init__(self, raw: Path) -> None:
-        super().__init__(raw)
-        self._folder = raw.resolve().parent if raw.is_file() else raw
-
     def read(self, sample: Sample) -> bytes | memoryview:
         data = super().read(sample)
         if sample.packed is not None or not sample.path.lower().endswith(".amc"):
             return data
-        path = self._folder / sample.path
+        path = self.folder / sample.path
         known = sorted(path.parent.glob("*.asf"))
         fitting = [asf for asf in known if path.stem == asf.stem or path.stem.startswith(f"{asf.stem}_")] or known
         if len(fitting) != 1 or not fitting[0].is_file() or fitting[0].stat().st_size > MAX_BYTES:

@@ -251,7 +251,7 @@ class NwUclaSource(SingleBodySource):
         everything = (*found.refused, *refused)
         return Inventory(tuple(sorted(samples)), everything, found.ignored - frames, found.looked_for)
 
-    def reader(self, raw: Path) -> UclaReader:  # type: ignore[override]
+    def reader(self, raw: Path) -> UclaReader:
         return UclaReader(raw)
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
@@ -277,26 +277,24 @@ class NwUclaSource(SingleBodySource):
         return facts, TRAIN if view in TRAIN_VIEWS else TEST
 
 
-class UclaReader:
+class UclaReader(FileReader):
     """Reads JSON files, and the texts of a clip's frames one after another."""
 
     def __init__(self, raw: Path) -> None:
-        self._raw, self._files = raw, FileReader(raw)
+        super().__init__(raw)
+        self._raw = raw
         self._clips: dict[str, list[Sample]] | None = None
 
     def read(self, sample: Sample) -> bytes:
         """Return a JSON file, or the texts of the frames in order, with a form feed before each."""
         if sample.where.endswith(NwUclaSource.suffix):
-            return bytes(self._files.read(sample))
+            return bytes(super().read(sample))
         if self._clips is None:
             self._clips, _ = _find_frames(self._raw)
         texts = self._clips.get(sample.name, [])
         if sum(text.size for text in texts) != sample.size:
             raise BadRecording("io", "changed while running: its frames are not those that were found")
-        return b"".join(_FRAME_BEGINS + bytes(self._files.read(text)) for text in texts)
-
-    def close(self) -> None:
-        self._files.close()
+        return b"".join(_FRAME_BEGINS + bytes(super(UclaReader, self).read(text)) for text in texts)
 
 
 def _find_frames(raw: Path) -> tuple[dict[str, list[Sample]], tuple[Refused, ...]]:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from smae import interrupts, progress
 from smae.atomic_io import check_output, write_atomic
 from smae.data.raw.discovery import find_named
+from smae.data.raw.file_reader import FileReader
 from smae.data.raw.ntu import NtuSource
 from smae.data.raw.recording import MAX_BYTES, RATE, VIDEOS
 from smae.data.raw.recordings import Recordings
@@ -249,22 +250,15 @@ class VideoSource(NtuSource):
         logger.info(NOTE)
         return find_named(raw, suffixes=VIDEOS)
 
-    def reader(self, raw: Path) -> VideoReader:  # type: ignore[override]
+    def reader(self, raw: Path) -> VideoReader:
         return VideoReader(raw)
 
 
-class VideoReader:
+class VideoReader(FileReader):
     """Reads videos as ``.skeleton`` texts."""
 
-    def __init__(self, raw: Path) -> None:
-        self._root = raw.resolve().parent if raw.is_file() else raw
-
     def read(self, sample: Sample) -> bytes:
-        """Return the text of one video."""
-        return capture_text(self._root / sample.path)
-
-    def close(self) -> None:
-        """Nothing stays open."""
+        return capture_text(self.folder / sample.path)
 
 
 @dataclass(frozen=True)
