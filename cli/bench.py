@@ -30,7 +30,7 @@ TIMED = ("prepare", "loader", "augment", "masking", "step", "evaluate", "predict
 
 
 def _load(name: str) -> click.Command:
-    # They are measured where they are developed: a checkout holds them, an installed package does not.
+    # They are measured where they are developed: an installed package does not hold them.
     checkout = Path(smae.__file__).resolve().parents[1]
     if not (checkout / "benchmarks" / "harness.py").is_file():
         raise EnvironmentFault(

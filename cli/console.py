@@ -74,7 +74,7 @@ def _to_people(line: str | dict[str, Any]) -> None:
     try:
         print(printable(line) if isinstance(line, str) else json.dumps(line), file=sys.stderr, flush=True)
     except BrokenPipeError:
-        # The reader has closed the pipe (`smae pretrain 2>&1 | head`): the work goes on without notes.
+        # The reader has closed the pipe (`2>&1 | head`): the work goes on without notes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
@@ -133,12 +133,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     from rich.table import Table
 
     if title:
-        # Not the table's own title, which is wrapped at the width of the table: a path could not be copied.
+        # Not the table's own title, which is wrapped to its width: a path could not be copied.
         echo(title)
     grid = Table(box=box.SIMPLE_HEAD, show_header=any(columns))
     longest = max((len(part) for row in rows for part in row[0].splitlines()), default=0)
     for number, column in enumerate(columns):
-        # What the first column names is typed again: other columns fold for it, up to half a screen.
+        # What the first column names is typed again: others fold for it, up to half a screen.
         whole = number == 0 and longest <= KEY
         grid.add_column(column, justify=("right", "left")[number < left], overflow="fold", no_wrap=whole)
     for row in rows:

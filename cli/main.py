@@ -179,7 +179,7 @@ def run(args: list[str] | None = None) -> int:
         console.failed(str(error), kind=type(error).__name__, code=error.exit_code)
         return error.exit_code
     except (BrokenPipeError, SystemExit):
-        # The reader has closed the pipe (`smae info | head`), which click and rich turn into SystemExit.
+        # The reader has closed the pipe (`| head`), which click and rich turn into SystemExit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (OSError, MemoryError) as error:

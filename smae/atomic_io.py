@@ -183,7 +183,7 @@ def _replace_folder(new: Path, path: Path) -> None:
     if exchange(new, path):
         _remove(new)
         return
-    # Two renames where the system has no exchange: a crash between them leaves the old folder beside.
+    # Two renames where nothing exchanges: a crash between them leaves the old folder beside.
     old = path.with_name(f".{path.name}.old")
     _remove(old)
     os.rename(path, old)

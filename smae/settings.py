@@ -182,10 +182,10 @@ def _check_section(name: str, value: Any) -> None:
             return
         schema = schema[plugin]
     if "properties" not in schema:
-        one: dict[str, Any] = {name: _field(schema)}
+        one: dict[str, Any] = {name: (_type(schema), None)}
         check(create_model("Top", __base__=Section, **one), {name: value}, where="")
     elif isinstance(value, Mapping):
-        inner: dict[str, Any] = {key: _field(one) for key, one in schema["properties"].items()}
+        inner: dict[str, Any] = {key: (_type(one), None) for key, one in schema["properties"].items()}
         check(create_model(name, __base__=Section, **inner), value, where=name)
 
 
@@ -201,10 +201,6 @@ def _check_declared(family: str, name: str) -> None:
 
 _BOUNDS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
 _TYPES = {"integer": int, "number": float, "boolean": bool, "string": str}
-
-
-def _field(schema: Mapping[str, Any]) -> Any:
-    return (_type(schema), None)
 
 
 def _type(schema: Mapping[str, Any]) -> Any:

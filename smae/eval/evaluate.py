@@ -215,14 +215,13 @@ def evaluate(
     names = [(records.digest(asked[subject.config.seed, mode], without=records.SEED), mode) for mode in modes]
     found = {records.digest(one.first, without=records.SEED): one for one in read_results(subject.folder, strict=False)}
     wanted = range(subject.config.seed, subject.config.seed + seeds)
-    chosen_results = [_only(found[name], wanted) for name, _ in names]
+    chosen_results = [
+        replace(found[name], records=tuple(one for one in found[name].records if one.content["seed"] in wanted))
+        for name, _ in names
+    ]
     return Evaluated(
         subject.folder, Evaluation(split.name, store.mode, chosen_results, reused, time.monotonic() - started)
     )
-
-
-def _only(result: Result, seeds: range) -> Result:
-    return replace(result, records=tuple(one for one in result.records if one.content["seed"] in seeds))
 
 
 def _open(

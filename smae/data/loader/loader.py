@@ -151,7 +151,7 @@ class Loader:
                 self._within[view] = crop.within
                 changed = {"crop": crop.share, "min_frames": crop.min_frames}
                 self._views[view] = self._views[view].model_copy(update=changed)
-        # The positions that each view shows; a view inside another's window shows the same recording.
+        # The positions that each view shows; a view in another's window shows the same recording.
         self._shown = np.arange(len(self.index))[None]
         if cameras:
             first = list(range(views))

@@ -57,5 +57,5 @@ class PrepareSettings:
 
     def recorded(self) -> dict[str, Any]:
         """Return the settings as plans and stores record them."""
-        # What was added later is recorded where it is used, so that other stores stay what they are.
+        # What was added later is recorded where it is used: other stores stay what they are.
         return {key: value for key, value in asdict(self).items() if value is not None or key not in ADDED}

@@ -354,7 +354,7 @@ def _recording(frames: list[list[NDArray[np.float32]]], layout: Layout, *, max_r
     if largest > max_range:
         raise BadRecording("range", f"{largest:g} from the origin; at most {max_range:g} are accepted: see --unit")
     if layout.name in _Y_DOWN:
-        # Half a turn about the view's axis: x right, y down becomes x left, y up, as a Kinect has them.
+        # Half a turn about the view's axis: x right, y down becomes x left, y up.
         xyz[..., :2] *= -1
     return Recording(
         frames=len(frames),

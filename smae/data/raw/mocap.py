@@ -25,7 +25,7 @@ from smae.skeleton import Layout
 
 _HEAD = b"ASF %d\n"
 
-# Names of BVH joints without side, lower case, letters and digits only; a joint is where its bone begins.
+# Names of BVH joints, lower case, letters and digits only; a joint is where its bone begins.
 _CENTRAL = {
     "spine base": ("hips", "hip", "pelvis"),
     "spine mid": ("spine1", "chest", "spine", "abdomen", "torso"),

@@ -75,7 +75,7 @@ def bvh_positions(bones: Sequence[Bone], motion: Floats) -> Floats:
         local, turns = np.tile(bone.offset, (frames, 1)), []
         for column, channel in enumerate(bone.channels):
             if channel.endswith("position"):
-                # In place of the offset, not on top of it: sets with positions for every joint repeat it.
+                # In place of the offset: sets with positions for every joint repeat it.
                 local[:, "xyz".index(channel[0].lower())] = values[:, column]
             else:
                 turns.append(column)

@@ -173,7 +173,7 @@ def parse_index(index: bytes, *, size: int, where: str) -> NDArray[np.uint64]:
     spans = np.frombuffer(body, dtype="<u8").reshape(CHUNKS, 2).astype(np.uint64)
     present = spans[spans[:, 0] != ABSENT]
     end = np.uint64(size - INDEX_BYTES)
-    # ``offset + length`` could overflow, so the length is compared with what is left behind the offset.
+    # ``offset + length`` could overflow: the length is compared with what is left.
     if (present[:, 0] > end).any() or (present[:, 1] > end - np.minimum(present[:, 0], end)).any():
         raise DataError(f"{where}: the shard's index points outside the file: damaged, prepare the store again")
     return spans

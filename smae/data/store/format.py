@@ -206,7 +206,7 @@ class Header:
         values = {
             "version": STORE_VERSION,
             "layout": self.layout.name,
-            # A layout that is not built in comes with its definition, so that the store opens anywhere.
+            # A layout that is not built in comes with its definition: the store opens anywhere.
             **layout_json(self.layout),
             "mode": self.mode,
             "codec": self.codec,

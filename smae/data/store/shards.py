@@ -78,7 +78,7 @@ class ShardWriter:
         self._durable = durable
         self._root, self._layout, self._codec = root, layout, joint_codec(codec)
         # Rows wait here until their chunk is full, and are compressed while they are still in the
-        # processor's cache. The size is that of the largest clip; the system backs only touched pages.
+        # processor's cache. The size is the largest clip's; the system backs only touched pages.
         self._joints = np.empty((CHUNK_ROWS + SHARD_ROWS, len(layout), 3), np.float32)
         self._state = np.empty((CHUNK_ROWS + SHARD_ROWS, len(layout)), np.uint8)
         self._clips = self._rows = self._waiting = 0
@@ -179,7 +179,7 @@ def offsets(shards: Sequence[Shard], rows: Sequence[int]) -> NDArray[np.int64]:
     clips = [shard.clips for shard in shards]
     filled = np.array([shard.rows for shard in shards], np.int64)
     lengths = np.asarray(rows, np.int64)
-    # Each shard begins at a multiple of SHARD_ROWS; ``gap`` is what its clips' offsets gain by that.
+    # Each shard begins at a multiple of SHARD_ROWS; ``gap`` is what offsets gain by that.
     gap = np.arange(len(shards)) * SHARD_ROWS - (np.cumsum(filled) - filled)
     offset: NDArray[np.int64] = np.cumsum(lengths) - lengths + np.repeat(gap, clips)
     return offset

@@ -315,7 +315,7 @@ class _Opening:
 
     def clips(self, rows: int) -> ClipTable:
         shape = self.metadata("clips/offset")["shape"]
-        # Every clip has at least one row, so a false count is found before memory is allocated for it.
+        # Every clip has a row: a false count is found before memory is allocated for it.
         if len(shape) != 1 or not 0 < shape[0] <= rows:
             raise self.error(f": {shape} clips in {rows} rows")
         count = shape[0]

@@ -92,7 +92,7 @@ class ViewObjective(Objective):
         """Return the loss of a batch of views; the comparison is in float32."""
         features = self.encode(self.encoder, batch, noise)
         targets = self.targets(batch, noise)
-        # bf16 has 8 bits: cosines near 1 would be apart by 0.004, and by ten times that over the temperature.
+        # bf16 has 8 bits: cosines near 1 would be apart by 0.004, by 0.04 over the temperature.
         with torch.autocast(features.device.type, enabled=False):
             output = self.compare(features, targets, batch)
         return StepOutput(output.loss, {**spread_metrics(features), **output.metrics})

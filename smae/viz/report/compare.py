@@ -34,13 +34,10 @@ logger = logging.getLogger(__name__)
 
 EVALUATION = ("linear", "knn", "finetune", "scratch", "selection")
 """Sections of a run's settings that training does not read; results have their own."""
-
 OF_A_RUN = ("checkpoint", "seeds")
 """Settings of a result in which runs that are compared may differ."""
-
 LONG = 80
 """Characters beyond which what sets an evaluation apart is a letter, and its settings a table."""
-
 COLOURS = 8
 """Number of colours for lines: one for each run, or of more runs one for each method."""
 

@@ -25,13 +25,10 @@ from smae.viz.scene import Scene
 
 MAX_CLIPS = 256
 """Maximum test clips over which errors are averaged."""
-
 CLIPS = 4
 """Clips that play on the page."""
-
 SHADES = 8
 """Steps of the shade of an error in a strip; cells of one shade are one path."""
-
 _BATCH = 64
 _FRAME_STEP = 6
 _NAMED = 5

@@ -38,7 +38,6 @@ CONFUSIONS = 4
 """Results whose confusion matrices are on the page."""
 BAD_FILES = 20
 """Bad files that the page lists."""
-
 EXCLUDED = {
     "missing-list": "on the published list of samples with missing skeletons",
     "no-body": "no body was recorded, or cleaning left none",
