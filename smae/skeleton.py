@@ -286,12 +286,7 @@ def layout_json(layout: Layout) -> dict[str, Any]:
 
 
 def layout_from_json(name: str, skeleton: Any) -> Layout:
-    """Return the layout that was kept: by name, or by its definition.
-
-    Raises:
-        UnknownNameError: no layout of that name, and no definition.
-        ConfigError: a definition that is none, see ``check``.
-    """
+    """Return the layout that was kept: by name, or by its definition, checked."""
     if skeleton is None:
         return LAYOUTS.get(name)
     return _from_mapping(skeleton, where=f"layout {name}")

@@ -233,11 +233,7 @@ def read_records(run: Run, *, strict: bool = True) -> list[Record]:
 
 
 def read_record(path: Path) -> Record | None:
-    """Return one record, its figures checked by its predictions; None for an older version's.
-
-    Raises:
-        DataError: no record of ``smae eval``, another version, or figures that contradict it.
-    """
+    """Return one record, checked by its predictions, else a ``DataError``; None for an older one."""
     content = read_json(path, what="record", remedy=_REMEDY)
     if "version" not in content and {"protocol", "mode", "rows", "confusion"} <= set(content):
         return None

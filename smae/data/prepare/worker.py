@@ -113,12 +113,7 @@ class Worker:
         self._fast_path = fast_path(self._source, settings, layout)
 
     def __call__(self, task: Task) -> TaskResult:
-        """Write the shard and return the outcomes; a bad sample is an outcome, never an error.
-
-        Raises:
-            EnvironmentFault: the disk refused.
-            Interrupted: a signal arrived, and the task is done in the main process.
-        """
+        """Write the shard; return the outcomes. A bad sample is an outcome, never an error."""
         self._writer.begin(task.number)
         outcomes = tuple(self._do_sample(sample) for sample in task.samples)
         return TaskResult(task.number, self._writer.end(), outcomes, task.size)

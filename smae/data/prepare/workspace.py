@@ -95,12 +95,7 @@ class Workspace(ABC):
         """Remove plan, journal and everything else that is not a published store."""
 
     def resume(self, plan: Plan) -> list[TaskResult]:
-        """Return the results of finished tasks; remove all other files from the store so far.
-
-        Raises:
-            DataError: the work has another plan; the message lists the differences.
-            Interrupted: a signal arrived.
-        """
+        """Return the results of finished tasks, and remove all other files. The plan must be theirs."""
         changed = differences(read_json(self.files, PLAN), json.loads(plan.encode()))
         if changed:
             raise DataError(

@@ -227,12 +227,7 @@ SOURCES: Registry[type[Source]] = Registry(
 
 
 def make_source(name: str, layout: Layout | None = None) -> Source:
-    """Return the source of a name; with the layout of its files, where they do not say it.
-
-    Raises:
-        UnknownNameError: no such source.
-        ConfigError: its files have joints of their own.
-    """
+    """Return the source of a name; with the layout of its files, where they do not say it."""
     source = SOURCES.get(name)()
     if layout is not None:
         if not getattr(source, "takes_layout", False):

@@ -170,12 +170,7 @@ class ClipSequence(Table):
 
 
 def part_of(store: Any, protocol: str | None, part: str) -> NDArray[np.int64]:
-    """Return int64 [n], the clip numbers of a part of a split; of all clips without a protocol.
-
-    Raises:
-        UnknownNameError: no such protocol.
-        ConfigError: the split has no such part.
-    """
+    """Return int64 [n], the clip numbers of a split's part; of all clips without a protocol."""
     if protocol is None:
         return np.arange(len(store))
     split = store.split(protocol)
