@@ -34,8 +34,8 @@ def _load(name: str) -> click.Command:
     checkout = Path(smae.__file__).resolve().parents[1]
     if not (checkout / "benchmarks" / "harness.py").is_file():
         raise EnvironmentFault(
-            f"{checkout}: no benchmarks/ there, which the installed package leaves out: run `smae bench` from a "
-            "checkout of the repository, installed with pip install --editable"
+            f"{checkout}: no benchmarks/ there, which the installed package leaves out: run `smae "
+            "bench` from a checkout of the repository, installed with pip install --editable"
         )
     if str(checkout) not in sys.path:
         sys.path.insert(0, str(checkout))

@@ -198,8 +198,8 @@ H36M17 = _built_in(
     "spine shoulder, nose, head, left shoulder, left elbow, left wrist, right shoulder, "
     "right elbow, right wrist",
     "left hip > spine base, left knee > left hip, left ankle > left knee, spine mid > spine base, "
-    "spine shoulder > spine mid, nose > spine shoulder, head > nose, left shoulder > spine shoulder, "
-    "left elbow > left shoulder, left wrist > left elbow",
+    "spine shoulder > spine mid, nose > spine shoulder, head > nose, left shoulder > spine "
+    "shoulder, left elbow > left shoulder, left wrist > left elbow",
     centre="spine mid",
     spine="spine base to spine shoulder",
 )
@@ -248,8 +248,8 @@ OPENPOSE25 = _built_in(
 AZURE32 = _built_in(
     "azure32",
     "spine base, spine mid, chest, spine shoulder, left clavicle, left shoulder, left elbow, "
-    "left wrist, left hand, left hand tip, left thumb, right clavicle, right shoulder, right elbow, "
-    "right wrist, right hand, right hand tip, right thumb, left hip, left knee, left ankle, "
+    "left wrist, left hand, left hand tip, left thumb, right clavicle, right shoulder, right "
+    "elbow, right wrist, right hand, right hand tip, right thumb, left hip, left knee, left ankle, "
     "left foot, right hip, right knee, right ankle, right foot, head, nose, left eye, left ear, "
     "right eye, right ear",
     "spine mid > spine base, chest > spine mid, spine shoulder > chest, left clavicle > chest, "

@@ -176,8 +176,8 @@ class ModuleFeatures:
         found = f"{type(features).__name__} {list(getattr(features, 'shape', []))}"
         if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != batch.clips:
             raise ConfigError(
-                f"the encoder was given x [B, C, T, V, M] of {batch.clips} clips, and features [{batch.clips}, D] "
-                f"are expected: found {found}; pool what it returns over joints, time and bodies"
+                f"the encoder was given x [B, C, T, V, M] of {batch.clips} clips, and features [{batch.clips}, "
+                f"D] are expected: found {found}; pool what it returns over joints, time and bodies"
             )
         if not features.is_floating_point() or not bool(features.isfinite().all()):
             raise ConfigError(f"the encoder's features are not finite numbers ({features.dtype}): check its weights")
@@ -195,8 +195,8 @@ def _extractor(encoder: Any, pool: Pool, *, layout: Layout) -> FeatureExtractor:
     if isinstance(encoder, LoadedEncoder):
         if encoder.layout.name != layout.name:
             raise DataError(
-                f"the encoder was trained on layout {encoder.layout.name}, the clips have {layout.name}: give clips "
-                "of its layout"
+                f"the encoder was trained on layout {encoder.layout.name}, the clips have {layout.name}: "
+                "give clips of its layout"
             )
         encoder = encoder.encoder
     if isinstance(encoder, Encoder):

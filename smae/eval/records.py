@@ -226,8 +226,8 @@ def read_records(run: Run, *, strict: bool = True) -> list[Record]:
             found.append(record)
     if older:
         logger.info(
-            f"{run.results}: left out, because they do not say of which checkpoint and clips they are: {older} of an "
-            "older version of smae; run smae eval again"
+            f"{run.results}: left out, because they do not say of which checkpoint and clips they are: {older} "
+            "of an older version of smae; run smae eval again"
         )
     return found
 

@@ -47,8 +47,8 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise EnvironmentFault(
-            f"--device {name}: this torch ({torch.__version__}) sees {torch.cuda.device_count()} CUDA devices. Use "
-            "--device cpu, or install a CUDA build of torch and check the driver"
+            f"--device {name}: this torch ({torch.__version__}) sees {torch.cuda.device_count()} "
+            "CUDA devices. Use --device cpu, or install a CUDA build of torch and check the driver"
         )
     if device.index is not None:
         torch.cuda.set_device(device)

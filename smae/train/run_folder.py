@@ -180,8 +180,8 @@ class Run:
         if trained != store.layout.name:
             raise DataError(
                 f"{self.path} was trained on layout {trained}, {store.path} holds {store.layout.name}: its weights "
-                "fit the joints of that layout only; give a store of the same layout with --data, or map this one "
-                f"(--layout {trained}, or smae convert)"
+                "fit the joints of that layout only; give a store of the same layout with --data, "
+                f"or map this one (--layout {trained}, or smae convert)"
             )
 
 

@@ -61,8 +61,8 @@ class Panel:
         shape = self.joints.shape
         if len(shape) != 4 or shape[-1] != 3 or self.kind.shape != shape[:3] or not shape[1]:
             raise DataError(
-                f"panel '{self.title}': expected joints [M, T, V, 3] and kinds [M, T, V], found {shape} and "
-                f"{self.kind.shape}"
+                f"panel '{self.title}': expected joints [M, T, V, 3] and kinds [M, T, V], found {shape} "
+                f"and {self.kind.shape}"
             )
         kind = np.where(np.isfinite(self.joints).all(-1), self.kind, np.uint8(ABSENT))
         object.__setattr__(self, "kind", kind)
@@ -133,8 +133,8 @@ class Scene:
         for panel in self.panels:
             if panel.joints.shape[2] != len(self.layout):
                 raise DataError(
-                    f"panel '{panel.title}': expected the {len(self.layout)} joints of {self.layout.name}, found "
-                    f"{panel.joints.shape[2]}"
+                    f"panel '{panel.title}': expected the {len(self.layout)} joints of {self.layout.name}, "
+                    f"found {panel.joints.shape[2]}"
                 )
 
     @property

@@ -183,8 +183,8 @@ def class_numbers(store: Store) -> NDArray[np.int64]:
         for name in store.classes:
             if not re.fullmatch(r"[A-Z][0-9]{1,4}", name) or not int(name[1:]):
                 raise DataError(
-                    f"{store.path}: class '{name}' of a store of '{store.dataset}', whose classes are numbered "
-                    "from A001 on: prepare the store again"
+                    f"{store.path}: class '{name}' of a store of '{store.dataset}', whose classes "
+                    "are numbered from A001 on: prepare the store again"
                 )
         return np.array([int(name[1:]) - 1 for name in store.classes], np.int64)
     return np.arange(len(store.classes))

@@ -131,8 +131,8 @@ class Loader:
                 raise ConfigError(f"loader: {name} must be at least {smallest}, found {value}")
         if views > MAX_VIEWS or len(store) > MAX_CLIPS:
             raise ConfigError(
-                f"loader: at most {MAX_VIEWS} views and {MAX_CLIPS:,} clips can be numbered, found {views} and "
-                f"{len(store):,}"
+                f"loader: at most {MAX_VIEWS} views and {MAX_CLIPS:,} clips can be numbered, found {views} "
+                f"and {len(store):,}"
             )
         smallest = batch
         if not drop_last:

@@ -183,15 +183,15 @@ def trunk_of(layout: Layout, *, align: str) -> Trunk | None:
         return None
     if not layout.across or layout.spine is None:
         raise ConfigError(
-            f"augment.align={align} turns people by their hips, shoulders and spine, and layout '{layout.name}' does "
-            "not name them: give it `across` and `spine`, or choose augment.align=none"
+            f"augment.align={align} turns people by their hips, shoulders and spine, and layout '{layout.name}' "
+            "does not name them: give it `across` and `spine`, or choose augment.align=none"
         )
     return Trunk(np.array(layout.across, np.int64), np.array(layout.spine, np.int64), align == "body")
 
 
 @njit(
-    "void(float32[:, :, ::1], uint8[::1], int64[::1], int64[::1], int64[:, ::1], int64[::1], boolean, "
-    "float32[:, :, ::1])"
+    "void(float32[:, :, ::1], uint8[::1], int64[::1], int64[::1], int64[:, ::1], int64[::1], "
+    "boolean, float32[:, :, ::1])"
 )
 def facing_axes(
     rows: Floats, present: Bytes, start: Ints, count: Ints, across: Ints, spine: Ints, upright: bool, axes: Floats

@@ -156,8 +156,8 @@ class DaskExecutor:
             client.run(pkgutil.resolve_name, f"{check_worker.__module__}:__name__")
         except ModuleNotFoundError as error:
             raise ConfigError(
-                f"--scheduler {self.scheduler}: a worker has no module {error.name}: install smae[dask] "
-                f"{__version__} where the workers run"
+                f"--scheduler {self.scheduler}: a worker has no module {error.name}: install "
+                f"smae[dask] {__version__} where the workers run"
             ) from error
         client.run(check_worker, software(), self._shared)
 
@@ -176,8 +176,8 @@ class DaskExecutor:
                 last_worker_seen = time.monotonic()
             elif time.monotonic() - last_worker_seen >= NO_WORKER_SECONDS:
                 raise EnvironmentFault(
-                    f"{self.scheduler} has had no worker for {NO_WORKER_SECONDS:g} s: start workers, and run the same "
-                    "command with --resume"
+                    f"{self.scheduler} has had no worker for {NO_WORKER_SECONDS:g} s: start "
+                    "workers, and run the same command with --resume"
                 )
 
     @contextmanager
@@ -186,13 +186,13 @@ class DaskExecutor:
             yield
         except KilledWorker as error:
             raise EnvironmentFault(
-                f"every worker that was given task {error.task} died of it, most often by lack of memory: use fewer "
-                "threads or processes per machine, and run the same command with --resume"
+                f"every worker that was given task {error.task} died of it, most often by lack of memory: "
+                "use fewer threads or processes per machine, and run the same command with --resume"
             ) from error
         except (CancelledError, CommClosedError) as error:
             raise EnvironmentFault(
-                f"the Dask scheduler {self.scheduler} was lost: start it and its workers again, and run the same "
-                "command with --resume"
+                f"the Dask scheduler {self.scheduler} was lost: start it and its workers again, "
+                "and run the same command with --resume"
             ) from error
 
     def _end(self, client: Client, info: RunInfo, waiting: set[Future[Any]]) -> None:
@@ -244,14 +244,14 @@ def check_worker(versions: Mapping[str, str], shared: Sequence[str]) -> None:
     ]
     if other:
         raise ConfigError(
-            f"{_here()} has {', '.join(other)}: install the same versions everywhere, or the store's bytes would "
-            "depend on who did what"
+            f"{_here()} has {', '.join(other)}: install the same versions everywhere, or the "
+            "store's bytes would depend on who did what"
         )
     for path in shared:
         if not os.path.exists(path):
             raise ConfigError(
-                f"{_here()} does not see {path}: input and output must be on a file system that all workers share, "
-                "under the same path"
+                f"{_here()} does not see {path}: input and output must be on a file system that "
+                "all workers share, under the same path"
             )
 
 

@@ -289,8 +289,8 @@ class _Job:
                 "them and begin again with --overwrite, or allow more with --max-bad and --resume"
             )
         raise DataError(
-            f"none of {samples} recordings can be used ({bad} bad, listed in {listed}; the others are empty): "
-            f"nothing is published{first}"
+            f"none of {samples} recordings can be used ({bad} bad, listed in {listed}; the others "
+            f"are empty): nothing is published{first}"
         )
 
     def _finish(self) -> str:

@@ -317,8 +317,8 @@ class ObjectWorkspace(Workspace):
         if remover := _REMOVERS.get(self.out.partition(":")[0]):
             how = f" (`{remover} {where}`)"
         return (
-            f"{where}: {process} is writing the same output; wait for it, or choose another --out. If that process is "
-            f"dead, remove this object{how} and run the same command with --resume"
+            f"{where}: {process} is writing the same output; wait for it, or choose another --out. If "
+            f"that process is dead, remove this object{how} and run the same command with --resume"
         )
 
 

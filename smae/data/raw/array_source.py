@@ -76,8 +76,8 @@ def find_layout(joints: int, coordinates: int = 3, *, where: object, given: Layo
     flat = " (18 are OpenPose's as in Kinetics-Skeleton: pixels and a score, not 3D)" if joints == 18 else ""
     named = ", ".join(f"{layout.name} ({len(layout)})" for layout in fitting or BUILT_IN)
     raise DataError(
-        f"{where}: {joints} joints of 3 coordinates{flat}: say whose they are: --layout with one of {named}, or a "
-        ".toml file that describes them"
+        f"{where}: {joints} joints of 3 coordinates{flat}: say whose they are: --layout with one of {named}, "
+        "or a .toml file that describes them"
     )
 
 
@@ -89,8 +89,8 @@ def find_bodies(numbers: int, *, where: object, given: Layout | None = None) -> 
         return fitting[0]
     expected = ", ".join(f"{6 * joints} or {3 * joints}" for joints in sorted(sizes))
     raise DataError(
-        f"{where}: {numbers} numbers a frame, which fit {' and '.join(map(str, fitting)) or 'no number of'} bodies: "
-        f"expected bodies x joints x 3 for two bodies or one: {expected}"
+        f"{where}: {numbers} numbers a frame, which fit {' and '.join(map(str, fitting)) or 'no number of'} "
+        f"bodies: expected bodies x joints x 3 for two bodies or one: {expected}"
     )
 
 

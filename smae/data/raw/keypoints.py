@@ -33,8 +33,8 @@ from smae.errors import BadRecording, ConfigError, DataError, NoBody
 from smae.skeleton import Layout, load_layout
 
 FLAT = (
-    "points in a picture, which 3D encoders cannot take: depth cannot be read off one picture; give the pose "
-    "estimator's 3D output, or lift the points to 3D first"
+    "points in a picture, which 3D encoders cannot take: depth cannot be read off one picture; "
+    "give the pose estimator's 3D output, or lift the points to 3D first"
 )
 """Why 2D keypoints are refused."""
 _SUFFIXES = (".npy", ".npz", ".json")

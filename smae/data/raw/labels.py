@@ -103,8 +103,8 @@ def read_text(path: Path, *, what: str, limit: int) -> str:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"{path}: {what} cannot be read: not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x}): it is "
-            "in another encoding, such as GBK, Shift JIS or Latin-1: save it as UTF-8"
+            f"{path}: {what} cannot be read: not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x}): "
+            "it is in another encoding, such as GBK, Shift JIS or Latin-1: save it as UTF-8"
         ) from error
 
 

@@ -178,8 +178,8 @@ def _read_list(path: Path) -> dict[str, set[str]]:
     if not parts.get("train") or wrong:
         shown = f"{len(lines)} lines" if not wrong else f"'{ascii(wrong[0])[1:41]}'"
         raise DataError(
-            f"{path}: expected the names of the training videos, with commas between them, on its second line and "
-            f"those of the validation videos on its fourth, found {shown}"
+            f"{path}: expected the names of the training videos, with commas between them, on its "
+            f"second line and those of the validation videos on its fourth, found {shown}"
         )
     both = sorted(parts["train"] & parts.get("test", set()))
     if both:

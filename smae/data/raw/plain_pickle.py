@@ -146,8 +146,8 @@ class _Unpickler(_PythonUnpickler):  # type: ignore[misc]
             return self._encode
         if (module, name) not in _STAND_INS:
             raise DataError(
-                f"it asks for {ascii(f'{module}.{name}')[:80]}: only plain types and NumPy arrays are read, and "
-                "nothing was executed; save it again as dict, list, text, numbers and arrays"
+                f"it asks for {ascii(f'{module}.{name}')[:80]}: only plain types and NumPy arrays are read, "
+                "and nothing was executed; save it again as dict, list, text, numbers and arrays"
             )
         return _STAND_INS[module, name]
 

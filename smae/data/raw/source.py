@@ -294,12 +294,12 @@ def check_unit(source: Source, raw: Path, samples: Sequence[Sample]) -> None:
             return
         raise ConfigError(
             f"{raw}: every joint has the same depth, or all numbers are from 0 to 1: points in a picture and a "
-            "confidence, as pose estimators give them, not joints in 3D, which 3D encoders need: give the "
-            f"estimator's 3D output, or say --unit m if these are metres{hint}"
+            "confidence, as pose estimators give them, not joints in 3D, which 3D encoders need: "
+            f"give the estimator's 3D output, or say --unit m if these are metres{hint}"
         )
     raise ConfigError(
         f"{raw}: the bodies extend over {size:.3g} in its numbers, where people extend over "
         f"{SMALLEST:g} to {LARGEST:g} m: say the unit (--unit mm, --unit cm; --unit m if these "
-        "are metres). If the numbers are pixels, or x, y and a confidence, they are not joints in 3D, "
-        f"which 3D encoders need{hint}"
+        "are metres). If the numbers are pixels, or x, y and a confidence, they are not joints in "
+        f"3D, which 3D encoders need{hint}"
     )

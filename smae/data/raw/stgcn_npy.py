@@ -100,14 +100,14 @@ def _files(raw: Path) -> tuple[dict[str, Path], int]:
     for part in [part for part in _PARTS if part in others and part not in files]:
         raise DataError(
             f"{raw}: of '{part}' there is only {', '.join(others[part])}: bones and motion are differences of joints, "
-            f"and joints are expected, as {part}_data_joint.npy or {part}_position.npy holds them; smae makes the "
-            "streams itself (augment.stream)"
+            f"and joints are expected, as {part}_data_joint.npy or {part}_position.npy holds them; "
+            "smae makes the streams itself (augment.stream)"
         )
     if not files:
         listed = ", ".join(sorted(path.name for path in raw.glob("*"))[:5]) or "no folder"
         raise DataError(
-            f"{raw}: expected a folder with train_data.npy, train_data_joint.npy or train_position.npy and the same "
-            f"for val or test, found {listed}"
+            f"{raw}: expected a folder with train_data.npy, train_data_joint.npy or "
+            f"train_position.npy and the same for val or test, found {listed}"
         )
     left_out = [name for names in others.values() for name in names]
     if left_out:

@@ -42,8 +42,8 @@ VERSION = "0.10.14"
 PYTHON = "SMAE_CAPTURE_PYTHON"
 """Environment variable: a Python with MediaPipe, in place of that of ``setup_capture``."""
 NOTE = (
-    "poses by MediaPipe: one person; joints are metres from the centre of the hips, so where the person walks is not "
-    "in them; spine, neck, hands and hand tips are estimated from other joints"
+    "poses by MediaPipe: one person; joints are metres from the centre of the hips, so where the "
+    "person walks is not in them; spine, neck, hands and hand tips are estimated from other joints"
 )
 _WORKER = Path(__file__).with_name("pose_worker.py")
 _SEEN = 0.5
@@ -103,8 +103,8 @@ def setup_capture(python: Path | str | None = None) -> str:
                 raise EnvironmentFault(f"{step[0]}: {error.strerror}: name a Python 3.9 to 3.12 by --python") from None
             if ended.returncode:
                 raise EnvironmentFault(
-                    f"`{' '.join(step)}` failed (MediaPipe {VERSION} has wheels for Python 3.9 to 3.12; --python names "
-                    f"another one): {(ended.stderr or ended.stdout)[-_TAIL_BYTES:].strip()}"
+                    f"`{' '.join(step)}` failed (MediaPipe {VERSION} has wheels for Python 3.9 to 3.12; --python "
+                    f"names another one): {(ended.stderr or ended.stdout)[-_TAIL_BYTES:].strip()}"
                 )
     return str(next(_lines(""))["mediapipe"])
 
@@ -120,8 +120,8 @@ def _lines(video: str) -> Iterator[dict[str, Any]]:
     python = _python()
     if not python.is_file():
         raise ConfigError(
-            f"reading videos needs MediaPipe in an environment of its own, and {python} is not there: make it once "
-            "by `smae capture --setup` (1.1 GB from a package index)"
+            f"reading videos needs MediaPipe in an environment of its own, and {python} is not "
+            "there: make it once by `smae capture --setup` (1.1 GB from a package index)"
         )
     with tempfile.TemporaryFile() as errors:
         # Arguments begin with a folder, so that no file name is taken for an option.

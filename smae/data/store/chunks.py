@@ -152,8 +152,8 @@ def decode(data: bytes, *, out: NDArray[Any], where: str, expected: int | None =
         expected = stored
     if checksum != stored or checksum != expected:
         raise DataError(
-            f"{where}: CRC-32C is {checksum:08x}, expected {expected:08x}: the chunk is damaged or belongs elsewhere; "
-            "prepare the store again or copy it again"
+            f"{where}: CRC-32C is {checksum:08x}, expected {expected:08x}: the chunk is damaged or "
+            "belongs elsewhere; prepare the store again or copy it again"
         )
     # The header is compared before unpacking, so a forged one allocates nothing.
     nbytes, _, cbytes = struct.unpack_from("<III", body, 4)

@@ -94,8 +94,8 @@ def _check_name(store: Store, name: str, *, overwrite: bool) -> None:
     if name in store.own_splits:
         if not overwrite:
             raise ConfigError(
-                f"{store.path} has a split {name} already: results on it would mean something else; "
-                "choose another --name, or add --overwrite"
+                f"{store.path} has a split {name} already: results on it would mean something "
+                "else; choose another --name, or add --overwrite"
             )
     elif name == "all" or name in store.stored_splits or name in splits.NTU_PROTOCOLS.get(store.dataset, ()):
         raise ConfigError(f"--name {name}: that is a protocol of the data set: choose another name")

@@ -118,8 +118,8 @@ def find_split(
         needed = "train and test clips" if tested else "train clips"
         raise DataError(
             f"protocol '{name}' has {len(split.train):,} train and {len(split.test):,} test clips in this store of "
-            f"{len(clips):,}: {needed} are needed; choose another protocol (smae info lists them), or give the store "
-            "parts of its own, for example: smae split STORE --by subject --test 2"
+            f"{len(clips):,}: {needed} are needed; choose another protocol (smae info lists them), or "
+            "give the store parts of its own, for example: smae split STORE --by subject --test 2"
         )
     return split
 
@@ -228,8 +228,8 @@ def collect_parts(
         parsed = parse_part(key)
         if parsed is None:
             raise DataError(
-                f"{where}: the list '{ascii(key)[1:-1][:60]}' names no part: expected a name with train, val or test "
-                "at one end (not two of them), such as xsub_train; rename or remove it"
+                f"{where}: the list '{ascii(key)[1:-1][:60]}' names no part: expected a name with train, "
+                "val or test at one end (not two of them), such as xsub_train; rename or remove it"
             )
         short, part = parsed
         held = parts.setdefault(short, {}).setdefault(part, [])
@@ -239,8 +239,8 @@ def collect_parts(
         unknown = [name for name in members if name not in known]
         if unknown:
             raise DataError(
-                f"{where}: {len(unknown):,} of the {len(members):,} names in '{key}' belong to no clip: "
-                f"{_some(unknown)}{nearest(unknown[0], known)}"
+                f"{where}: {len(unknown):,} of the {len(members):,} names in '{key}' belong to no "
+                f"clip: {_some(unknown)}{nearest(unknown[0], known)}"
             )
     return {short: _roles(short, found, where=where) for short, found in parts.items()}
 
@@ -255,8 +255,8 @@ def _roles(short: str, found: Mapping[str, Sequence[str]], *, where: object) -> 
         twice = [name for name in members if roles.get(name, part_of[part]) != part_of[part]]
         if twice:
             raise DataError(
-                f"{where}: {len(twice):,} clips are in two parts of split {short}: {_some(twice)}: a clip trains, "
-                "validates or tests, one of the three"
+                f"{where}: {len(twice):,} clips are in two parts of split {short}: {_some(twice)}: "
+                "a clip trains, validates or tests, one of the three"
             )
         roles |= dict.fromkeys(members, part_of[part])
     return roles

@@ -66,8 +66,8 @@ def finish_store(
     for key, record in files.items():
         if present.get(key) != record.size:
             raise EnvironmentFault(
-                f"{root.name}/{key}: not there as it was written: do all workers see this file system? Put it "
-                "right and run the same command with --resume"
+                f"{root.name}/{key}: not there as it was written: do all workers see this file "
+                "system? Put it right and run the same command with --resume"
             )
     for key in present:
         if key not in files:

@@ -56,8 +56,8 @@ def comparison_page(runs: Sequence[Run]) -> str:
         colours = [list(dict.fromkeys(method)).index(one) for one in method]
     if max(colours) >= COLOURS:
         raise ConfigError(
-            f"{len(runs)} runs of {len(set(method))} methods: expected {COLOURS} runs at most, or more that differ "
-            f"in the seed alone, of {COLOURS} methods at most: name fewer"
+            f"{len(runs)} runs of {len(set(method))} methods: expected {COLOURS} runs at most, or "
+            f"more that differ in the seed alone, of {COLOURS} methods at most: name fewer"
         )
     results = [read_results(run) for run in runs]
     groups = alike(results)
@@ -179,8 +179,8 @@ def draw_comparable(
             own = ", ".join(f"{key} {result.settings[key]}" for key in OF_A_RUN)
             tables += note(f"{names[slot]}: {own}; {'; '.join(provenance(result)[2:])}")
     explained = note(
-        "Difference: accuracy on the same test clips minus that of the table's first run, or of the "
-        "first method where it is a mean over pre-training seeds; in brackets its 95 % paired "
+        "Difference: accuracy on the same test clips minus that of the table's first run, or of "
+        "the first method where it is a mean over pre-training seeds; in brackets its 95 % paired "
         "bootstrap interval over seeds and clips."
     )
     return draw_accuracies(charts) + tables + explained

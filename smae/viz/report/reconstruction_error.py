@@ -162,8 +162,8 @@ def _draw_errors(errors: Errors, layout: Layout, *, remark: str) -> str:
     rows = [row for row in rows if math.isfinite(row[1])]
     full = max((value for _, value, _ in rows), default=1.0) or 1.0
     words = note(
-        f"Mean joint error {errors.mean:.0f} mm, over the masked joints of {errors.clips:,} test clips masked as in "
-        f"training. {remark}"
+        f"Mean joint error {errors.mean:.0f} mm, over the masked joints of {errors.clips:,} test "
+        f"clips masked as in training. {remark}"
     )
     charts = f"<div>{skeleton_chart(errors, layout)}{chart}</div>"
     by_joint = f"<div><h3>Error by joint</h3>{bars(rows, full=full)}</div>"
