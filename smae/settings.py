@@ -238,7 +238,7 @@ def probe_names() -> list[str]:
 
 
 def check_effect(settings: Mapping[str, Any], modes: Sequence[str], *, baselines: bool = True) -> None:
-    """Refuse settings that no probe reads: a ``ConfigError`` lists them and the others."""
+    """Refuse settings that no probe reads: a ``ConfigError`` lists them and what is read."""
     sections = {*PROBE_SECTIONS.values()}
     used = {PROBE_SECTIONS[mode] for mode in modes if mode in PROBE_SECTIONS}
     if any(mode not in PROBE_SECTIONS for mode in modes):

@@ -233,7 +233,7 @@ def read_records(run: Run, *, strict: bool = True) -> list[Record]:
 
 
 def read_record(path: Path) -> Record | None:
-    """Return one record, checked by its predictions, else a ``DataError``; None for an older one."""
+    """Return one record, checked by its predictions; None for an older version's."""
     content = read_json(path, what="record", remedy=_REMEDY)
     if "version" not in content and {"protocol", "mode", "rows", "confusion"} <= set(content):
         return None

@@ -76,7 +76,7 @@ class Workspace(ABC):
 
     @abstractmethod
     def lock(self) -> AbstractContextManager[None]:
-        """Lock the output during the block; a ``LockedError`` if another process has."""
+        """Lock the output during the block; a ``LockedError`` if another process holds it."""
 
     @abstractmethod
     def restore(self) -> None:
@@ -88,14 +88,14 @@ class Workspace(ABC):
 
     @abstractmethod
     def publish(self) -> None:
-        """Make the finished store appear and remove everything else; ``resume`` repeats it."""
+        """Make the finished store appear and remove all else; ``resume`` goes on after a fault."""
 
     @abstractmethod
     def remove(self) -> None:
         """Remove plan, journal and everything else that is not a published store."""
 
     def resume(self, plan: Plan) -> list[TaskResult]:
-        """Return the results of finished tasks, and remove all other files. The plan must be theirs."""
+        """Return the results of finished tasks, remove other files; a ``DataError`` of another plan."""
         changed = differences(read_json(self.files, PLAN), json.loads(plan.encode()))
         if changed:
             raise DataError(
