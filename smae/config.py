@@ -113,11 +113,7 @@ def read_toml(path: Path) -> Settings:
 
 
 def parse_set(text: str) -> Settings:
-    """Parse ``section.key=value`` into nested settings; the value is TOML, bare words are text.
-
-    Raises:
-        ConfigError: no ``=``, or a malformed key.
-    """
+    """Parse ``section.key=value`` into nested settings; the value is TOML, bare words are text."""
     key, equals, value = text.partition("=")
     path = [part.strip() for part in key.split(".")]
     if not equals or not all(re.fullmatch(r"[A-Za-z_][\w-]*", part) for part in path):

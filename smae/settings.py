@@ -90,11 +90,7 @@ def _read_recipe(name: str) -> Settings:
 
 
 def load_recipe(name: str, *, depth: int = 0) -> Settings:
-    """Return the settings of a recipe, by name or ``.toml`` path, merged over those it ``extends``.
-
-    Raises:
-        ConfigError: unknown, unreadable, or a recipe that extends itself.
-    """
+    """Return the settings of a recipe, by name or path, merged over those that it ``extends``."""
     if depth > 8:
         raise ConfigError(f"recipe '{name}': recipes extend one another in a circle, or more than 8 deep")
     settings = _read_recipe(name)

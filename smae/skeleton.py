@@ -293,12 +293,7 @@ def layout_from_json(name: str, skeleton: Any) -> Layout:
 
 
 def load_layout(name: str) -> Layout:
-    """Return the layout of a name, or of a ``.toml`` file as ``docs/layouts.md`` describes it.
-
-    Raises:
-        UnknownNameError: no layout of that name.
-        ConfigError: the file is missing or describes no layout.
-    """
+    """Return the layout of a name, or of a ``.toml`` file as ``docs/layouts.md`` describes it."""
     if not name.endswith(".toml"):
         return LAYOUTS.get(name)
     try:

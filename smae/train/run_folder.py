@@ -224,11 +224,7 @@ def new_run(root: Path, stem: str) -> Run:
 
 
 def find_run(path: Path | str | None = None, *, root: Path = RUNS, needs: Need = "") -> Run:
-    """Return the run at ``path``; without one the newest under ``root`` that has what is needed.
-
-    Raises:
-        DataError: there is none.
-    """
+    """Return the run at ``path``, or the newest under ``root`` that has what is needed."""
     if path is not None:
         path = Path(path)
         if not (path / "run.json").is_file():
@@ -257,11 +253,7 @@ def weights_without_run(root: Path = RUNS) -> str | None:
 
 
 def find_checkpoint(path: Path | str | None = None) -> tuple[Run, Path | None]:
-    """Return a run and, if ``path`` is one of its checkpoints rather than the run, that checkpoint.
-
-    Raises:
-        DataError: there is no run.
-    """
+    """Return a run and, if ``path`` is one of its checkpoints, that checkpoint."""
     if path is None or not Path(path).name.startswith("step-"):
         return find_run(path, needs="checkpoint"), None
     step = Path(path)

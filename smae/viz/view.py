@@ -160,12 +160,7 @@ def page_name(scene: Scene) -> str:
 
 
 def check_target(path: Path, inputs: Iterable[Path] = ()) -> None:
-    """Refuse an output file that cannot or must not be written.
-
-    Raises:
-        ConfigError: an unknown ending, a folder, ``.rrd`` without Rerun, a file of another format,
-            or an output inside one of the ``inputs``.
-    """
+    """Refuse an output file that cannot or must not be written: a ``ConfigError``."""
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise ConfigError(f"--out {path}: expected a name that ends in {', '.join(FORMATS)}")

@@ -153,11 +153,7 @@ def _has_signature(exporter: Exporter, file: Path) -> bool:
 
 
 def check_reference(store: Store, *, format: str, anyway: bool) -> tuple[str, ...]:
-    """Return notes on how a store differs from what readers expect; refuse it unless ``anyway``.
-
-    Raises:
-        DataError: cleaned in ``exact`` mode, resampled, or stored with rounding.
-    """
+    """Return how a store differs from what readers expect; a ``DataError`` unless ``anyway``."""
     reasons = []
     if store.codec is not FLOAT32:
         reasons.append(f"its joints are rounded: it was prepared with --codec {store.codec.name}")

@@ -89,11 +89,7 @@ class DaskExecutor:
             self._check_workers(client)
 
     def run(self, make: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]) -> Generator[Result, None, None]:
-        """See ``Executor.run``; ``make`` is called once per worker thread.
-
-        Raises:
-            EnvironmentFault: scheduler lost, no worker left, or a task that killed all that had it.
-        """
+        """See ``Executor.run``; ``make`` is called once per worker thread."""
         info = RunInfo(uuid.uuid4().hex, pickle.dumps(make), software(), self._shared)
         with self._connected() as client:
             waiting: set[Future[Any]] = set()

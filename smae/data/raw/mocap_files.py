@@ -116,11 +116,7 @@ def amc_positions(bones: Sequence[Bone], motion: Mapping[str, Floats], frames: i
 
 
 def parse_bvh(text: str) -> tuple[list[Bone], Floats]:
-    """Return a BVH file's joints, end sites too (``NAME end``), and its motion [T, channels].
-
-    Raises:
-        BadRecording: it breaks the format.
-    """
+    """Return a BVH file's joints, end sites too (``NAME end``), and its motion [T, channels]."""
     head, found, tail = text.partition("MOTION")
     words = iter(head.split())
     bones: list[Bone] = []

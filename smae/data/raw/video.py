@@ -154,12 +154,7 @@ def _lines(video: str) -> Iterator[dict[str, Any]]:
 
 
 def read_poses(video: Path) -> Poses:
-    """Return the poses in a video, as fast as MediaPipe is: 20 to 45 ms a frame on one core.
-
-    Raises:
-        ConfigError, EnvironmentFault: MediaPipe is not set up, or fails.
-        BadRecording: not a video, or cut short.
-    """
+    """Return the poses in a whole video, at MediaPipe's pace: 20 to 45 ms a frame on one core."""
     lines = _lines(str(video))
     about = next(lines)
     rate = about.get("fps") or RATE

@@ -104,11 +104,7 @@ def read_json(root: FileStore, key: str) -> Any:
 
 
 def read_manifest(root: FileStore) -> tuple[str, dict[str, FileRecord]]:
-    """Return a store's fingerprint (SHA-256 of its manifest, hex) and its records by path.
-
-    Raises:
-        DataError: no manifest, a damaged one, or another version.
-    """
+    """Return a store's fingerprint, the SHA-256 of its manifest, hex, and its records by path."""
     name, where = root.name, f"{root.name}/{MANIFEST}"
     if MANIFEST not in root.sizes():
         hint = " (an unfinished one: run prepare with --resume)" if name.endswith(".wip") else ""

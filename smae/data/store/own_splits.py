@@ -168,11 +168,7 @@ def _from_file(path: Path, clips: ClipTable) -> Roles:
 
 
 def splits_of_file(path: Path, names: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Return the splits that a file of ``smae prepare --split`` lists; without a name ``own``.
-
-    Raises:
-        ConfigError, DataError: see ``read_lists`` and ``collect_parts``.
-    """
+    """Return the splits that a file of ``smae prepare --split`` lists; without a name ``own``."""
     found = splits.collect_parts(read_lists(path), names, where=path)
     return {_UNNAMED.sub(r"own\1", name): roles for name, roles in found.items()}
 
