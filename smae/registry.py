@@ -97,7 +97,7 @@ class Registry(Generic[T]):
         return list(self._builtin)
 
     def get(self, name: str) -> T:
-        """Return the member called ``name``; without one, an ``UnknownNameError`` names the nearest."""
+        """Return the member called ``name``; without one an ``UnknownNameError`` lists all."""
         for entry in self._entries().select(name=name):
             try:
                 member = cast(T, entry.load())

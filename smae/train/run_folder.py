@@ -224,7 +224,7 @@ def new_run(root: Path, stem: str) -> Run:
 
 
 def find_run(path: Path | str | None = None, *, root: Path = RUNS, needs: Need = "") -> Run:
-    """Return the run at ``path``, or the newest under ``root`` that has what is needed."""
+    """Return the run at ``path``, or the newest under ``root`` with what is needed; else a ``DataError``."""
     if path is not None:
         path = Path(path)
         if not (path / "run.json").is_file():
