@@ -23,19 +23,19 @@ BENCHMARKS = {
     "time-to-accuracy": "Accuracy after each minute of training, by method, beside a plain loop.",
     "gpu": "Tests, timings and a training on a GPU, in nine minutes.",
 }
-"""Benchmarks, in the order of work; each is the module of its name in the checkout's ``benchmarks/``."""
+"""Benchmarks, in the order of work; each is a module of the checkout's ``benchmarks/``."""
 
 TIMED = ("prepare", "loader", "augment", "masking", "step", "evaluate", "predict")
 """What ``all`` runs: what needs no data and no GPU."""
 
 
 def _load(name: str) -> click.Command:
-    # They are measured where they are developed: a checkout holds them, an installed package does not.
+    # They are measured where they are developed: an installed package does not hold them.
     checkout = Path(smae.__file__).resolve().parents[1]
     if not (checkout / "benchmarks" / "harness.py").is_file():
         raise EnvironmentFault(
-            f"{checkout}: no benchmarks/ there, which the installed package leaves out: run `smae bench` from a "
-            "checkout of the repository, installed with pip install --editable"
+            f"{checkout}: no benchmarks/ there, which the installed package leaves out: run `smae "
+            "bench` from a checkout of the repository, installed with pip install --editable"
         )
     if str(checkout) not in sys.path:
         sys.path.insert(0, str(checkout))
@@ -47,11 +47,9 @@ class Benchmarks(console.Group):
     """A group that imports a benchmark only when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the benchmarks, and ``all``."""
         return [*BENCHMARKS, "all"]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Return a benchmark, imported now."""
         return _all if name == "all" else _load(name) if name in BENCHMARKS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

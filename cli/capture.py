@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 import smae
-from smae_cli import console
+from smae_cli import choices, console
 
 
 @click.command("capture")
-@click.argument("videos", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the recordings.")
+@click.argument("videos", nargs=-1, type=choices.PATH)
+@click.option("--out", type=choices.PATH, help="Folder of the recordings.")
 @click.option("--overwrite", is_flag=True, help="Replace earlier recordings of the same names.")
 @click.option("--setup", is_flag=True, help="Make the environment of MediaPipe (1.1 GB), once.")
 @click.option("--python", help="With --setup: a Python 3.9 to 3.12; this one by default.")

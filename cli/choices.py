@@ -1,4 +1,4 @@
-"""Values of options: checked against names that are looked up when they are asked for, and completed in a shell."""
+"""Values of options: checked against names that are looked up then, and completed in a shell."""
 
 from __future__ import annotations
 
@@ -45,7 +45,6 @@ class Name(_Type):
         return value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the names that begin with what is typed."""
         return completions(self._names, ctx, incomplete)
 
 
@@ -66,7 +65,7 @@ class Completed(_Type):
         return Path(value) if self._path else value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the names that begin with what is typed; for a path without any, those of files."""
+        """Return the names that begin with what is typed; for a path else those of files."""
         found = completions(self._names, ctx, incomplete)
         return found or [CompletionItem(incomplete, type="file")] * self._path
 
@@ -82,32 +81,15 @@ def completions(names: Names, ctx: click.Context, incomplete: str) -> list[Compl
         return []
 
 
-def _registry(module: str, table: str) -> Names:
-    return lambda ctx: getattr(importlib.import_module(module), table).names()
+def _from(module: str, names: Callable[[Any], Iterable[str]]) -> Names:
+    """Return names that are in a module, which is imported when they are asked for."""
+    return lambda ctx: names(importlib.import_module(module))
 
 
 def _recipes(ctx: click.Context) -> Iterable[str]:
     from smae.settings import recipe_names
 
     return ["auto", *recipe_names(), *sorted(path.name for path in Path().glob("*.toml"))]
-
-
-def _probes(ctx: click.Context) -> Iterable[str]:
-    from smae.settings import probe_names
-
-    return probe_names()
-
-
-def _single_probes(ctx: click.Context) -> Iterable[str]:
-    from smae.settings import MODE_GROUPS, probe_names
-
-    return [name for name in probe_names() if name not in MODE_GROUPS]
-
-
-def _heads(ctx: click.Context) -> Iterable[str]:
-    from smae.settings import HEADS
-
-    return HEADS
 
 
 def _settings(ctx: click.Context) -> Iterable[str]:
@@ -142,12 +124,15 @@ def _protocols(ctx: click.Context) -> Iterable[str]:
     return [*known, *(name.partition("-")[2] for name in known if "-" in name)]
 
 
+PATH = click.Path(path_type=Path)
 RECIPE = Name("recipe", _recipes, other=r".*\.toml")
-PROBE = Name("probe", _probes)
-ONE_PROBE = Name("probe", _single_probes)
-HEAD = Name("probe with a head", _heads)
-SOURCE = Name("source", _registry("smae.data.raw.source", "SOURCES"))
-FORMAT = Name("format", _registry("smae.data.export", "EXPORTS"))
+PROBE = Name("probe", _from("smae.settings", lambda of: of.probe_names()))
+ONE_PROBE = Name(
+    "probe", _from("smae.settings", lambda of: [one for one in of.probe_names() if one not in of.MODE_GROUPS])
+)
+HEAD = Name("probe with a head", _from("smae.settings", lambda of: of.HEADS))
+SOURCE = Name("source", _from("smae.data.raw.source", lambda of: of.SOURCES.names()))
+FORMAT = Name("format", _from("smae.data.export", lambda of: of.EXPORTS.names()))
 DEVICE = Name("device", lambda ctx: ("auto", "cpu", "cuda", "cuda:N"), other=r"cuda:\d+", called="device")
 RUN = Completed(_runs, path=True, called="path")
 INIT = Completed(_runs, called="path")

@@ -1,4 +1,4 @@
-"""Output of commands: notes and progress on standard error, results on standard output, as text or as JSON.
+"""Output of commands: notes and progress on standard error, results on standard output.
 
 Progress is a bar in a terminal, a line every few seconds elsewhere, and JSON lines with ``--json``.
 """
@@ -56,7 +56,7 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def printable(text: str) -> str:
-    """Return text with all but printable characters, line ends and tabs escaped: no file may drive a terminal."""
+    """Return text with all but printable characters escaped: no file may drive a terminal."""
     return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
 
 
@@ -74,7 +74,7 @@ def _to_people(line: str | dict[str, Any]) -> None:
     try:
         print(printable(line) if isinstance(line, str) else json.dumps(line), file=sys.stderr, flush=True)
     except BrokenPipeError:
-        # The reader has closed the pipe (`smae pretrain 2>&1 | head`): the work goes on without notes.
+        # The reader has closed the pipe (`2>&1 | head`): the work goes on without notes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
@@ -133,12 +133,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     from rich.table import Table
 
     if title:
-        # Not the table's own title, which is wrapped at the width of the table: a path could not be copied.
+        # Not the table's own title, which is wrapped to its width: a path could not be copied.
         echo(title)
     grid = Table(box=box.SIMPLE_HEAD, show_header=any(columns))
     longest = max((len(part) for row in rows for part in row[0].splitlines()), default=0)
     for number, column in enumerate(columns):
-        # What the first column names is typed again: other columns fold for it, up to half a screen.
+        # What the first column names is typed again: others fold for it, up to half a screen.
         whole = number == 0 and longest <= KEY
         grid.add_column(column, justify=("right", "left")[number < left], overflow="fold", no_wrap=whole)
     for row in rows:
@@ -156,7 +156,7 @@ def show(result: Table, *, note: str = "") -> None:
 
 @contextmanager
 def feedback() -> Iterator[None]:
-    """Show notes and progress of the block on standard error, as text or, with ``--json``, as JSON lines."""
+    """Show the block's notes and progress on standard error, as text or as JSON lines."""
     handler = _Notes()
     logger = logging.getLogger("smae")
     before = logger.level
@@ -286,7 +286,7 @@ class BarReporter:
             self._bars.update(number, visible=False)
 
     def _show_due(self) -> None:
-        """Show the tasks that have run for a while; inside a whole, its bar names what is under way."""
+        """Show the tasks that have run for a while; a whole's bar names what is under way."""
         now, within = time.monotonic(), False
         for task, (number, pace) in list(self._tasks.items()):
             if self._bars is not None and not within:
@@ -330,7 +330,7 @@ def _rich_progress(before_each: Callable[[], None]) -> Progress:
 
 
 class _Pace:
-    """How fast a task goes, since its first update; what a resumed task did before does not count."""
+    """How fast a task goes since its first update, without what it did before a resume."""
 
     def __init__(self, task: tasks.Task) -> None:
         self.began = self._since = time.monotonic()
@@ -355,7 +355,7 @@ class _Pace:
         return (self._task.total - self._task.done) / self.rate if self.rate else None
 
     def words(self) -> str:
-        """Return the pace for people, as ``12.3 clips/s``; nothing where it is not known or has no unit."""
+        """Return the pace, as ``12.3 clips/s``; nothing where it is unknown or has no unit."""
         if not self.rate or not self._task.unit:
             return ""
         return f"{self.rate:,.{0 if self.rate >= 100 else 1}f} {self._task.unit}/s"

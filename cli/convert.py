@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import smae
-from smae_cli import console
+from smae_cli import choices, console
 
 
 @click.command("convert")
@@ -18,7 +18,7 @@ from smae_cli import console
     required=True,
     help="Layout: ntu25, kinect20, h36m17, coco17, mediapipe33, openpose25, azure32, or a .toml file.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the new store.")
+@click.option("--out", required=True, type=choices.PATH, help="Folder of the new store.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that is there already.")
 @console.json_option
 def command(store: str | None, to: str, out: Path, overwrite: bool) -> None:
@@ -29,8 +29,8 @@ def command(store: str | None, to: str, out: Path, overwrite: bool) -> None:
       smae convert azure.zarr --to ntu25 --out azure-ntu25.zarr
       smae convert mine.zarr --to mine.toml --out mapped.zarr
 
-    Joints are taken by name. Some that the store lacks follow from others, such as the neck from shoulders and head;
-    the rest is marked as missing.
+    Joints are taken by name. Some that the store lacks follow from others, such as the neck from
+    shoulders and head; the rest is marked as missing.
     """
     made = smae.convert(smae.find_store(store), to=to, out=out, overwrite=overwrite)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 import smae
-from smae_cli import console
+from smae_cli import choices, console
 
 
 @click.command("doctor")
-@click.argument("folder", required=False, default=".", type=click.Path(path_type=Path))
+@click.argument("folder", required=False, default=".", type=choices.PATH)
 @console.json_option
 def command(folder: Path) -> int:
     """Check this machine: versions, GPU, cores, memory, disk at FOLDER, kernels, extras, plug-ins.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -23,29 +22,21 @@ from smae_cli import choices, console
     "modes",
     multiple=True,
     type=choices.PROBE,
-    help=(
-        "linear, knn, finetune, semi (semi-1, -2, -5, -10), scratch, transfer, or all but the last; repeatable. "
-        "linear and knn by default."
-    ),
+    help="linear, knn, finetune, semi (semi-1, -2, -5, -10), scratch, transfer, or all but the last; "
+    "repeatable. linear and knn by default.",
 )
-@click.option(
-    "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Number of evaluations of each."
-)
+@click.option("--seeds", type=click.IntRange(min=1), default=1, help="Number of evaluations of each.")
 @click.option(
     "--select",
     multiple=True,
     type=click.Choice(["best_val", "best_test"]),
     help="Score another epoch too: the best on held-out training subjects, or (labelled as such) on test.",
 )
-@click.option(
-    "--run",
-    type=choices.RUN,
-    help="A run's folder or one of its checkpoints; the newest run by default.",
-)
+@click.option("--run", type=choices.RUN, help="A run's folder or one of its checkpoints; the newest run by default.")
 @click.option("--layout", help="Map the joints of --data to this layout as they are read: ntu25, kinect20, ...")
 @click.option(
     "--encoder",
-    type=click.Path(path_type=Path),
+    type=choices.PATH,
     help="A folder that smae export-encoder wrote, in place of a run, which gets the records; or open-small.",
 )
 @click.option(
@@ -58,12 +49,11 @@ from smae_cli import choices, console
 )
 @click.option("--resume", is_flag=True, help="Go on after an interrupt, as without it.")
 @click.option("--again", is_flag=True, help="Evaluate anew what is done; both records stay.")
-@click.option("--device", type=choices.DEVICE, default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", type=choices.DEVICE, default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--precision",
     type=click.Choice(["float32", "bf16"]),
     default="float32",
-    show_default=True,
     help="Of the encoder's products; bf16 is faster where the device has it, and its results are others.",
 )
 @console.json_option

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,15 +20,9 @@ if TYPE_CHECKING:
 @click.argument("path", type=choices.STORE)
 @click.argument("name", required=False, type=choices.CLIP)
 @click.option(
-    "--raw",
-    type=click.Path(path_type=Path),
-    help="With a store: its raw folder or zip, to explain the cleaning too and compare.",
+    "--raw", type=choices.PATH, help="With a store: its raw folder or zip, to explain the cleaning too and compare."
 )
-@click.option(
-    "--mode",
-    type=click.Choice(MODES),
-    help="Cleaning mode; the store's own, or reference, by default.",
-)
+@click.option("--mode", type=click.Choice(MODES), help="Cleaning mode; the store's own, or reference, by default.")
 @click.option("--source", type=choices.SOURCE, default=PrepareSettings.source, help="Kind of raw data.")
 @console.json_option
 def command(path: str, name: str | None, **options: Any) -> int:

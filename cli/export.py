@@ -15,15 +15,13 @@ from smae_cli import choices, console
 @click.command("export")
 @choices.store()
 @click.option("--format", required=True, type=choices.FORMAT, help="ctrgcn, pyskl or hdf5.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The file to write.")
+@click.option("--out", required=True, type=choices.PATH, help="The file to write.")
 @click.option(
     "--protocol", type=choices.PROTOCOL, help="Split: needed for ctrgcn; the others write all that fit by default."
 )
 @click.option("--frames", type=click.IntRange(min=1), help="ctrgcn: pad to this length; the longest clip by default.")
 @click.option(
-    "--anyway",
-    is_flag=True,
-    help="Write even what readers of the format do not expect (exact mode, resampled clips).",
+    "--anyway", is_flag=True, help="Write even what readers of the format do not expect (exact mode, resampled clips)."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export in the same format.")
 @console.json_option

@@ -12,7 +12,7 @@ from smae_cli import choices, console
 
 @click.command("export-encoder")
 @choices.run()
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder or file to write.")
+@click.option("--out", required=True, type=choices.PATH, help="The folder or file to write.")
 @click.option(
     "--format",
     type=click.Choice(["folder", "onnx", "torch-export"]),
@@ -24,12 +24,12 @@ from smae_cli import choices, console
 def command(run: Path | None, out: Path, format: str, overwrite: bool) -> None:
     """Export the encoder of a RUN (or of one of its checkpoints; the newest run by default) as a folder.
 
-    It holds model.safetensors, config.json and README.md, the model card: training data, recipe, results,
-    and a note on licences. smae.load_encoder(FOLDER) loads the encoder.
+    It holds model.safetensors, config.json and README.md, the model card: training data, recipe,
+    results, and a note on licences. smae.load_encoder(FOLDER) loads the encoder.
 
-    A graph (--format onnx or torch-export) takes cleaned clips and needs no smae to run; RUN may then
-    also be such a folder, or a head of smae eval (runs/x/heads/NAME), which gives a classifier. It is
-    compared with the PyTorch module before it is written.
+    A graph (--format onnx or torch-export) takes cleaned clips and needs no smae to run; RUN may
+    then also be such a folder, or a head of smae eval (runs/x/heads/NAME), which gives a
+    classifier. It is compared with the PyTorch module before it is written.
 
     \b
     Examples:

@@ -7,15 +7,15 @@ from pathlib import Path
 import click
 
 import smae
-from smae_cli import console
+from smae_cli import choices, console
 
 FORMATS = ("mamp", "macdiff", "stars", "slim", "sttformer", "ctrgcn")
 
 
 @click.command("import-weights")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=choices.PATH)
 @click.option("--format", type=click.Choice(FORMATS), required=True, help="Whose checkpoint it is.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to write.")
+@click.option("--out", required=True, type=choices.PATH, help="The folder to write.")
 @click.option(
     "--frames",
     type=click.IntRange(1, 4096),

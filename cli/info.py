@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--clip", metavar="NAME", type=choices.CLIP, help="Explain one clip instead, as smae explain STORE NAME does."
 )
-@click.option("--raw", type=click.Path(path_type=Path), help="With --clip: the raw folder or zip, for every step.")
+@click.option("--raw", type=choices.PATH, help="With --clip: the raw folder or zip, for every step.")
 @console.json_option
 def command(store: str | None, classes: bool, card: bool, clip: str | None, raw: Path | None) -> int:
     """Show what a STORE holds: counts, classes, lengths, protocols with their train and test sizes.

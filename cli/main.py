@@ -1,4 +1,4 @@
-"""The ``smae`` command: imports a subcommand only when it runs; turns errors into one line and an exit code."""
+"""The ``smae`` command: imports a subcommand when it runs; turns errors into a line and a code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ COMMANDS = {
     "synth": "Write synthetic raw recordings to try things on.",
     "completion": "Print the shell completion script.",
 }
-"""Commands in the order of work; each is defined in the module of its name, with _ for -; completion below."""
+"""Commands in the order of work, each in the module of its name, with _ for -; completion below."""
 
 
 RENAMED = {
@@ -142,7 +142,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _open_streams() -> None:
-    """Open closed standard streams (``smae ... >&-``) on the null device; else our files would get their numbers."""
+    """Open closed standard streams on the null device: no file may get their number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -179,7 +179,7 @@ def run(args: list[str] | None = None) -> int:
         console.failed(str(error), kind=type(error).__name__, code=error.exit_code)
         return error.exit_code
     except (BrokenPipeError, SystemExit):
-        # The reader has closed the pipe (`smae info | head`), which click and rich turn into SystemExit.
+        # The reader has closed the pipe (`| head`), which click and rich turn into SystemExit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (OSError, MemoryError) as error:

@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 import smae
-from smae_cli import console
+from smae_cli import choices, console
 
 
 @click.command("new")
 @click.argument("family", type=click.Choice(["masking", "objective", "encoder", "source"]))
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), help="The folder to write; one called NAME here by default.")
+@click.option("--out", type=choices.PATH, help="The folder to write; one called NAME here by default.")
 @console.json_option
 def command(family: str, name: str, out: Path | None) -> None:
     """Begin a plug-in of your own: a package with a class, its entry point, and a test that passes.

@@ -23,7 +23,7 @@ _MAX_LISTED = 10
 @click.option(
     "--raw",
     required=True,
-    type=click.Path(path_type=Path),
+    type=choices.PATH,
     help="Folder of .skeleton files and zips, at any depth, or one zip; other sources: their folder or file.",
 )
 @click.option("--out", required=True, help="The store to write, for example ntu.zarr or s3://bucket/ntu.zarr.")
@@ -82,7 +82,7 @@ _MAX_LISTED = 10
 )
 @click.option(
     "--classes",
-    type=click.Path(path_type=Path),
+    type=choices.PATH,
     help="Text file of class names, one per line or number,name; by default classes.txt in RAW if there is one.",
 )
 @click.option(
@@ -95,7 +95,7 @@ _MAX_LISTED = 10
 @click.option("--fps", type=click.FloatRange(1, 1000), help="Frames a second of keypoints; recorded in the store.")
 @click.option(
     "--split",
-    type=click.Path(path_type=Path),
+    type=choices.PATH,
     help="File that lists clips by part (train, val, test), for a protocol of your own: .toml, .json, .csv or text.",
 )
 @console.json_option

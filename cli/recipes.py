@@ -15,8 +15,8 @@ from smae_cli import choices, console
 def command(name: str | None) -> None:
     """List the packaged recipes, for smae pretrain --recipe NAME: purpose, published figure, expected cost.
 
-    With a NAME (or a .toml file) print all its settings with their descriptions, as a start for your own recipe.
-    Every setting can also be given to smae pretrain --set.
+    With a NAME (or a .toml file) print all its settings with their descriptions, as a start for
+    your own recipe. Every setting can also be given to smae pretrain --set.
 
     \b
     Examples:

@@ -14,12 +14,10 @@ from smae_cli import choices, console
 @click.command("report")
 @click.argument("runs", nargs=-1, metavar="[RUN]...", type=choices.RUN)
 @click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="File to write; <run>/report.html by default, comparison.html for several runs.",
+    "--out", type=choices.PATH, help="File to write; <run>/report.html by default, comparison.html for several runs."
 )
 @click.option("--data", type=choices.STORE, help="Store of a single run; the one it was trained on by default.")
-@click.option("--tables", type=click.Path(path_type=Path), help="Folder for its tables, as CSV and LaTeX.")
+@click.option("--tables", type=choices.PATH, help="Folder for its tables, as CSV and LaTeX.")
 @click.option("--device", type=choices.DEVICE, default="auto", help="Where features are computed: auto, cpu, cuda.")
 @console.json_option
 def command(runs: tuple[Path, ...], **options: Any) -> None:

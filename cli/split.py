@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -34,21 +34,10 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[in
 @click.option("--share", type=float, help="Share that is tested on, drawn by --seed: of each class, or of the groups.")
 @click.option("--val-share", type=float, default=0.0, help="Share that chooses among epochs.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the draw.")
-@click.option("--file", type=click.Path(path_type=Path), help="Lists of clips by part: .toml, .json, .csv or text.")
+@click.option("--file", type=choices.PATH, help="Lists of clips by part: .toml, .json, .csv or text.")
 @click.option("--overwrite", is_flag=True, help="Replace a split of this name that was made before.")
 @console.json_option
-def command(
-    store: str | None,
-    name: str,
-    by: str | None,
-    test: tuple[int, ...],
-    val: tuple[int, ...],
-    share: float | None,
-    val_share: float,
-    seed: int,
-    file: Path | None,
-    overwrite: bool,
-) -> None:
+def command(store: str | None, **options: Any) -> None:
     """Give a STORE train and test parts of your own; the rest of it stays as it is.
 
     \b
@@ -58,21 +47,10 @@ def command(
       smae split mine.zarr --share 0.2 --seed 1
       smae split mine.zarr --name theirs --file lists.csv
 
-    A file has a clip and its part on each line (S001C001P001R001A001,train), or lists in TOML or JSON:
-    train = ["...", ...]. Clips in no list are in no part.
+    A file has a clip and its part on each line (S001C001P001R001A001,train), or lists in TOML or
+    JSON: train = ["...", ...]. Clips in no list are in no part.
     """
-    made = smae.split(
-        store,
-        name=name,
-        by=by,
-        test=test,
-        val=val,
-        share=share,
-        val_share=val_share,
-        seed=seed,
-        file=file,
-        overwrite=overwrite,
-    )
+    made = smae.split(store, **options)
     sizes = {part: len(getattr(made, part)) for part in _PARTS}
 
     def text() -> None:

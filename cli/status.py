@@ -10,7 +10,7 @@ import click
 
 import smae
 from smae.tables import percent
-from smae_cli import console
+from smae_cli import choices, console
 
 if TYPE_CHECKING:
     from smae.data.prepare.workspace import Unfinished
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("status")
-@click.argument("folder", required=False, default=".", type=click.Path(path_type=Path))
+@click.argument("folder", required=False, default=".", type=choices.PATH)
 @console.json_option
 def command(folder: Path) -> None:
     """List the runs of FOLDER (this one by default), and preparations that were not finished.

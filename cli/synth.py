@@ -10,11 +10,11 @@ import click
 
 import smae
 from smae.data.synthetic import LIMITS, SynthSettings
-from smae_cli import console
+from smae_cli import choices, console
 
 
 @click.command("synth")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=choices.PATH)
 @click.option(
     "--seed",
     type=click.IntRange(0, LIMITS.seed),
@@ -22,17 +22,9 @@ from smae_cli import console
     help="Other seeds, other people and noise.",
 )
 @click.option(
-    "--actions",
-    type=click.IntRange(2, LIMITS.actions),
-    default=SynthSettings.actions,
-    help="Kinds of action.",
+    "--actions", type=click.IntRange(2, LIMITS.actions), default=SynthSettings.actions, help="Kinds of action."
 )
-@click.option(
-    "--subjects",
-    type=click.IntRange(2, LIMITS.subjects),
-    default=SynthSettings.subjects,
-    help="People.",
-)
+@click.option("--subjects", type=click.IntRange(2, LIMITS.subjects), default=SynthSettings.subjects, help="People.")
 @click.option(
     "--cameras",
     type=click.IntRange(1, LIMITS.cameras),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,12 +16,10 @@ from smae_cli import choices, console
 @click.option("--index", metavar="I", type=click.IntRange(min=0), help="The clip's number in the store, from 0.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=choices.PATH,
     help="File to write: .html; .gif; .png, .svg or .pdf, a strip of frames; .rrd (Rerun). <clip>.html by default.",
 )
-@click.option(
-    "--raw", type=click.Path(path_type=Path), help="With a store: its raw folder or zip; raw beside denoised."
-)
+@click.option("--raw", type=choices.PATH, help="With a store: its raw folder or zip; raw beside denoised.")
 @click.option(
     "--run",
     type=choices.RUN,
@@ -33,9 +30,9 @@ from smae_cli import choices, console
 def command(where: str | None, **options: Any) -> None:
     """Draw one clip as an interactive 3D page, a GIF, a strip of frames (PNG, SVG, PDF) or a Rerun recording.
 
-    WHERE is a store (by default the one in the current folder), a raw file, or a folder or zip of raw files. A raw
-    file is shown as recorded and denoised, side by side. An earlier file of the same format is replaced, any other is
-    refused.
+    WHERE is a store (by default the one in the current folder), a raw file, or a folder or zip of
+    raw files. A raw file is shown as recorded and denoised, side by side. An earlier file of the
+    same format is replaced, any other is refused.
 
     \b
     Examples:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     # Type checkers and editors read these lines; they name the same modules as the table below.
     from smae.data.export import export as export
     from smae.data.prepare.explain import explain as explain
-    from smae.data.prepare.in_memory import write_recordings as write_recordings
     from smae.data.prepare.run import prepare as prepare
+    from smae.data.prepare.run import write_recordings as write_recordings
     from smae.data.raw.keypoints import from_keypoints as from_keypoints
     from smae.data.raw.video import capture as capture
     from smae.data.raw.video import setup_capture as setup_capture
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from smae.eval.modules import linear_probe as linear_probe
     from smae.eval.predict import predict as predict
     from smae.eval.status import status as status
-    from smae.testing.new import new as new
+    from smae.testing import new as new
     from smae.train.pretrain import pretrain as pretrain
     from smae.viz.report.run_report import report as report
     from smae.viz.view import view as view
@@ -82,7 +82,7 @@ _FUNCTIONS = {
     "linear_probe": "smae.eval.modules",
     "load_encoder": "smae.eval.export",
     "map_store": "smae.data.store.convert",
-    "new": "smae.testing.new",
+    "new": "smae.testing",
     "open_store": "smae.data.store.store",
     "predict": "smae.eval.predict",
     "prepare": "smae.data.prepare.run",
@@ -94,7 +94,7 @@ _FUNCTIONS = {
     "synthesise": "smae.data.synthetic.synth",
     "verify": "smae.data.store.verify",
     "view": "smae.viz.view",
-    "write_recordings": "smae.data.prepare.in_memory",
+    "write_recordings": "smae.data.prepare.run",
 }
 """Name of each public function, and the module that defines it."""
 

@@ -34,7 +34,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 @contextmanager
 def os_errors(path: Path, size: int = 0, *, partial: Path | None = None) -> Iterator[None]:
-    """Turn an ``OSError`` of the block into an ``EnvironmentFault`` that names ``path`` and ``size``.
+    """Turn the block's ``OSError`` into an ``EnvironmentFault`` that names ``path`` and ``size``.
 
     Where the size is not known, it names the bytes that are in ``partial``.
     """
@@ -69,8 +69,7 @@ def write_atomic(path: Path, *pieces: bytes, durable: bool = True) -> None:
     Args:
         path: the file; missing folders above it are made.
         pieces: its content.
-        durable: wait until it survives a power cut; else ``fsync_file`` and ``fsync_folder`` are left
-            to the caller.
+        durable: wait until it survives a power cut; else flushing is left to the caller.
 
     Raises:
         EnvironmentFault: no space, no permission, or a device error; an earlier file is intact.
@@ -184,7 +183,7 @@ def _replace_folder(new: Path, path: Path) -> None:
     if exchange(new, path):
         _remove(new)
         return
-    # Two renames where the system has no exchange: a crash between them leaves the old folder beside.
+    # Two renames where nothing exchanges: a crash between them leaves the old folder beside.
     old = path.with_name(f".{path.name}.old")
     _remove(old)
     os.rename(path, old)
@@ -239,11 +238,7 @@ def check_output(
 
 
 def refuse_links(folder: Path) -> None:
-    """Refuse to write into a folder that is or holds a link: what it leads to would be written to.
-
-    Raises:
-        DataError: there is one.
-    """
+    """Refuse with a ``DataError`` to write into a folder that is or holds a link."""
     inside = (Path(parent, name) for parent, folders, files in os.walk(folder) for name in (*folders, *files))
     for path in (folder, *inside):
         if os.path.islink(path):
@@ -251,7 +246,7 @@ def refuse_links(folder: Path) -> None:
 
 
 def _is_mount_point(path: Path) -> bool:
-    """Return whether something is mounted at ``path``, from the same disk too, as containers do with files."""
+    """Return whether something is mounted at ``path``, from the same disk too, as in containers."""
     try:
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     except OSError:
@@ -262,11 +257,7 @@ def _is_mount_point(path: Path) -> bool:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in one step, so that neither is ever missing; False if the system cannot.
-
-    Raises:
-        OSError: it can, and failed.
-    """
+    """Exchange two names in one step, neither ever missing; False if the system cannot."""
     if sys.platform != "linux":
         return False
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
@@ -305,8 +296,7 @@ def read_json(path: Path, *, what: str, remedy: str) -> dict[str, Any]:
     """Return a JSON object.
 
     Raises:
-        DataError: missing, unreadable, too large, not JSON, or not an object; ``what`` and ``remedy``
-            word the message.
+        DataError: missing, unreadable, too large, not a JSON object, in the words of ``what``.
     """
     if not path.is_file():
         raise DataError(f"{path}: no {what} there, or not a regular file: {remedy}")
@@ -344,7 +334,7 @@ def _finite(digits: str) -> float:
 
 @contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold the lock file ``path`` during the block and remove it afterwards; ``wait`` for other holders.
+    """Hold the lock file ``path`` during the block and remove it after; ``wait`` for others.
 
     A lock file left behind by a killed process is no obstacle: the lock counts, not the file.
 

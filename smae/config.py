@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def renamed(**names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Return a decorator that accepts arguments under their earlier names, for one version, with a note.
+    """Return a decorator that accepts arguments' earlier names, for one version, with a note.
 
     Args:
         names: earlier name -> new name.
@@ -97,11 +97,7 @@ def _explain(section: type[Section], where: str, item: Any) -> str:
 
 
 def read_toml(path: Path) -> Settings:
-    """Return the settings of a TOML file.
-
-    Raises:
-        ConfigError: unreadable, over 1 MiB, not TOML, or nested too deeply.
-    """
+    """Return the settings of a TOML file; a ``ConfigError`` if it is no such file or over 1 MiB."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -117,11 +113,7 @@ def read_toml(path: Path) -> Settings:
 
 
 def parse_set(text: str) -> Settings:
-    """Parse ``section.key=value`` into nested settings; the value is TOML, bare words are text.
-
-    Raises:
-        ConfigError: no ``=``, or a malformed key.
-    """
+    """Parse ``section.key=value`` into nested settings; the value is TOML, bare words are text."""
     key, equals, value = text.partition("=")
     path = [part.strip() for part in key.split(".")]
     if not equals or not all(re.fullmatch(r"[A-Za-z_][\w-]*", part) for part in path):
@@ -134,11 +126,7 @@ def parse_set(text: str) -> Settings:
 
 
 def parse_sets(texts: Iterable[str]) -> Settings:
-    """Parse several ``--set`` options into one mapping; later ones win.
-
-    Raises:
-        ConfigError: see ``parse_set``.
-    """
+    """Parse several ``--set`` options into one mapping; later ones win. Raises as ``parse_set``."""
     return merge(*map(parse_set, texts))
 
 

@@ -1,4 +1,4 @@
-"""Diagnostics of this machine and environment, with a remedy for what is missing (``smae doctor``)."""
+"""``smae.doctor``: this machine and environment, with a remedy for what is missing."""
 
 from __future__ import annotations
 
@@ -61,7 +61,6 @@ class Diagnosis(Table):
         return EXIT_ENVIRONMENT if wrong else EXIT_DONE
 
     def tables(self) -> list[Grid]:
-        """Return the checks as a table, and what to do as another."""
         checks = [(one.state, one.what, one.found) for one in self.findings]
         remedies = [(one.what, one.remedy) for one in self.findings if one.remedy]
         grids = [Grid(("", "check", "found"), checks, left=3)]

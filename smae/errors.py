@@ -57,7 +57,7 @@ class NonFiniteError(SmaeError, ArithmeticError):
 
 
 class Interrupted(SmaeError):
-    """A signal asked for a stop; the work is saved and can be resumed. Exit code 128 + signal: 130 or 143."""
+    """A signal asked for a stop; the work can be resumed. Exit code 128 + signal: 130 or 143."""
 
     def __init__(self, message: str, signal: int = 2) -> None:
         super().__init__(message)

@@ -39,11 +39,10 @@ def deferred(remedy: str = "") -> Iterator[None]:
     """Let SIGINT and SIGTERM set a flag during the block, for ``check`` and ``pending``.
 
     Blocks may nest; the outermost one installs the handlers and restores the earlier ones. Signals
-    that the program handles itself or ignores are left alone, and so are threads other than the
-    main one.
+    that the program handles itself or ignores are left alone, and so are other threads.
 
     Args:
-        remedy: what to do after an interrupt, for the message ("run the same command with --resume").
+        remedy: what to do after an interrupt ("run the same command with --resume").
     """
     global _pending
     _remedies.append(remedy)
@@ -70,11 +69,7 @@ def pending() -> int:
 
 
 def check() -> None:
-    """End the work if a signal arrived; long work calls this at points where it can stop.
-
-    Raises:
-        Interrupted: with the remedy of the innermost block that has one.
-    """
+    """Raise ``Interrupted`` if a signal arrived; long work calls this where it can stop."""
     if _pending:
         remedy = next((text for text in reversed(_remedies) if text), "")
         raise Interrupted(f"interrupted; {remedy}" if remedy else "interrupted", _pending)

@@ -25,11 +25,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 KernelChoice = Literal["auto", "torch", "triton"]
 
 _SHARED_FILES = ("data/raw/number_kernels.py", "data/raw/fast_parser.py", "data/clean/actors.py", "jit.py")
-"""Files whose functions are inlined elsewhere: Numba checks only a kernel's own file for changes."""
+"""Files whose functions are inlined elsewhere: Numba checks only a kernel's own file."""
 
 
 def cache_folder() -> Path:
-    """Return the folder of kernels of exactly this software, in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    """Return the folder of kernels of exactly this software, in ``user_cache``."""
     import numba
 
     shared = hashlib.sha256(b"".join((Path(__file__).parent / name).read_bytes() for name in _SHARED_FILES))
@@ -42,11 +42,7 @@ def cache_folder() -> Path:
 
 
 def user_cache() -> Path:
-    """Return smae's folder in ``$XDG_CACHE_HOME`` or ``~/.cache``; it may be deleted at any time.
-
-    Raises:
-        RuntimeError: there is no home folder.
-    """
+    """Return smae's folder in ``$XDG_CACHE_HOME`` or ``~/.cache``, safe to delete."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "smae"
 
 
@@ -93,8 +89,7 @@ def use_triton(choice: KernelChoice, *, on_gpu: bool, setting: str, fits: bool =
     """Return whether a Triton kernel runs in place of torch.
 
     Args:
-        choice: ``torch``, ``triton``, or ``auto``: Triton wherever it is installed and the data is
-            on a GPU.
+        choice: ``torch``, ``triton``, or ``auto``: Triton where it is installed, for a GPU.
         on_gpu: whether the data is on a GPU.
         setting: name of the setting, for the message.
         fits: whether the kernel can hold the data.

@@ -1,4 +1,4 @@
-"""Progress of long tasks: work reports to the current reporter, which the command line or a notebook sets.
+"""Progress of long tasks: work reports to what the command line or a notebook sets.
 
     with progress.task("verify", total=len(chunks), unit="chunks") as task:
         for chunk in chunks:
@@ -77,7 +77,7 @@ class Reporter(Protocol):
 
 
 class NotebookReporter:
-    """Shows the tasks under way as bars below a notebook's cell, redrawn at most four times a second.
+    """Shows tasks as bars below a notebook's cell, redrawn at most four times a second.
 
     Args:
         display: ``IPython.display.display``.
@@ -179,7 +179,7 @@ def whole(name: str, *, total: int, unit: str = "") -> Iterator[Task]:
 
 
 def spend(units: int) -> None:
-    """Add finished units to the task of the whole, if there is one, so that it knows the time left."""
+    """Add finished units to the task of the whole, if any, so that it knows the time left."""
     if _whole is not None:
         _whole.update(min(_whole.done + units, _whole.total or 0), note=_whole.note)
 

@@ -1,8 +1,8 @@
-"""Recipes, the names of settings and probes, and their first check, which imports neither torch nor a plug-in.
+"""Recipes, names of settings and probes, and their first check, without torch or plug-ins.
 
-``settings.json`` holds every built-in setting with its type, bounds and description, as JSON schemas
-of the sections (``python -m smae.train.config`` prints it; a test compares both). The models check the
-same again, and more, when they are built.
+``settings.json`` holds every built-in setting with its type, bounds and description, as JSON
+schemas of the sections (``python -m smae.train.config`` prints it; a test compares both). The
+models check the same again, and more, when they are built.
 """
 
 from __future__ import annotations
@@ -90,11 +90,7 @@ def _read_recipe(name: str) -> Settings:
 
 
 def load_recipe(name: str, *, depth: int = 0) -> Settings:
-    """Return the settings of a recipe, by name or ``.toml`` path, merged over those it ``extends``.
-
-    Raises:
-        ConfigError: unknown, unreadable, or a recipe that extends itself.
-    """
+    """Return the settings of a recipe, by name or path, merged over those that it ``extends``."""
     if depth > 8:
         raise ConfigError(f"recipe '{name}': recipes extend one another in a circle, or more than 8 deep")
     settings = _read_recipe(name)
@@ -125,7 +121,7 @@ def setting_names() -> Iterator[str]:
 
 
 def setting_values() -> Iterator[str]:
-    """Yield ``name=value`` of built-in settings whose values have names: plug-ins, choices, yes and no."""
+    """Yield ``name=value`` of built-in settings with named values: plug-ins, choices, yes, no."""
     for section, schema in schemas().items():
         of_each = schema.values() if section in DEFAULT_NAMES else [schema]
         if section in DEFAULT_NAMES:
@@ -182,10 +178,10 @@ def _check_section(name: str, value: Any) -> None:
             return
         schema = schema[plugin]
     if "properties" not in schema:
-        one: dict[str, Any] = {name: _field(schema)}
+        one: dict[str, Any] = {name: (_type(schema), None)}
         check(create_model("Top", __base__=Section, **one), {name: value}, where="")
     elif isinstance(value, Mapping):
-        inner: dict[str, Any] = {key: _field(one) for key, one in schema["properties"].items()}
+        inner: dict[str, Any] = {key: (_type(one), None) for key, one in schema["properties"].items()}
         check(create_model(name, __base__=Section, **inner), value, where=name)
 
 
@@ -201,10 +197,6 @@ def _check_declared(family: str, name: str) -> None:
 
 _BOUNDS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
 _TYPES = {"integer": int, "number": float, "boolean": bool, "string": str}
-
-
-def _field(schema: Mapping[str, Any]) -> Any:
-    return (_type(schema), None)
 
 
 def _type(schema: Mapping[str, Any]) -> Any:
@@ -223,11 +215,7 @@ def _type(schema: Mapping[str, Any]) -> Any:
 
 
 def expand_modes(modes: Iterable[str], *, known: Iterable[str] = ()) -> list[str]:
-    """Return probes with groups (``semi``, ``all``) replaced by their members, each once.
-
-    Raises:
-        UnknownNameError: a probe that is not among those ``known``, where any are given.
-    """
+    """Return probes with groups (``semi``, ``all``) replaced by members, all ``known``."""
     names = [*known, *MODE_GROUPS]
     for mode in modes:
         if known and mode not in names:
@@ -246,11 +234,7 @@ def probe_names() -> list[str]:
 
 
 def check_effect(settings: Mapping[str, Any], modes: Sequence[str], *, baselines: bool = True) -> None:
-    """Refuse settings that none of the probes reads.
-
-    Raises:
-        ConfigError: each of them is listed, with those that have an effect.
-    """
+    """Refuse settings that no probe reads: a ``ConfigError`` lists them and what is read."""
     sections = {*PROBE_SECTIONS.values()}
     used = {PROBE_SECTIONS[mode] for mode in modes if mode in PROBE_SECTIONS}
     if any(mode not in PROBE_SECTIONS for mode in modes):
@@ -274,10 +258,6 @@ def check_effect(settings: Mapping[str, Any], modes: Sequence[str], *, baselines
 
 
 def check_probe_settings(settings: Mapping[str, Any], modes: Sequence[str]) -> None:
-    """Refuse settings that no probe reads, and wrong ones, without building anything.
-
-    Raises:
-        ConfigError: all of them are listed.
-    """
+    """Refuse settings that no probe reads, and wrong ones: a ``ConfigError`` lists all."""
     check_effect(settings, expand_modes(modes))
     _check(dict(settings))

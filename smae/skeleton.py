@@ -4,8 +4,7 @@ NTU's order is that of the Kinect v2 as NTU RGB+D numbers it (here 0-based); ``k
 Kinect v1. The others: Human3.6M's 17 joints as VideoPose3D orders them, COCO's 17 keypoints, MediaPipe
 Pose's 33 landmarks, OpenPose's BODY_25, Azure Kinect's 32, and 15 that motion capture has too. A joint
 that several of them have has the same name in all, so that layouts can be mapped to one another. An
-outside package adds a layout through the entry-point group ``smae.layouts``; a ``.toml`` file
-describes one too.
+outside package adds a layout by the entry-point group ``smae.layouts``, a ``.toml`` file too.
 """
 
 from __future__ import annotations
@@ -51,51 +50,6 @@ class Layout:
         return len(self.joints)
 
 
-def _one_based(*pairs: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    return tuple((a - 1, b - 1) for a, b in pairs)
-
-
-NTU25 = Layout(
-    name="ntu25",
-    joints=(
-        "spine base", "spine mid", "neck", "head", "left shoulder", "left elbow", "left wrist", "left hand",
-        "right shoulder", "right elbow", "right wrist", "right hand", "left hip", "left knee", "left ankle",
-        "left foot", "right hip", "right knee", "right ankle", "right foot", "spine shoulder", "left hand tip",
-        "left thumb", "right hand tip", "right thumb",
-    ),
-    bones=_one_based(
-        (1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (6, 5), (7, 6), (8, 7), (9, 21), (10, 9), (11, 10), (12, 11),
-        (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19), (22, 23), (23, 8), (24, 25),
-        (25, 12),
-    ),
-    mirror=_one_based((5, 9), (6, 10), (7, 11), (8, 12), (13, 17), (14, 18), (15, 19), (16, 20), (22, 24), (23, 25)),
-    parts={
-        "torso": (0, 1, 2, 3, 20),
-        "left arm": (4, 5, 6, 7, 21, 22),
-        "right arm": (8, 9, 10, 11, 23, 24),
-        "left leg": (12, 13, 14, 15),
-        "right leg": (16, 17, 18, 19),
-    },
-    centre=1,
-    across=((12, 16), (4, 8)),
-    spine=(0, 20),
-)  # fmt: skip
-
-# NTU25 without its last five joints: limbs, mirror pairs and parts are the same.
-KINECT20 = Layout(
-    name="kinect20",
-    joints=("hip centre", "spine", "shoulder centre", "head", *NTU25.joints[4:20]),
-    bones=_one_based(
-        (1, 2), (2, 3), (4, 3), (5, 3), (6, 5), (7, 6), (8, 7), (9, 3), (10, 9), (11, 10), (12, 11), (13, 1), (14, 13),
-        (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19),
-    ),
-    mirror=NTU25.mirror[:8],
-    parts={name: tuple(joint for joint in joints if joint < 20) for name, joints in NTU25.parts.items()},
-    centre=1,
-    across=NTU25.across,
-    spine=(0, 2),
-)  # fmt: skip
-
 _ARM = ("shoulder", "clavicle", "elbow", "wrist", "hand", "thumb", "pinky", "index")
 _LEG = ("hip", "knee", "ankle", "foot", "heel", "toe")
 
@@ -114,10 +68,8 @@ def make_layout(
     """Return a layout whose joints are given by name or number.
 
     What is left out follows from names: mirror pairs are ``left ...`` and ``right ...``; parts are
-    arms, legs and torso; hips and shoulders run across. Bones of a left joint hold for the right one.
-
-    Raises:
-        ConfigError: see ``check``; or a joint that is not there.
+    arms, legs and torso; hips and shoulders run across. Bones of a left joint hold for the right
+    one. Raises as ``check`` does.
     """
     numbers = {joint: number for number, joint in enumerate(joints)}
 
@@ -167,11 +119,7 @@ def _part_of(joint: str) -> str:
 
 
 def check(layout: Layout) -> None:
-    """Check a layout for everything that masking, augmentation and the bone stream rely on.
-
-    Raises:
-        ConfigError: the first requirement that is broken, in words.
-    """
+    """Refuse, by a ``ConfigError``, a layout without what masking, augmentation and streams need."""
     count = len(layout)
 
     def need(fulfilled: bool, requirement: str) -> None:
@@ -208,125 +156,120 @@ def check(layout: Layout) -> None:
     need(layout.spine is None or len(set(layout.spine)) == 2, "spine must name two joints, the lower one first")
 
 
-def _names(text: str) -> list[str]:
-    return text.split(", ")
+def _built_in(
+    name: str, joints: str, bones: str, *, centre: str, spine: str = "", across: Sequence[str] | None = None
+) -> Layout:
+    """Return a layout of joints ``one, other``, bones ``child > parent``, spine ``end to end``."""
+    pairs = [(child, parent) for child, parent in (bone.split(" > ") for bone in bones.split(", "))]
+    trunk = None if across is None else [(f"left {joint}", f"right {joint}") for joint in across]
+    ends = spine.split(" to ") if spine else None
+    return make_layout(name, joints.split(", "), pairs, centre=centre, across=trunk, spine=ends)
 
 
-def _bones(text: str) -> list[tuple[str, str]]:
-    """Return (child, parent) pairs of ``child > parent, child > parent``."""
-    return [(child, parent) for child, parent in (pair.split(" > ") for pair in text.split(", "))]
-
-
-H36M17 = make_layout(
-    "h36m17",
-    _names(
-        "spine base, right hip, right knee, right ankle, left hip, left knee, left ankle, "
-        "spine mid, spine shoulder, nose, head, left shoulder, left elbow, left wrist, right "
-        "shoulder, right elbow, right wrist"
-    ),
-    _bones(
-        "left hip > spine base, left knee > left hip, left ankle > left knee, spine mid > "
-        "spine base, spine shoulder > spine mid, nose > spine shoulder, head > nose, left "
-        "shoulder > spine shoulder, left elbow > left shoulder, left wrist > left elbow"
-    ),
+NTU25 = _built_in(
+    "ntu25",
+    "spine base, spine mid, neck, head, left shoulder, left elbow, left wrist, left hand, "
+    "right shoulder, right elbow, right wrist, right hand, left hip, left knee, left ankle, "
+    "left foot, right hip, right knee, right ankle, right foot, spine shoulder, left hand tip, "
+    "left thumb, right hand tip, right thumb",
+    "spine base > spine mid, spine mid > spine shoulder, neck > spine shoulder, head > neck, "
+    "left shoulder > spine shoulder, left elbow > left shoulder, left wrist > left elbow, "
+    "left hand > left wrist, left hip > spine base, left knee > left hip, left ankle > left knee, "
+    "left foot > left ankle, left hand tip > left thumb, left thumb > left hand",
     centre="spine mid",
-    spine=("spine base", "spine shoulder"),
+    across=("hip", "shoulder"),
+    spine="spine base to spine shoulder",
+)
+# NTU25 without its last five joints; limbs and mirror pairs are the same.
+KINECT20 = _built_in(
+    "kinect20",
+    f"hip centre, spine, shoulder centre, head, {', '.join(NTU25.joints[4:20])}",
+    "hip centre > spine, spine > shoulder centre, head > shoulder centre, "
+    "left shoulder > shoulder centre, left elbow > left shoulder, left wrist > left elbow, "
+    "left hand > left wrist, left hip > hip centre, left knee > left hip, left ankle > left knee, "
+    "left foot > left ankle",
+    centre="spine",
+    across=("hip", "shoulder"),
+    spine="hip centre to shoulder centre",
+)
+H36M17 = _built_in(
+    "h36m17",
+    "spine base, right hip, right knee, right ankle, left hip, left knee, left ankle, spine mid, "
+    "spine shoulder, nose, head, left shoulder, left elbow, left wrist, right shoulder, "
+    "right elbow, right wrist",
+    "left hip > spine base, left knee > left hip, left ankle > left knee, spine mid > spine base, "
+    "spine shoulder > spine mid, nose > spine shoulder, head > nose, left shoulder > spine "
+    "shoulder, left elbow > left shoulder, left wrist > left elbow",
+    centre="spine mid",
+    spine="spine base to spine shoulder",
 )
 
 # COCO's and MediaPipe's have no joint on the trunk's axis: the nose is the root and the origin.
-_LIMBS = _bones(
-    "left shoulder > nose, left elbow > left shoulder, left wrist > left elbow, left hip "
-    "> left shoulder, left knee > left hip, left ankle > left knee"
+_LIMBS = (
+    "left shoulder > nose, left elbow > left shoulder, left wrist > left elbow, "
+    "left hip > left shoulder, left knee > left hip, left ankle > left knee"
 )
-COCO17 = make_layout(
+COCO17 = _built_in(
     "coco17",
-    _names(
-        "nose, left eye, right eye, left ear, right ear, left shoulder, right shoulder, left "
-        "elbow, right elbow, left wrist, right wrist, left hip, right hip, left knee, right "
-        "knee, left ankle, right ankle"
-    ),
-    [*_bones("left eye > nose, left ear > left eye"), *_LIMBS],
+    "nose, left eye, right eye, left ear, right ear, left shoulder, right shoulder, left elbow, "
+    "right elbow, left wrist, right wrist, left hip, right hip, left knee, right knee, left ankle, "
+    "right ankle",
+    f"left eye > nose, left ear > left eye, {_LIMBS}",
     centre="nose",
 )
-MEDIAPIPE33 = make_layout(
+MEDIAPIPE33 = _built_in(
     "mediapipe33",
-    _names(
-        "nose, left eye inner, left eye, left eye outer, right eye inner, right eye, right "
-        "eye outer, left ear, right ear, left mouth, right mouth, left shoulder, right "
-        "shoulder, left elbow, right elbow, left wrist, right wrist, left pinky, right pinky, "
-        "left index, right index, left thumb, right thumb, left hip, right hip, left knee, "
-        "right knee, left ankle, right ankle, left heel, right heel, left foot index, right "
-        "foot index"
-    ),
-    [
-        *_bones(
-            "left eye inner > nose, left eye > left eye inner, left eye outer > left eye, left "
-            "ear > left eye outer, left mouth > nose"
-        ),
-        *_LIMBS,
-        *_bones(
-            "left pinky > left wrist, left index > left wrist, left thumb > left wrist, left heel "
-            "> left ankle, left foot index > left ankle"
-        ),
-    ],
+    "nose, left eye inner, left eye, left eye outer, right eye inner, right eye, right eye outer, "
+    "left ear, right ear, left mouth, right mouth, left shoulder, right shoulder, left elbow, "
+    "right elbow, left wrist, right wrist, left pinky, right pinky, left index, right index, "
+    "left thumb, right thumb, left hip, right hip, left knee, right knee, left ankle, right ankle, "
+    "left heel, right heel, left foot index, right foot index",
+    "left eye inner > nose, left eye > left eye inner, left eye outer > left eye, "
+    f"left ear > left eye outer, left mouth > nose, {_LIMBS}, left pinky > left wrist, "
+    "left index > left wrist, left thumb > left wrist, left heel > left ankle, "
+    "left foot index > left ankle",
     centre="nose",
 )
 
 # BODY_25's neck is the midpoint of the shoulders, its mid hip that of the hips.
-OPENPOSE25 = make_layout(
+OPENPOSE25 = _built_in(
     "openpose25",
-    _names(
-        "nose, spine shoulder, right shoulder, right elbow, right wrist, left shoulder, left "
-        "elbow, left wrist, spine base, right hip, right knee, right ankle, left hip, left "
-        "knee, left ankle, right eye, left eye, right ear, left ear, left big toe, left small "
-        "toe, left heel, right big toe, right small toe, right heel"
-    ),
-    _bones(
-        "nose > spine shoulder, left shoulder > spine shoulder, left elbow > left shoulder, "
-        "left wrist > left elbow, spine shoulder > spine base, left hip > spine base, left "
-        "knee > left hip, left ankle > left knee, left eye > nose, left ear > left eye, left "
-        "big toe > left ankle, left small toe > left big toe, left heel > left ankle"
-    ),
+    "nose, spine shoulder, right shoulder, right elbow, right wrist, left shoulder, left elbow, "
+    "left wrist, spine base, right hip, right knee, right ankle, left hip, left knee, left ankle, "
+    "right eye, left eye, right ear, left ear, left big toe, left small toe, left heel, "
+    "right big toe, right small toe, right heel",
+    "nose > spine shoulder, left shoulder > spine shoulder, left elbow > left shoulder, "
+    "left wrist > left elbow, spine shoulder > spine base, left hip > spine base, "
+    "left knee > left hip, left ankle > left knee, left eye > nose, left ear > left eye, "
+    "left big toe > left ankle, left small toe > left big toe, left heel > left ankle",
     centre="spine base",
-    spine=("spine base", "spine shoulder"),
+    spine="spine base to spine shoulder",
 )
-AZURE32 = make_layout(
+AZURE32 = _built_in(
     "azure32",
-    _names(
-        "spine base, spine mid, chest, spine shoulder, left clavicle, left shoulder, left "
-        "elbow, left wrist, left hand, left hand tip, left thumb, right clavicle, right "
-        "shoulder, right elbow, right wrist, right hand, right hand tip, right thumb, left "
-        "hip, left knee, left ankle, left foot, right hip, right knee, right ankle, right "
-        "foot, head, nose, left eye, left ear, right eye, right ear"
-    ),
-    _bones(
-        "spine mid > spine base, chest > spine mid, spine shoulder > chest, left clavicle > "
-        "chest, left shoulder > left clavicle, left elbow > left shoulder, left wrist > left "
-        "elbow, left hand > left wrist, left hand tip > left hand, left thumb > left wrist, "
-        "left hip > spine base, left knee > left hip, left ankle > left knee, left foot > "
-        "left ankle, head > spine shoulder, nose > head, left eye > head, left ear > head"
-    ),
+    "spine base, spine mid, chest, spine shoulder, left clavicle, left shoulder, left elbow, "
+    "left wrist, left hand, left hand tip, left thumb, right clavicle, right shoulder, right "
+    "elbow, right wrist, right hand, right hand tip, right thumb, left hip, left knee, left ankle, "
+    "left foot, right hip, right knee, right ankle, right foot, head, nose, left eye, left ear, "
+    "right eye, right ear",
+    "spine mid > spine base, chest > spine mid, spine shoulder > chest, left clavicle > chest, "
+    "left shoulder > left clavicle, left elbow > left shoulder, left wrist > left elbow, "
+    "left hand > left wrist, left hand tip > left hand, left thumb > left wrist, "
+    "left hip > spine base, left knee > left hip, left ankle > left knee, left foot > left ankle, "
+    "head > spine shoulder, nose > head, left eye > head, left ear > head",
     centre="spine mid",
-    spine=("spine base", "spine shoulder"),
+    spine="spine base to spine shoulder",
 )
-
 # Without clavicles, hands and feet, which motion capture names in many ways, or does not have.
-COMMON15 = make_layout(
+COMMON15 = _built_in(
     "common15",
-    (
-        *("spine base", "spine shoulder", "head"),
-        *(*NTU25.joints[4:7], *NTU25.joints[8:11]),
-        *(*NTU25.joints[12:15], *NTU25.joints[16:19]),
-    ),
-    [
-        ("spine shoulder", "spine base"),
-        ("head", "spine shoulder"),
-        ("left shoulder", "spine shoulder"),
-        ("left hip", "spine base"),
-        *zip(NTU25.joints[5:7] + NTU25.joints[13:15], NTU25.joints[4:6] + NTU25.joints[12:14], strict=True),
-    ],
+    "spine base, spine shoulder, head, left shoulder, left elbow, left wrist, right shoulder, "
+    "right elbow, right wrist, left hip, left knee, left ankle, right hip, right knee, right ankle",
+    "spine shoulder > spine base, head > spine shoulder, left shoulder > spine shoulder, "
+    "left elbow > left shoulder, left wrist > left elbow, left hip > spine base, "
+    "left knee > left hip, left ankle > left knee",
     centre="spine base",
-    spine=("spine base", "spine shoulder"),
+    spine="spine base to spine shoulder",
 )
 
 BUILT_IN = (NTU25, KINECT20, H36M17, COCO17, MEDIAPIPE33, OPENPOSE25, AZURE32, COMMON15)
@@ -336,31 +279,21 @@ LAYOUTS: Registry[Layout] = Registry(
 
 
 def layout_json(layout: Layout) -> dict[str, Any]:
-    """Return what a store, a run or an encoder keeps of a layout that is not built in; else nothing."""
+    """Return what a store, run or encoder keeps of a layout that is not built in."""
     if layout in BUILT_IN:
         return {}
     return {"skeleton": asdict(layout)}
 
 
 def layout_from_json(name: str, skeleton: Any) -> Layout:
-    """Return the layout that was kept: by name, or by its definition.
-
-    Raises:
-        UnknownNameError: no layout of that name, and no definition.
-        ConfigError: a definition that is none, see ``check``.
-    """
+    """Return the layout that was kept: by name, or by its definition, checked."""
     if skeleton is None:
         return LAYOUTS.get(name)
     return _from_mapping(skeleton, where=f"layout {name}")
 
 
 def load_layout(name: str) -> Layout:
-    """Return the layout of a name, or of a ``.toml`` file as ``docs/layouts.md`` describes it.
-
-    Raises:
-        UnknownNameError: no layout of that name.
-        ConfigError: the file is missing or describes no layout.
-    """
+    """Return the layout of a name, or of a ``.toml`` file as ``docs/layouts.md`` describes it."""
     if not name.endswith(".toml"):
         return LAYOUTS.get(name)
     try:

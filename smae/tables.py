@@ -1,4 +1,4 @@
-"""Results as tables: text for ``print``, HTML for notebooks; percentages and durations as people write them."""
+"""Results as tables: text for ``print``, HTML for notebooks; percentages, durations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Grid(NamedTuple):
 
 
 class Table(ABC):
-    """Base of results: ``print`` shows their tables, and so does the last line of a notebook's cell."""
+    """Base of results: ``print`` shows their tables, and so does a notebook's cell."""
 
     @abstractmethod
     def tables(self) -> list[Grid]:
@@ -77,7 +77,7 @@ def as_html(grid: Grid) -> str:
 
 
 def results(rows: Sequence[Any], *, title: str, interval: bool = False) -> Grid:
-    """Return results of probes (``Row``) as a table; a column with one value in every row is left out.
+    """Return results of probes (``Row``) as a table, without columns of a single value.
 
     Args:
         rows: the results.
@@ -96,7 +96,7 @@ def results(rows: Sequence[Any], *, title: str, interval: bool = False) -> Grid:
 
 
 def accuracy(row: Any) -> tuple[str, str]:
-    """Return a result's mean accuracy, with its standard deviation over seeds, and its interval, in per cent."""
+    """Return a result's accuracy ± deviation over seeds, and its interval, in per cent."""
     spread = "" if row.std is None else f" ± {percent(row.std)}"
     between = "-" if row.interval is None else " to ".join(map(percent, row.interval))
     return f"{percent(row.top1)}{spread}", between

@@ -16,8 +16,8 @@ def code() -> Measures:
 
 def test_few_files_and_lines(code: Measures) -> None:
     # The aim is 150 files and 20,000 lines; these limits follow the code downwards.
-    assert code.files <= 188
-    assert code.lines <= 34_600
+    assert code.files <= 180
+    assert code.lines <= 34_000
     assert code.longest_file <= 400
 
 
@@ -27,8 +27,8 @@ def test_no_file_is_too_small_to_be_one(code: Measures) -> None:
 
 def test_plain_density(code: Measures) -> None:
     assert code.conditionals <= 12
-    assert code.wide <= 4.55
-    assert code.unformatted <= 5
+    assert code.wide <= 4
+    assert code.unformatted <= 3
 
 
 def test_comments_say_why(code: Measures) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from smae.errors import ConfigError
 from smae.registry import _entry_points
-from smae.testing.new import FAMILIES, new
+from smae.testing import FAMILIES, new
 from smae_cli.main import run
 
 BUILD = "import setuptools.build_meta as b; print(b.prepare_metadata_for_build_editable('.'))"

@@ -39,17 +39,12 @@ class Ensemble(Table):
     predicted: NDArray[np.int64]
 
     def tables(self) -> list[Grid]:
-        """Return the table of accuracies."""
         return [results(self.rows, title=self.protocol, interval=True)]
 
 
 @renamed(mode="probe")
 def ensemble(
-    runs: Sequence[Path | str],
-    *,
-    protocol: str | None = None,
-    probe: str = "finetune",
-    weights: Sequence[float] = (),
+    runs: Sequence[Path | str], *, protocol: str | None = None, probe: str = "finetune", weights: Sequence[float] = ()
 ) -> Ensemble:
     """Evaluate an ensemble: the weighted mean of the softmax of the logits that ``evaluate`` wrote.
 

@@ -22,26 +22,13 @@ from smae.data.store.convert import map_store, map_whole
 from smae.data.store.splits import Split
 from smae.data.store.store import Store, open_store, preparation
 from smae.errors import ConfigError
-from smae.eval.checks import data_warnings, seen_in_training
+from smae.eval import records
 from smae.eval.export import HeadConfig, load_trained, read_exported, with_frames, write_weights
 from smae.eval.probes import Precision, ProbeContext, code_of
 from smae.eval.probes import probes as PROBES
-from smae.eval.records import (
-    SEED,
-    VERSION,
-    Record,
-    Row,
-    circumstances,
-    confusion_matrix,
-    digest,
-    keep,
-    parse_record,
-    read_records,
-    row_json,
-    stem,
-)
+from smae.eval.records import Record, Row
 from smae.eval.results import Result, draw_confusion, matrix, read_results
-from smae.eval.run_probes import Outcome, run_probes
+from smae.eval.run_probes import Outcome, data_warnings, run_probes, seen_in_training
 from smae.models.encoders import Encoder
 from smae.settings import HEADS, PROBE_SECTIONS, check_effect, expand_modes
 from smae.tables import Grid, Table, percent, results
@@ -206,13 +193,13 @@ def evaluate(
         for number in range(seeds)
         for mode in modes
     }
-    there = {record.identity: record for record in read_records(subject.folder, strict=False)}
-    missing = {unit: content for unit, content in asked.items() if again or digest(content) not in there}
+    there = {record.identity: record for record in records.read_records(subject.folder, strict=False)}
+    missing = {unit: content for unit, content in asked.items() if again or records.digest(content) not in there}
     reused = len(asked) - len(missing)
     if reused:
         words = "all" if not missing else f"{reused} of {len(asked)}"
         logger.info(f"{words} evaluations are done already, and kept (--again evaluates anew)")
-        now, kept = circumstances(), [there[key] for key in map(digest, asked.values()) if key in there]
+        now, kept = records.circumstances(), [there[key] for key in map(records.digest, asked.values()) if key in there]
         if any(record.content[key] != now[key] for record in kept for key in ("commit", "versions")):
             logger.info("some of them were made with other versions of smae, torch, numpy or Python")
     if missing:
@@ -220,22 +207,21 @@ def evaluate(
         shared = _describe(subject, store, split)
         logger.info(f"{split.name}, {store.mode} mode: {len(split.train):,} train and {len(split.test):,} test clips")
         for outcome in run_probes(subject.encoder, context, chosen, missing, baselines=baselines):
-            content = missing[outcome.seed, outcome.mode] | shared | circumstances()
+            content = missing[outcome.seed, outcome.mode] | shared | records.circumstances()
             content |= {"manifest": subject.manifest, "device": str(target)}
             record = make_record(content, outcome, store, split)
             write = partial(_write, subject.folder, store, subject.config, record, outcome)
-            keep(subject.folder, stem(content), write)
-    names = [(digest(asked[subject.config.seed, mode], without=SEED), mode) for mode in modes]
-    found = {digest(one.first, without=SEED): one for one in read_results(subject.folder, strict=False)}
+            records.keep(subject.folder, records.stem(content), write)
+    names = [(records.digest(asked[subject.config.seed, mode], without=records.SEED), mode) for mode in modes]
+    found = {records.digest(one.first, without=records.SEED): one for one in read_results(subject.folder, strict=False)}
     wanted = range(subject.config.seed, subject.config.seed + seeds)
-    chosen_results = [_only(found[name], wanted) for name, _ in names]
+    chosen_results = [
+        replace(found[name], records=tuple(one for one in found[name].records if one.content["seed"] in wanted))
+        for name, _ in names
+    ]
     return Evaluated(
         subject.folder, Evaluation(split.name, store.mode, chosen_results, reused, time.monotonic() - started)
     )
-
-
-def _only(result: Result, seeds: range) -> Result:
-    return replace(result, records=tuple(one for one in result.records if one.content["seed"] in seeds))
 
 
 def _open(
@@ -323,7 +309,7 @@ def _describe(subject: Subject, store: Store, split: Split) -> dict[str, Any]:
         logger.warning(f"careful: {words}")
     label = np.asarray(store.clips.label)
     return {
-        "version": VERSION,
+        "version": records.VERSION,
         "dataset": store.dataset,
         "store_mode": store.mode,
         "layout": store.layout.name,
@@ -338,17 +324,17 @@ def make_record(content: Mapping[str, Any], outcome: Outcome, store: Store, spli
     """Return the record of an outcome, checked as it will be when it is read."""
     scores = outcome.scores
     whole = {
-        "id": digest(content),
+        "id": records.digest(content),
         **content,
         "seconds": round(outcome.seconds, 1),
-        "rows": [row_json(row) for row in outcome.rows],
-        "confusion": confusion_matrix(scores.label, scores.predicted, len(store.classes)).tolist(),
+        "rows": [records.row_json(row) for row in outcome.rows],
+        "confusion": records.confusion_matrix(scores.label, scores.predicted, len(store.classes)).tolist(),
         "test": split.test.tolist(),
         "label": scores.label.tolist(),
         "predicted": scores.predicted.tolist(),
     }
     try:
-        return parse_record(stem(content), whole)
+        return records.parse_record(records.stem(content), whole)
     except ValueError as error:
         raise ConfigError(f"probe '{outcome.mode}' gave scores that do not fit: {error}: mend the plug-in") from error
 

@@ -72,7 +72,7 @@ class Pooled:
         return mean_over_bodies(self.vectors(batch.x, batch.missing), batch)
 
     def vectors(self, x: Tensor, missing: Tensor | None = None) -> Tensor:
-        """Return the pooled features [N, ``width``] of items x [N, T, V, C], which lack ``missing`` [N, V]."""
+        """Return features [N, ``width``] of items x [N, T, V, C] that lack ``missing`` [N, V]."""
         if self.pool == "class":
             hidden = None
             if missing is not None:

@@ -12,9 +12,8 @@ import numpy as np
 
 from smae import interrupts, progress
 from smae.data.prepare import UNITS
-from smae.data.raw.growing_file import GrowingFile
 from smae.data.raw.recording import RATE, Clip, Recording
-from smae.data.raw.recordings import source_of
+from smae.data.raw.recordings import GrowingFile, source_of
 from smae.data.raw.source import make_source, parse_sample
 from smae.data.store.convert import check_joints
 from smae.errors import ConfigError, DataError, NoBody
@@ -69,8 +68,8 @@ def follow(
     """Classify a ``.skeleton`` file while it is written, window by window.
 
     Windows are those of ``predict`` for a long recording: the median length of the training clips,
-    the last one ending with the recording. What is not there yet is waited for; a file that is cut or
-    replaced is read from its beginning again.
+    the last one ending with the recording. What is not there yet is waited for; a file that is cut
+    or replaced is read from its beginning again.
 
     Args:
         path: the file, there or not.

@@ -1,4 +1,4 @@
-"""Any encoder, any clips: probes of a module or function, and features as a scikit-learn transformer.
+"""Any encoder, any clips: probes of a module or function, features as a scikit-learn transformer.
 
 What is not one of smae's encoders is called with ``x`` float32 [B, C, T, V, M], metres, the form that
 ST-GCN, CTR-GCN and their successors take: C = 3 coordinates, T = ``augment.frames`` frames, V joints
@@ -67,7 +67,6 @@ class ProbeResult(Table):
         return self.scores.top1
 
     def tables(self) -> list[Grid]:
-        """Return the table of results."""
         return [results(self.rows, title=self.protocol)]
 
 
@@ -88,8 +87,8 @@ def linear_probe(
 
     Args:
         encoder: a function or module from ``x`` float32 [B, C, T, V, M] to features [B, D], C = 3,
-            M = 2, absent bodies zero; an ``Encoder`` of smae; or a run, one of its checkpoints, or a
-            folder of ``smae export-encoder``.
+            M = 2, absent bodies zero; an ``Encoder`` of smae; or a run, one of its checkpoints, or
+            a folder of ``smae export-encoder``.
         store: an open one, a path or URL; None: the one in the current folder.
         protocol: the split: trained on its train part, scored once on its test part.
         settings: ``augment`` (which clips the encoder is given: frames, crop, stream, ...),
@@ -172,17 +171,13 @@ class ModuleFeatures:
     call: Callable[[Tensor], Tensor]
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Return features float32 [B, D].
-
-        Raises:
-            ConfigError: another shape or kind, or values that are not finite.
-        """
+        """Return features float32 [B, D]; a ``ConfigError`` unless finite and of this shape."""
         features: Any = self.call(whole_clips(batch))
         found = f"{type(features).__name__} {list(getattr(features, 'shape', []))}"
         if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != batch.clips:
             raise ConfigError(
-                f"the encoder was given x [B, C, T, V, M] of {batch.clips} clips, and features [{batch.clips}, D] "
-                f"are expected: found {found}; pool what it returns over joints, time and bodies"
+                f"the encoder was given x [B, C, T, V, M] of {batch.clips} clips, and features [{batch.clips}, "
+                f"D] are expected: found {found}; pool what it returns over joints, time and bodies"
             )
         if not features.is_floating_point() or not bool(features.isfinite().all()):
             raise ConfigError(f"the encoder's features are not finite numbers ({features.dtype}): check its weights")
@@ -190,7 +185,7 @@ class ModuleFeatures:
 
 
 def whole_clips(batch: Batch) -> Tensor:
-    """Return the clips of a batch of one view, float32 [B, C, T, V, 2]; zeros for an absent body."""
+    """Return the clips of a batch of one view, float32 [B, C, T, V, 2]; absent bodies 0."""
     both = batch.x.new_zeros(batch.clips, 2, *batch.x.shape[1:])
     both[batch.clip, batch.body] = batch.x
     return both.permute(0, 4, 2, 3, 1).contiguous()
@@ -200,8 +195,8 @@ def _extractor(encoder: Any, pool: Pool, *, layout: Layout) -> FeatureExtractor:
     if isinstance(encoder, LoadedEncoder):
         if encoder.layout.name != layout.name:
             raise DataError(
-                f"the encoder was trained on layout {encoder.layout.name}, the clips have {layout.name}: give clips "
-                "of its layout"
+                f"the encoder was trained on layout {encoder.layout.name}, the clips have {layout.name}: "
+                "give clips of its layout"
             )
         encoder = encoder.encoder
     if isinstance(encoder, Encoder):
@@ -220,7 +215,7 @@ def _name(encoder: Any) -> str:
 
 @contextmanager
 def _evaluating(extractor: FeatureExtractor, device: torch.device) -> Iterator[None]:
-    """Put a module on the device and in evaluation mode; each part of it trains again afterwards if it did."""
+    """Put a module on the device and in evaluation mode; afterwards its parts train again."""
     module: Any = getattr(extractor, "encoder", getattr(extractor, "call", None))
     if not isinstance(module, nn.Module):
         yield
@@ -281,7 +276,6 @@ class Embedder:
         return features.x.numpy()[order]
 
     def fit_transform(self, X: Any, y: Any = None) -> NDArray[np.float32]:
-        """Return ``transform(X)``."""
         return self.transform(X)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -289,11 +283,7 @@ class Embedder:
         return {name: getattr(self, name) for name in ("encoder", "pool", "settings", "device")}
 
     def set_params(self, **params: Any) -> Embedder:
-        """Change arguments by name; return itself.
-
-        Raises:
-            ConfigError: no such argument.
-        """
+        """Change arguments by name; return itself. A ``ConfigError`` for another name."""
         for name, value in params.items():
             if name not in self.get_params():
                 raise ConfigError(f"Embedder has no '{name}': expected one of {', '.join(self.get_params())}")
@@ -326,7 +316,7 @@ def _loaded(encoder: Any) -> Any:
 
 
 def _readable(clips: Any, layout: Layout) -> tuple[Any, NDArray[np.int64]]:
-    """Return clips in the form that a ``Loader`` reads, and the numbers of those that are wanted."""
+    """Return clips as a ``Loader`` reads them, and the numbers of those that are wanted."""
     if isinstance(clips, ClipDataset):
         return clips.store, clips.index
     if hasattr(clips, "rows") and hasattr(clips, "clips"):

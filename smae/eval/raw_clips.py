@@ -130,7 +130,7 @@ def read_recordings(
     """Return the clips of recordings, prepared like the training data.
 
     Args:
-        paths: recordings, folders and zips of recordings, and recordings in memory, which come first.
+        paths: recordings, folders and zips of them, and recordings in memory, which come first.
         prepared: how the training data were prepared.
         layout: joint layout of the encoder.
         source: registered source of the recordings; default the one of the training data.
@@ -194,7 +194,7 @@ def read_recordings(
 
 
 def _place(path: Path | str, source: str, layout: Layout) -> Recordings:
-    """Return the recordings at a path; those that do not say whose joints they hold are of the encoder's layout."""
+    """Return the recordings at a path; of the encoder's layout where they do not say."""
     chosen = SOURCES.get(source_of(Path(path), source))
     # The 15 common joints are those that others are mapped to: no file holds just them.
     unnamed = getattr(chosen, "takes_layout", False) and chosen.cleaned is None
@@ -254,7 +254,7 @@ def cut(recording: Recording, start: int, stop: int) -> Recording:
 
 
 def prepare_clip(parsed: Recording | Clip, prepared: PreparationConfig, *, own: Layout, layout: Layout) -> Clip:
-    """Return the clip of what a source parsed, cleaned, mapped and resampled like the training data.
+    """Return the clip of what was parsed, cleaned, mapped and resampled like the training data.
 
     Args:
         parsed: the recording or clip.

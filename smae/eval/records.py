@@ -111,8 +111,7 @@ class Record:
         name: of its files.
         content: the JSON object.
         rows: the encoder first, then its baselines.
-        test, label, predicted: int64 [n], clip numbers, true classes, classes that the encoder's
-            probe predicts.
+        test, label, predicted: int64 [n], clip numbers, true classes, and the probe's classes.
     """
 
     name: str
@@ -227,18 +226,14 @@ def read_records(run: Run, *, strict: bool = True) -> list[Record]:
             found.append(record)
     if older:
         logger.info(
-            f"{run.results}: left out, because they do not say of which checkpoint and clips they are: {older} of an "
-            "older version of smae; run smae eval again"
+            f"{run.results}: left out, because they do not say of which checkpoint and clips they are: {older} "
+            "of an older version of smae; run smae eval again"
         )
     return found
 
 
 def read_record(path: Path) -> Record | None:
-    """Return one record, its figures checked by its predictions; None for an older version's.
-
-    Raises:
-        DataError: no record of ``smae eval``, another version, or figures that contradict it.
-    """
+    """Return one record, checked by its predictions; None for an older version's."""
     content = read_json(path, what="record", remedy=_REMEDY)
     if "version" not in content and {"protocol", "mode", "rows", "confusion"} <= set(content):
         return None
@@ -253,11 +248,7 @@ def read_record(path: Path) -> Record | None:
 
 
 def parse_record(name: str, content: dict[str, Any]) -> Record:
-    """Return a record from its JSON object.
-
-    Raises:
-        KeyError, TypeError, ValueError: something is missing or contradicts something else.
-    """
+    """Return a record from its JSON object; a ``ValueError`` if it contradicts itself."""
     test, label, predicted = (np.array(content[key], np.int64) for key in ("test", "label", "predicted"))
     classes = len(content["classes"])
     _check_kinds(content, _KINDS)
@@ -287,7 +278,7 @@ def _check_kinds(values: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
 
 
 def confusion_matrix(label: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Return int64 [K, K]: the number of clips by true class (down) and predicted class (across)."""
+    """Return int64 [K, K]: clips by true class (down) and predicted class (across)."""
     counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (label, predicted), 1)
     return counts

@@ -14,21 +14,8 @@ from numpy.typing import NDArray
 
 from smae import interrupts
 from smae.atomic_io import atomic_file
-from smae.eval.records import (
-    CHANCE,
-    ENCODER,
-    LAST,
-    MOST_FREQUENT,
-    PRETRAINED,
-    SEED,
-    SUPERVISED,
-    Record,
-    Row,
-    confusion_matrix,
-    digest,
-    mean_class,
-    read_records,
-)
+from smae.eval import records
+from smae.eval.records import LAST, MOST_FREQUENT, Record, Row, mean_class
 from smae.rng import Noise
 from smae.train.run_folder import Run, stores_of
 
@@ -81,7 +68,7 @@ class Result:
     def confusion(self) -> NDArray[np.int64]:
         """Int64 [K, K], true class by predicted class, first seed."""
         record = self.records[0]
-        return confusion_matrix(record.label, record.predicted, len(self.classes))
+        return records.confusion_matrix(record.label, record.predicted, len(self.classes))
 
     @property
     def name(self) -> str:
@@ -96,7 +83,7 @@ class Result:
     @property
     def lead(self) -> Row:
         """The row of the pre-trained encoder; with ``scratch`` of the supervised one."""
-        return next((row for row in self.rows if row.what in (PRETRAINED, SUPERVISED)), self.rows[0])
+        return next((row for row in self.rows if row.what in (records.PRETRAINED, records.SUPERVISED)), self.rows[0])
 
     @property
     def place(self) -> tuple[str, int, str]:
@@ -106,7 +93,7 @@ class Result:
     @property
     def alike(self) -> str:
         """Digest without checkpoint and seed: results of equal ones may be compared."""
-        return digest(self.first, without=ENCODER)
+        return records.digest(self.first, without=records.ENCODER)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -143,7 +130,7 @@ class Result:
         rows, label = [], self.records[0].label
         for number, row in enumerate(self.records[0].rows):
             rows.append(_mean_row([record.rows[number] for record in self.records]))
-            if row.what == CHANCE:
+            if row.what == records.CHANCE:
                 right = label == self.first["most_frequent"]
                 share = float(right.mean())
                 rows.append(Row(MOST_FREQUENT, share, mode=self.mode, mean_class=mean_class(right, label)))
@@ -186,23 +173,18 @@ def read_results(run: Run, *, strict: bool = True) -> list[Result]:
         about = run.describe()
     newest = run.newest_checkpoint()
     groups: dict[str, dict[int, Record]] = {}
-    for record in sorted(read_records(run, strict=strict), key=lambda record: record.content["date"]):
-        groups.setdefault(digest(record.content, without=SEED), {})[record.content["seed"]] = record
+    for record in sorted(records.read_records(run, strict=strict), key=lambda record: record.content["date"]):
+        groups.setdefault(records.digest(record.content, without=records.SEED), {})[record.content["seed"]] = record
     results = []
     for seeds in groups.values():
-        records = tuple(seeds[seed] for seed in sorted(seeds))
-        notes, current = _notes(records[0].content, about["store"], newest)
-        results.append(Result(records, notes, current))
+        ordered = tuple(seeds[seed] for seed in sorted(seeds))
+        notes, current = _notes(ordered[0].content, about["store"], newest)
+        results.append(Result(ordered, notes, current))
     results.sort(key=lambda one: max(record.content["date"] for record in one.records), reverse=True)
     own = stores_of(about["store"])
     return sorted(
         results,
-        key=lambda one: (
-            *one.place,
-            one.first["store"] not in own,
-            not one.current,
-            -one.first["checkpoint"]["step"],
-        ),
+        key=lambda one: (*one.place, one.first["store"] not in own, not one.current, -one.first["checkpoint"]["step"]),
     )
 
 
@@ -235,7 +217,7 @@ def choose(results: Sequence[Result]) -> list[Result]:
 def matrix(results: Sequence[Result]) -> dict[str, list[Row | None]]:
     """Return rows of the last epoch by classifier, a column a result; chance comes last."""
     cells = {(row.what, number): row for number, one in enumerate(results) for row in one.rows if row.selection == LAST}
-    names = sorted(dict.fromkeys(what for what, _ in cells), key=(CHANCE, MOST_FREQUENT).__contains__)
+    names = sorted(dict.fromkeys(what for what, _ in cells), key=(records.CHANCE, MOST_FREQUENT).__contains__)
     return {what: [cells.get((what, number)) for number in range(len(results))] for what in names}
 
 
@@ -335,7 +317,7 @@ def std_over_seeds(values: Sequence[float]) -> float | None:
 
 
 def draw_confusion(matrix: NDArray[np.int64], *, classes: Sequence[str], title: str, path: Path) -> None:
-    """Write a confusion matrix [K, K] (true class down, predicted across) as a PNG, rows normalised."""
+    """Write a confusion matrix [K, K], true class down, as a PNG, rows normalised."""
     from matplotlib.figure import Figure
 
     share = matrix / np.maximum(1, matrix.sum(1, keepdims=True))

@@ -67,7 +67,7 @@ class RunState:
 
 
 class Status(NamedTuple):
-    """Runs with their state, the one that was updated last at the end, and unfinished preparations."""
+    """Runs with their state, the last updated at the end, and unfinished preparations."""
 
     runs: list[RunState]
     unfinished: list[Unfinished]

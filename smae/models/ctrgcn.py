@@ -6,9 +6,9 @@ make it an encoder of visible tokens, this project chose: a hidden joint is a le
 takes the place of its normalised coordinates, and a token is one joint over 4 frames, which the two
 strides of 2 make one.
 
-An item is one body here, so the BatchNorm of the input has V x C numbers (joint by joint). Published
-weights for two bodies have 2 x V x C, body by body: the first half is the first body's and maps onto
-this one; the second body's statistics have no counterpart.
+An item is one body here, so the BatchNorm of the input has V x C numbers (joint by joint).
+Published weights for two bodies have 2 x V x C, body by body: the first half is the first body's
+and maps onto this one; the second body's statistics have no counterpart.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from smae.config import PluginConfig
-from smae.models.encoders import Encoder
+from smae.models.encoders import Encoder, block_of, kept
 from smae.models.graph import bone_graphs
 from smae.models.masking import Mask
-from smae.models.tokens import Grid, gather, unpatchify
+from smae.models.tokens import Grid, unpatchify
 from smae.models.transformer import MAX_WIDTH, DropPath
 from smae.skeleton import Layout
 
@@ -80,11 +80,11 @@ class CTRGCN(Encoder):
         for block in self.blocks:
             y = block(y)
         features = y.permute(0, 2, 3, 1).flatten(1, 2)
-        return features if mask is None else gather(features, mask.keep)
+        return kept(features, mask)
 
     def layer_of(self, parameter: str) -> int:
         """Return 0 for the input, 1 to ``depth`` for the blocks."""
-        return int(parameter.split(".")[1]) + 1 if parameter.startswith("blocks.") else 0
+        return block_of(parameter)
 
 
 class JointNorm(nn.BatchNorm1d):

@@ -21,7 +21,6 @@ class DecoderClass(Protocol):
 
     def __call__(self, config: Any, *, grid: Grid, width: int) -> nn.Module:
         """Build the decoder; ``width`` is that of features. Its forward takes (features, mask)."""
-        ...
 
 
 decoders: Registry[DecoderClass] = Registry(

@@ -21,7 +21,6 @@ class EncoderClass(Protocol):
 
     def __call__(self, config: Any, *, frames: int, layout: Layout) -> Encoder:
         """Build the encoder of clips of ``frames`` frames."""
-        ...
 
 
 class Encoder(nn.Module):
@@ -67,8 +66,17 @@ class Encoder(nn.Module):
         """Return tokens [N, K, P]: ``x`` itself, or those of joints x that are visible."""
         if x.ndim == 3:
             return x
-        tokens = patchify(x, self.grid)
-        return tokens if mask is None else gather(tokens, mask.keep)
+        return kept(patchify(x, self.grid), mask)
+
+
+def kept(tokens: Tensor, mask: Mask | None) -> Tensor:
+    """Return the tokens [N, K, D] that a mask keeps of [N, L, D]; all without one."""
+    return tokens if mask is None else gather(tokens, mask.keep)
+
+
+def block_of(parameter: str) -> int:
+    """Return the number, from 1, of the block in ``blocks`` that a parameter is in; 0 for others."""
+    return int(parameter.split(".")[1]) + 1 if parameter.startswith("blocks.") else 0
 
 
 encoders: Registry[EncoderClass] = Registry(
@@ -114,7 +122,6 @@ class VisionTransformer(Encoder):
         self.apply(init_weights)
 
     def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
-        """Return features [N, K, D]; see ``Encoder.forward``."""
         positions = self.pos_embed()
         if mask is not None:
             positions = embedding(mask.keep, positions)
@@ -125,6 +132,4 @@ class VisionTransformer(Encoder):
 
     def layer_of(self, parameter: str) -> int:
         """Return 0 for the embedding, 1 to ``depth`` for blocks, ``depth`` for the last norm."""
-        if parameter.startswith("blocks."):
-            return int(parameter.split(".")[1]) + 1
-        return self.depth if parameter.startswith("norm.") else 0
+        return self.depth if parameter.startswith("norm.") else block_of(parameter)

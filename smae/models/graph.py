@@ -17,9 +17,9 @@ from torch.nn.functional import pad
 
 from smae.config import PluginConfig
 from smae.errors import ConfigError
-from smae.models.encoders import Encoder
+from smae.models.encoders import Encoder, block_of, kept
 from smae.models.masking import Mask
-from smae.models.tokens import Grid, gather
+from smae.models.tokens import Grid
 from smae.models.transformer import MAX_DEPTH, MAX_WIDTH, DropPath, PositionEmbedding
 from smae.skeleton import Layout
 
@@ -91,11 +91,11 @@ class GraphEncoder(Encoder):
         for block in self.blocks:
             y = block(y)
         features = y.flatten(1, 2)
-        return features if mask is None else gather(features, mask.keep)
+        return kept(features, mask)
 
     def layer_of(self, parameter: str) -> int:
         """Return 0 for the input map, 1 to ``depth`` for the blocks."""
-        return int(parameter.split(".")[1]) + 1 if parameter.startswith("blocks.") else 0
+        return block_of(parameter)
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -139,7 +139,7 @@ class GraphBlock(nn.Module):
         return torch.relu(y + self.shortcut(x[:, :: self.stride]))
 
     def graph_conv(self, x: Tensor) -> Tensor:
-        """Return [N, T, V, outputs]: values of all kinds of neighbours, mixed by each group's graphs."""
+        """Return [N, T, V, outputs]: values of all neighbours, mixed by each group's graphs."""
         n, times, joints, _ = x.shape
         query, key = self.query_key(x.mean(1)).view(n, joints, 2, self.kinds, RELATIONS).unbind(2)
         relation = (query[:, :, None] - key[:, None]).tanh()  # [N, V, V, kinds, relations]
@@ -174,8 +174,7 @@ def shortcut(inputs: int, outputs: int) -> nn.Module:
 def unfold(x: Tensor, *, radius: int, dilation: int, stride: int) -> Tensor:
     """Return [N, T / stride, V, (2 radius + 1) D], windows of every ``stride``-th frame of x.
 
-    A window holds frames ``dilation`` apart, from the earliest to the latest; beyond the ends are
-    zeros.
+    A window holds frames ``dilation`` apart, from the earliest on; beyond the ends are zeros.
     """
     far = radius * dilation
     padded = pad(x, (0, 0, 0, 0, far, far))

@@ -58,7 +58,6 @@ class Masking(Protocol):
 
     def __call__(self, tokens: Tensor, noise: Noise) -> Mask:
         """Return the mask of tokens [N, L, P]; all randomness comes from ``noise``."""
-        ...
 
 
 maskings: Registry[Callable[[Any, Grid, Layout], Masking]] = Registry(
@@ -86,11 +85,7 @@ def mask_tokens(masking: Masking, tokens: Tensor, noise: Noise) -> tuple[Mask, T
 
 
 def kept_count(ratio: float, total: int, *, setting: str) -> int:
-    """Return how many of ``total`` a kept ``ratio`` is, at least one.
-
-    Raises:
-        ConfigError: ratio outside (0, 1].
-    """
+    """Return how many of ``total`` a kept ``ratio``, which is in (0, 1], is: at least one."""
     if not 0 < ratio <= 1:
         raise ConfigError(f"{setting}: expected a share in (0, 1], found {ratio}")
     return max(1, round(ratio * total))
@@ -161,7 +156,6 @@ class _BuiltIn(ABC):
     kernel: KernelChoice
 
     def __call__(self, tokens: Tensor, noise: Noise) -> Mask:
-        """Return the mask of tokens [N, L, P]."""
         if self.uses_kernel(tokens):
             return self.fused(tokens, noise)[0]
         return self._draw(tokens, noise)
@@ -204,7 +198,7 @@ def _check_hides(keep: int, total: int, masking: str) -> int:
 
 
 class JointsInFramesMasking:
-    """Joints are hidden only inside chosen time patches, others in each: the paper's levels read otherwise."""
+    """Joints are hidden only inside chosen time patches: the paper's levels read otherwise."""
 
     class Config(PluginConfig):
         """How many time patches are chosen, and what is hidden in them."""
@@ -220,7 +214,6 @@ class JointsInFramesMasking:
             raise ConfigError("masking joints-in-frames would hide all: lower masking.frames or masking.joints")
 
     def __call__(self, tokens: Tensor, noise: Noise) -> Mask:
-        """Return the mask of tokens [N, L, P]."""
         times, joints = self.grid.times, self.grid.joints
         chosen = mask_from_scores(noise.uniform("mask-frames", times), self.frames).hidden.logical_not()
         rank = noise.uniform("mask", times * joints).unflatten(1, (times, joints)).argsort(2).argsort(2)
@@ -238,7 +231,6 @@ class NoMasking:
         self.tokens = grid.tokens
 
     def __call__(self, tokens: Tensor, noise: Noise) -> Mask:
-        """Return the mask of tokens [N, L, P] that hides none."""
         keep = torch.arange(self.tokens, device=tokens.device).expand(len(tokens), -1)
         return Mask(keep, keep[:, :0], keep)
 

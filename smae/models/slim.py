@@ -17,7 +17,7 @@ from torch.nn.functional import silu
 
 from smae.config import PluginConfig
 from smae.errors import ConfigError
-from smae.models.encoders import Encoder
+from smae.models.encoders import Encoder, block_of
 from smae.models.masking import Mask
 from smae.models.tokens import Grid, gather, patchify
 from smae.models.transformer import MAX_DEPTH, MAX_WIDTH, Attention, CompiledBlock, DropPath
@@ -66,7 +66,6 @@ class SLiMEncoder(Encoder):
                 nn.init.trunc_normal_(weight, std=0.02)
 
     def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
-        """Return features [N, K, D]; see ``Encoder.forward``."""
         tokens = self.embed(self.visible_tokens(x, mask))
         if mask is None:
             return self._attend(tokens)[1]
@@ -75,7 +74,6 @@ class SLiMEncoder(Encoder):
         return gather(self._attend(every)[1], mask.keep)
 
     def encode(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the features of the class token [N, D] and of all tokens; see ``Encoder``."""
         grid = replace(self.grid, times=x.shape[1] // self.grid.patch)
         tokens = self.embed(patchify(x, grid))
         if hidden is not None:
@@ -97,9 +95,7 @@ class SLiMEncoder(Encoder):
 
     def layer_of(self, parameter: str) -> int:
         """Return 0 for the embedding, 1 to ``depth`` for blocks, ``depth`` for the last norm."""
-        if parameter.startswith("blocks."):
-            return int(parameter.split(".")[1]) + 1
-        return self.depth if parameter.startswith("norm.") else 0
+        return self.depth if parameter.startswith("norm.") else block_of(parameter)
 
 
 class RotaryBlock(CompiledBlock):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from smae.config import PluginConfig
-from smae.models.encoders import Encoder
+from smae.models.encoders import Encoder, block_of
 from smae.models.masking import Mask, mask_from_scores
 from smae.models.tokens import Grid, gather
 from smae.models.transformer import MAX_WIDTH, DropPath
@@ -103,7 +103,7 @@ class STTFormer(Encoder):
 
     def layer_of(self, parameter: str) -> int:
         """Return 0 for the input map, 1 to ``depth`` for the blocks."""
-        return int(parameter.split(".")[1]) + 1 if parameter.startswith("blocks.") else 0
+        return block_of(parameter)
 
 
 class TupleBlock(nn.Module):

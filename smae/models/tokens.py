@@ -37,11 +37,7 @@ class Grid:
 
     @staticmethod
     def cut(frames: int, *, joints: int, patch: int, channels: int = 3) -> Grid:
-        """Return the grid of clips of ``frames`` frames.
-
-        Raises:
-            ConfigError: frames are no multiple of the patch.
-        """
+        """Return the grid of clips of ``frames`` frames, which the patch must divide."""
         if frames % patch:
             raise ConfigError(
                 f"augment.frames={frames} cannot be cut into patches of encoder.patch={patch} frames: "

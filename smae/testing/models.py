@@ -1,4 +1,4 @@
-"""The contracts of a model's parts, an encoder and a masking, as functions; and small inputs for tests.
+"""The contracts of an encoder and a masking, as functions; and small inputs for tests.
 
 An encoder gives features of visible tokens, independent of all others. A masking gives exact
 partitions, by noise alone, the same in any batch.
@@ -26,24 +26,20 @@ SEED = 5
 
 
 def check(condition: bool, message: str) -> None:
-    """Raise ``AssertionError`` with the message unless the condition holds.
-
-    Raises:
-        AssertionError: it does not. (The ``assert`` statement would be silent under ``python -O``.)
-    """
+    """Raise ``AssertionError`` unless the condition holds, also under ``python -O``."""
     if not condition:
         raise AssertionError(message)
 
 
 def check_config(plugin: Any, what: str) -> None:
-    """Raise ``AssertionError`` unless a plug-in's class, called ``what``, has settings of its own."""
+    """Raise ``AssertionError`` unless the plug-in's class ``what`` has settings of its own."""
     config = getattr(plugin, "Config", None)
     is_config = isinstance(config, type) and issubclass(config, PluginConfig)
     check(is_config, f"{what} class needs a Config, a subclass of smae.config.PluginConfig")
 
 
 def bodies(layout: Layout, *, items: int, frames: int, seed: int = 0) -> torch.Tensor:
-    """Return joints float32 [N, T, V, 3], metres: people who stand and swing each joint at its own pace."""
+    """Return joints float32 [N, T, V, 3], metres: bodies whose joints swing, each at its pace."""
     generator = torch.Generator().manual_seed(seed)
     position, swing = (torch.randn(items, 1, len(layout), 3, generator=generator) for _ in range(2))
     pace = 1 + 3 * torch.rand(items, 1, len(layout), 1, generator=generator)

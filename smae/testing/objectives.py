@@ -1,4 +1,4 @@
-"""The contract of an objective: a finite, repeatable loss without labels that trains the encoder."""
+"""The contract of an objective: a finite, repeatable loss, without labels, for the encoder."""
 
 from __future__ import annotations
 

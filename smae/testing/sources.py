@@ -129,11 +129,7 @@ class SourceContract:
 
 
 def check_layout(layout: Layout) -> None:
-    """Check a layout for everything that masking, augmentation and the bone stream rely on.
-
-    Raises:
-        AssertionError: the first requirement that is broken, in words.
-    """
+    """Raise ``AssertionError`` for a layout without what masking, augmentation and streams need."""
     try:
         skeleton.check(layout)
     except ConfigError as error:

@@ -47,8 +47,8 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise EnvironmentFault(
-            f"--device {name}: this torch ({torch.__version__}) sees {torch.cuda.device_count()} CUDA devices. Use "
-            "--device cpu, or install a CUDA build of torch and check the driver"
+            f"--device {name}: this torch ({torch.__version__}) sees {torch.cuda.device_count()} "
+            "CUDA devices. Use --device cpu, or install a CUDA build of torch and check the driver"
         )
     if device.index is not None:
         torch.cuda.set_device(device)
@@ -60,9 +60,9 @@ def pick_device(name: str) -> torch.device:
 def keep_freed_memory() -> None:
     """Make glibc's allocator keep what is freed for the next tensor, up to the largest use so far.
 
-    By default large tensors go back to the system when they are freed, and each page of the next one
-    is mapped and zeroed anew: of bf16 attention over 750 tokens that was more than half of the time.
-    Other systems are left as they are.
+    By default large tensors go back to the system when they are freed, and each page of the next
+    one is mapped and zeroed anew: of bf16 attention over 750 tokens that was more than half of the
+    time. Other systems are left as they are.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
@@ -117,7 +117,7 @@ def build_objective(
     weights: dict[str, Tensor] | None = None,
     decoder_weights: dict[str, Tensor] | None = None,
 ) -> Objective:
-    """Return a newly initialised objective; its weights depend on the seed only, and on ``weights``.
+    """Return a newly initialised objective; its weights follow from the seed and ``weights``.
 
     Args:
         config: the run's settings.
@@ -135,7 +135,7 @@ def build_objective(
 
 
 def outline(build: Callable[[], T]) -> T:
-    """Return what ``build`` makes, its weights without memory, so that its size can be checked first.
+    """Return what ``build`` makes, its weights without memory, to check its size first.
 
     A plug-in that cannot be built without memory is built as it is.
     """

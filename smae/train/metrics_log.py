@@ -31,18 +31,15 @@ class ScalarWriter(Protocol):
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
         """Add one point."""
-        ...
 
     def close(self) -> None:
         """Flush and close."""
-        ...
 
 
 class MetricsLog:
     """Context manager that writes ``log.jsonl``, TensorBoard events and Weights & Biases.
 
-    A resumed run first drops the lines of steps that its checkpoint does not include, so each step
-    has one line.
+    A resumed run first drops the lines of steps that its checkpoint does not include.
 
     Args:
         path: the JSON lines file; with None nothing is written, but ``last_loss`` is known.
@@ -171,11 +168,9 @@ class WandbWriter:
         )
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
-        """Add one point of a curve."""
         self._run.log({name: value}, step=step)
 
     def close(self) -> None:
-        """Flush and close."""
         self._run.finish()
 
 

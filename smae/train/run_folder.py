@@ -77,11 +77,7 @@ class PreparationConfig(Section):
 
 
 def prepared_like(about: Mapping[str, Any]) -> PreparationConfig:
-    """Return how the data of a run were prepared, by its ``run.json``.
-
-    Raises:
-        DataError: the values are not of this kind.
-    """
+    """Return how the data of a run were prepared, by its ``run.json``, checked."""
     values = about["store"].get("prepared", {"mode": about["store"]["mode"]})
     try:
         return check(PreparationConfig, values, where="store.prepared")
@@ -131,11 +127,7 @@ class Run:
         return not need or any(self.heads.glob("*/config.json"))
 
     def describe(self) -> dict[str, Any]:
-        """Return ``run.json``.
-
-        Raises:
-            DataError: the folder holds no readable run, or one of a newer version.
-        """
+        """Return ``run.json``; a ``DataError`` if it is missing, damaged or newer."""
         remedy = "name a folder that smae pretrain wrote"
         about = read_json(self.path / "run.json", what="run", remedy=remedy)
         if about.get("version") != VERSION:
@@ -158,17 +150,15 @@ class Run:
         return about
 
     def stores(self) -> list[dict[str, Any]]:
-        """Return what is known of the stores that it was trained on; ``path`` and ``fingerprint``."""
+        """Return what is known of its stores: ``path``, ``fingerprint`` and so on."""
         store = self.describe()["store"]
         return store.get("stores") or [store]
 
     def open_store(self, data: Store | Path | str | None = None) -> Store:
         """Return the store ``data``, by default the one of the training, as the weights need it.
 
-        For a run of several stores it is mapped to their common layout.
-
-        Raises:
-            DataError: no store there, one of another layout, or none named where there are several.
+        For a run of several stores it is mapped to their common layout, and one must be named. A
+        ``DataError`` for no store there, or one of another layout.
         """
         # Imported here: looking runs up reads no store.
         from smae.data.store.convert import map_store
@@ -191,8 +181,8 @@ class Run:
         if trained != store.layout.name:
             raise DataError(
                 f"{self.path} was trained on layout {trained}, {store.path} holds {store.layout.name}: its weights "
-                "fit the joints of that layout only; give a store of the same layout with --data, or map this one "
-                f"(--layout {trained}, or smae convert)"
+                "fit the joints of that layout only; give a store of the same layout with --data, "
+                f"or map this one (--layout {trained}, or smae convert)"
             )
 
 
@@ -235,11 +225,7 @@ def new_run(root: Path, stem: str) -> Run:
 
 
 def find_run(path: Path | str | None = None, *, root: Path = RUNS, needs: Need = "") -> Run:
-    """Return the run at ``path``; without one the newest under ``root`` that has what is needed.
-
-    Raises:
-        DataError: there is none.
-    """
+    """Return the run at ``path``, or the newest under ``root`` with what is needed; else a ``DataError``."""
     if path is not None:
         path = Path(path)
         if not (path / "run.json").is_file():
@@ -262,17 +248,13 @@ def find_run(path: Path | str | None = None, *, root: Path = RUNS, needs: Need =
 
 
 def weights_without_run(root: Path = RUNS) -> str | None:
-    """Return the name of the weights that stand in for a run; None where there is any, even unusable."""
+    """Return the weights that stand in for a run; None where there is any, even unusable."""
     usable = is_packaged(DEFAULT) and not any(root.glob("*/run.json"))
     return DEFAULT if usable else None
 
 
 def find_checkpoint(path: Path | str | None = None) -> tuple[Run, Path | None]:
-    """Return a run and, if ``path`` is one of its checkpoints rather than the run, that checkpoint.
-
-    Raises:
-        DataError: there is no run.
-    """
+    """Return a run and, if ``path`` is one of its checkpoints, that checkpoint."""
     if path is None or not Path(path).name.startswith("step-"):
         return find_run(path, needs="checkpoint"), None
     step = Path(path)

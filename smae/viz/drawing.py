@@ -1,7 +1,6 @@
 """Drawings of a scene: an interactive 3D page in one HTML file; GIF, PNG, SVG and PDF.
 
-GIF and PNG are drawn with Pillow at twice the size and reduced, for smooth lines; SVG and PDF
-with matplotlib.
+GIF and PNG are drawn with Pillow at twice the size and reduced; SVG and PDF with matplotlib.
 """
 
 from __future__ import annotations
@@ -88,7 +87,7 @@ def draw_gif(scene: Scene) -> bytes:
 
 
 def draw_strip(scene: Scene, *, form: str = "png") -> bytes:
-    """Return frames of the scene as ``png``, ``svg`` or ``pdf``: time to the right, a row a panel."""
+    """Return frames of the scene as ``png``, ``svg`` or ``pdf``: time across, a row a panel."""
     frames = scene.sample_frames(POSES)
     shape = scene.cameras[0].width / scene.cameras[0].height
     width = round(min(170.0, max(110.0, 200 * shape)))

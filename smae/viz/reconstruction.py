@@ -54,10 +54,7 @@ def reconstruct(
     """Return clips masked and reconstructed; none where the objective does not mask positions.
 
     The bone and motion streams have no positions. Relative joints are put back on the true path of
-    the body's centre, so an error of that path is the centre's alone.
-
-    Raises:
-        DataError: a prediction is not finite.
+    the body's centre, so an error of that path is the centre's alone. Predictions must be finite.
     """
     if config.augment.stream in ("bone", "motion"):
         return []
@@ -117,11 +114,7 @@ def scene_of(clip: Reconstruction, objective: Objective, store: Store, config: R
 
 
 def scene_of_reconstruction(objective: Objective, store: Store, config: RunConfig, *, index: int) -> Scene:
-    """Reconstruct one clip of a store and return its scene.
-
-    Raises:
-        DataError: the objective does not mask positions, or the prediction is not finite.
-    """
+    """Reconstruct one clip and return its scene; a ``DataError`` if no positions are masked."""
     clips = reconstruct(objective, store, config, clips=np.array([index], np.int64))
     if not clips:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Scenes: panels of skeletons that move together, and their cameras, of recordings and stored clips."""
+"""Scenes of recordings and clips: panels of skeletons that move together, and cameras."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class Panel:
         shape = self.joints.shape
         if len(shape) != 4 or shape[-1] != 3 or self.kind.shape != shape[:3] or not shape[1]:
             raise DataError(
-                f"panel '{self.title}': expected joints [M, T, V, 3] and kinds [M, T, V], found {shape} and "
-                f"{self.kind.shape}"
+                f"panel '{self.title}': expected joints [M, T, V, 3] and kinds [M, T, V], found {shape} "
+                f"and {self.kind.shape}"
             )
         kind = np.where(np.isfinite(self.joints).all(-1), self.kind, np.uint8(ABSENT))
         object.__setattr__(self, "kind", kind)
@@ -71,7 +71,6 @@ class Panel:
 
     @property
     def frames(self) -> int:
-        """Number of frames T."""
         return int(self.joints.shape[1])
 
     @cached_property
@@ -134,8 +133,8 @@ class Scene:
         for panel in self.panels:
             if panel.joints.shape[2] != len(self.layout):
                 raise DataError(
-                    f"panel '{panel.title}': expected the {len(self.layout)} joints of {self.layout.name}, found "
-                    f"{panel.joints.shape[2]}"
+                    f"panel '{panel.title}': expected the {len(self.layout)} joints of {self.layout.name}, "
+                    f"found {panel.joints.shape[2]}"
                 )
 
     @property
@@ -227,12 +226,7 @@ def _action_of(raw: Path, name: str) -> str:
 
 
 def scene_of_clip(store: Store, index: int, *, raw: Path | None = None) -> Scene:
-    """Return the scene of one clip of a store; with its raw folder or zip, beside the recording.
-
-    Raises:
-        DataError: a damaged store, or a bad raw recording.
-        UnknownNameError: ``raw`` has no recording of the clip's name.
-    """
+    """Return the scene of one clip of a store; with its raw folder or zip, beside the recording."""
     name, clips = str(store.clips.name[index]), store.clips
     clip, notes = Clip(store.clip(index), store.clip_state(index)), list[str]()
     panels = [Panel(f"as stored ({store.mode} mode)", clip.joints, clip.state)]
@@ -268,12 +262,7 @@ def clip_location(store: Store, index: int) -> str:
 
 
 def find_clip(store: Store, name: str) -> int:
-    """Return the number of the clip called ``name``.
-
-    Raises:
-        DataError: the recording was bad, with the message of the quarantine list.
-        UnknownNameError: no such clip.
-    """
+    """Return the number of the clip called ``name``; a bad recording's message if it has none."""
     try:
         return store.index_of(name)
     except UnknownNameError:

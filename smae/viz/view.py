@@ -54,8 +54,7 @@ def view(
     An earlier file of the same format is replaced, any other is refused.
 
     Args:
-        where: a store, a raw file, or a folder or zip of raw files; default the store of ``run`` or
-            of the current folder.
+        where: a store, a raw file, a folder or zip of such; default the store of ``run`` or here.
         clip: name of the clip; default the first one of a store.
         index: number of the clip in the store, instead of a name.
         raw: with a store: its raw folder or zip, to show raw and denoised side by side.
@@ -65,8 +64,7 @@ def view(
         source: registered source of raw files.
 
     Raises:
-        ConfigError: options that exclude each other, an unknown file ending, or an output that
-            must not be replaced.
+        ConfigError: options that exclude each other, an unknown ending, or an output to keep.
         DataError: a bad recording, a damaged store, or an unusable run.
         UnknownNameError: no such clip.
     """
@@ -101,7 +99,7 @@ def _raw_scene(where: Path, *, clip: str | None, source: str) -> Scene:
 
 
 def _labelled(scene: Scene, where: Path, run: Path | str) -> Scene:
-    """Return the scene of a raw recording with the classes that a run's head gives it, along the time."""
+    """Return a recording's scene with the classes that a run's head gives it, along the time."""
     from smae.eval.predict import predict
 
     if not where.is_file() or where.suffix.lower() == ".zip":
@@ -162,12 +160,7 @@ def page_name(scene: Scene) -> str:
 
 
 def check_target(path: Path, inputs: Iterable[Path] = ()) -> None:
-    """Refuse an output file that cannot or must not be written.
-
-    Raises:
-        ConfigError: an unknown ending, a folder, ``.rrd`` without Rerun, a file of another format,
-            or an output inside one of the ``inputs``.
-    """
+    """Refuse an output file that cannot or must not be written: a ``ConfigError``."""
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise ConfigError(f"--out {path}: expected a name that ends in {', '.join(FORMATS)}")
@@ -179,11 +172,7 @@ def check_target(path: Path, inputs: Iterable[Path] = ()) -> None:
 
 
 def check_replaceable(path: Path, suffix: str, inputs: Iterable[Path]) -> None:
-    """Refuse to replace a file of another format than ``suffix``, or to write into an input.
-
-    Raises:
-        ConfigError: see ``smae.atomic_io.check_output``.
-    """
+    """Refuse to replace a file of another format, or to write into an input."""
     kind, pattern = FORMATS[suffix]
 
     def is_kind(path: Path) -> bool:

@@ -23,11 +23,7 @@ def is_packaged(given: Path | str) -> bool:
 
 
 def weights_folder(given: Path | str) -> Path:
-    """Return the folder of weights: a path as it is given, or where packaged ones of that name are.
-
-    Raises:
-        DataError: there is neither.
-    """
+    """Return a path as it is, or the packaged weights so called; else a ``DataError``."""
     path = Path(given)
     if is_packaged(given):
         return FOLDER / path.name

@@ -10,11 +10,10 @@ import torch
 
 from smae.data.store.splits import Split
 from smae.errors import ConfigError, UnknownNameError
-from smae.eval.checks import data_warnings, duplicates
 from smae.eval.evaluate import evaluate
 from smae.eval.probes import probes
 from smae.eval.records import CHANCE, MOST_FREQUENT, PRETRAINED, RANDOM, RAW, mean_class
-from smae.eval.run_probes import run_probes
+from smae.eval.run_probes import data_warnings, duplicates, run_probes
 from smae.train.build import build_objective, random_encoder
 from tests.eval.evaluated import check, train
 from tests.fakes import FakeStore

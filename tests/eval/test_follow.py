@@ -136,7 +136,7 @@ def test_an_encoder_of_another_layout_is_refused(path, head):
 
 
 def test_long_recordings_are_caught_up_with_in_steps(path, head, monkeypatch):
-    monkeypatch.setattr("smae.data.raw.growing_file.CHUNK", 50_000)
+    monkeypatch.setattr("smae.data.raw.recordings.CHUNK", 50_000)
     path.write_bytes(write_skeleton(walk(60)))
     found = list(smae.follow(path, head=head, **LIVE))
     assert [one.start for one in found] == [*range(0, 41, STRIDE), 40]

@@ -13,8 +13,8 @@ import torch
 import smae
 from smae.data.store.joined import join_stores
 from smae.errors import ConfigError, DataError
-from smae.eval.checks import seen_in_training
 from smae.eval.results import read_results
+from smae.eval.run_probes import seen_in_training
 from smae.skeleton import KINECT20, NTU25
 from smae.train.build import build_objective
 from smae.train.checkpoint import load_latest

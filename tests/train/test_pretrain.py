@@ -17,9 +17,9 @@ import torch
 from smae.atomic_io import write_json
 from smae.config import as_toml
 from smae.errors import ConfigError, DataError, EnvironmentFault
-from smae.eval.checks import seen_in_training
 from smae.eval.evaluate import evaluate
 from smae.eval.export import export_encoder, load_objective
+from smae.eval.run_probes import seen_in_training
 from smae.progress import Task
 from smae.skeleton import KINECT20, NTU25
 from smae.train.build import pick_device

@@ -52,12 +52,10 @@ class Body:
 
     @property
     def start(self) -> int:
-        """First frame."""
         return int(self.frames[0])
 
     @property
     def end(self) -> int:
-        """Last frame."""
         return int(self.frames[-1])
 
 
@@ -139,8 +137,7 @@ def _denoise_by_spread(bodies: list[Body], *, notes: dict[str, int]) -> list[Bod
 def assign_actors(bodies: list[Body], *, notes: dict[str, int]) -> list[Body]:
     """Assign bodies, largest motion first, to actors 0 and 1 (step 3); return the assigned ones.
 
-    A body goes to the first actor with whose interval it shares at most one frame; the interval
-    then grows.
+    A body goes to the first actor whose interval it overlaps by one frame at most, and widens it.
     """
     # The scripts begin the second actor's interval at frame 0, also when that actor starts later.
     spans = [(bodies[0].start, bodies[0].end), (0, 0)]

@@ -261,12 +261,7 @@ def resample(joints: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
 
 
 def resample_state(state: NDArray[np.uint8], frames: int) -> NDArray[np.uint8]:
-    """Resample tracking states uint8 [M, T, V]: each is that of the old frame at the new centre.
-
-    Raises:
-        ConfigError: ``frames`` is less than 1.
-        DataError: a clip without frames.
-    """
+    """Resample tracking states uint8 [M, T, V]: each is that of the old frame at the new centre."""
     return state[:, np.floor(_frame_centres(state.shape[1], frames)).astype(np.intp)]
 
 

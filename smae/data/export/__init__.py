@@ -1,4 +1,4 @@
-"""Export: a store written as one file in a format that other code reads; each format is an exporter.
+"""Export: a store as one file that other code reads; each format is an exporter.
 
 An outside package adds one through the entry-point group ``smae.exports``.
 """
@@ -62,7 +62,7 @@ class ExportSummary:
 
 
 class Exporter(Protocol):
-    """The function that writes one format; decorated with ``signature``, it can replace its files."""
+    """Writes one format; decorated with ``signature``, it can replace its files."""
 
     def __call__(self, store: Store, path: Path, request: Request) -> tuple[dict[str, str], tuple[str, ...]]:
         """Write ``store`` to the new file ``path``; return ``ExportSummary``'s contents and notes.
@@ -74,7 +74,6 @@ class Exporter(Protocol):
             DataError: the store does not fit the format.
             OSError: the disk refused.
         """
-        ...
 
 
 EXPORTS: Registry[Exporter] = Registry(
@@ -121,8 +120,8 @@ def export(
         out: the file.
         format: registered export, such as ``ctrgcn``.
         protocol, frames, anyway: see ``Request``.
-        overwrite: replace an earlier export: a regular file with a suffix and the first bytes of this
-            format. Anything else is never replaced, nor is a file written into the store.
+        overwrite: replace an earlier export: a regular file with a suffix and the first bytes of
+            this format. Anything else is never replaced, nor is a file written into the store.
 
     Raises:
         UnknownNameError: no such format or protocol.
@@ -154,11 +153,7 @@ def _has_signature(exporter: Exporter, file: Path) -> bool:
 
 
 def check_reference(store: Store, *, format: str, anyway: bool) -> tuple[str, ...]:
-    """Return notes on how a store differs from what readers expect; refuse it unless ``anyway``.
-
-    Raises:
-        DataError: cleaned in ``exact`` mode, resampled, or stored with rounding.
-    """
+    """Return how a store differs from what readers expect; a ``DataError`` unless ``anyway``."""
     reasons = []
     if store.codec is not FLOAT32:
         reasons.append(f"its joints are rounded: it was prepared with --codec {store.codec.name}")
@@ -178,17 +173,14 @@ def class_numbers(store: Store) -> NDArray[np.int64]:
     """Return int64 [classes], the 0-based number of each class in other people's files.
 
     Those count all classes of a data set, a store only the ones it holds: NTU's action number - 1, and
-    the numbers of imported files; else the class's label.
-
-    Raises:
-        DataError: a class of such a data set that has no number.
+    the numbers of imported files; else the class's label. A ``DataError`` for one without a number.
     """
     if store.dataset in (*NTU_PROTOCOLS, *IMPORTED):
         for name in store.classes:
             if not re.fullmatch(r"[A-Z][0-9]{1,4}", name) or not int(name[1:]):
                 raise DataError(
-                    f"{store.path}: class '{name}' of a store of '{store.dataset}', whose classes are numbered "
-                    "from A001 on: prepare the store again"
+                    f"{store.path}: class '{name}' of a store of '{store.dataset}', whose classes "
+                    "are numbered from A001 on: prepare the store again"
                 )
         return np.array([int(name[1:]) - 1 for name in store.classes], np.int64)
     return np.arange(len(store.classes))
@@ -197,7 +189,7 @@ def class_numbers(store: Store) -> NDArray[np.int64]:
 def read_clips(
     store: Store, indices: NDArray[np.int64], *, block: int
 ) -> Iterator[tuple[NDArray[np.int64], list[NDArray[np.float32]]]]:
-    """Yield indices and clips, float32 [M, T, V, 3], ``block`` at a time; NaN of exact mode becomes 0.
+    """Yield indices and clips, float32 [M, T, V, 3], ``block`` at a time, 0 for NaN.
 
     Between two blocks an interrupt ends the work.
     """

@@ -1,7 +1,7 @@
 """The ``.npz`` of the public CTR-GCN scripts, read by much code: x_train, y_train, x_test, y_test.
 
-Steps 5 and 6 of the reference pipeline. Arrays are written a block at a time: of the 11 GB of NTU-120,
-about 100 MB are in memory.
+Steps 5 and 6 of the reference pipeline. Arrays are written a block at a time: of the 11 GB of
+NTU-120, about 100 MB are in memory.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class _Shape:
 
 @signature(".npz", magic=b"PK\x03\x04")
 def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Write x float32 [N, T, 2 x V x 3] and y float64 [N, classes], one-hot, of train and test clips.
+    """Write x float32 [N, T, 2 x V x 3] and y float64 [N, classes], one-hot, by part.
 
     T is the longest clip of the data set (of its NTU-60 part under an NTU-60 protocol). NTU-60: 60
     columns, a single body beside zeros; NTU-120: 120 columns, a single body twice. Rows are in the
-    scripts' order: by the ids of the split, then by name. Other data keep the order of the store and
-    have a column for each class.
+    scripts' order: by the ids of the split, then by name. Other data keep the order of the store
+    and have a column for each class.
 
     Raises:
         ConfigError: no protocol.
@@ -114,7 +114,7 @@ def _member(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], descr: 
 
 
 def align(clips: Sequence[NDArray[np.float32]], *, frames: int, double_single: bool) -> NDArray[np.float32]:
-    """Return clips as rows of equal length, zeros after the end of each (reference pipeline, step 5).
+    """Return clips as rows of equal length, then zeros (reference pipeline, step 5).
 
     Args:
         clips: each float32 [M, T, V, 3], M 1 or 2, all of the same V.
@@ -143,7 +143,7 @@ def align(clips: Sequence[NDArray[np.float32]], *, frames: int, double_single: b
 
 
 def ctrgcn_order(names: Sequence[str], *, protocol: Protocol, subset: ArrayLike) -> NDArray[np.int64]:
-    """Return the clips of one half of a split in the order of the .npz files (reference pipeline, step 6).
+    """Return a half of a split in the order of the .npz files (reference pipeline, step 6).
 
     The scripts go through subjects (cameras, setups) in ascending order and, within each, through a
     list of names sorted byte by byte.

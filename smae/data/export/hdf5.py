@@ -30,12 +30,7 @@ VERSION = 1
 
 @signature(".h5", ".hdf5", magic=b"\x89HDF\r\n\x1a\n")
 def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Write the whole store; with ``protocol``, only the roles of that split.
-
-    Raises:
-        ConfigError: ``frames``, since this format does not pad.
-        UnknownNameError: no such protocol for this store.
-    """
+    """Write the whole store; with ``protocol``, only that split's roles. It takes no ``frames``."""
     import h5py
 
     if request.frames is not None:

@@ -26,9 +26,9 @@ _RECONSTRUCT = np.empty(0).__reduce__()[0]
 def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], tuple[str, ...]]:
     """Write ``{"split": {name: [frame_dir]}, "annotations": [{frame_dir, label, total_frames, keypoint}]}``.
 
-    ``keypoint`` is float16 [M, T, V, 3], metres; NaN of exact mode becomes 0. Splits are ``xsub_train``
-    and ``xsub_val``, as in those projects; with ``protocol``, only that one is written. The whole
-    content is in memory: 2 GB for NTU-120.
+    ``keypoint`` is float16 [M, T, V, 3], metres; NaN of exact mode becomes 0. Splits are
+    ``xsub_train`` and ``xsub_val``, as in those projects; with ``protocol``, only that one is
+    written. The whole content is in memory: 2 GB for NTU-120.
 
     Raises:
         ConfigError: ``frames``, since this format does not pad.
@@ -69,11 +69,11 @@ def write(store: Store, path: Path, request: Request) -> tuple[dict[str, str], t
 
 
 _PurePickler: Any = vars(pickle)["_Pickler"]
-"""The standard library's pickler in Python, whose ``save_global`` can be overridden; it has no types."""
+"""The standard library's pickler in Python, whose ``save_global`` can be overridden."""
 
 
 class _Pickler(_PurePickler):  # type: ignore[misc]
-    """Names NumPy's array constructor as NumPy 1 did: every version reads that, and those projects use old ones."""
+    """Names NumPy's array constructor as NumPy 1 did, which every version reads."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file, protocol=PICKLE_PROTOCOL)

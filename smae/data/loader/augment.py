@@ -66,7 +66,7 @@ class Augment(Section):
         return self.scaled(self.strength[view % len(self.strength)])
 
     def scaled(self, factor: float) -> Augment:
-        """Return the settings with crop and all limits but noise multiplied by a factor; 0: fixed."""
+        """Return the settings with crop and limits but noise times a factor; 0: fixed."""
         if factor == 1:
             return self
         low, high = (min(1.0, max(0.05, 1 - factor * (1 - share))) for share in self.crop)
@@ -141,7 +141,6 @@ class Edits:
     frame: NDArray[np.bool_]
 
     def __getitem__(self, index: Ints | slice) -> Edits:
-        """Return the edits of some items."""
         return Edits(self.offset[index], self.joint[index], self.frame[index])
 
 
@@ -183,7 +182,6 @@ class Variation:
     edits: Edits | None = None
 
     def part(self, start: int, stop: int) -> Variation:
-        """Return the variation of the clips from ``start`` to ``stop``."""
         part = slice(start, stop)
         crop = None if self.crop is None else self.crop[part]
         edits = None if self.edits is None else self.edits[part]
@@ -235,7 +233,7 @@ def draw_edits(noise: Noise, *, augment: Augment, layout: Layout) -> Edits | Non
 
 
 def concatenate_edits(views: list[Edits | None], items: list[int]) -> Edits | None:
-    """Return the edits of all views' items; None if no view has any, and nothing edited where one has none."""
+    """Return the edits of all views' items; None if no view has any."""
     example = next((edits for edits in views if edits is not None), None)
     if example is None:
         return None
@@ -276,11 +274,11 @@ def crop_windows(valid: Ints, crop: Floats | None, *, augment: Augment) -> tuple
 def random_transforms(noise: Noise, *, augment: Augment) -> tuple[Floats, NDArray[np.bool_]]:
     """Return linear maps, float32 [B, 3, 3] (x' = A x), and whether they mirror, bool [B].
 
-    A = scale . Rz Ry Rx . Ry(turn) . shear . mirror: right-handed rotations, the three angles ~ U(-rotate,
-    rotate) (MAMP's ``random_rot``, whose angles run the other way: the same distribution).
-    Shear is the identity with off-diagonal entries ~ U(-shear, shear).
-    Mirroring negates x; left and right joints must be swapped as well. Computed in float64 on the
-    host, so that every device gets the same map.
+    A = scale . Rz Ry Rx . Ry(turn) . shear . mirror: right-handed rotations, the three angles ~
+    U(-rotate, rotate) (MAMP's ``random_rot``, whose angles run the other way: the same
+    distribution). Shear is the identity with off-diagonal entries ~ U(-shear, shear). Mirroring
+    negates x; left and right joints must be swapped as well. Computed in float64 on the host, so
+    that every device gets the same map.
     """
     x, y, z = _symmetric(noise, "rotate", 3, limit=augment.rotate).T
     factor = 1 + _symmetric(noise, "scale", 1, limit=augment.scale)

@@ -29,8 +29,7 @@ class Batch:
 
     Attributes:
         x: float32 [N, T, V, C], one item per present body: cropped, resized, augmented; metres.
-        clip: int64 [N], which of the batch's B clips the item belongs to; in each view ascending
-            from 0.
+        clip: int64 [N], which of the B clips the item belongs to; in each view ascending from 0.
         body: int64 [N], 0 or 1: which body of its clip.
         index: int64 [B], clip numbers in the store.
         label: int64 [B], index into the store's classes.
@@ -59,7 +58,7 @@ class Batch:
         return int(self.index.shape[0])
 
     def noise(self, seed: int) -> Noise:
-        """Return the random numbers of the N items, each keyed by its clip number, body and view."""
+        """Return the noise of the N items, each keyed by its clip number, body and view."""
         view = 0 if self.view is None else self.view
         return Noise(seed, self.epoch, clip=self.index[self.clip], body=self.body, view=view)
 
@@ -96,7 +95,6 @@ class CpuAssembler:
         self._spare: deque[Floats] = deque(maxlen=SPARE_BUFFERS)
 
     def __call__(self, rows: Floats, plan: BatchPlan) -> Tensor:
-        """Return float32 [N, frames, V, 3]; see ``Assembler``."""
         # Imported here, since every objective imports this module for ``Batch``, and Numba is slow
         # to import.
         from smae.data.loader.batch_numba import make_items as make_items_numba
@@ -134,7 +132,6 @@ class StagedAssembler:
         self._sent: list[torch.cuda.Event | None] = [None] * buffers
 
     def __call__(self, rows: Floats, plan: BatchPlan) -> Tensor:
-        """Return float32 [N, frames, V, 3]; see ``Assembler``."""
         from smae.data.loader.row_kernels import copy_windows
 
         buffer = self._free_buffer((int(plan.length.sum()), *rows.shape[1:]))
@@ -171,7 +168,6 @@ class DeviceAssembler:
         self._lock = Lock()
 
     def __call__(self, rows: Floats, plan: BatchPlan) -> Tensor:
-        """Return float32 [N, frames, V, 3]; see ``Assembler``."""
         with self._lock:
             if self._rows is None:
                 # Not through page-locked memory: the copy is complete on return, for the streams of
@@ -185,6 +181,70 @@ def _make_items_on_device(rows: Tensor, plan: BatchPlan, *, item_format: ItemFor
         from smae.data.loader.batch_triton import make_items as make_items_triton
 
         return make_items_triton(rows, plan, item_format=item_format)
-    from smae.data.loader.batch_torch import make_items
-
     return make_items(rows, plan, item_format=item_format)
+
+
+def make_items(rows: Tensor, plan: BatchPlan, *, item_format: ItemFormat) -> Tensor:
+    """Return the items of a plan, float32 [N, T, V, 3], of rows [R, V, 3] by torch."""
+
+    def send(array: object) -> Tensor:
+        return torch.as_tensor(array).to(rows.device)
+
+    first, length, transform, joint = map(send, (plan.first, plan.length, plan.transform, plan.joint))
+    frames = item_format.frames
+    x = resample_and_map(rows, first, length, frames=frames, transform=transform, joint=joint)
+    present = None if plan.edits is None else (x != 0).flatten(2).any(2)[..., None, None]
+    if plan.noise is not None:
+        clip, body, view = map(send, (plan.noise.clip, plan.noise.body, plan.noise.view))
+        x = add_noise(x, replace(plan.noise, clip=clip, body=body, view=view), sigma=item_format.sigma)
+    if plan.edits is not None and present is not None:
+        x = torch.where(present, x + send(plan.edits.offset)[:, None], x)
+    x = to_stream(x, stream=item_format.stream, origin=send(item_format.origin))
+    if plan.edits is not None:
+        blank = send(plan.edits.joint)[:, None] | send(plan.edits.frame)[:, :, None]
+        x = x.masked_fill(blank[..., None], 0)
+    return x
+
+
+def resample_and_map(
+    rows: Tensor, first: Tensor, length: Tensor, *, frames: int, transform: Tensor, joint: Tensor
+) -> Tensor:
+    """Return float32 [N, frames, V, 3]: each item's rows resized in time, then mapped in space.
+
+    Half-pixel centres (``align_corners=False``): output frame i of a window of L frames is at
+    (i + 1/2) L / frames - 1/2, not below 0; it is computed as a fraction of integers, so its two
+    neighbours and weight are exact. The other arguments are those of ``BatchPlan``.
+    """
+    position = (2 * torch.arange(frames, device=rows.device) + 1) * length[:, None] - frames
+    position = position.clamp_min(0)
+    low = position // (2 * frames)
+    high = torch.minimum(low + 1, length[:, None] - 1)
+    weight = ((position % (2 * frames)).to(torch.float32) / (2 * frames))[..., None, None]
+    below, above = rows[first[:, None] + low], rows[first[:, None] + high]
+    x = below + weight * (above - below)
+    x = torch.gather(x, 2, joint[:, None, :, None].expand_as(x))
+    # Sums of three products, not matmul: a matmul may run in TF32, which has 10 bits.
+    return (x[..., None, :] * transform[:, None, None]).sum(-1)
+
+
+def add_noise(x: Tensor, noise: Noise, *, sigma: float) -> Tensor:
+    """Add Gaussian noise of deviation ``sigma`` (metres) to non-empty frames of x [N, T, V, C].
+
+    Box and Muller, 1958: sqrt(-2 ln u) (cos, sin)(2 pi v) of uniform u and v are both normal.
+    """
+    size = x[0].numel()
+    pairs = noise.uniform("noise", size + size % 2).unflatten(1, (-1, 2))
+    radius, angle = torch.sqrt(-2 * torch.log1p(-pairs[..., 0])), 2 * math.pi * pairs[..., 1]
+    normal = torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), -1)
+    normal = normal.flatten(1)[:, :size].view(x.shape)
+    present = (x != 0).flatten(2).any(2)[..., None, None]
+    return torch.where(present, x + sigma * normal, x)
+
+
+def to_stream(x: Tensor, *, stream: str, origin: Tensor) -> Tensor:
+    """Return joints x [N, T, V, C] as a stream; see ``Augment`` and ``ItemFormat``."""
+    if stream in ("bone", "bone-motion", "relative"):
+        x = x - x[:, :, origin].masked_fill((origin < 0)[:, None], 0)
+    if stream in ("motion", "bone-motion"):
+        return torch.cat((x[:, 1:] - x[:, :-1], torch.zeros_like(x[:, :1])), 1)
+    return x

@@ -1,7 +1,6 @@
 """Items of a batch by Numba: one kernel from rows to finished items, in one pass.
 
-An item of 120 frames is 36 KB: all that follows the resizing happens while it is in the processor's
-nearest caches.
+An item of 120 frames is 36 KB: what follows the resizing happens in the nearest caches.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _ROOT_HALF = np.int32(0x3F3504F3)  # the bits of sqrt(1/2)
 
 
 def make_items(rows: Floats, plan: BatchPlan, *, item_format: ItemFormat, out: Floats) -> None:
-    """Write what ``batch_torch.make_items`` returns, to float32 rounding, into out [N, T, V, 3]."""
+    """Write what ``batch.make_items`` returns, to float32 rounding, into out [N, T, V, 3]."""
     noise: tuple[Any, ...] = (0.0, np.empty(0, np.int64), 0, 0, 0)
     if plan.noise is not None:
         seed, item = plan.noise.seed, np.ascontiguousarray(plan.noise.item)
@@ -126,7 +125,7 @@ def _resize(window: Floats, length: int, matrix: Floats, joint: Ints, scratch: F
 
 @njit("void(int64, int64, int64, int64, float32[::1], float32[::1])", allocates=False)
 def _draw(item: int, epoch: int, low: int, high: int, first: Floats, second: Floats) -> None:
-    """Write the item's uniform numbers of stream "noise" in pairs (first, second), first as 1 - u, on (0, 1].
+    """Write the item's numbers of stream "noise" in pairs, the first as 1 - u, on (0, 1].
 
     The generator is that of ``smae.rng``, with all blocks of an item at once.
     """
@@ -147,7 +146,7 @@ def _draw(item: int, epoch: int, low: int, high: int, first: Floats, second: Flo
 
 @njit("void(float32[::1], float32[::1], float32[::1])", allocates=False)
 def _normal(first: Floats, second: Floats, normal: Floats) -> None:
-    """Write two normal numbers a pair: r cos(2 pi v), r sin(2 pi v), r = sqrt(-2 ln w) (Box and Muller, 1958).
+    """Write r cos(2 pi v), r sin(2 pi v) a pair, r = sqrt(-2 ln w) (Box and Muller, 1958).
 
     Logarithm, sine and cosine are series, good to float32, without branches, so that the compiler
     does eight at a time: w = m 2^e with m about 1 and ln m = 2 artanh((m - 1) / (m + 1)); v is a
@@ -177,7 +176,7 @@ def _normal(first: Floats, second: Floats, normal: Floats) -> None:
 
 @njit("void(float32[:, ::1], float32, float32[::1], float32[::1])", allocates=False)
 def _displace(x: Floats, sigma: float, normal: Floats, offset: Floats) -> None:
-    """Add noise [T * 3 V] and an offset [3 V], either may be empty, to the frames of x [T, 3 V] that are not."""
+    """Add noise [T * 3 V] and an offset [3 V], or either, to frames of x that are not 0."""
     frames, size = x.shape
     for t in range(frames):
         line = x[t]
@@ -207,7 +206,7 @@ def _blank(x: Floats, joint: Bytes, frame: Bytes) -> None:
 
 @njit("void(float32[:, ::1], int64[::1], float32[::1])", allocates=False)
 def _to_differences(x: Floats, origin: Ints, line: Floats) -> None:
-    """Subtract each joint's origin from x [T, 3 V] in place, -1 being none; line [3 V] is scratch."""
+    """Subtract each joint's origin, -1 for none, from x [T, 3 V]; line [3 V] is scratch."""
     frames, size = x.shape
     for t in range(frames):
         this = x[t]

@@ -24,7 +24,7 @@ _NOISE = tl.constexpr(zlib.crc32(b"noise"))
 
 @triton.jit
 def _normal(seed, item, epoch, element):
-    """Return the normal numbers that ``batch_torch.add_noise`` has at ``element``.
+    """Return the normal numbers that ``batch.add_noise`` has at ``element``.
 
     By the series of ``batch_numba``: a GPU's own logarithm is good to 2**-22 near 1, and no better.
     """
@@ -56,7 +56,7 @@ def _normal(seed, item, epoch, element):
 
 @triton.jit
 def _mapped(window_ptr, length, map_ptr, time, joint, axis, frames, size, valid):
-    """Return coordinate ``axis`` of ``joint`` [1, W] at frames ``time`` [T, 1], resized and mapped, float32 [T, W]."""
+    """Return coordinate ``axis`` of ``joint`` [1, W] at frames ``time`` [T, 1], resized, mapped."""
     # A fraction of whole numbers, so that both neighbours and the weight are exact.
     position = tl.maximum((2 * time + 1) * length - frames, 0)
     low = position // (2 * frames)
@@ -143,7 +143,7 @@ def _items(
 
 
 def make_items(rows: Tensor, plan: BatchPlan, *, item_format: ItemFormat) -> Tensor:
-    """Return what ``batch_torch.make_items`` returns; the same to float32 rounding."""
+    """Return what ``batch.make_items`` returns; the same to float32 rounding."""
 
     def send(array: object) -> Tensor:
         return torch.as_tensor(array).to(rows.device).contiguous()

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from smae.data.loader import sampler
 from smae.data.loader.augment import (
     Augment,
     BatchPlan,
@@ -35,16 +36,7 @@ from smae.data.loader.row_cache import (
     choose_residency,
 )
 from smae.data.loader.row_kernels import present_bodies, trunk_of
-from smae.data.loader.sampler import (
-    BLOCK_ROWS,
-    Ints,
-    RowMode,
-    batches_of,
-    clips_by_share,
-    drawn_by_share,
-    other_cameras,
-    shuffled,
-)
+from smae.data.loader.sampler import Ints, RowMode
 from smae.errors import ConfigError
 from smae.jit import KernelChoice, use_triton
 from smae.rng import MAX_CLIPS, MAX_VIEWS, Noise
@@ -56,7 +48,7 @@ PREFETCH = 2
 """Batches prepared ahead of the one in use."""
 
 DRAWN_CLIPS = 4096
-"""Clips whose variations are drawn together: for a single batch, call overhead would take most of the time."""
+"""Clips whose variations are drawn together: for one batch, calls would take most of the time."""
 
 
 class Loader:
@@ -88,7 +80,7 @@ class Loader:
         mode: RowMode = "auto",
         kernel: KernelChoice = "torch",
         augmented: bool | None = None,
-        block_rows: int = BLOCK_ROWS,
+        block_rows: int = sampler.BLOCK_ROWS,
         rank: int = 0,
         world: int = 1,
         views: int = 1,
@@ -106,15 +98,12 @@ class Loader:
             seed: the run's seed, 0 <= seed < 2**64.
             train: shuffle, or keep store order.
             device: of the batches.
-            workers: threads that read blocks, beside one that prepares batches; 0 does all in the
-                caller's thread.
+            workers: threads that read, beside one that prepares batches; 0: the caller's alone.
             window: blocks shuffled together, and kept in memory when streaming.
             drop_last: leave out a last batch that is not full.
             mode: keep the rows on the device, in RAM, stream them, or decide by the free memory.
-            kernel: what makes items on a GPU: torch in several passes, or one Triton kernel; on the
-                CPU it is Numba's.
-            augmented: vary the clips at random, or take their centre as in testing; None: like
-                ``train``.
+            kernel: on a GPU several passes of torch, or one of Triton; on the CPU it is Numba's.
+            augmented: vary the clips at random, or take their centre; None: like ``train``.
             block_rows: rows of a block.
             rank: number of this process, from 0.
             world: number of processes.
@@ -134,7 +123,7 @@ class Loader:
         self._member = np.asarray(store.member)[self.index]
         self._taken: Ints | None = None
         if shares:
-            self._taken = clips_by_share(np.bincount(self._member, minlength=len(shares)), shares)
+            self._taken = sampler.clips_by_share(np.bincount(self._member, minlength=len(shares)), shares)
         self.per_epoch = len(self.index) if self._taken is None else int(self._taken.sum())
         least = {"batch": (batch, 1), "workers": (workers, 0), "window": (window, 1), "views": (views, 1)}
         for name, (value, smallest) in least.items():
@@ -142,8 +131,8 @@ class Loader:
                 raise ConfigError(f"loader: {name} must be at least {smallest}, found {value}")
         if views > MAX_VIEWS or len(store) > MAX_CLIPS:
             raise ConfigError(
-                f"loader: at most {MAX_VIEWS} views and {MAX_CLIPS:,} clips can be numbered, found {views} and "
-                f"{len(store):,}"
+                f"loader: at most {MAX_VIEWS} views and {MAX_CLIPS:,} clips can be numbered, found {views} "
+                f"and {len(store):,}"
             )
         smallest = batch
         if not drop_last:
@@ -162,13 +151,13 @@ class Loader:
                 self._within[view] = crop.within
                 changed = {"crop": crop.share, "min_frames": crop.min_frames}
                 self._views[view] = self._views[view].model_copy(update=changed)
-        # The positions that each view shows; a view inside another's window shows the same recording.
+        # The positions that each view shows; a view in another's window shows the same recording.
         self._shown = np.arange(len(self.index))[None]
         if cameras:
             first = list(range(views))
             for view, within in enumerate(self._within):
                 first[view] = view if within is None else first[within]
-            self._shown = other_cameras(store.clips, self.index, views=views)[first]
+            self._shown = sampler.other_cameras(store.clips, self.index, views=views)[first]
         self._store, self._batch, self._seed, self._device = store, batch, seed, device
         self._train, self._augmented = train, train if augmented is None else augmented
         self._workers, self._window, self._drop_last = workers, window, drop_last
@@ -205,18 +194,16 @@ class Loader:
 
         Args:
             epoch: 0-based.
-            skip: clips that finished steps of this epoch have already taken; the rest follows
-                exactly as it would have.
+            skip: clips that finished steps of this epoch have taken; the rest follows as it would.
 
         Raises:
             ConfigError: ``skip`` is below 0 or beyond the clips there are.
-            DataError: the store's rows fail their checksum (see ``Store.rows``); raised where the
-                batch is asked for.
+            DataError: the store's rows fail their checksum (see ``Store.rows``), for that batch.
         """
         if not 0 <= skip <= self.per_epoch:
             there = f"the {self.per_epoch} clips there are"
             raise ConfigError(f"loader: skip must be between 0 and {there}, found {skip}")
-        batches = batches_of(
+        batches = sampler.batches_of(
             self._positions(epoch),
             batch=self._batch,
             skip=skip,
@@ -242,15 +229,15 @@ class Loader:
             return np.arange(len(self.index))
         drawn_by: dict[str, Any] = {"seed": self._seed, "epoch": epoch}
         drawn_by["fingerprint"] = self._store.fingerprint
-        order = shuffled(self.index, self._clips.block_number, window=self._window, **drawn_by)
+        order = sampler.shuffled(self.index, self._clips.block_number, window=self._window, **drawn_by)
         if self._taken is None:
             return order
-        chosen = drawn_by_share(self.index, self._member, self._taken, **drawn_by)
+        chosen = sampler.drawn_by_share(self.index, self._member, self._taken, **drawn_by)
         taken: Ints = order[chosen[order]]
         return taken
 
     def _make(self, batches: list[Ints], epoch: int) -> Made:
-        """Yield each batch with the event that the device records when it is finished (None on the CPU)."""
+        """Yield each batch with the event of its end on the device (None on the CPU)."""
         stream = None
         if self._device.type == "cuda":
             stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
@@ -264,7 +251,7 @@ class Loader:
                 yield made, done
 
     def _variations(self, batches: list[Ints], epoch: int) -> Iterator[tuple[Ints, list[Variation]]]:
-        """Yield each batch with its clips' variation in each view, drawn for many batches at once."""
+        """Yield each batch with its clips' variation by view, drawn for many at once."""
         group = max(1, DRAWN_CLIPS // self._batch)
         for first in range(0, len(batches), group):
             some = batches[first : first + group]
@@ -331,7 +318,7 @@ class Loader:
 
 
 def _missing_joints(missing: NDArray[np.bool_], joint: Ints, form: ItemFormat) -> NDArray[np.bool_]:
-    """Return bool [S, 2, V], the joints that items of each source lack, as they are and mirrored."""
+    """Return bool [S, 2, V], the joints that each source's items lack, plain and mirrored."""
     lost = missing[:, joint]
     if form.stream in ("bone", "bone-motion", "relative"):
         # What is measured from a missing joint is missing too.

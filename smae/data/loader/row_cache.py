@@ -78,10 +78,7 @@ def choose_residency(need: int, *, mode: RowMode, device: torch.device) -> Resid
     """Decide where to keep ``need`` bytes of rows: as ``mode`` says, or by free memory.
 
     Rows fit if they take no more than a quarter of the memory that is free now. Those kept on an
-    accelerator are kept in RAM too, where batches are planned.
-
-    Raises:
-        ConfigError: ``device`` is asked for, and the device is the CPU.
+    accelerator are kept in RAM too, where batches are planned. The CPU is no ``device``: a ``ConfigError``.
     """
     if mode == "device" and device.type == "cpu":
         raise ConfigError("loader: train.rows=device needs a GPU, found the CPU: choose auto, resident or streaming")
@@ -180,7 +177,6 @@ class ClipSelection:
 
     @property
     def nbytes(self) -> int:
-        """Size of all selected rows."""
         return int(self.rows.sum()) * len(self.store.layout) * 12
 
     def rows_of(self, block: int) -> int:
@@ -268,8 +264,7 @@ class StreamedRows:
     def views(self, batches: list[Ints]) -> Generator[RowView, None, None]:
         """Yield the rows of each batch's clips, each valid until the next is asked for.
 
-        At most ``window`` + 1 blocks are in memory, or as many as one batch's clips need at once,
-        if more.
+        At most ``window`` + 1 blocks are in memory, or those that one batch needs, if more.
         """
         uses = [np.unique(self._clips.block[batch]).tolist() for batch in batches]
         last_use = {block: i for i, blocks in enumerate(uses) for block in blocks}

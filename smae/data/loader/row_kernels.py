@@ -135,8 +135,7 @@ def present_bodies(
 ) -> tuple[Ints, Ints, Ints]:
     """Return (clip, body, first row), int64 [N], of all bodies present in their clip's window.
 
-    A window has ``length`` frames from frame ``skip`` on. A clip with no body in it keeps its
-    first.
+    A window is ``length`` frames from ``skip`` on. A clip with no body in it keeps its first.
     """
     clip = np.empty(bodies.sum(), np.int64)
     body, first = np.empty_like(clip), np.empty_like(clip)
@@ -179,24 +178,20 @@ class Trunk:
 
 
 def trunk_of(layout: Layout, *, align: str) -> Trunk | None:
-    """Return what ``augment.align`` needs of a layout; None for ``none``.
-
-    Raises:
-        ConfigError: the layout does not name its trunk.
-    """
+    """Return what ``augment.align`` needs of a layout; a ``ConfigError`` if it names no trunk."""
     if align == "none":
         return None
     if not layout.across or layout.spine is None:
         raise ConfigError(
-            f"augment.align={align} turns people by their hips, shoulders and spine, and layout '{layout.name}' does "
-            "not name them: give it `across` and `spine`, or choose augment.align=none"
+            f"augment.align={align} turns people by their hips, shoulders and spine, and layout '{layout.name}' "
+            "does not name them: give it `across` and `spine`, or choose augment.align=none"
         )
     return Trunk(np.array(layout.across, np.int64), np.array(layout.spine, np.int64), align == "body")
 
 
 @njit(
-    "void(float32[:, :, ::1], uint8[::1], int64[::1], int64[::1], int64[:, ::1], int64[::1], boolean, "
-    "float32[:, :, ::1])"
+    "void(float32[:, :, ::1], uint8[::1], int64[::1], int64[::1], int64[:, ::1], int64[::1], "
+    "boolean, float32[:, :, ::1])"
 )
 def facing_axes(
     rows: Floats, present: Bytes, start: Ints, count: Ints, across: Ints, spine: Ints, upright: bool, axes: Floats

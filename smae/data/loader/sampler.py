@@ -33,8 +33,7 @@ def shuffled(index: Ints, block: Ints, *, window: int, seed: int, epoch: int, fi
     uniformly onto [j, j + window), and the clips are taken from left to right: at any time at most
     ``window`` blocks are open, and one opens whenever one closes, so reading never comes in bursts.
     The first ``window`` blocks are open from the start and none stays open past the end, so both
-    ends are as well mixed as the middle. With no more than ``window`` blocks in all, this is one
-    full shuffle.
+    ends are as well mixed as the middle. Of no more than ``window`` blocks it is a full shuffle.
 
     Args:
         index: int64 [n], clip numbers in the store; they key the draws.

@@ -39,7 +39,7 @@ class PrepareSettings:
         missing_list: leave out the samples that published results leave out.
         codec: how joints are stored, ``float32`` or ``int16``.
         layout: whose joints the files hold, where they do not say; a name or a ``.toml`` file.
-        unit: of the coordinates: ``m``, ``cm``, ``mm``; None where it was not said: metres, checked.
+        unit: of the coordinates: ``m``, ``cm``, ``mm``; None: metres, checked.
         fps: frames a second, where said; recorded, no frame is added or left out.
     """
 
@@ -57,5 +57,5 @@ class PrepareSettings:
 
     def recorded(self) -> dict[str, Any]:
         """Return the settings as plans and stores record them."""
-        # What was added later is recorded where it is used, so that other stores stay what they are.
+        # What was added later is recorded where it is used: other stores stay what they are.
         return {key: value for key, value in asdict(self).items() if value is not None or key not in ADDED}

@@ -79,8 +79,7 @@ class DaskExecutor:
         shared: paths that every worker must see; relative ones start at the current folder.
 
     Raises:
-        ConfigError: no scheduler there, no worker, a worker with other software, or one that does
-            not see a path.
+        ConfigError: no scheduler, no worker, or one with other software or without a path.
     """
 
     def __init__(self, scheduler: str, *, shared: Sequence[Path] = ()) -> None:
@@ -90,12 +89,7 @@ class DaskExecutor:
             self._check_workers(client)
 
     def run(self, make: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]) -> Generator[Result, None, None]:
-        """See ``Executor.run``; ``make`` is called once per worker thread.
-
-        Raises:
-            EnvironmentFault: the scheduler is lost, no worker is left, or a task killed every
-                worker that had it.
-        """
+        """See ``Executor.run``; ``make`` is called once per worker thread."""
         info = RunInfo(uuid.uuid4().hex, pickle.dumps(make), software(), self._shared)
         with self._connected() as client:
             waiting: set[Future[Any]] = set()
@@ -158,8 +152,8 @@ class DaskExecutor:
             client.run(pkgutil.resolve_name, f"{check_worker.__module__}:__name__")
         except ModuleNotFoundError as error:
             raise ConfigError(
-                f"--scheduler {self.scheduler}: a worker has no module {error.name}: install smae[dask] "
-                f"{__version__} where the workers run"
+                f"--scheduler {self.scheduler}: a worker has no module {error.name}: install "
+                f"smae[dask] {__version__} where the workers run"
             ) from error
         client.run(check_worker, software(), self._shared)
 
@@ -178,8 +172,8 @@ class DaskExecutor:
                 last_worker_seen = time.monotonic()
             elif time.monotonic() - last_worker_seen >= NO_WORKER_SECONDS:
                 raise EnvironmentFault(
-                    f"{self.scheduler} has had no worker for {NO_WORKER_SECONDS:g} s: start workers, and run the same "
-                    "command with --resume"
+                    f"{self.scheduler} has had no worker for {NO_WORKER_SECONDS:g} s: start "
+                    "workers, and run the same command with --resume"
                 )
 
     @contextmanager
@@ -188,13 +182,13 @@ class DaskExecutor:
             yield
         except KilledWorker as error:
             raise EnvironmentFault(
-                f"every worker that was given task {error.task} died of it, most often by lack of memory: use fewer "
-                "threads or processes per machine, and run the same command with --resume"
+                f"every worker that was given task {error.task} died of it, most often by lack of memory: "
+                "use fewer threads or processes per machine, and run the same command with --resume"
             ) from error
         except (CancelledError, CommClosedError) as error:
             raise EnvironmentFault(
-                f"the Dask scheduler {self.scheduler} was lost: start it and its workers again, and run the same "
-                "command with --resume"
+                f"the Dask scheduler {self.scheduler} was lost: start it and its workers again, "
+                "and run the same command with --resume"
             ) from error
 
     def _end(self, client: Client, info: RunInfo, waiting: set[Future[Any]]) -> None:
@@ -239,25 +233,21 @@ def software() -> dict[str, str]:
 
 
 def check_worker(versions: Mapping[str, str], shared: Sequence[str]) -> None:
-    """Refuse to work with other software or without the files.
-
-    Raises:
-        ConfigError: names the worker and the reason.
-    """
+    """Refuse a worker with other software or without the files: a ``ConfigError`` says why."""
     found = software()
     other = [
         f"{name} {found[name]} where {versions[name]} is needed" for name in versions if found[name] != versions[name]
     ]
     if other:
         raise ConfigError(
-            f"{_here()} has {', '.join(other)}: install the same versions everywhere, or the store's bytes would "
-            "depend on who did what"
+            f"{_here()} has {', '.join(other)}: install the same versions everywhere, or the "
+            "store's bytes would depend on who did what"
         )
     for path in shared:
         if not os.path.exists(path):
             raise ConfigError(
-                f"{_here()} does not see {path}: input and output must be on a file system that all workers share, "
-                "under the same path"
+                f"{_here()} does not see {path}: input and output must be on a file system that "
+                "all workers share, under the same path"
             )
 
 

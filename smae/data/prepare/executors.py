@@ -46,7 +46,6 @@ class Executor(Protocol):
         Raises:
             Interrupted: a signal arrived.
         """
-        ...
 
 
 class InlineExecutor:
@@ -69,11 +68,7 @@ class ProcessExecutor:
         self.workers = workers
 
     def run(self, make: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]) -> Generator[Result, None, None]:
-        """See ``Executor.run``; results come in the order of the tasks.
-
-        Raises:
-            EnvironmentFault: a worker was killed, usually by lack of memory.
-        """
+        """See ``Executor.run``; in the order of tasks. A killed worker: an ``EnvironmentFault``."""
         pool = ProcessPoolExecutor(self.workers, mp_context=_context(), initializer=_start, initargs=(make,))
         waiting: deque[Future[Any]] = deque()
         try:

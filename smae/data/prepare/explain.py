@@ -31,8 +31,8 @@ class Explanation:
 
     Attributes:
         name: of the sample.
-        verdict: ``clip``, ``no body``, ``bad`` (it would be quarantined), ``left out`` (by a rule) or
-            ``stored`` (only the store was read).
+        verdict: ``clip``, ``no body``, ``bad`` (it would be quarantined), ``left out`` (by a rule)
+            or ``stored`` (only the store was read).
         raw: lines about its bytes and content; empty where only a store was read.
         steps: lines about cleaning.
         stored: lines about its clip in the store.
@@ -68,7 +68,7 @@ def explain(
 
     Args:
         path: one raw file; or a folder or zip of raw files; or a store, also by URL.
-        name: of the sample, for example ``S001C002P003R002A013``; not needed where there is only one.
+        name: of the sample, such as ``S001C002P003R002A013``; not needed for a single one.
         raw: with a store: its raw folder or zip, to explain the cleaning and compare.
         mode: cleaning mode; by default the store's, or ``reference``.
         source: registered source of the raw files.

@@ -1,7 +1,6 @@
 """The plan of a preparation: samples in store order, settings, tasks; made before any work.
 
-Two plans are equal exactly when they give the same store, so a plan contains no paths, times or
-machine names.
+Two plans are equal exactly when they give the same store: no paths, times or machine names.
 """
 
 from __future__ import annotations
@@ -193,8 +192,8 @@ def make_plan(raw: Path, settings: PrepareSettings, *, names: Path | None = None
     unlabelled = sum(fact.action == UNLABELLED for fact in facts)
     if unlabelled:
         logger.info(
-            f"{unlabelled:,} recordings have names of their own, which carry no label and no subject: their class is "
-            f"'{UNLABELLED}' (names as S001C002P003R002A013 carry both; see also smae split)"
+            f"{unlabelled:,} recordings have names of their own, which carry no label and no subject: their class "
+            f"is '{UNLABELLED}' (names as S001C002P003R002A013 carry both; see also smae split)"
         )
     interrupts.check()
     classes = tuple(sorted({fact.action for fact in facts}))
@@ -215,11 +214,7 @@ def make_plan(raw: Path, settings: PrepareSettings, *, names: Path | None = None
 
 
 def _splits(source: Source, samples: Sequence[Sample], file: Path | None) -> dict[str, Mapping[str, int]]:
-    """Return the splits of the data and those of a file.
-
-    Raises:
-        ConfigError, DataError: the file cannot be read, or a split of its name came with the data.
-    """
+    """Return the splits of the data and those of a file, which must have other names."""
     splits = dict(source.splits())
     if file is None:
         return splits
@@ -265,8 +260,8 @@ def _check_samples_found(raw: Path, inventory: Inventory) -> None:
     if inventory.refused:
         refused += f" (for example {inventory.refused[0]})"
     raise DataError(
-        f"no recordings in {raw}: looked for {inventory.looked_for}, found {inventory.ignored} other files "
-        f"and {refused}; files of other kinds need --source (smae prepare --help lists them)"
+        f"no recordings in {raw}: looked for {inventory.looked_for}, found {inventory.ignored} other "
+        f"files and {refused}; files of other kinds need --source (smae prepare --help lists them)"
     )
 
 

@@ -1,11 +1,11 @@
-"""``smae.prepare``: raw recordings to a store, in tasks of one shard each."""
+"""``smae.prepare``: raw recordings to a store, shard by shard; ``smae.write_recordings``."""
 
 from __future__ import annotations
 
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from smae import interrupts, progress
+from smae.atomic_io import check_output, locked
 from smae.data.clean import MODES, Mode
 from smae.data.prepare import EXECUTOR, MAX_BAD, MIN_BAD, UNITS, PrepareSettings
 from smae.data.prepare.executors import make_executor, warm_up
@@ -21,15 +22,18 @@ from smae.data.prepare.plan import Plan, changed_values, make_plan
 from smae.data.prepare.summary import PrepareSummary, Tally, encode_refused, read_refused
 from smae.data.prepare.worker import TaskResult, Worker
 from smae.data.prepare.workspace import FolderWorkspace, ObjectWorkspace, Workspace
+from smae.data.raw.keypoints import Keypoints
 from smae.data.raw.recordings import source_of
 from smae.data.raw.source import SOURCES
 from smae.data.store.chunks import joint_codec
-from smae.data.store.clip_table import build_table
+from smae.data.store.clip_table import ClipFacts, build_table
+from smae.data.store.convert import layout_map
 from smae.data.store.file_store import locate
 from smae.data.store.shards import offsets
 from smae.data.store.store import Store, open_store
-from smae.data.store.writer import Header, finish_store
+from smae.data.store.writer import Header, finish_store, write_store
 from smae.errors import ConfigError, DataError, EnvironmentFault
+from smae.skeleton import Layout, load_layout
 
 
 def prepare(
@@ -285,8 +289,8 @@ class _Job:
                 "them and begin again with --overwrite, or allow more with --max-bad and --resume"
             )
         raise DataError(
-            f"none of {samples} recordings can be used ({bad} bad, listed in {listed}; the others are empty): "
-            f"nothing is published{first}"
+            f"none of {samples} recordings can be used ({bad} bad, listed in {listed}; the others "
+            f"are empty): nothing is published{first}"
         )
 
     def _finish(self) -> str:
@@ -339,3 +343,55 @@ class _Job:
             largest_error=max(shard.error for shard in self.tally.shards),
             **counts,
         )
+
+
+def write_recordings(
+    recordings: Sequence[Keypoints],
+    out: Path | str,
+    *,
+    mode: Mode = PrepareSettings.mode,
+    to: Layout | str | None = None,
+) -> Store:
+    """Clean recordings and write them as a store, which is returned.
+
+    Args:
+        recordings: of one layout, with names of their own; their labels are the classes.
+        out: the folder to write, which must not exist.
+        mode: cleaning mode, as of ``prepare``.
+        to: map the joints to this layout, as ``convert`` does.
+
+    Raises:
+        ConfigError: ``out`` exists.
+        DataError: no recording, different layouts, or a name twice.
+        NoBody: a recording without a body.
+        EnvironmentFault: the disk refused.
+    """
+    out = Path(out)
+    check_output(out, kind="a store", is_kind=lambda path: False, overwrite=False)
+    layouts = list(dict.fromkeys(one.layout.name for one in recordings))
+    names = [one.name for one in recordings]
+    if len(layouts) != 1:
+        raise DataError(f"expected recordings of one layout, found {', '.join(layouts) or 'no recording'}")
+    for name in names:
+        if not (0 < len(name) <= 200 and name.isascii() and name.isprintable()) or names.count(name) > 1:
+            raise DataError(f"the name {ascii(name)[:80]}: expected printable ASCII, each name once: name=...")
+    layout = recordings[0].layout
+    rates = {one.fps for one in recordings}
+    origin: dict[str, object] = {"source": "keypoints", "mode": mode}
+    if len(rates) == 1 and None not in rates:
+        origin["fps"] = recordings[0].fps
+    target = load_layout(to) if isinstance(to, str) else to or layout
+    if target != layout:
+        origin |= {"converted_from": layout.name, "missing": list(layout_map(layout, target).missing)}
+    header = Header(
+        layout=target,
+        mode=mode,
+        dataset="keypoints",
+        classes=tuple(sorted({one.label for one in recordings})),
+        origin=origin,
+    )
+    clips = ((ClipFacts(one.name, one.label), one.clip(target, mode=mode)) for one in recordings)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with locked(out.with_name(f"{out.name}.lock")):
+        write_store(out, header=header, clips=clips)
+    return open_store(out)

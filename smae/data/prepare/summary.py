@@ -23,7 +23,7 @@ from smae.tables import Grid, Table
 
 @dataclass(frozen=True)
 class PrepareSummary(Table):
-    """A preparation's result: ``ok`` + all ``excluded`` + ``quarantined`` + ``ignored`` = ``found``.
+    """A preparation's result: ``ok`` + ``excluded`` + ``quarantined`` + ``ignored`` = ``found``.
 
     Attributes:
         store: path or URL of the store.
@@ -69,7 +69,6 @@ class PrepareSummary(Table):
         return EXIT_DONE
 
     def tables(self) -> list[Grid]:
-        """Return the counts as a table."""
         bad = self.quarantined
         rows = [
             ("ok", f"{self.frames:,} frames, {self.rows:,} body-frames", f"{self.ok:,}"),
@@ -109,7 +108,6 @@ class Tally:
         self.bad = list(self.plan.refused)
 
     def add(self, result: TaskResult) -> None:
-        """Count the result of a task."""
         self.results.append(result)
         self.samples += len(result.outcomes)
         self.read += result.size
@@ -170,11 +168,7 @@ def encode_refused(refused: Iterable[Refused]) -> bytes:
 
 
 def read_refused(store: Store) -> tuple[tuple[Refused, ...], tuple[Refused, ...]]:
-    """Return a store's bad files, and its samples left out by rule where it has their list.
-
-    Raises:
-        DataError: a list that is damaged.
-    """
+    """Return a store's bad files, and its samples left out by rule where it lists them."""
     bad = b""
     if QUARANTINE in store.files:
         bad = read_checked(store.root, store.files[QUARANTINE])
@@ -200,11 +194,7 @@ def _refused(line: bytes) -> Refused:
 
 
 def decode_refused(lines: bytes, *, name: str = QUARANTINE) -> tuple[Refused, ...]:
-    """Parse the content of ``quarantine.jsonl`` or ``excluded.jsonl``.
-
-    Raises:
-        DataError: a line that is not a record of a bad file.
-    """
+    """Parse ``quarantine.jsonl`` or ``excluded.jsonl``; a ``DataError`` for another line."""
     try:
         return tuple(map(_refused, lines.splitlines()))
     except (ValueError, TypeError, RecursionError) as error:

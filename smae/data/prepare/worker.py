@@ -95,8 +95,7 @@ class Worker:
         root: where the store is being written.
         settings: see ``PrepareSettings``.
         layout: joint layout of the samples.
-        durable: flush each shard to the disk; needed where the journal is kept on another machine,
-            which cannot do it.
+        durable: flush each shard to the disk, where the journal's machine cannot do it.
     """
 
     def __init__(
@@ -114,18 +113,12 @@ class Worker:
         self._fast_path = fast_path(self._source, settings, layout)
 
     def __call__(self, task: Task) -> TaskResult:
-        """Write the shard and return the outcomes; a bad sample is an outcome, never an error.
-
-        Raises:
-            EnvironmentFault: the disk refused.
-            Interrupted: a signal arrived, and the task is done in the main process.
-        """
+        """Write the shard; return the outcomes. A bad sample is an outcome, never an error."""
         self._writer.begin(task.number)
         outcomes = tuple(self._do_sample(sample) for sample in task.samples)
         return TaskResult(task.number, self._writer.end(), outcomes, task.size)
 
     def close(self) -> None:
-        """Close open archives."""
         self._reader.close()
 
     def _do_sample(self, sample: Sample) -> SampleOutcome:

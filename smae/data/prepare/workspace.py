@@ -72,21 +72,11 @@ class Workspace(ABC):
 
     @abstractmethod
     def check(self, raw: Path, *, overwrite: bool) -> None:
-        """Refuse an output that must not be replaced; see ``smae.atomic_io.check_output``.
-
-        Raises:
-            ConfigError: the output overlaps with ``raw``, is not a store, or is one and
-                ``overwrite`` is false.
-        """
+        """Refuse an output that must not be replaced or overlaps with ``raw``."""
 
     @abstractmethod
     def lock(self) -> AbstractContextManager[None]:
-        """Lock the output during the block.
-
-        Raises:
-            LockedError: another process holds the lock.
-            EnvironmentFault: the disk or the object store refused.
-        """
+        """Lock the output during the block; a ``LockedError`` if another process holds it."""
 
     @abstractmethod
     def restore(self) -> None:
@@ -98,24 +88,14 @@ class Workspace(ABC):
 
     @abstractmethod
     def publish(self) -> None:
-        """Make the finished store appear and remove everything else.
-
-        Raises:
-            EnvironmentFault: the disk or the object store refused; the same command with ``resume``
-                repairs it.
-        """
+        """Make the finished store appear and remove all else; ``resume`` goes on after a fault."""
 
     @abstractmethod
     def remove(self) -> None:
         """Remove plan, journal and everything else that is not a published store."""
 
     def resume(self, plan: Plan) -> list[TaskResult]:
-        """Return the results of finished tasks; remove all other files from the store so far.
-
-        Raises:
-            DataError: the work has another plan; the message lists the differences.
-            Interrupted: a signal arrived.
-        """
+        """Return the results of finished tasks, remove other files; a ``DataError`` of another plan."""
         changed = differences(read_json(self.files, PLAN), json.loads(plan.encode()))
         if changed:
             raise DataError(
@@ -134,11 +114,7 @@ class Workspace(ABC):
         return done
 
     def record(self, result: TaskResult) -> None:
-        """Add a finished task to the journal, once its shards are flushed.
-
-        Raises:
-            EnvironmentFault: the disk refused.
-        """
+        """Add a finished task, whose shards are flushed, to the journal."""
         for shard in result.shards:
             shard.fsync(self.root)
         self.files.write(_done(result.task), json.dumps(result.to_json(), default=asdict).encode("ascii"))
@@ -341,8 +317,8 @@ class ObjectWorkspace(Workspace):
         if remover := _REMOVERS.get(self.out.partition(":")[0]):
             how = f" (`{remover} {where}`)"
         return (
-            f"{where}: {process} is writing the same output; wait for it, or choose another --out. If that process is "
-            f"dead, remove this object{how} and run the same command with --resume"
+            f"{where}: {process} is writing the same output; wait for it, or choose another --out. If "
+            f"that process is dead, remove this object{how} and run the same command with --resume"
         )
 
 

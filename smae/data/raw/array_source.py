@@ -1,8 +1,7 @@
 """Shared by sources of cleaned clips: names, labels and splits of array files, and clips as bytes.
 
 Each of these sources reads a sample as the bytes of one ``.npy`` (joints float32 [M, T, V, 3]),
-followed by a second one (state uint8 [M, T, V]) where the data contain it. The store keeps the
-BLAKE3 of these bytes.
+followed by a second one (state uint8 [M, T, V]) if known. The store keeps their BLAKE3.
 """
 
 from __future__ import annotations
@@ -56,9 +55,7 @@ def find_layout(joints: int, coordinates: int = 3, *, where: object, given: Layo
     """Return the layout of an array of joints: the one given, or the only built-in one that fits.
 
     25 joints are NTU's unless another layout is given: the public files of this form hold no others.
-
-    Raises:
-        DataError: flat keypoints, another number of joints than given, or several layouts fit.
+    A ``DataError`` for flat keypoints, another number of joints, or where several layouts fit.
     """
     if coordinates != 3:
         raise DataError(
@@ -79,25 +76,21 @@ def find_layout(joints: int, coordinates: int = 3, *, where: object, given: Layo
     flat = " (18 are OpenPose's as in Kinetics-Skeleton: pixels and a score, not 3D)" if joints == 18 else ""
     named = ", ".join(f"{layout.name} ({len(layout)})" for layout in fitting or BUILT_IN)
     raise DataError(
-        f"{where}: {joints} joints of 3 coordinates{flat}: say whose they are: --layout with one of {named}, or a "
-        ".toml file that describes them"
+        f"{where}: {joints} joints of 3 coordinates{flat}: say whose they are: --layout with one of {named}, "
+        "or a .toml file that describes them"
     )
 
 
 def find_bodies(numbers: int, *, where: object, given: Layout | None = None) -> int:
-    """Return the number of bodies in a frame of so many numbers: 150 are two of 25 joints, 75 one.
-
-    Raises:
-        DataError: no number of joints that a layout has, or several fit.
-    """
+    """Return the number of bodies in a frame of so many numbers: 150 are two of 25 joints."""
     sizes = {len(layout) for layout in (BUILT_IN if given is None else (given,))}
     fitting = [bodies for bodies in (2, 1) if numbers in {3 * bodies * joints for joints in sizes}]
     if len(fitting) == 1:
         return fitting[0]
     expected = ", ".join(f"{6 * joints} or {3 * joints}" for joints in sorted(sizes))
     raise DataError(
-        f"{where}: {numbers} numbers a frame, which fit {' and '.join(map(str, fitting)) or 'no number of'} bodies: "
-        f"expected bodies x joints x 3 for two bodies or one: {expected}"
+        f"{where}: {numbers} numbers a frame, which fit {' and '.join(map(str, fitting)) or 'no number of'} "
+        f"bodies: expected bodies x joints x 3 for two bodies or one: {expected}"
     )
 
 
@@ -243,5 +236,4 @@ class CleanedSource(BaseSource):
     takes_layout = True
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Clip:
-        """Return the clip of one sample."""
         return unpack(data, max_range=max_range, gaps=self.cleaned == "exact")

@@ -74,7 +74,6 @@ class CtrgcnNpzSource(arrays.CleanedSource):
         return Inventory(tuple(sorted(samples)), (), 0, "rows of x_train and x_test")
 
     def reader(self, raw: Path) -> NpzReader:
-        """Return a reader of the rows."""
         return NpzReader(arrays.find_array_file(raw, _SUFFIXES))
 
 
@@ -118,7 +117,6 @@ class Rows:
         return np.frombuffer(self._stream.read(self.row_bytes), self.dtype).reshape(self.shape[1:])
 
     def close(self) -> None:
-        """Close the array's file."""
         self._stream.close()
 
 
@@ -147,7 +145,6 @@ class NpzReader:
         return arrays.pack_padded(slots, doubled=self._doubled and not single)
 
     def close(self) -> None:
-        """Close the file."""
         for rows in self._rows.values():
             rows.close()
         self._archive.close()
@@ -175,11 +172,7 @@ def _member_info(file: Path, archive: zipfile.ZipFile, name: str) -> zipfile.Zip
 
 
 def _check_array(file: Path, archive: zipfile.ZipFile, name: str) -> None:
-    """Unpack a whole array and compare its size and CRC-32 with the zip's directory.
-
-    Raises:
-        DataError: no such array, or it is damaged.
-    """
+    """Unpack an array and compare its size and CRC-32; a ``DataError`` if it is damaged."""
     info, size = _member_info(file, archive, name), 0
     try:
         with (
@@ -199,11 +192,7 @@ def _check_array(file: Path, archive: zipfile.ZipFile, name: str) -> None:
 
 
 def _read_header(file: Path, archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Return shape, type and header size of an array.
-
-    Raises:
-        DataError: no array of that name, not an ``.npy``, Fortran order, or objects.
-    """
+    """Return shape, type and header size of an array of plain numbers, else a ``DataError``."""
     info, where = _member_info(file, archive, name), f"{file}!{name}"
     try:
         with archive.open(info) as member:

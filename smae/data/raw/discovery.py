@@ -243,11 +243,7 @@ def _target_inside(link: Path, root: Path) -> str | None:
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
-    """Open a zip and read its directory.
-
-    Raises:
-        DataError: the directory is damaged: every sample in the zip would be lost.
-    """
+    """Open a zip; a ``DataError`` if its directory is damaged, as all samples would be lost."""
     try:
         archive = zipfile.ZipFile(path)
         # A damaged entry can hide those behind it, which zipfile does not notice. Writers without
@@ -295,12 +291,9 @@ def _overlapping(members: list[zipfile.ZipInfo]) -> set[int]:
 
 
 def find_named(raw: Path, *, suffixes: tuple[str, ...]) -> Inventory:
-    """Return the files with one of several endings under a folder, or one file; zips are not looked into.
+    """Return the files with one of several endings under a folder, not in zips, or one file.
 
-    Samples have the files' names; where two are equal, their paths.
-
-    Raises:
-        ConfigError, DataError, EnvironmentFault: see ``find_files``.
+    Samples have the files' names; where two are equal, their paths. Raises as ``find_files`` does.
     """
     search = _Search(suffix="", valid=lambda name: False, strict_names=False, own_names=True)
     root = raw.resolve()

@@ -113,9 +113,7 @@ def read_fast(data: bytes | memoryview, *, max_range: float = MAX_RANGE) -> Reco
     return recording
 
 
-def pad_text(
-    data: bytes | memoryview,
-) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]] | None:
+def pad_text(data: bytes | memoryview) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]] | None:
     """Return arguments of ``scan``: a file's text followed by ``PAD``, and two empty tables.
 
     They belong to this thread and are valid until its next call. A view of a ``ReadBuffer`` is
@@ -160,8 +158,7 @@ def scan(text: NDArray[np.uint8], size: int | np.uint64, ends: NDArray[np.int32]
         text: uint8, the file followed by ``PAD``.
         size: bytes of the file.
         ends: int32, receives the position of each line's LF.
-        spaces: int32, receives the number of spaces before each line's LF, from the start of the
-            file.
+        spaces: int32, receives the number of spaces from the file's start to each line's LF.
     """
     lines, count = 0, _ZERO
     # The last bit of each class, carried into the next block. The file begins as if after a line

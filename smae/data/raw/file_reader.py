@@ -54,22 +54,21 @@ class FileReader:
 
     Args:
         raw: the folder; or a zip or one recording, whose name is its samples' path.
-        views: return views of a ``ReadBuffer``, valid until the next read, where nothing is
-            unpacked.
+        views: return views of a ``ReadBuffer``, valid until the next read, unless unpacked.
+
+    Attributes:
+        folder: that samples' paths are relative to.
     """
 
     def __init__(self, raw: Path, *, views: bool = False) -> None:
         self._views = views
-        root = raw
-        if raw.is_file():
-            # A link that the user names is followed, once and here.
-            root = raw.resolve().parent
-        self._prefix = os.path.join(os.fspath(root), "")
+        # A link that the user names is followed, once and here.
+        self.folder = raw.resolve().parent if raw.is_file() else raw
+        self._prefix = os.path.join(os.fspath(self.folder), "")
         self._archives: dict[str, int] = {}
         self._buffer = ReadBuffer(1 << 20)
 
     def read(self, sample: Sample) -> bytes | memoryview:
-        """Return the bytes of one sample; see ``SampleReader.read``."""
         try:
             if sample.packed is None:
                 data: bytes | memoryview = self._read_file(sample)
@@ -84,7 +83,6 @@ class FileReader:
         return data if self._views else bytes(data)
 
     def close(self) -> None:
-        """Close all open archives."""
         for handle in self._archives.values():
             os.close(handle)
         self._archives.clear()

@@ -26,7 +26,6 @@ class Hdf5Source(arrays.CleanedSource):
     takes_layout = False
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return one sample per clip."""
         import h5py
 
         file = arrays.find_array_file(raw, _SUFFIXES)
@@ -71,7 +70,6 @@ class Hdf5Source(arrays.CleanedSource):
         return arrays.unpack(data, max_range=max_range, gaps=True)
 
     def reader(self, raw: Path) -> Hdf5Reader:
-        """Return a reader of the clips."""
         return Hdf5Reader(arrays.find_array_file(raw, _SUFFIXES))
 
 
@@ -118,6 +116,5 @@ class Hdf5Reader:
             raise BadRecording("io", f"cannot be read: {error}") from error
 
     def close(self) -> None:
-        """Close the file."""
         if self._file is not None:
             self._file.close()

@@ -1,8 +1,8 @@
 """3D keypoints of pose estimators: ``.npy``, ``.npz`` and JSON files, and arrays in memory.
 
 JSON as MediaPipe's results are usually written (frames of landmarks with x, y, z, visibility), as
-MMPose writes Human3.6M poses (``instance_info``), and OpenPose's ``--3d --write_json`` (a file a frame,
-``NAME_000000000000_keypoints.json``). What is in an image plane is refused.
+MMPose writes Human3.6M poses (``instance_info``), and OpenPose's ``--3d --write_json`` (a file a
+frame, ``NAME_000000000000_keypoints.json``). What is in an image plane is refused.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from smae.errors import BadRecording, ConfigError, DataError, NoBody
 from smae.skeleton import Layout, load_layout
 
 FLAT = (
-    "points in a picture, which 3D encoders cannot take: depth cannot be read off one picture; give the pose "
-    "estimator's 3D output, or lift the points to 3D first"
+    "points in a picture, which 3D encoders cannot take: depth cannot be read off one picture; "
+    "give the pose estimator's 3D output, or lift the points to 3D first"
 )
 """Why 2D keypoints are refused."""
 _SUFFIXES = (".npy", ".npz", ".json")
@@ -50,7 +50,7 @@ _MAX_BODIES = 20
 
 @dataclass(frozen=True)
 class Keypoints:
-    """A recording in memory with its joint layout, for ``predict``, ``embed`` and ``write_recordings``.
+    """A recording in memory with its layout, for ``predict``, ``embed``, ``write_recordings``.
 
     Attributes:
         recording: in metres.
@@ -70,11 +70,7 @@ class Keypoints:
         return self.name
 
     def clip(self, layout: Layout, *, mode: Mode = "reference") -> Clip:
-        """Return it cleaned, in the joints of a layout, see ``smae.convert``.
-
-        Raises:
-            NoBody: no body in any frame.
-        """
+        """Return it cleaned, in the joints of a layout; ``NoBody`` without a body."""
         clip = clean(self.recording, mode=mode, layout=self.layout)
         if layout == self.layout:
             return clip
@@ -94,9 +90,9 @@ def from_keypoints(
 
     Args:
         array: float [T, V, 3] or [T, V, 4] (a score, 0 where a joint was not found), or with bodies
-            [M, T, V, 3 or 4]; NaN where a joint is missing, a body of NaN or zeros where it is absent.
-            MediaPipe's world landmarks and the Azure Kinect's joints have y down: they are turned
-            upright. Of other layouts y is up.
+            [M, T, V, 3 or 4]; NaN where a joint is missing, a body of NaN or zeros where it is
+            absent. MediaPipe's world landmarks and the Azure Kinect's joints have y down: they are
+            turned upright. Of other layouts y is up.
         layout: a layout, its name, or a TOML file.
         fps: frames a second.
         unit: ``m``, ``cm`` or ``mm``. By default metres, if a body then has a person's size.
@@ -136,7 +132,6 @@ class KeypointsSource(BaseSource):
     dataset_name = "keypoints"
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return the samples under a folder or zip, or one file."""
         self.layout = self._given()
         found = find_by_suffix(raw, _SUFFIXES, strict_names=strict_names)
         refused = list(found.refused)
@@ -168,7 +163,6 @@ class KeypointsSource(BaseSource):
         return self.given_layout
 
     def reader(self, raw: Path) -> KeypointsReader:
-        """Return a reader of the samples under ``raw``."""
         return KeypointsReader(raw)
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
@@ -200,7 +194,7 @@ def find_by_suffix(raw: Path, suffixes: Sequence[str], *, strict_names: bool = F
 
 
 def facts_by_folder(sample: Sample, raw: Path) -> ClipFacts:
-    """Return the facts of an NTU name; of another, the class is the folder's name, which begins the clip's."""
+    """Return the facts of an NTU name; else the class is the folder's name, as the clip's start."""
     facts = parse_name(sample.name)
     if facts is not None:
         return facts
@@ -213,19 +207,14 @@ def facts_by_folder(sample: Sample, raw: Path) -> ClipFacts:
 class KeypointsReader(FileReader):
     """Reads files; of a recording with a file a frame, all frames as one JSON list."""
 
-    def __init__(self, raw: Path) -> None:
-        super().__init__(raw)
-        self._folder = raw.resolve().parent if raw.is_file() else raw
-
     def read(self, sample: Sample) -> bytes | memoryview:
-        """Return the bytes of one sample."""
         if not sample.path.endswith(_GROUP):
             return super().read(sample)
         if sample.size > MAX_BYTES:
             raise BadRecording("size", f"{sample.size:,} bytes; at most {MAX_BYTES:,} are read")
         folder, _, stem = sample.path.removesuffix(_GROUP).rpartition("/")
         files = []
-        for path in sorted((self._folder / folder).iterdir()):
+        for path in sorted((self.folder / folder).iterdir()):
             match = _FRAME.fullmatch(path.stem)
             if path.suffix == ".json" and match is not None and match[1] == stem:
                 name = f"{folder}/{path.name}".lstrip("/")
@@ -365,7 +354,7 @@ def _recording(frames: list[list[NDArray[np.float32]]], layout: Layout, *, max_r
     if largest > max_range:
         raise BadRecording("range", f"{largest:g} from the origin; at most {max_range:g} are accepted: see --unit")
     if layout.name in _Y_DOWN:
-        # Half a turn about the view's axis: x right, y down becomes x left, y up, as a Kinect has them.
+        # Half a turn about the view's axis: x right, y down becomes x left, y up.
         xyz[..., :2] *= -1
     return Recording(
         frames=len(frames),

@@ -26,7 +26,7 @@ _MAX_BYTES = 2**20
 _MAX_NAME = 100
 _LINE = re.compile(r"([A-Za-z]*\d+)\s*[,;:\t]\s*(.+)")
 _SPACED = re.compile(r"([A-Za-z]*\d+)(?:\s*[,;:\t]\s*|[.)]?\s+)(.+)")
-"""The same with ``1 wave``, ``1. wave`` and ``1) wave``, which count only where every line is so."""
+"""The same with ``1 wave``, ``1. wave`` and ``1) wave``, which count where every line is so."""
 _HEAD = re.compile(r"(id|label|class|number|index|action)\w*\s*[,;:\t]\s*(name|action|class|label)\w*", re.I)
 _ZEROS = re.compile(r"^([A-Za-z]*)0+(?=\d+$)")
 _NUMBER = re.compile(r"\d+$")
@@ -103,8 +103,8 @@ def read_text(path: Path, *, what: str, limit: int) -> str:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"{path}: {what} cannot be read: not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x}): it is "
-            "in another encoding, such as GBK, Shift JIS or Latin-1: save it as UTF-8"
+            f"{path}: {what} cannot be read: not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x}): "
+            "it is in another encoding, such as GBK, Shift JIS or Latin-1: save it as UTF-8"
         ) from error
 
 
@@ -112,13 +112,12 @@ def read_class_names(path: Path, ids: Iterable[str]) -> dict[str, str]:
     """Read the names of the classes ``ids`` from a text file.
 
     A line is ``A013,tear up paper``, ``13,tear up paper``, or the name alone, which then belongs to
-    the class with the name's number in the list, from 1. Blank lines and those that begin with ``#``
-    do not count. The number of a class is the one its id ends in; numbers from 0 are recognised by
-    the classes that they name.
+    the class with the name's number in the list, from 1. Blank lines and those that begin with
+    ``#`` do not count. The number of a class is the one its id ends in; numbers from 0 are
+    recognised by the classes that they name.
 
     Raises:
-        ConfigError: no such file, not text, two names for one class, or numbers that may count from 0
-            or from 1.
+        ConfigError: no text file, two names for one class, or numbers that may count from 0 or 1.
     """
     ids, listed = list(ids), _read_lines(path)
     if any(key.isdecimal() and int(key) == 0 for key in listed):
@@ -158,7 +157,7 @@ def _read_lines(path: Path) -> dict[str, str]:
 
 
 def _from_one(path: Path, listed: dict[str, str], ids: list[str]) -> dict[str, str]:
-    """Return names whose numbers begin at 0 by the numbers of the classes, which mostly begin at 1."""
+    """Return names, numbered from 0, by the numbers of the classes, mostly from 1."""
     numbers = {int(digits) for id_ in ids for digits in _NUMBER.findall(id_)}
     if 0 in numbers or not numbers:
         return listed
@@ -167,11 +166,7 @@ def _from_one(path: Path, listed: dict[str, str], ids: list[str]) -> dict[str, s
 
 
 def load_class_names(raw: Path, ids: tuple[str, ...], *, given: Path | None) -> dict[str, str]:
-    """Return the names of a raw folder's classes by id; empty without a file of names.
-
-    Raises:
-        ConfigError: see ``read_class_names``; or the file names none of the classes.
-    """
+    """Return the names of a raw folder's classes by id; empty without a file of names."""
     path = find_class_file(raw, given=given)
     if path is None:
         return {}

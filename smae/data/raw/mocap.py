@@ -1,6 +1,6 @@
-"""Motion capture as a source: ``.bvh`` and ``.amc`` files, in NTU's joints or those of another layout.
+"""Motion capture as a source: ``.bvh`` and ``.amc`` files, in the joints of a layout.
 
-Joints are found by the names that Mixamo, 3ds Max, MotionBuilder, Bandai-Namco's set and CMU's database give them.
+Joints are found by the names of Mixamo, 3ds Max, MotionBuilder, Bandai-Namco's and CMU's sets.
 """
 
 from __future__ import annotations
@@ -13,18 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from smae.data.raw import mocap_files
 from smae.data.raw.file_reader import FileReader
 from smae.data.raw.keypoints import facts_by_folder, find_by_suffix
-from smae.data.raw.mocap_files import (
-    INCH,
-    Floats,
-    amc_positions,
-    bvh_positions,
-    number_of,
-    parse_amc,
-    parse_asf,
-    parse_bvh,
-)
+from smae.data.raw.mocap_files import Floats
 from smae.data.raw.recording import MAX_BYTES, TRACKED, Recording
 from smae.data.raw.source import BaseSource, Inventory, Refused, Sample
 from smae.data.store.convert import layout_map
@@ -33,7 +25,7 @@ from smae.skeleton import Layout
 
 _HEAD = b"ASF %d\n"
 
-# Names of BVH joints without side, lower case, letters and digits only; a joint is where its bone begins.
+# Names of BVH joints, lower case, letters and digits only; a joint is where its bone begins.
 _CENTRAL = {
     "spine base": ("hips", "hip", "pelvis"),
     "spine mid": ("spine1", "chest", "spine", "abdomen", "torso"),
@@ -76,7 +68,7 @@ _NEEDED = [f"{side} {joint}" for side in ("left", "right") for joint in ("should
 
 
 def plain_name(name: str) -> tuple[str, str]:
-    """Return side (``left``, ``right`` or none) and the rest of a joint's name, without prefixes."""
+    """Return side (``left``, ``right``, none) and rest of a joint's name, without prefixes."""
     name = re.sub(r"^(?:.*:|bip\d+[ _]|joint_|mixamorig\d*_)", "", name, flags=re.IGNORECASE)
     side = ""
     # From the clearest form to the least: "lThigh" has a side, "lowerBack" and "Root" have none.
@@ -110,11 +102,7 @@ def _named(names: Sequence[str], *, bones: bool) -> Iterator[tuple[str, int]]:
 
 
 def to_layout(names: Sequence[str], positions: Floats, layout: Layout, *, bones: bool) -> NDArray[np.float32]:
-    """Return positions [T, V, 3] in a layout: by name, by the rules of ``convert``, else NaN.
-
-    Raises:
-        BadRecording: shoulders, elbows, hips or knees are missing.
-    """
+    """Return positions [T, V, 3] in a layout: by name, by the rules of ``convert``, else NaN."""
     found = dict(_named(names, bones=bones))
     lacking = [joint for joint in _NEEDED if joint not in found]
     if lacking:
@@ -142,7 +130,6 @@ class MocapSource(BaseSource):
     dataset_name = "mocap"
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return the samples under a folder or zip, or one file."""
         self.layout = self.given_layout or self.layout
         found = find_by_suffix(raw, (".bvh", ".amc"), strict_names=strict_names)
         samples, refused = list[Sample](), list(found.refused)
@@ -158,7 +145,6 @@ class MocapSource(BaseSource):
         return replace(found, samples=tuple(sorted(samples)), refused=tuple(refused))
 
     def reader(self, raw: Path) -> MocapReader:
-        """Return a reader of the samples under ``raw``."""
         return MocapReader(raw)
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
@@ -167,14 +153,15 @@ class MocapSource(BaseSource):
         text = bytes(data).decode("latin-1").replace("\r", "\n")
         if text.startswith("ASF "):
             size, _, rest = text.partition("\n")
-            cut = int(number_of(size[4:]))
-            bones, degrees = parse_asf(rest[:cut])
-            scale = INCH / number_of(next(iter(re.findall(r"^\s*length\s+(\S+)", rest[:cut], re.MULTILINE)), "1"))
-            motion, frames = parse_amc(rest[cut:], bones, scale=scale, degrees=degrees)
-            positions = amc_positions(bones, motion, frames)
+            cut = int(mocap_files.number_of(size[4:]))
+            bones, degrees = mocap_files.parse_asf(rest[:cut])
+            length = next(iter(re.findall(r"^\s*length\s+(\S+)", rest[:cut], re.MULTILINE)), "1")
+            scale = mocap_files.INCH / mocap_files.number_of(length)
+            motion, frames = mocap_files.parse_amc(rest[cut:], bones, scale=scale, degrees=degrees)
+            positions = mocap_files.amc_positions(bones, motion, frames)
         else:
-            bones, numbers = parse_bvh(text.lstrip("\xef\xbb\xbf"))
-            positions = bvh_positions(bones, numbers)
+            bones, numbers = mocap_files.parse_bvh(text.lstrip("\xef\xbb\xbf"))
+            positions = mocap_files.bvh_positions(bones, numbers)
         largest = float(np.abs(positions).max())
         if not largest <= max_range:
             raise BadRecording("range", f"{largest:g} from the origin; at most {max_range:g} are accepted: see --unit")
@@ -192,16 +179,11 @@ class MocapSource(BaseSource):
 class MocapReader(FileReader):
     """Reads files; an ``.amc`` behind its ``.asf``, whose length comes first."""
 
-    def __init__(self, raw: Path) -> None:
-        super().__init__(raw)
-        self._folder = raw.resolve().parent if raw.is_file() else raw
-
     def read(self, sample: Sample) -> bytes | memoryview:
-        """Return the bytes of one sample."""
         data = super().read(sample)
         if sample.packed is not None or not sample.path.lower().endswith(".amc"):
             return data
-        path = self._folder / sample.path
+        path = self.folder / sample.path
         known = sorted(path.parent.glob("*.asf"))
         fitting = [asf for asf in known if path.stem == asf.stem or path.stem.startswith(f"{asf.stem}_")] or known
         if len(fitting) != 1 or not fitting[0].is_file() or fitting[0].stat().st_size > MAX_BYTES:

@@ -1,10 +1,10 @@
-"""Motion capture: Biovision ``.bvh``, and Acclaim ``.amc`` with its ``.asf``, their bones and where they are.
+"""Motion capture: Biovision ``.bvh``, and Acclaim ``.amc`` with its ``.asf``: bones and positions.
 
 Both hold a tree of bones and angles for each frame; positions follow by forward kinematics. "BVH"
-(Meredith and Maddock, "Motion Capture File Formats Explained", Sheffield, 2001): a joint's rotations
-apply in the order of its channels, and its position channels replace its offset. Acclaim (the same,
-and the notes on CMU's database): a bone turns about axes of its own, C M C^-1, and is ``length`` long
-along ``direction``; lengths are inches times the ``length`` of the file's units.
+(Meredith and Maddock, "Motion Capture File Formats Explained", Sheffield, 2001): a joint's
+rotations apply in the order of its channels, and its position channels replace its offset. Acclaim
+(the same, and the notes on CMU's database): a bone turns about axes of its own, C M C^-1, and is
+``length`` long along ``direction``; lengths are inches times the ``length`` of the file's units.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Bone:
         name: as in the file.
         parent: its number in the list of bones, -1 for the root.
         offset: from the parent, or along the bone, in the file's unit.
-        channels: what each of its numbers in a frame is: ``Xposition``, ``Zrotation`` (BVH), ``TX``, ``rx`` (AMC).
+        channels: what its numbers are: ``Xposition``, ``Zrotation`` (BVH), ``TX``, ``rx`` (AMC).
         axes: C, the axes that an Acclaim bone turns about, float [3, 3].
     """
 
@@ -45,7 +45,7 @@ class Bone:
 
 
 def rotation(axis: str, degrees: Floats) -> Floats:
-    """Return matrices [T, 3, 3] that turn column vectors about ``x``, ``y`` or ``z`` by angles [T]."""
+    """Return matrices [T, 3, 3] that turn columns about ``x``, ``y`` or ``z`` by angles [T]."""
     angle = np.radians(degrees)
     cos, sin = np.cos(angle), np.sin(angle)
     first, second = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
@@ -65,7 +65,7 @@ def _turn(axes: str, degrees: Floats, *, first_leftmost: bool) -> Floats:
 
 
 def bvh_positions(bones: Sequence[Bone], motion: Floats) -> Floats:
-    """Return positions [T, bones, 3] of a BVH file's joints; ``motion`` is [T, channels], parents come first."""
+    """Return positions [T, bones, 3] of BVH joints, parents first, of motion [T, channels]."""
     frames, at = len(motion), 0
     turned: list[Floats] = []
     placed = np.empty((frames, len(bones), 3))
@@ -75,7 +75,7 @@ def bvh_positions(bones: Sequence[Bone], motion: Floats) -> Floats:
         local, turns = np.tile(bone.offset, (frames, 1)), []
         for column, channel in enumerate(bone.channels):
             if channel.endswith("position"):
-                # In place of the offset, not on top of it: sets with positions for every joint repeat it.
+                # In place of the offset: sets with positions for every joint repeat it.
                 local[:, "xyz".index(channel[0].lower())] = values[:, column]
             else:
                 turns.append(column)
@@ -116,11 +116,7 @@ def amc_positions(bones: Sequence[Bone], motion: Mapping[str, Floats], frames: i
 
 
 def parse_bvh(text: str) -> tuple[list[Bone], Floats]:
-    """Return the joints of a BVH file, end sites included (``NAME end``), and its motion [T, channels].
-
-    Raises:
-        BadRecording: it breaks the format.
-    """
+    """Return a BVH file's joints, end sites too (``NAME end``), and its motion [T, channels]."""
     head, found, tail = text.partition("MOTION")
     words = iter(head.split())
     bones: list[Bone] = []
@@ -162,11 +158,7 @@ def parse_bvh(text: str) -> tuple[list[Bone], Floats]:
 
 
 def parse_asf(text: str) -> tuple[list[Bone], bool]:
-    """Return the bones of an ASF file in metres, parents first, and whether its angles are degrees.
-
-    Raises:
-        BadRecording: it breaks the format.
-    """
+    """Return the bones of an ASF file, metres, parents first, and whether angles are degrees."""
     sections = {part.split(None, 1)[0]: part.split("\n")[1:] for part in f"\n{text}".split("\n:")[1:] if part.split()}
     units = {words[0]: words[1] for words in map(str.split, sections.get("units", [])) if len(words) == 2}
     scale = INCH / number_of(units.get("length", "1"))
@@ -199,11 +191,7 @@ def parse_asf(text: str) -> tuple[list[Bone], bool]:
 
 
 def parse_amc(text: str, bones: Sequence[Bone], *, scale: float, degrees: bool) -> tuple[dict[str, Floats], int]:
-    """Return the motion [T, channels] of each bone that moves, metres and degrees, and T.
-
-    Raises:
-        BadRecording: it breaks the format, or is that of another skeleton.
-    """
+    """Return the motion [T, channels] of each bone that moves, metres and degrees, and T."""
     widths = {bone.name: len(bone.channels) for bone in bones}
     rows: dict[str, list[list[float]]] = {}
     frames = 0

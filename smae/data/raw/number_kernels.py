@@ -122,8 +122,7 @@ def _eight_digits(digits: np.uint64) -> np.uint64:
     """Return the number of 8 decimal digits, one per byte, the first one lowest.
 
     Neighbours are joined to pairs, pairs to fours, fours to eight, by three multiplications
-    (Lemire, "Number parsing at a gigabyte per second", Software: Practice and Experience 51, 2021,
-    section 3).
+    (Lemire, "Number parsing at a gigabyte per second", SPE 51, 2021, section 3).
     """
     digits = digits * _PAIRS >> _EIGHT & _PAIR_MASK
     digits = digits * _QUADS >> _SIXTEEN & _QUAD_MASK

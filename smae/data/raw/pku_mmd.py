@@ -57,7 +57,7 @@ class PkuMmdSource(BaseSource):
         return Inventory(tuple(sorted(samples)), tuple(refused), len(texts) - used, looked_for)
 
     def _actions(self, video: str, labels: Path, skeletons: Path, raw: Path) -> tuple[list[Sample], list[Refused]]:
-        """Return the samples of one video, whose member is the range of frames, and its bad label lines."""
+        """Return a video's samples, whose member is a range of frames, and bad label lines."""
         samples, refused = [], []
         spans: list[tuple[int, int, int, int]] = []
         lines = [line for line in labels.read_text("ascii", "replace").splitlines() if line.strip()]
@@ -81,7 +81,7 @@ class PkuMmdSource(BaseSource):
         return samples, refused
 
     def _find_splits(self, texts: list[Path], samples: list[Sample]) -> None:
-        """Read the lists of both phases; where both are there, splits are ``pku1-xsub`` and ``pku2-xsub``."""
+        """Read the lists of both phases: ``pku1-xsub`` and ``pku2-xsub`` where both are there."""
         phases = sorted({_phase(sample.name) for sample in samples})
         lists: dict[str, tuple[Path, dict[str, set[str]]]] = {}
         for path in texts:
@@ -102,7 +102,6 @@ class PkuMmdSource(BaseSource):
             self._splits[name] = _roles(path, parts, [one.name for one in samples if _phase(one.name) == phase])
 
     def reader(self, raw: Path) -> PkuReader:
-        """Return a reader of the actions."""
         return PkuReader(raw)
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
@@ -126,7 +125,6 @@ class PkuReader:
         self._lines: list[bytes] = []
 
     def read(self, sample: Sample) -> bytes:
-        """Return the lines of one action."""
         if sample.path != self._path:
             try:
                 with open(self._raw / sample.path, "rb") as file:
@@ -142,12 +140,11 @@ class PkuReader:
         return b"".join(self._lines[start:end])
 
     def close(self) -> None:
-        """Release the lines."""
         self._lines = []
 
 
 def _pairs(files: list[Path], raw: Path) -> tuple[dict[str, tuple[Path, Path]], list[Refused]]:
-    """Return (labels, skeletons) by video, the larger file being the skeletons, and what has no partner."""
+    """Return (labels, skeletons) by video, the larger file, and what has no partner."""
     found: dict[str, list[Path]] = {}
     for path in files:
         found.setdefault(path.stem, []).append(path)
@@ -170,7 +167,7 @@ def _phase(name: str) -> int:
 
 
 def _read_list(path: Path) -> dict[str, set[str]]:
-    """Return the names of the videos of a split file by part; ``test`` is missing where it is not listed."""
+    """Return a split file's videos by part; ``test`` is missing where it is not listed."""
     lines = path.read_text("ascii", "replace").splitlines()
     parts = {
         part: {name.strip() for name in lines[row].split(",") if name.strip()}
@@ -181,8 +178,8 @@ def _read_list(path: Path) -> dict[str, set[str]]:
     if not parts.get("train") or wrong:
         shown = f"{len(lines)} lines" if not wrong else f"'{ascii(wrong[0])[1:41]}'"
         raise DataError(
-            f"{path}: expected the names of the training videos, with commas between them, on its second line and "
-            f"those of the validation videos on its fourth, found {shown}"
+            f"{path}: expected the names of the training videos, with commas between them, on its "
+            f"second line and those of the validation videos on its fourth, found {shown}"
         )
     both = sorted(parts["train"] & parts.get("test", set()))
     if both:

@@ -2,8 +2,7 @@
 
 Names in a pickle are looked up in a short table of stand-ins and never imported, and only stand-ins
 of arrays and types can be given a state. Sizes are checked against the file before memory is
-allocated. The rest is the standard library's unpickler in Python: the one in C allocates sizes that
-a file merely claims.
+allocated. The rest is the standard unpickler in Python: the one in C allocates what a file claims.
 """
 
 from __future__ import annotations
@@ -26,11 +25,7 @@ _PythonUnpickler: Any = vars(pickle)["_Unpickler"]
 
 
 def load_plain_pickle(path: Path) -> Any:
-    """Return the content of a pickle of plain data.
-
-    Raises:
-        DataError: it asks for anything but plain types and arrays (named), or is damaged.
-    """
+    """Return the content of a pickle; a ``DataError`` names what is not plain in it."""
     try:
         with open(path, "rb") as file:
             size = path.stat().st_size
@@ -46,11 +41,7 @@ def load_plain_pickle(path: Path) -> Any:
 
 
 def load_plain_npy(data: bytes) -> Any:
-    """Return the one object of plain data that an ``.npy`` holds, as ``numpy.save`` stores a dictionary.
-
-    Raises:
-        DataError: see ``load_plain_pickle``; or another array.
-    """
+    """Return the one object of plain data of an ``.npy``, else a ``DataError`` as of a pickle."""
     file = io.BytesIO(data)
     try:
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -155,8 +146,8 @@ class _Unpickler(_PythonUnpickler):  # type: ignore[misc]
             return self._encode
         if (module, name) not in _STAND_INS:
             raise DataError(
-                f"it asks for {ascii(f'{module}.{name}')[:80]}: only plain types and NumPy arrays are read, and "
-                "nothing was executed; save it again as dict, list, text, numbers and arrays"
+                f"it asks for {ascii(f'{module}.{name}')[:80]}: only plain types and NumPy arrays are read, "
+                "and nothing was executed; save it again as dict, list, text, numbers and arrays"
             )
         return _STAND_INS[module, name]
 

@@ -48,7 +48,6 @@ class PysklSource(arrays.CleanedSource):
     one_reader = True
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return one sample per annotation."""
         samples, refused = list[Sample](), list[Refused]()
         lists, names = dict[str, list[str]](), list[str]()
         shapes: Counter[tuple[int, ...]] = Counter()
@@ -87,7 +86,6 @@ class PysklSource(arrays.CleanedSource):
         return Inventory(tuple(sorted(samples)), tuple(refused), 0, "annotations")
 
     def reader(self, raw: Path) -> PysklReader:
-        """Return a reader of the annotations."""
         return PysklReader(_find_files(raw)[0].parent)
 
 
@@ -99,7 +97,6 @@ class PysklReader:
         self._keypoints: dict[str, dict[str, NDArray[Any]]] = {}
 
     def read(self, sample: Sample) -> bytes:
-        """Return one clip, packed."""
         if sample.path not in self._keypoints:
             annotations, _ = read_pickle(self._folder / sample.path)
             self._keypoints[sample.path] = {note.name: note.keypoint for note in annotations}
@@ -108,12 +105,11 @@ class PysklReader:
         return arrays.pack(self._keypoints[sample.path][sample.name])
 
     def close(self) -> None:
-        """Release the pickles."""
         self._keypoints = {}
 
 
 def _find_files(raw: Path) -> list[Path]:
-    """Return the pickle, or the pickles that are named after parts: ``train.pkl`` and ``val.pkl``."""
+    """Return the pickle, or those named after parts: ``train.pkl`` and ``val.pkl``."""
     arrays.check_exists(raw)
     if raw.is_dir():
         found = sorted(path for path in raw.iterdir() if path.suffix in _SUFFIXES and path.is_file())
@@ -123,11 +119,7 @@ def _find_files(raw: Path) -> list[Path]:
 
 
 def read_pickle(file: Path) -> tuple[list[Annotation], dict[str, list[str]]]:
-    """Return annotations and splits.
-
-    Raises:
-        DataError: another structure, or anything but plain data.
-    """
+    """Return annotations and splits; a ``DataError`` if it is anything but such plain data."""
     content = load_plain_pickle(file)
     notes, split = content, {}
     if isinstance(content, dict):

@@ -38,8 +38,7 @@ class Recording:
         frames: number of frames in the file, those without a body included.
         frame: int32 [R], 0-based frame of each row, never decreasing.
         body: uint64 [R], the sensor's id of the body in each row.
-        xyz: float32 [R, V, 3], metres, camera space (x to the sensor's left, y up, z away); NaN
-            where missing.
+        xyz: float32 [R, V, 3], metres (x to the sensor's left, y up, z away); NaN where missing.
         state: uint8 [R, V], tracking state 0, 1 or 2.
         notes: tolerated oddities, counted (``{"nan": 3}``).
     """

@@ -1,16 +1,17 @@
-"""Data sets with one file per clip, named by class and subject, such as UTD-MHAD.
+"""Data sets of single bodies, with a file for each clip or frame: UTD-MHAD and NW-UCLA.
 
 UTD-MHAD (Chen et al., ICIP 2015) is MATLAB, of 20 Kinect v1 joints. "MAT-File Format" (MathWorks),
 level 5, as ``save -v6`` and ``-v7`` write it: a 128-byte header, then elements of (type, size) and
-data, padded to 8 bytes; elements of 4 bytes or fewer are packed into their tag; type 15 holds
-another element, deflated.
+data, padded to 8 bytes; those of 4 bytes or fewer are packed into their tag; 15 is a deflated one.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from smae.data.raw.discovery import find_files
 from smae.data.raw.file_reader import FileReader
 from smae.data.raw.recording import MAX_BYTES, TRACKED, Recording
-from smae.data.raw.source import BaseSource, Inventory
+from smae.data.raw.source import BaseSource, Inventory, Refused, Sample
 from smae.data.store.clip_table import UNLABELLED, ClipFacts
 from smae.data.store.splits import TEST, TRAIN
 from smae.errors import BadRecording
@@ -34,6 +35,12 @@ _REAL_CLASSES = range(6, 16)
 # The files begin with head, shoulder centre, spine, hip centre; the Kinect's own order is the
 # reverse.
 _ORDER = np.array([3, 2, 1, 0, *range(4, 20)])
+TRAIN_VIEWS = (1, 2)
+_FRAME_SUFFIX = "_skeletons.txt"
+_FRAME = re.compile(r"frame_([0-9]{1,9})_tc_([0-9]{1,12})")
+_FOLDER = re.compile(r"view_([0-9]{1,2})/a([0-9]{2})_s([0-9]{2})_e([0-9]{2})/[^/]*$")
+_FRAME_BEGINS = b"\f"
+"""Stands before the text of each frame, which holds none."""
 
 
 def single_body_recording(xyz: NDArray[Any], *, layout: Layout, strict: bool, max_range: float) -> Recording:
@@ -59,7 +66,7 @@ def single_body_recording(xyz: NDArray[Any], *, layout: Layout, strict: bool, ma
 
 
 def bodies_recording(xyz: NDArray[Any], *, layout: Layout, strict: bool, max_range: float) -> Recording:
-    """Return the recording of bodies with fixed numbers; one is absent where its coordinates are all 0.
+    """Return the recording of numbered bodies; one is absent where its coordinates are all 0.
 
     Args:
         xyz: float [T, M, V, 3], metres, in the layout's order; NaN where a joint is missing.
@@ -110,7 +117,6 @@ class SingleBodySource(BaseSource):
         raise NotImplementedError
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
-        """Return the samples under a folder or zip."""
         found = find_files(
             raw,
             suffix=self.suffix,
@@ -128,7 +134,6 @@ class SingleBodySource(BaseSource):
         return found
 
     def reader(self, raw: Path) -> FileReader:
-        """Return a reader of the samples under ``raw``."""
         return FileReader(raw)
 
 
@@ -141,7 +146,6 @@ class UtdMhadSource(SingleBodySource):
     example = "a1_s2_t3_skeleton.mat"
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
-        """Parse one file."""
         skeleton = read_matlab_array(data, "d_skel")
         if skeleton.ndim == 2:
             skeleton = skeleton[..., None]  # MATLAB drops a last axis of length 1: one frame
@@ -157,11 +161,7 @@ class UtdMhadSource(SingleBodySource):
 
 
 def read_matlab_array(data: bytes, name: str) -> NDArray[Any]:
-    """Return the real, full array called ``name`` from a MATLAB 5 file, in MATLAB's shape.
-
-    Raises:
-        BadRecording: not such a file (code ``mat``), or no such array in it.
-    """
+    """Return the real, full array ``name`` of a MATLAB 5 file, in MATLAB's shape."""
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if len(data) < _HEADER or order is None or not data.startswith(b"MATLAB 5.0"):
         raise BadRecording("mat", "not a MATLAB 5 file: expected one saved by `save -v6` or `-v7`")
@@ -215,3 +215,130 @@ def _matrix(body: bytes, order: str) -> tuple[str, NDArray[Any] | None]:
         return name, None
     numbers = np.frombuffer(parts[3][1], np.dtype(order + _NUMBERS[parts[3][0]]))
     return name, numbers.reshape(tuple(int(length) for length in shape), order="F").astype(np.float64)
+
+
+class NwUclaSource(SingleBodySource):
+    """NW-UCLA (Wang et al., CVPR 2014) in two forms. Cross-view: views 1 and 2 train.
+
+    CTR-GCN has a JSON file for each clip, ``a01_s02_e00_v03.json``, ``{"skeletons": [T][20][3],
+    ...}``. As the data set is handed out, a clip is a folder with a text for each frame,
+    ``view_3/a01_s02_e00/frame_7_tc_231_skeletons.txt``: a first line that counts, then a line
+    ``x,y,z,state`` for each joint. Action numbers skip 7 and 10, so that the sorted action ids are
+    the ten labels.
+    """
+
+    form = re.compile(r"a([0-9]{2})_s([0-9]{2})_e([0-9]{2})_v([0-9]{2})")
+    suffix = ".json"
+    split, dataset_name = "xview", "nw-ucla"
+    example = "a01_s02_e00_v03.json, or view_3/a01_s02_e00/frame_7_tc_231_skeletons.txt"
+
+    def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
+        """Return the samples of both forms under a folder or zip."""
+        found = super().discover(raw, strict_names=strict_names)
+        clips, refused = _find_frames(raw)
+        samples = list(found.samples)
+        for name, texts in clips.items():
+            first, size = texts[0], sum(text.size for text in texts)
+            folders = [text.rpartition("/")[0] for text in (first.path, first.member)]
+            if first.member:
+                folders[0] = first.path
+            samples.append(Sample(name, folders[0] or ".", folders[1], size))
+            self._facts[name], self._splits[self.split][name] = self.describe(name, *_numbers(name))
+        # Links are refused by both searches, and counted once.
+        known = {one.path for one in found.refused}
+        refused = tuple(one for one in refused if one.path not in known)
+        frames = sum(map(len, clips.values())) + len(refused)
+        everything = (*found.refused, *refused)
+        return Inventory(tuple(sorted(samples)), everything, found.ignored - frames, found.looked_for)
+
+    def reader(self, raw: Path) -> UclaReader:
+        return UclaReader(raw)
+
+    def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording:
+        """Parse one JSON file, or the texts of a clip's frames."""
+        if data.startswith(_FRAME_BEGINS):
+            texts = data.split(_FRAME_BEGINS)[1:]
+            frames = [_parse_frame(number, text) for number, text in enumerate(texts, 1)]
+            xyz = np.zeros((len(frames), max(map(len, frames)), len(self.layout), 3))
+            for frame, bodies in zip(xyz, frames, strict=True):
+                frame[: len(bodies)] = bodies
+            return bodies_recording(xyz, layout=self.layout, strict=strict, max_range=max_range)
+        try:
+            xyz = np.array(json.loads(data)["skeletons"], np.float64)
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
+            message = f"expected a JSON object with 'skeletons' of numbers ({type(error).__name__}: {str(error)[:80]})"
+            raise BadRecording("json", message) from error
+        return single_body_recording(xyz, layout=self.layout, strict=strict, max_range=max_range)
+
+    def describe(self, name: str, *numbers: int) -> tuple[ClipFacts, int]:
+        """The view is the camera, the episode the replication."""
+        action, subject, episode, view = numbers
+        facts = ClipFacts(name, f"A{action:03}", subject=subject, camera=view, replication=episode)
+        return facts, TRAIN if view in TRAIN_VIEWS else TEST
+
+
+class UclaReader(FileReader):
+    """Reads JSON files, and the texts of a clip's frames one after another."""
+
+    def __init__(self, raw: Path) -> None:
+        super().__init__(raw)
+        self._raw = raw
+        self._clips: dict[str, list[Sample]] | None = None
+
+    def read(self, sample: Sample) -> bytes:
+        """Return a JSON file, or the texts of the frames in order, with a form feed before each."""
+        if sample.where.endswith(NwUclaSource.suffix):
+            return bytes(super().read(sample))
+        if self._clips is None:
+            self._clips, _ = _find_frames(self._raw)
+        texts = self._clips.get(sample.name, [])
+        if sum(text.size for text in texts) != sample.size:
+            raise BadRecording("io", "changed while running: its frames are not those that were found")
+        return b"".join(_FRAME_BEGINS + bytes(super(UclaReader, self).read(text)) for text in texts)
+
+
+def _find_frames(raw: Path) -> tuple[dict[str, list[Sample]], tuple[Refused, ...]]:
+    """Return the texts of each clip's frames in order, and the files that are refused."""
+    found = find_files(
+        raw,
+        suffix=_FRAME_SUFFIX,
+        valid=lambda name: _FRAME.fullmatch(name) is not None,
+        looked_for=f"frame_7_tc_231{_FRAME_SUFFIX}",
+    )
+    clips: dict[str, list[Sample]] = defaultdict(list)
+    refused = list(found.refused)
+    inside = "" if raw.is_file() else f"{raw.resolve().as_posix()}/"
+    for text in found.samples:
+        match = _FOLDER.search(text.member.replace("\\", "/") if text.member else inside + text.path)
+        if match is None:
+            message = "expected in a folder such as view_1/a01_s02_e00: it belongs to no clip"
+            refused.append(Refused(text.where, "name", message, text.size))
+            continue
+        view, action, subject, episode = map(int, match.groups())
+        clips[f"a{action:02}_s{subject:02}_e{episode:02}_v{view:02}"].append(text)
+    for texts in clips.values():
+        texts.sort(key=lambda text: _numbers(text.name))
+    return clips, tuple(refused)
+
+
+def _numbers(name: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall("[0-9]+", name)))
+
+
+def _parse_frame(number: int, text: bytes) -> Any:
+    """Return the bodies of one frame, float [M, 20, 3]; none where the first line counts 0."""
+    lines = [line.replace(b",", b" ").split() for line in text.splitlines() if line.strip()]
+    if lines and len(lines[0]) < 3 and lines[0][0].isdigit():
+        counted = int(lines.pop(0)[0][:9])
+        if counted and not lines:
+            raise BadRecording(
+                "truncated", f"frame {number} of the clip: its first line counts {counted}, and none follow"
+            )
+    try:
+        joints = [[float(value) for value in line[:3]] for line in lines]
+    except ValueError as error:
+        raise BadRecording("number", f"frame {number} of the clip: expected numbers ({str(error)[:80]})") from error
+    if len(joints) % 20 or any(len(line) not in (3, 4) for line in lines):
+        message = f"frame {number} of the clip: expected 20 lines x,y,z,state, found {len(lines)} lines"
+        raise BadRecording("joint-count", message)
+    return np.array(joints).reshape(-1, 20, 3)

@@ -51,7 +51,7 @@ class Sample:
 
     @property
     def where(self) -> str:
-        """File and member, and the name where they do not show it, as messages and lists have it."""
+        """File and member, and the name where they do not show it, for messages."""
         where = "!".join(filter(None, (self.path, self.member)))
         if re.split(r"[/\\!]", where)[-1].startswith(self.name):
             return where
@@ -117,11 +117,9 @@ class SampleReader(Protocol):
         Raises:
             BadRecording: it cannot be read (code ``io``, ``not-regular``, ``zip-damaged``, ...).
         """
-        ...
 
     def close(self) -> None:
         """Close all open files."""
-        ...
 
 
 class Source(Protocol):
@@ -146,11 +144,9 @@ class Source(Protocol):
             ConfigError: ``raw`` is missing or unreadable.
             DataError: a damaged archive.
         """
-        ...
 
     def reader(self, raw: Path) -> SampleReader:
         """Return a reader of the samples under ``raw``."""
-        ...
 
     def parse(self, data: bytes, *, strict: bool, max_range: float) -> Recording | Clip:
         """Parse the bytes of one sample, as ``reader`` returned them; a clip where already cleaned.
@@ -164,23 +160,18 @@ class Source(Protocol):
             BadRecording: it breaks the format.
             NoBody: a clip without a body.
         """
-        ...
 
     def facts(self, name: str) -> ClipFacts:
         """Return class, subject, camera and so on of a sample."""
-        ...
 
     def splits(self) -> Mapping[str, Mapping[str, int]]:
-        """Return the splits that come with the data: split -> sample -> 1 (train), 2 (test), 3 (val)."""
-        ...
+        """Return the splits of the data: split -> sample -> 1 (train), 2 (test), 3 (val)."""
 
     def dataset(self, facts: Sequence[ClipFacts]) -> str:
         """Return the name of the data set that these samples belong to."""
-        ...
 
     def missing(self) -> frozenset[str]:
         """Return the names that published results leave out."""
-        ...
 
 
 class BaseSource:
@@ -213,7 +204,6 @@ class BaseSource:
         return self.dataset_name
 
     def missing(self) -> frozenset[str]:
-        """Return none."""
         return frozenset()
 
 
@@ -221,8 +211,8 @@ SOURCES: Registry[type[Source]] = Registry(
     "source",
     {
         "ntu": "smae.data.raw.ntu:NtuSource",
-        "ntu-npy": "smae.data.raw.ntu_npy:NtuNpySource",
-        "nw-ucla": "smae.data.raw.nw_ucla:NwUclaSource",
+        "ntu-npy": "smae.data.raw.ntu:NtuNpySource",
+        "nw-ucla": "smae.data.raw.single_body:NwUclaSource",
         "utd-mhad": "smae.data.raw.single_body:UtdMhadSource",
         "pku-mmd": "smae.data.raw.pku_mmd:PkuMmdSource",
         "ctrgcn-npz": "smae.data.raw.ctrgcn_npz:CtrgcnNpzSource",
@@ -237,12 +227,7 @@ SOURCES: Registry[type[Source]] = Registry(
 
 
 def make_source(name: str, layout: Layout | None = None) -> Source:
-    """Return the source of a name; with the layout of its files, where they do not say it.
-
-    Raises:
-        UnknownNameError: no such source.
-        ConfigError: its files have joints of their own.
-    """
+    """Return the source of a name; with the layout of its files, where they do not say it."""
     source = SOURCES.get(name)()
     if layout is not None:
         if not getattr(source, "takes_layout", False):
@@ -277,16 +262,12 @@ def parse_sample(
 
 
 SMALLEST, LARGEST = 0.4, 8.0
-"""Metres that a body may extend along its longest axis: a child who crouches, a guess that is generous."""
+"""Metres that a body may extend along its longest axis: a crouching child, a generous guess."""
 _LOOKED_AT = 8
 
 
 def check_unit(source: Source, raw: Path, samples: Sequence[Sample]) -> None:
-    """Look at some samples and refuse bodies that are no people in metres.
-
-    Raises:
-        ConfigError: their size, and what may be the reason.
-    """
+    """Look at some samples and refuse bodies that are no people in metres: a ``ConfigError``."""
     sizes: list[float] = []
     flat: list[bool] = []
     with closing(source.reader(raw)) as reader:
@@ -313,12 +294,12 @@ def check_unit(source: Source, raw: Path, samples: Sequence[Sample]) -> None:
             return
         raise ConfigError(
             f"{raw}: every joint has the same depth, or all numbers are from 0 to 1: points in a picture and a "
-            "confidence, as pose estimators give them, not joints in 3D, which 3D encoders need: give the "
-            f"estimator's 3D output, or say --unit m if these are metres{hint}"
+            "confidence, as pose estimators give them, not joints in 3D, which 3D encoders need: "
+            f"give the estimator's 3D output, or say --unit m if these are metres{hint}"
         )
     raise ConfigError(
         f"{raw}: the bodies extend over {size:.3g} in its numbers, where people extend over "
         f"{SMALLEST:g} to {LARGEST:g} m: say the unit (--unit mm, --unit cm; --unit m if these "
-        "are metres). If the numbers are pixels, or x, y and a confidence, they are not joints in 3D, "
-        f"which 3D encoders need{hint}"
+        "are metres). If the numbers are pixels, or x, y and a confidence, they are not joints in "
+        f"3D, which 3D encoders need{hint}"
     )

@@ -1,7 +1,7 @@
 """ST-GCN's files: ``train_data.npy`` [N, 3, T, V, M], ``train_label.pkl``; the same for ``val``.
 
-Others call the joints ``train_data_joint.npy`` (2s-AGCN) or ``train_position.npy`` (CrosSCLR, AimCLR),
-and put beside them streams that are made from joints: bones and motion.
+Others call the joints ``train_data_joint.npy`` (2s-AGCN) or ``train_position.npy`` (CrosSCLR,
+AimCLR), and put beside them streams that are made from joints: bones and motion.
 """
 
 from __future__ import annotations
@@ -58,7 +58,6 @@ class StgcnNpySource(arrays.CleanedSource):
         return Inventory(tuple(sorted(samples)), (), streams, "rows of train_data.npy and val_data.npy")
 
     def reader(self, raw: Path) -> StgcnReader:
-        """Return a reader of the rows."""
         return StgcnReader(raw)
 
 
@@ -81,16 +80,11 @@ class StgcnReader:
         return arrays.pack_padded(row, doubled=False)
 
     def close(self) -> None:
-        """Release the arrays."""
         self._arrays.clear()
 
 
 def _files(raw: Path) -> tuple[dict[str, Path], int]:
-    """Return the array of joints of each part, and the number of arrays of other streams.
-
-    Raises:
-        DataError: none at all, two of one part, or a part with other streams alone.
-    """
+    """Return the array of joints of each part, and the number of arrays of other streams."""
     files: dict[str, Path] = {}
     others: dict[str, list[str]] = {}
     for path in sorted(raw.glob("*.npy")):
@@ -106,14 +100,14 @@ def _files(raw: Path) -> tuple[dict[str, Path], int]:
     for part in [part for part in _PARTS if part in others and part not in files]:
         raise DataError(
             f"{raw}: of '{part}' there is only {', '.join(others[part])}: bones and motion are differences of joints, "
-            f"and joints are expected, as {part}_data_joint.npy or {part}_position.npy holds them; smae makes the "
-            "streams itself (augment.stream)"
+            f"and joints are expected, as {part}_data_joint.npy or {part}_position.npy holds them; "
+            "smae makes the streams itself (augment.stream)"
         )
     if not files:
         listed = ", ".join(sorted(path.name for path in raw.glob("*"))[:5]) or "no folder"
         raise DataError(
-            f"{raw}: expected a folder with train_data.npy, train_data_joint.npy or train_position.npy and the same "
-            f"for val or test, found {listed}"
+            f"{raw}: expected a folder with train_data.npy, train_data_joint.npy or "
+            f"train_position.npy and the same for val or test, found {listed}"
         )
     left_out = [name for names in others.values() for name in names]
     if left_out:

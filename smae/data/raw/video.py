@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from smae import interrupts, progress
 from smae.atomic_io import check_output, write_atomic
 from smae.data.raw.discovery import find_named
+from smae.data.raw.file_reader import FileReader
 from smae.data.raw.ntu import NtuSource
 from smae.data.raw.recording import MAX_BYTES, RATE, VIDEOS
 from smae.data.raw.recordings import Recordings
@@ -37,12 +38,12 @@ from smae.skeleton import MEDIAPIPE33, NTU25
 logger = logging.getLogger(__name__)
 
 VERSION = "0.10.14"
-"""The last wheel of MediaPipe that brings its pose models along; it has no wheel for Python 3.13."""
+"""The last MediaPipe that brings its pose models along; it has no wheel for Python 3.13."""
 PYTHON = "SMAE_CAPTURE_PYTHON"
-"""Environment variable: a Python that has MediaPipe, in place of the one that ``setup_capture`` makes."""
+"""Environment variable: a Python with MediaPipe, in place of that of ``setup_capture``."""
 NOTE = (
-    "poses by MediaPipe: one person; joints are metres from the centre of the hips, so where the person walks is not "
-    "in them; spine, neck, hands and hand tips are estimated from other joints"
+    "poses by MediaPipe: one person; joints are metres from the centre of the hips, so where the "
+    "person walks is not in them; spine, neck, hands and hand tips are estimated from other joints"
 )
 _WORKER = Path(__file__).with_name("pose_worker.py")
 _SEEN = 0.5
@@ -68,7 +69,7 @@ class Poses:
 
 
 def environment() -> Path:
-    """Return the folder that ``setup_capture`` makes, in ``$XDG_DATA_HOME`` or ``~/.local/share``."""
+    """Return the folder of ``setup_capture``, in ``$XDG_DATA_HOME`` or ``~/.local/share``."""
     base = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
     return base / "smae" / f"mediapipe-{VERSION}"
 
@@ -102,8 +103,8 @@ def setup_capture(python: Path | str | None = None) -> str:
                 raise EnvironmentFault(f"{step[0]}: {error.strerror}: name a Python 3.9 to 3.12 by --python") from None
             if ended.returncode:
                 raise EnvironmentFault(
-                    f"`{' '.join(step)}` failed (MediaPipe {VERSION} has wheels for Python 3.9 to 3.12; --python names "
-                    f"another one): {(ended.stderr or ended.stdout)[-_TAIL_BYTES:].strip()}"
+                    f"`{' '.join(step)}` failed (MediaPipe {VERSION} has wheels for Python 3.9 to 3.12; --python "
+                    f"names another one): {(ended.stderr or ended.stdout)[-_TAIL_BYTES:].strip()}"
                 )
     return str(next(_lines(""))["mediapipe"])
 
@@ -119,17 +120,14 @@ def _lines(video: str) -> Iterator[dict[str, Any]]:
     python = _python()
     if not python.is_file():
         raise ConfigError(
-            f"reading videos needs MediaPipe in an environment of its own, and {python} is not there: make it once "
-            "by `smae capture --setup` (1.1 GB from a package index)"
+            f"reading videos needs MediaPipe in an environment of its own, and {python} is not "
+            "there: make it once by `smae capture --setup` (1.1 GB from a package index)"
         )
     with tempfile.TemporaryFile() as errors:
         # Arguments begin with a folder, so that no file name is taken for an option.
         where = [os.path.abspath(video)] if video else []
         worker = subprocess.Popen(
-            [str(python), "-I", str(_WORKER), *where],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
+            [str(python), "-I", str(_WORKER), *where], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
         )
         assert worker.stdout is not None
         try:
@@ -156,12 +154,7 @@ def _lines(video: str) -> Iterator[dict[str, Any]]:
 
 
 def read_poses(video: Path) -> Poses:
-    """Return the poses in a video, as fast as MediaPipe is: 20 to 45 ms a frame on one core.
-
-    Raises:
-        ConfigError, EnvironmentFault: MediaPipe is not set up, or fails.
-        BadRecording: not a video, or cut short.
-    """
+    """Return the poses in a whole video, at MediaPipe's pace: 20 to 45 ms a frame on one core."""
     lines = _lines(str(video))
     about = next(lines)
     rate = about.get("fps") or RATE
@@ -193,7 +186,7 @@ def read_poses(video: Path) -> Poses:
 
 
 def resample_poses(poses: Poses) -> Poses:
-    """Return poses at 30 frames a second: linear between two frames with a person, else the nearest one."""
+    """Return poses at 30 frames a second: linear between frames with a person, else nearest."""
     count = math.floor(poses.seconds[-1] * RATE + 1e-6) + 1
     times = np.arange(count) / RATE
     after = np.clip(np.searchsorted(poses.seconds, times), 1, max(len(poses.seconds) - 1, 1))
@@ -233,11 +226,7 @@ def skeleton_text(poses: Poses) -> bytes:
 
 
 def capture_text(video: Path) -> bytes:
-    """Return a video as the text of a ``.skeleton`` file.
-
-    Raises:
-        BadRecording: see ``read_poses``; no person in any frame, or too long.
-    """
+    """Return a video as the text of a ``.skeleton`` file; raises as ``read_poses`` does."""
     poses = resample_poses(read_poses(video))
     if not np.isfinite(poses.joints).any():
         raise BadRecording("video", f"no person was found in {len(poses.seconds)} frames")
@@ -256,23 +245,15 @@ class VideoSource(NtuSource):
         logger.info(NOTE)
         return find_named(raw, suffixes=VIDEOS)
 
-    def reader(self, raw: Path) -> VideoReader:  # type: ignore[override]
-        """Return a reader of the videos under ``raw``."""
+    def reader(self, raw: Path) -> VideoReader:
         return VideoReader(raw)
 
 
-class VideoReader:
+class VideoReader(FileReader):
     """Reads videos as ``.skeleton`` texts."""
 
-    def __init__(self, raw: Path) -> None:
-        self._root = raw.resolve().parent if raw.is_file() else raw
-
     def read(self, sample: Sample) -> bytes:
-        """Return the text of one video."""
-        return capture_text(self._root / sample.path)
-
-    def close(self) -> None:
-        """Nothing stays open."""
+        return capture_text(self.folder / sample.path)
 
 
 @dataclass(frozen=True)
@@ -302,8 +283,7 @@ def capture(videos: Sequence[Path | str], out: Path | str, *, overwrite: bool = 
         overwrite: replace earlier recordings of the same names.
 
     Raises:
-        ConfigError: nothing at a path, two videos of one name, a recording that is there already, or
-            MediaPipe is not set up.
+        ConfigError: nothing at a path, a name twice or there already, or MediaPipe is not set up.
         BadRecording: a video cannot be read, or shows no person; those before it are written.
         EnvironmentFault: MediaPipe fails.
     """

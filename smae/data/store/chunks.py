@@ -76,11 +76,7 @@ JOINT_CODECS: dict[str, Codec] = {"float32": FLOAT32, "int16": Int16("int16")}
 
 
 def joint_codec(name: str) -> Codec:
-    """Return a codec of joints by name.
-
-    Raises:
-        UnknownNameError: no such codec.
-    """
+    """Return a codec of joints by name, else an ``UnknownNameError``."""
     if name not in JOINT_CODECS:
         known = ", ".join(JOINT_CODECS)
         raise UnknownNameError(f"unknown codec '{name}': expected one of {known}{nearest(name, JOINT_CODECS)}")
@@ -99,7 +95,7 @@ _BLOSC_HEADER = 16
 
 
 class ShardEncoder:
-    """Encodes one shard, chunk by chunk: chunks of zeros are stored, chunks after the last row are not.
+    """Encodes one shard, chunk by chunk: those of zeros are stored, those after the last row not.
 
     Attributes:
         crc32c: checksum of each inner chunk so far, 8 hex digits each, end to end.
@@ -116,7 +112,7 @@ class ShardEncoder:
         self._chunks = self._size = 0
 
     def add(self, rows: NDArray[Any]) -> None:
-        """Add the next chunk: ``CHUNK_ROWS`` rows [R, ...], C-contiguous, or fewer in the last one."""
+        """Add the next chunk: ``CHUNK_ROWS`` rows [R, ...], contiguous; the last has fewer."""
         stored, error = self._codec.encode(rows)
         if len(stored) < CHUNK_ROWS:
             padding = np.zeros((CHUNK_ROWS - len(stored), *stored.shape[1:]), stored.dtype)
@@ -156,8 +152,8 @@ def decode(data: bytes, *, out: NDArray[Any], where: str, expected: int | None =
         expected = stored
     if checksum != stored or checksum != expected:
         raise DataError(
-            f"{where}: CRC-32C is {checksum:08x}, expected {expected:08x}: the chunk is damaged or belongs elsewhere; "
-            "prepare the store again or copy it again"
+            f"{where}: CRC-32C is {checksum:08x}, expected {expected:08x}: the chunk is damaged or "
+            "belongs elsewhere; prepare the store again or copy it again"
         )
     # The header is compared before unpacking, so a forged one allocates nothing.
     nbytes, _, cbytes = struct.unpack_from("<III", body, 4)
@@ -170,18 +166,14 @@ def decode(data: bytes, *, out: NDArray[Any], where: str, expected: int | None =
 
 
 def parse_index(index: bytes, *, size: int, where: str) -> NDArray[np.uint64]:
-    """Return uint64 [chunks, 2], (offset, length) of each inner chunk, from the end of a shard.
-
-    Raises:
-        DataError: the index fails its CRC-32C or points outside the ``size`` bytes of the shard.
-    """
+    """Return uint64 [chunks, 2], (offset, length) of a shard's inner chunks, CRC-32C checked."""
     body, stored = index[:-_CRC_BYTES], int.from_bytes(index[-_CRC_BYTES:], "little")
     if len(index) != INDEX_BYTES or google_crc32c.value(body) != stored:
         raise DataError(f"{where}: the shard's index fails its CRC-32C: damaged, prepare the store again")
     spans = np.frombuffer(body, dtype="<u8").reshape(CHUNKS, 2).astype(np.uint64)
     present = spans[spans[:, 0] != ABSENT]
     end = np.uint64(size - INDEX_BYTES)
-    # ``offset + length`` could overflow, so the length is compared with what is left behind the offset.
+    # ``offset + length`` could overflow: the length is compared with what is left.
     if (present[:, 0] > end).any() or (present[:, 1] > end - np.minimum(present[:, 0], end)).any():
         raise DataError(f"{where}: the shard's index points outside the file: damaged, prepare the store again")
     return spans

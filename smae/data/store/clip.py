@@ -1,4 +1,4 @@
-"""A store in scripts and notebooks: its clips one by one, as arrays, tensors or a table, and its summary."""
+"""A store in scripts and notebooks: its clips as arrays, tensors or a table, and its summary."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class StoreClip:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """Bool [M, T, V], true where there is a joint: its body is in the frame and it was not lost."""
+        """Bool [M, T, V], true where there is a joint: its body is there, and it was not lost."""
         # Here, as cleaning in `padded`: training opens stores too, and needs neither.
         from smae.data.raw.recording import MISSING
 
@@ -49,7 +49,7 @@ class StoreClip:
         return there
 
     def padded(self, frames: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return joints float32 [2, T, V, 3] and mask bool [2, T, V] of both bodies; zeros where false.
+        """Return joints float32 [2, T, V, 3], zeros where the mask, bool [2, T, V], is false.
 
         Args:
             frames: T, to which the clip is resampled (linear); its own number by default.
@@ -65,9 +65,9 @@ class StoreClip:
         return np.pad(joints, [*missing, (0, 0)]), np.pad(mask, missing)
 
     def tensors(self, frames: int | None = None) -> dict[str, Any]:
-        """Return tensors in the form that ST-GCN, CTR-GCN and their successors take, batch axis left out.
+        """Return tensors as ST-GCN, CTR-GCN and their successors take them, without batch axis.
 
-        ``x`` float32 [C, T, V, M] with M = 2, ``mask`` bool [T, V, M], ``label`` and ``index`` int64.
+        ``x`` float32 [C, T, V, 2], ``mask`` bool [T, V, 2], ``label`` and ``index`` int64.
 
         Args:
             frames: T, to which the clip is resampled; its own number by default.
@@ -84,15 +84,10 @@ class StoreClip:
 
 
 class ClipSequence(Table):
-    """What makes a store a sequence of clips, and readable at the prompt; ``Store`` derives from it."""
+    """What makes a store a sequence of clips, readable at the prompt; a base of ``Store``."""
 
     def __getitem__(self: Any, index: int | str) -> StoreClip:
-        """Return a clip by its number, negative from the end, or by its name.
-
-        Raises:
-            IndexError: no clip of this number.
-            UnknownNameError: no clip of this name.
-        """
+        """Return a clip by its number, negative from the end, or by its name."""
         number = self.number(index)
         label = int(self.clips.label[number])
         return StoreClip(
@@ -112,7 +107,6 @@ class ClipSequence(Table):
         return str(self)
 
     def tables(self: Any) -> list[Grid]:
-        """Return what the store holds, in about ten lines."""
         frames, two = self.clips.frames, int((self.clips.bodies == BODIES).sum())
         rows = [
             ("clips", f"{len(self):,}, {two:,} of two bodies"),
@@ -151,8 +145,8 @@ class ClipSequence(Table):
     def to_pandas(self: Any) -> Any:
         """Return the clips as a ``pandas.DataFrame``, one row a clip, indexed by name.
 
-        Columns: ``label``, ``action``, ``frames``, ``bodies``, ``subject``, ``camera``, ``setup`` and
-        ``replication`` where the data set has them, and for each protocol the clip's part.
+        Columns: ``label``, ``action``, ``frames``, ``bodies``, ``subject``, ``camera``, ``setup``
+        and ``replication`` where the data set has them, and for each protocol the clip's part.
 
         Raises:
             EnvironmentFault: pandas is not installed.
@@ -176,12 +170,7 @@ class ClipSequence(Table):
 
 
 def part_of(store: Any, protocol: str | None, part: str) -> NDArray[np.int64]:
-    """Return int64 [n], the clip numbers of a part of a split; of all clips without a protocol.
-
-    Raises:
-        UnknownNameError: no such protocol.
-        ConfigError: the split has no such part.
-    """
+    """Return int64 [n], the clip numbers of a split's part; of all clips without a protocol."""
     if protocol is None:
         return np.arange(len(store))
     split = store.split(protocol)

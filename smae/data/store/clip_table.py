@@ -86,11 +86,7 @@ class ClipTable:
 
 
 def decode_names(stored: NDArray[np.uint8]) -> NDArray[np.str_]:
-    """Return the names in the column ``name``, uint8 [B, W].
-
-    Raises:
-        ValueError: bytes that are not printable ASCII.
-    """
+    """Return the names in the column ``name``, uint8 [B, W]; which are printable ASCII."""
     width = stored.shape[1]
     if ((stored > 0) & ((stored < ord(" ")) | (stored > ord("~")))).any():
         raise ValueError("a name is not printable ASCII")

@@ -35,11 +35,9 @@ class FileStore(Protocol):
             DataError: missing, not a regular file, not readable, or more than ``limit`` bytes.
             EnvironmentFault: an object store does not answer or denies access.
         """
-        ...
 
     def read_part(self, key: str, start: int, length: int) -> bytes:
         """Return ``length`` bytes of a file, fewer if it ends before; raises as ``read`` does."""
-        ...
 
     def write(self, key: str, *pieces: bytes, durable: bool = True) -> None:
         """Write a file atomically, given in one piece or several.
@@ -52,23 +50,18 @@ class FileStore(Protocol):
         Raises:
             EnvironmentFault: no space, no permission, a device error, or no connection.
         """
-        ...
 
     def fsync(self, key: str) -> None:
         """Wait until a file survives a power cut, also one written by another process."""
-        ...
 
     def move(self, key: str, to: str) -> None:
         """Rename a file, replacing the one at ``to``; raises as ``write`` does."""
-        ...
 
     def remove(self, key: str) -> None:
         """Remove a file if it exists; raises as ``write`` does."""
-        ...
 
     def sizes(self) -> dict[str, int]:
         """Return size by key, sorted by key; ``IRREGULAR`` for entries that are not files."""
-        ...
 
 
 class LocalFileStore:
@@ -151,11 +144,7 @@ def locate(location: str | Path) -> str | Path:
 
 
 def open_file_store(location: str | Path) -> FileStore:
-    """Return the file store at a path or a URL.
-
-    Raises:
-        ConfigError: not the URL of an object store, or obstore is not installed.
-    """
+    """Return the file store at a path or URL; a ``ConfigError`` for one that cannot be."""
     location = locate(location)
     if isinstance(location, Path):
         return LocalFileStore(location)

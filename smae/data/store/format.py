@@ -1,4 +1,4 @@
-"""Format of a store: the manifest, a record of each file; its attributes; the only ``zarr.json`` of arrays it has."""
+"""Format of a store: the manifest, a record of each file; its attributes; its ``zarr.json``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUARANTINE = "quarantine.jsonl"
 SPLITS_FILE = "splits.json"
 """Splits that were made after the store."""
 EXCLUDED = "excluded.jsonl"
-"""Samples that were left out by rule, in the form of ``QUARANTINE``: a note on what is not in the store."""
+"""Samples that were left out by rule, in the form of ``QUARANTINE``; not in the manifest."""
 OUTSIDE = (MANIFEST, SPLITS_FILE, EXCLUDED)
 """Files that are not in the manifest, and so not in the fingerprint."""
 MAX_JSON_BYTES = 64 * 2**20
@@ -99,20 +99,12 @@ def record_of(path: str, *pieces: bytes, crc32c: str = "") -> FileRecord:
 
 
 def read_json(root: FileStore, key: str) -> Any:
-    """Return the JSON of one file of a store.
-
-    Raises:
-        DataError: missing, not a regular file, over 64 MiB, or not JSON.
-    """
+    """Return the JSON of one file of a store; a ``DataError`` if it is none, or over 64 MiB."""
     return _parse(root.read(key, limit=MAX_JSON_BYTES), where=f"{root.name}/{key}")
 
 
 def read_manifest(root: FileStore) -> tuple[str, dict[str, FileRecord]]:
-    """Return a store's fingerprint (SHA-256 of its manifest, hex) and its records by path.
-
-    Raises:
-        DataError: no manifest, a damaged one, or another version.
-    """
+    """Return a store's fingerprint, the SHA-256 of its manifest, hex, and its records by path."""
     name, where = root.name, f"{root.name}/{MANIFEST}"
     if MANIFEST not in root.sizes():
         hint = " (an unfinished one: run prepare with --resume)" if name.endswith(".wip") else ""
@@ -154,16 +146,12 @@ def check_files(present: Mapping[str, int], files: Mapping[str, FileRecord]) -> 
 
 
 def describe(path: str, problem: str) -> str:
-    """Return a line on a problem with a file; the path is escaped, since a hostile store chose it."""
+    """Return a line on a file's problem; its path is escaped: a hostile store chose it."""
     return f"{ascii(path)[1:-1]}: {problem}"
 
 
 def read_checked(root: FileStore, record: FileRecord) -> bytes:
-    """Return the bytes of one file, compared with the manifest.
-
-    Raises:
-        DataError: not readable, or other bytes than the manifest's; the message names the file.
-    """
+    """Return the bytes of a file; a ``DataError`` if they are not those of the manifest."""
     data = root.read(record.path, limit=record.size)
     if blake3(data).hexdigest() != record.blake3:
         raise DataError(f"{root.name}/{record.path}: its BLAKE3 is not the manifest's: {DAMAGED}")
@@ -210,11 +198,11 @@ class Header:
         return names
 
     def attributes(self, splits: Iterable[str]) -> dict[str, Any]:
-        """Return the group's attributes, ready for JSON; a ``DataError`` if a text could not be read back."""
+        """Return the group's attributes, ready for JSON and to be read back."""
         values = {
             "version": STORE_VERSION,
             "layout": self.layout.name,
-            # A layout that is not built in comes with its definition, so that the store opens anywhere.
+            # A layout that is not built in comes with its definition: the store opens anywhere.
             **layout_json(self.layout),
             "mode": self.mode,
             "codec": self.codec,
@@ -236,11 +224,7 @@ class Header:
 
 
 def read_header(root: FileStore) -> Header:
-    """Return the attributes of a store.
-
-    Raises:
-        DataError: attributes that are missing, of a wrong type or value, or of another version.
-    """
+    """Return the attributes of a store; a ``DataError`` if one is missing or wrong."""
     content = read_json(root, "zarr.json")
     try:
         values = content["attributes"]["smae"]
@@ -276,11 +260,7 @@ def read_header(root: FileStore) -> Header:
 
 
 def array_metadata(content: Any, *, where: str) -> dict[str, Any]:
-    """Return the parts of a parsed ``zarr.json`` that decide how the bytes of an array are read.
-
-    Raises:
-        DataError: not the metadata of a Zarr v3 array.
-    """
+    """Return what decides how an array's bytes are read; a ``DataError`` if not Zarr v3."""
     try:
         if content["zarr_format"] != 3 or content["node_type"] != "array":
             raise ValueError("not a Zarr v3 array")
@@ -330,7 +310,7 @@ def _is_length(value: Any) -> bool:
 
 
 def _counts(values: Any) -> dict[str, Any]:
-    """Return the counts of a preparation, or none; ``ValueError`` unless each is a number of samples."""
+    """Return the counts of a preparation, or none; a ``ValueError`` if one is no count."""
     tables = {key: values[key] for key in ("noted", "excluded")} if values else {}
     numbers = {key: values[key] for key in ("found", "ok", "quarantined", "ignored")} if values else {}
     for count in (*numbers.values(), *(count for table in tables.values() for count in table.values())):

@@ -108,7 +108,6 @@ class StoreInfo(Table):
     names_note: str
 
     def tables(self) -> list[Grid]:
-        """Return the statistics as a table."""
         bodies = ", ".join(f"{count:,} with {number}" for number, count in self.bodies.items())
         noun = "body" if list(self.bodies) == [1] else "bodies"
         lengths = f"a clip {self.frames_min} to {self.frames_max}, median {self.frames_median:g}"
@@ -136,7 +135,7 @@ class StoreInfo(Table):
 
 
 def info(path: Store | Path | str | None = None) -> StoreInfo:
-    """Return statistics of a store: an open one, a path or URL, or the one that ``find_store`` finds.
+    """Return statistics of a store: an open one, a path or URL, or that of ``find_store``.
 
     Raises:
         DataError: no store there, or a damaged one.
@@ -239,10 +238,7 @@ def _facts(about: StoreInfo) -> list[tuple[str, str]]:
 
 
 def _preparation(about: StoreInfo, origin: Mapping[str, Any]) -> list[str]:
-    lines = [
-        f"source `{origin.get('source', 'unknown')}`",
-        f"mode `{about.mode}`: {_MODES[about.mode]}",
-    ]
+    lines = [f"source `{origin.get('source', 'unknown')}`", f"mode `{about.mode}`: {_MODES[about.mode]}"]
     for key, value in origin.items():
         if key not in ("source", "mode", "inputs", "names"):
             lines.append(f"{key.replace('_', ' ')}: {_value(value)}")

@@ -14,12 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    PermissionDeniedError,
-    UnauthenticatedError,
-)
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import from_url
 
 from smae.errors import ConfigError, DataError, EnvironmentFault
@@ -87,11 +82,7 @@ class ObjectFileStore:
         pass
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write an object unless it exists; return whether it now holds ``data``.
-
-        Raises:
-            EnvironmentFault: no connection, no permission, or a service without this operation.
-        """
+        """Write an object unless it exists; return whether it now holds ``data``."""
         with self._writing(key, len(data)):
             try:
                 obstore.put(self._client, key, data, mode="create", use_multipart=False)

@@ -16,28 +16,16 @@ from numpy.typing import NDArray
 
 from smae.atomic_io import locked
 from smae.data.raw.labels import read_text
+from smae.data.store import splits
 from smae.data.store.clip_table import FACTS, ClipTable
 from smae.data.store.format import MAX_JSON_BYTES
-from smae.data.store.splits import (
-    DEFAULT,
-    NTU_PROTOCOLS,
-    PARTS,
-    SPLIT_NAME,
-    TEST,
-    TRAIN,
-    VAL,
-    Roles,
-    Split,
-    collect_parts,
-    parse_part,
-    write_own_splits,
-)
+from smae.data.store.splits import Roles, Split
 from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from smae.registry import nearest
 from smae.rng import Noise
 
-_UNNAMED = re.compile(rf"^{DEFAULT}(\d*)$")
+_UNNAMED = re.compile(rf"^{splits.DEFAULT}(\d*)$")
 GROUPS = FACTS
 """What parts can be chosen by: the numbers that a clip's name or data set gives."""
 
@@ -57,15 +45,15 @@ def split(
 ) -> Split:
     """Give a store train and test parts of its own, and a validation part if asked for.
 
-    Exactly one of ``test``, ``share`` and ``file`` says which clips are tested on; all others train.
-    The store's files, fingerprint and other protocols stay as they are.
+    Exactly one of ``test``, ``share`` and ``file`` says which clips are tested on; all others
+    train. The store's files, fingerprint and other protocols stay as they are.
 
     Args:
         store: the store; by default the one in the current folder.
         name: what the split is called: ``smae eval --protocol NAME``.
         by: ``subject``, ``camera``, ``setup`` or ``replication``: whole groups go to a part.
         test, val: numbers of the groups that test and validate.
-        share, val_share: share of the groups, drawn by the seed; without ``by`` of each class's clips.
+        share, val_share: of the groups, drawn by the seed; without ``by`` of each class's clips.
         seed: of the draw.
         file: lists of clips by part, see ``read_lists``.
         overwrite: replace a split of this name that was made before.
@@ -88,7 +76,7 @@ def split(
     else:
         role = _by_share(store.clips, by, share=share, val_share=val_share, seed=seed)
     for part in ("train", "test"):
-        if not (role == PARTS[part]).any():
+        if not (role == splits.PARTS[part]).any():
             raise DataError(f"{store.path}: split {name} would have no {part} clips: choose other parts")
     folder = store.path if isinstance(store.path, Path) else None
     # Two writers at once would each keep only their own split.
@@ -96,20 +84,20 @@ def split(
         store = open_store(store.path)
         _check_name(store, name, overwrite=overwrite)
         own = {key: store.stored_splits[key] for key in store.own_splits}
-        write_own_splits(store.root, store.clips, own | {name: role})
+        splits.write_own_splits(store.root, store.clips, own | {name: role})
     return open_store(store.path).split(name)
 
 
 def _check_name(store: Store, name: str, *, overwrite: bool) -> None:
-    if not SPLIT_NAME.fullmatch(name):
+    if not splits.SPLIT_NAME.fullmatch(name):
         raise ConfigError(f"--name {name!a}: expected up to 64 letters, digits, '_', '.' and '-'")
     if name in store.own_splits:
         if not overwrite:
             raise ConfigError(
-                f"{store.path} has a split {name} already: results on it would mean something else; "
-                "choose another --name, or add --overwrite"
+                f"{store.path} has a split {name} already: results on it would mean something "
+                "else; choose another --name, or add --overwrite"
             )
-    elif name == "all" or name in store.stored_splits or name in NTU_PROTOCOLS.get(store.dataset, ()):
+    elif name == "all" or name in store.stored_splits or name in splits.NTU_PROTOCOLS.get(store.dataset, ()):
         raise ConfigError(f"--name {name}: that is a protocol of the data set: choose another name")
 
 
@@ -133,16 +121,16 @@ def _by_numbers(clips: ClipTable, by: str | None, *, test: Sequence[int], val: S
     both = sorted({*test} & {*val})
     if both:
         raise ConfigError(f"{by} {', '.join(map(str, both))}: in --test and in --val: a clip is in one part")
-    role = np.full(len(clips), TRAIN, np.uint8)
-    role[np.isin(column, test)] = TEST
-    role[np.isin(column, val)] = VAL
+    role = np.full(len(clips), splits.TRAIN, np.uint8)
+    role[np.isin(column, test)] = splits.TEST
+    role[np.isin(column, val)] = splits.VAL
     return role
 
 
 def _by_share(clips: ClipTable, by: str | None, *, share: float, val_share: float, seed: int) -> Roles:
     if not (0 < share < 1 and 0 <= val_share < 1 and share + val_share < 1):
         raise ConfigError(f"--share {share:g}, --val-share {val_share:g}: expected shares that leave some for training")
-    role = np.full(len(clips), TRAIN, np.uint8)
+    role = np.full(len(clips), splits.TRAIN, np.uint8)
     if by is None:
         order = _spread_over_classes(clips.label.astype(np.int64), seed)
         column, groups = np.arange(len(clips)), order
@@ -153,8 +141,8 @@ def _by_share(clips: ClipTable, by: str | None, *, share: float, val_share: floa
     # At least one that tests, and one that validates if asked for; one is left to train.
     tests = min(len(groups) - 1, max(1, round(share * len(groups))))
     validates = min(len(groups) - tests - 1, max(1, round(val_share * len(groups)))) if val_share else 0
-    role[np.isin(column, groups[:tests])] = TEST
-    role[np.isin(column, groups[tests : tests + validates])] = VAL
+    role[np.isin(column, groups[:tests])] = splits.TEST
+    role[np.isin(column, groups[tests : tests + validates])] = splits.VAL
     return role
 
 
@@ -172,7 +160,7 @@ def _spread_over_classes(label: NDArray[np.int64], seed: int) -> NDArray[np.int6
 
 
 def _from_file(path: Path, clips: ClipTable) -> Roles:
-    found = collect_parts(read_lists(path), clips.name.tolist(), where=path)
+    found = splits.collect_parts(read_lists(path), clips.name.tolist(), where=path)
     if len(found) != 1:
         raise DataError(f"{path}: lists of {len(found)} splits ({', '.join(found)}): expected those of one")
     (roles,) = found.values()
@@ -180,12 +168,8 @@ def _from_file(path: Path, clips: ClipTable) -> Roles:
 
 
 def splits_of_file(path: Path, names: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Return the splits that a file lists for ``smae prepare --split``; parts without a name are ``own``.
-
-    Raises:
-        ConfigError, DataError: see ``read_lists`` and ``collect_parts``.
-    """
-    found = collect_parts(read_lists(path), names, where=path)
+    """Return the splits that a file of ``smae prepare --split`` lists; without a name ``own``."""
+    found = splits.collect_parts(read_lists(path), names, where=path)
     return {_UNNAMED.sub(r"own\1", name): roles for name, roles in found.items()}
 
 
@@ -197,7 +181,7 @@ def read_lists(path: Path) -> dict[str, list[str]]:
     them; ``#`` begins a comment, a line ``name,part`` is a head.
 
     Raises:
-        ConfigError: the file is missing, too large, or not of these forms; the message has the line.
+        ConfigError: a file that is missing, too large, or of another form; with the line.
     """
     text = read_text(path, what="lists of clips", limit=MAX_JSON_BYTES)
     if path.suffix.lower() in (".toml", ".json"):
@@ -215,7 +199,7 @@ def read_lists(path: Path) -> dict[str, list[str]]:
         cells = [cell.strip() for cell in cells]
         if not lists and len(cells) == 2 and cells[0].lower() in ("name", "clip", "file", "sample"):
             continue
-        if len(cells) != 2 or parse_part(cells[1]) is None:
+        if len(cells) != 2 or splits.parse_part(cells[1]) is None:
             raise ConfigError(
                 f"{path}:{number}: expected a clip and its part (train, val or test), found {bare[:60]!a}"
             )

@@ -46,22 +46,16 @@ class Shard:
         return {"joints": self.joints, "state": self.state}
 
     def fsync(self, root: FileStore) -> None:
-        """Wait until both files survive a power cut.
-
-        Raises:
-            EnvironmentFault: the disk refused.
-        """
+        """Wait until both files survive a power cut; raises as ``FileStore.fsync`` does."""
         for record in self.files.values():
             root.fsync(record.path)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the shard as JSON values."""
         files = {array: {"path": record.path, **record.entry()} for array, record in self.files.items()}
         return {**files, "clips": self.clips, "rows": self.rows, "error": self.error}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Shard:
-        """Return the shard of ``to_json``."""
         files = {array: dict(values[array]) for array in DIMENSIONS}
         records = {array: FileRecord.from_entry(entry.pop("path"), entry) for array, entry in files.items()}
         return cls(**records, clips=values["clips"], rows=values["rows"], error=values["error"])
@@ -70,21 +64,21 @@ class Shard:
 class ShardWriter:
     """Collects the clips of one task and writes a shard whenever the next clip does not fit.
 
-    The first shard is written under the number of the task, which stays its key unless an earlier task
-    needed more than one shard.
+    The first shard is written under the number of the task, which stays its key unless an earlier
+    task needed more than one shard.
 
     Args:
         root: the store being written.
         layout: joint layout of the clips.
         codec: how joints are stored.
-        durable: wait until each shard survives a power cut; else ``Shard.fsync`` is left to the caller.
+        durable: wait until each shard survives a power cut; else the caller calls ``fsync``.
     """
 
     def __init__(self, root: FileStore, *, layout: Layout, codec: str, durable: bool = False) -> None:
         self._durable = durable
         self._root, self._layout, self._codec = root, layout, joint_codec(codec)
         # Rows wait here until their chunk is full, and are compressed while they are still in the
-        # processor's cache. The size is that of the largest clip; the system backs only touched pages.
+        # processor's cache. The size is the largest clip's; the system backs only touched pages.
         self._joints = np.empty((CHUNK_ROWS + SHARD_ROWS, len(layout), 3), np.float32)
         self._state = np.empty((CHUNK_ROWS + SHARD_ROWS, len(layout)), np.uint8)
         self._clips = self._rows = self._waiting = 0
@@ -114,7 +108,7 @@ class ShardWriter:
         return None
 
     def free_rows(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Return the shard's free rows, joints [R, V, 3] and state [R, V], to fill from the first on."""
+        """Return the shard's free rows, joints [R, V, 3] and state [R, V], to be filled."""
         free = slice(self._waiting, self._waiting + SHARD_ROWS - self._rows)
         return self._joints[free], self._state[free]
 
@@ -125,11 +119,7 @@ class ShardWriter:
             self._encode(self._waiting // CHUNK_ROWS * CHUNK_ROWS)
 
     def append(self, clip: Clip) -> None:
-        """Add a clip that ``rejection`` accepts.
-
-        Raises:
-            EnvironmentFault: the disk refused.
-        """
+        """Add a clip that ``rejection`` accepts; raises as ``FileStore.write`` does."""
         count = clip.joints.shape[0] * clip.joints.shape[1]
         if self._rows + count > SHARD_ROWS:
             self._flush()
@@ -139,11 +129,7 @@ class ShardWriter:
         self.commit(count)
 
     def end(self) -> tuple[Shard, ...]:
-        """Write the last shard of the task and return all of them.
-
-        Raises:
-            EnvironmentFault: the disk refused.
-        """
+        """Write the last shard of the task and return all; raises as ``FileStore.write`` does."""
         if self._rows:
             self._flush()
         return tuple(self._shards)
@@ -177,7 +163,7 @@ class ShardWriter:
 
 
 def part_key(array: str, task: int, part: int) -> str:
-    """Return the key under which a task's shard is written; that of the first is likely its final one."""
+    """Return the key under which a task's shard is written; the first's is mostly final."""
     if part == 0:
         return shard_key(array, task, dimensions=DIMENSIONS[array])
     return f"{array}/more/{task}-{part}"
@@ -193,7 +179,7 @@ def offsets(shards: Sequence[Shard], rows: Sequence[int]) -> NDArray[np.int64]:
     clips = [shard.clips for shard in shards]
     filled = np.array([shard.rows for shard in shards], np.int64)
     lengths = np.asarray(rows, np.int64)
-    # Each shard begins at a multiple of SHARD_ROWS; ``gap`` is what its clips' offsets gain by that.
+    # Each shard begins at a multiple of SHARD_ROWS; ``gap`` is what offsets gain by that.
     gap = np.arange(len(shards)) * SHARD_ROWS - (np.cumsum(filled) - filled)
     offset: NDArray[np.int64] = np.cumsum(lengths) - lengths + np.repeat(gap, clips)
     return offset

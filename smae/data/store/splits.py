@@ -75,11 +75,7 @@ class Split:
 
 
 def full_name(protocol: str, *, dataset: str, stored: Mapping[str, NDArray[np.uint8]]) -> str:
-    """Return the full name of a protocol: ``xsub`` in an NTU-60 store is ``ntu60-xsub``.
-
-    Raises:
-        UnknownNameError: no such protocol for this data set; the message lists the protocols.
-    """
+    """Return a protocol's full name, ``ntu60-xsub`` for ``xsub``; or ``UnknownNameError``."""
     if protocol == EVERYTHING:
         return protocol
     known = [*stored, *NTU_PROTOCOLS.get(dataset, ())]
@@ -95,12 +91,7 @@ def full_name(protocol: str, *, dataset: str, stored: Mapping[str, NDArray[np.ui
 
 
 def find_split(
-    protocol: str,
-    *,
-    dataset: str,
-    clips: ClipTable,
-    stored: Mapping[str, NDArray[np.uint8]],
-    tested: bool = True,
+    protocol: str, *, dataset: str, clips: ClipTable, stored: Mapping[str, NDArray[np.uint8]], tested: bool = True
 ) -> Split:
     """Return the train, validation and test clips of a protocol.
 
@@ -127,8 +118,8 @@ def find_split(
         needed = "train and test clips" if tested else "train clips"
         raise DataError(
             f"protocol '{name}' has {len(split.train):,} train and {len(split.test):,} test clips in this store of "
-            f"{len(clips):,}: {needed} are needed; choose another protocol (smae info lists them), or give the store "
-            "parts of its own, for example: smae split STORE --by subject --test 2"
+            f"{len(clips):,}: {needed} are needed; choose another protocol (smae info lists them), or "
+            "give the store parts of its own, for example: smae split STORE --by subject --test 2"
         )
     return split
 
@@ -136,10 +127,8 @@ def find_split(
 def training_split(protocol: str, *, dataset: str, clips: ClipTable, stored: Mapping[str, NDArray[np.uint8]]) -> Split:
     """Return the split to pre-train on, which needs no test part.
 
-    A store in which no protocol has train clips is trained on as a whole: the split ``all``.
-
-    Raises:
-        UnknownNameError, DataError: the store has other protocols, but not this one.
+    A store in which no protocol has train clips is trained on as a whole: the split ``all``. Else
+    it must have this protocol: an ``UnknownNameError`` or a ``DataError``.
     """
     names = (*stored, *NTU_PROTOCOLS.get(dataset, ()))
 
@@ -202,8 +191,8 @@ DEFAULT = "split"
 def parse_part(key: str) -> tuple[str, str] | None:
     """Return split and part of a list by its name; None if it names no part, or two.
 
-    ``xsub_train`` and ``train-xsub`` are ``("xsub", "train")``; ``train1`` is ``("split1", "train")``;
-    ``val`` is ``("split", "val")``.
+    ``xsub_train`` and ``train-xsub`` are ``("xsub", "train")``; ``train1`` is ``("split1",
+    "train")``; ``val`` is ``("split", "val")``.
     """
     match = _LAST.fullmatch(key) or _FIRST.fullmatch(key)
     if match is None:
@@ -239,8 +228,8 @@ def collect_parts(
         parsed = parse_part(key)
         if parsed is None:
             raise DataError(
-                f"{where}: the list '{ascii(key)[1:-1][:60]}' names no part: expected a name with train, val or test "
-                "at one end (not two of them), such as xsub_train; rename or remove it"
+                f"{where}: the list '{ascii(key)[1:-1][:60]}' names no part: expected a name with train, "
+                "val or test at one end (not two of them), such as xsub_train; rename or remove it"
             )
         short, part = parsed
         held = parts.setdefault(short, {}).setdefault(part, [])
@@ -250,8 +239,8 @@ def collect_parts(
         unknown = [name for name in members if name not in known]
         if unknown:
             raise DataError(
-                f"{where}: {len(unknown):,} of the {len(members):,} names in '{key}' belong to no clip: "
-                f"{_some(unknown)}{nearest(unknown[0], known)}"
+                f"{where}: {len(unknown):,} of the {len(members):,} names in '{key}' belong to no "
+                f"clip: {_some(unknown)}{nearest(unknown[0], known)}"
             )
     return {short: _roles(short, found, where=where) for short, found in parts.items()}
 
@@ -266,8 +255,8 @@ def _roles(short: str, found: Mapping[str, Sequence[str]], *, where: object) -> 
         twice = [name for name in members if roles.get(name, part_of[part]) != part_of[part]]
         if twice:
             raise DataError(
-                f"{where}: {len(twice):,} clips are in two parts of split {short}: {_some(twice)}: a clip trains, "
-                "validates or tests, one of the three"
+                f"{where}: {len(twice):,} clips are in two parts of split {short}: {_some(twice)}: "
+                "a clip trains, validates or tests, one of the three"
             )
         roles |= dict.fromkeys(members, part_of[part])
     return roles
@@ -283,10 +272,7 @@ def read_own_splits(root: FileStore, clips: ClipTable) -> dict[str, Roles]:
     """Return the splits of ``splits.json``, uint8 [B] each.
 
     The file is not in the manifest: the store, its fingerprint and the results on its other
-    protocols stay what they were. It holds names of clips and a checksum of its own.
-
-    Raises:
-        DataError: it is damaged, or names a clip that the store does not have.
+    protocols stay what they were. It holds names of clips and a checksum of its own, which must fit.
     """
     where = f"{root.name}/{SPLITS_FILE}"
     remedy = "remove that file and run smae split again"

@@ -1,4 +1,4 @@
-"""Opens and reads a store: names, sizes and columns are checked at open, a chunk's checksum on reading."""
+"""Opens and reads a store: names, sizes, columns are checked at open, checksums on reading."""
 
 from __future__ import annotations
 
@@ -11,24 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smae.data.store import format as store_format
 from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS, UINT8, Codec, ShardedRows, decode, joint_codec, shard_key
 from smae.data.store.clip import ClipSequence
 from smae.data.store.clip_table import COLUMNS, ClipTable, decode_names
 from smae.data.store.file_store import FileStore, LocalFileStore, locate, open_file_store
-from smae.data.store.format import (
-    SPLITS_FILE,
-    FileRecord,
-    Header,
-    array_metadata,
-    check_files,
-    column_metadata,
-    describe,
-    read_checked,
-    read_header,
-    read_json,
-    read_manifest,
-    rows_metadata,
-)
+from smae.data.store.format import FileRecord, Header
 from smae.data.store.splits import VAL, Split, find_split, fitting, read_own_splits, training_split
 from smae.errors import DataError, UnknownNameError
 from smae.registry import nearest
@@ -139,7 +127,7 @@ class Store(ClipSequence):
         return self._state.read(start, stop)
 
     def number(self, clip: int | str) -> int:
-        """Return the number, from 0, of a clip by its number or name; raises as ``store[clip]`` does."""
+        """Return the number, from 0, of a clip by number or name; raises as ``store[clip]``."""
         if isinstance(clip, str):
             return self.index_of(clip)
         if not -len(self) <= clip < len(self):
@@ -157,11 +145,7 @@ class Store(ClipSequence):
         return self.states(start, start + bodies * frames).reshape(bodies, frames, len(self.layout))
 
     def index_of(self, name: str) -> int:
-        """Return the index of a clip by name.
-
-        Raises:
-            UnknownNameError: no such clip.
-        """
+        """Return the index of a clip by name, else an ``UnknownNameError``."""
         if name not in self._indices:
             raise UnknownNameError(f"unknown clip '{name}' in {self.path}{nearest(name, self._indices)}")
         return self._indices[name]
@@ -176,7 +160,7 @@ class Store(ClipSequence):
         return find_split(protocol, dataset=self.dataset, clips=self.clips, stored=self.stored_splits)
 
     def training_split(self, protocol: str) -> Split:
-        """Return what to pre-train on: the protocol's train part, or all clips of a store without parts.
+        """Return what to pre-train on: the train part, or all clips of a store without parts.
 
         Raises:
             UnknownNameError, DataError: the store has other protocols, but not this one.
@@ -199,7 +183,7 @@ class Store(ClipSequence):
 def preparation(store: Any) -> dict[str, Any]:
     """Return how a store's recordings became clips, so that others can be prepared in the same way.
 
-    ``clip_frames`` are the median and the largest number of frames; None where clips were resampled.
+    ``clip_frames`` are median and largest number of frames; None if resampled.
     """
     origin = store.attributes.origin
     known = {key: origin[key] for key in ("source", "strict", "max_range", "frames", "unit") if key in origin}
@@ -221,7 +205,7 @@ def frame_rate(store: Store) -> float | None:
 
 
 def find_store(path: Path | str | None = None) -> Path | str:
-    """Return ``path`` (or URL); by default ``ntu.zarr`` or the only ``*.zarr`` of the current folder.
+    """Return ``path`` (or URL); by default ``ntu.zarr`` or the only ``*.zarr`` here.
 
     Raises:
         DataError: none found, or several of which none is ``ntu.zarr``.
@@ -245,7 +229,7 @@ def open_store(path: Store | Path | str | None = None) -> Store:
     and codecs that smae writes, and that the columns agree with rows and classes. Reads no rows.
 
     Args:
-        path: folder or URL; by default the one that ``find_store`` finds. An open store is returned.
+        path: folder or URL; by default that of ``find_store``. An open store is returned.
 
     Raises:
         DataError: no store there, or an incomplete or damaged one; the message names the file.
@@ -260,15 +244,15 @@ def open_store(path: Store | Path | str | None = None) -> Store:
         found = "a file" if folder.exists() else "nothing"
         hint = nearest(folder.name, (other.name for other in folder.parent.glob("*.zarr")))
         raise DataError(f"expected a store at {path}, found {found}; give the folder that prepare wrote{hint}")
-    fingerprint, files = read_manifest(root)
+    fingerprint, files = store_format.read_manifest(root)
     present = root.sizes()
-    problems = [describe(*item) for item in check_files(present, files).items()]
+    problems = [store_format.describe(*item) for item in store_format.check_files(present, files).items()]
     if problems:
         shown = "; ".join(problems[:5])
         if len(problems) > 5:
             shown += f"; and {len(problems) - 5} more"
         raise DataError(f"{root.name}: the store is damaged: {shown}; copy it or prepare it again")
-    opening = _Opening(root, files, read_header(root), own_splits=SPLITS_FILE in present)
+    opening = _Opening(root, files, store_format.read_header(root), own_splits=store_format.SPLITS_FILE in present)
     return opening.store(locate(path), fingerprint)
 
 
@@ -312,13 +296,13 @@ class _Opening:
     def metadata(self, name: str) -> dict[str, Any]:
         if f"{name}/zarr.json" not in self.files:
             raise self.error(f": array '{name}' is missing from the store")
-        content = read_json(self.root, f"{name}/zarr.json")
-        return array_metadata(content, where=f"{self.root.name}/{name}")
+        content = store_format.read_json(self.root, f"{name}/zarr.json")
+        return store_format.array_metadata(content, where=f"{self.root.name}/{name}")
 
     def rows(self, name: str, row_shape: tuple[int, ...], dtype: np.dtype[Any], codec: Codec) -> ShardedRows:
         metadata = self.metadata(name)
         rows = [*metadata["shape"], 0][0]
-        if metadata != rows_metadata((rows, *row_shape), codec.dtype.name):
+        if metadata != store_format.rows_metadata((rows, *row_shape), codec.dtype.name):
             raise self.error(f"/{name}: shape, type or codecs are not those of a store that smae writes")
         count = sum(path.startswith(f"{name}/c/") for path in self.files)
         # Counted first: rows in the metadata may be 2^60, and no list is made of what they claim.
@@ -331,7 +315,7 @@ class _Opening:
 
     def clips(self, rows: int) -> ClipTable:
         shape = self.metadata("clips/offset")["shape"]
-        # Every clip has at least one row, so a false count is found before memory is allocated for it.
+        # Every clip has a row: a false count is found before memory is allocated for it.
         if len(shape) != 1 or not 0 < shape[0] <= rows:
             raise self.error(f": {shape} clips in {rows} rows")
         count = shape[0]
@@ -346,13 +330,13 @@ class _Opening:
         return ClipTable(name=names, source=self.column("clips/source", "uint8", count, 32), **columns)
 
     def column(self, name: str, dtype: str, *shape: int) -> NDArray[Any]:
-        if self.metadata(name) != column_metadata(shape, dtype):
+        if self.metadata(name) != store_format.column_metadata(shape, dtype):
             raise self.error(f"/{name}: shape, type or codecs are not those of a store that smae writes")
         key = "/".join([name, "c", *["0"] * len(shape)])
         if key not in self.files:
             raise self.error(f": {key} is missing from the store")
         out = np.empty(shape, np.dtype(dtype))
-        decode(read_checked(self.root, self.files[key]), out=out, where=f"{self.root.name}/{key}")
+        decode(store_format.read_checked(self.root, self.files[key]), out=out, where=f"{self.root.name}/{key}")
         return out
 
     def check_clips(self, clips: ClipTable, rows: int) -> None:
@@ -376,7 +360,7 @@ class _Opening:
             raise self.error(": a clip's name occurs twice")
 
     def check_chunks(self, array: ShardedRows, clips: ClipTable) -> None:
-        """Refuse shards with more or fewer chunks than their clips need: reading trusts that number."""
+        """Refuse shards with other numbers of chunks than their clips need: reading trusts it."""
         last = np.zeros(len(array.checksums), np.int64)
         np.maximum.at(last, clips.offset // SHARD_ROWS, (clips.offset + clips.rows - 1) % SHARD_ROWS)
         for shard, (row, checksums) in enumerate(zip(last.tolist(), array.checksums, strict=True)):

@@ -1,4 +1,4 @@
-"""Completes a store whose shards are written: final shard numbers, metadata, columns, manifest last."""
+"""Completes a store whose shards are written: shard numbers, metadata, columns, manifest last."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def finish_store(
     for key, record in files.items():
         if present.get(key) != record.size:
             raise EnvironmentFault(
-                f"{root.name}/{key}: not there as it was written: do all workers see this file system? Put it "
-                "right and run the same command with --resume"
+                f"{root.name}/{key}: not there as it was written: do all workers see this file "
+                "system? Put it right and run the same command with --resume"
             )
     for key in present:
         if key not in files:
@@ -151,8 +151,7 @@ def write_store(
 ) -> str:
     """Write a store of clips that are in memory and return its fingerprint.
 
-    For data without raw files (imports, generated clips); a clip's ``source`` is the BLAKE3 of its
-    joints.
+    For data without raw files (imports, generated); a clip's ``source`` is its joints' BLAKE3.
 
     Args:
         folder: must not exist; appears when the store is complete.

@@ -17,8 +17,7 @@ from smae.skeleton import NTU25
 def ease(phase: Floats, *keys: tuple[float, float]) -> Floats:
     """Return a curve [T] through ``(phase, value)`` keys, minimum-jerk between them, flat outside.
 
-    Each piece is 10 s^3 - 15 s^4 + 6 s^5 (Flash and Hogan, "The coordination of arm movements",
-    1985).
+    Each piece is 10 s^3 - 15 s^4 + 6 s^5 (Flash and Hogan, "Coordination of arm movements", 1985).
     """
     times, values = (np.array(column) for column in zip(*keys, strict=True))
     piece = np.clip(np.searchsorted(times, phase, side="right") - 1, 0, len(times) - 2)
@@ -57,7 +56,6 @@ class Stage:
         self.bend("right shoulder", flex, out, twist)
 
     def elbows(self, flex: Floats | float) -> None:
-        """Bend both elbows."""
         self.bend("left elbow", flex)
         self.bend("right elbow", flex)
 

@@ -107,7 +107,6 @@ class Motion:
     support: Floats
 
     def mirrored(self) -> Motion:
-        """Return the mirror image."""
         order = np.arange(len(NTU25))
         for left, right in NTU25.mirror:
             order[left], order[right] = right, left

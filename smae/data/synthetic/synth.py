@@ -19,20 +19,9 @@ from smae import interrupts, progress
 from smae.atomic_io import atomic_folder, check_output
 from smae.data.raw.labels import CLASSES_FILE
 from smae.data.raw.recording import TRACKED
-from smae.data.synthetic import LIMITS, SynthSettings
+from smae.data.synthetic import LIMITS, SynthSettings, simulator
 from smae.data.synthetic.choreography import ACTIONS, Action, perform
-from smae.data.synthetic.simulator import (
-    FIRST_ID,
-    Floats,
-    Track,
-    View,
-    drift,
-    forward,
-    make_body,
-    observe,
-    rotation,
-    skeleton_text,
-)
+from smae.data.synthetic.simulator import Floats, Track, View
 from smae.errors import ConfigError
 from smae.skeleton import NTU25
 
@@ -82,8 +71,7 @@ def synthesise(
 
     ``classes.txt`` beside them holds the names of the actions; prepare reads it. Subjects are
     numbered from 1, so that NTU-60's cross-subject split trains on 1, 2, 4, 5, 8 and tests on 3, 6,
-    7. Two setups alternate between subjects; C001 sees the middle, C002 and C003 stand 45 degrees
-    to its sides.
+    7. Setups alternate between subjects; C001 sees the middle, C002 and C003 are 45 degrees aside.
 
     Args:
         out: the folder; appears when everything is written.
@@ -134,7 +122,7 @@ def _class_lines(actions: int) -> str:
 
 
 def _is_synthetic(path: Path) -> bool:
-    """Return whether a folder is empty or was written by ``synthesise``: its list of classes is the marker."""
+    """Return whether a folder is empty or of ``synthesise``, by its list of classes."""
     if path.is_dir() and not any(path.iterdir()):
         return True
     marker = path / CLASSES_FILE
@@ -155,7 +143,7 @@ def _person(seed: int, subject: int) -> _Person:
     stance = rng.normal(size=(len(NTU25), 3)) * (3, 2, 3)
     # Every fifth person, so that both sides of the cross-subject split have left-handed people.
     left_handed = subject % 5 == 2
-    body = make_body(height, legs=legs, arms=arms, breadth=breadth)
+    body = simulator.make_body(height, legs=legs, arms=arms, breadth=breadth)
     return _Person(body, rng.uniform(0.82, 1.22), rng.uniform(0.78, 1.12), left_handed, stance)
 
 
@@ -178,16 +166,16 @@ def _performance(
     bodies = _act(rng, ACTIONS[action - 1], [_person(seed, subject), _person(seed, 1000 + subject)])
     for camera, view in enumerate(_views(seed, _setup(subject))[:cameras], 1):
         eye = np.random.default_rng((*key, camera))
-        first = FIRST_ID + int(eye.integers(1000, 9000))
+        first = simulator.FIRST_ID + int(eye.integers(1000, 9000))
         tracks = []
         for number, body in enumerate(bodies):
-            xyz, state = observe(eye, view.project(body))
+            xyz, state = simulator.observe(eye, view.project(body))
             tracks.append(Track(first + number, np.arange(len(xyz)), xyz, state))
         faults: list[str] = []
         if hard:
             tracks, faults = _add_faults(eye, tracks, view)
         length = len(bodies[0])
-        yield camera, skeleton_text(length, tracks), length, faults
+        yield camera, simulator.skeleton_text(length, tracks), length, faults
 
 
 def _act(rng: np.random.Generator, action: Action, people: list[_Person]) -> list[Floats]:
@@ -207,14 +195,14 @@ def _act(rng: np.random.Generator, action: Action, people: list[_Person]) -> lis
         other = person.left_handed != (rng.uniform() < 1 / 6)
         if other and len(action.acts) == 1:
             motion = motion.mirrored()
-        sway = 3.0 * drift(rng, frames, len(NTU25), 3, pace=0.08)
+        sway = 3.0 * simulator.drift(rng, frames, len(NTU25), 3, pace=0.08)
         motion.angles[:] += person.stance + sway
-        joints = forward(person.body, motion)
+        joints = simulator.forward(person.body, motion)
         if len(action.acts) == 2:
             # Face to face, across the line of sight of the middle sensor.
             towards = side * (1 - 2 * number)
-            joints = joints @ rotation(1, np.array(-90.0 * towards)).T + (-towards * apart / 2, 0, 0)
-        bodies.append(joints @ rotation(1, np.array(facing)).T + (middle[0], 0, middle[1]))
+            joints = joints @ simulator.rotation(1, np.array(-90.0 * towards)).T + (-towards * apart / 2, 0, 0)
+        bodies.append(joints @ simulator.rotation(1, np.array(facing)).T + (middle[0], 0, middle[1]))
     return bodies
 
 
@@ -255,11 +243,11 @@ def _gap(rng: np.random.Generator, tracks: list[Track], *, renamed: bool) -> lis
 
 def _phantom(rng: np.random.Generator, view: View, *, first: int, count: int, wide: bool) -> Track:
     """Return a false body: a ghost of a person, or furniture that is wider than high."""
-    shape = forward(make_body(1.4), perform(ACTIONS[4].acts[0], phase=np.ones(1), size=1.0))[0]
+    shape = simulator.forward(simulator.make_body(1.4), perform(ACTIONS[4].acts[0], phase=np.ones(1), size=1.0))[0]
     if wide:
         shape = shape[:, [1, 0, 2]] * (1.0, 0.7, 0.6)
     beside = np.array([rng.choice([-1.0, 1.0]) * rng.uniform(1.0, 1.4), 0.2, rng.uniform(0.1, 0.8)])
     noise = 0.01 * rng.normal(size=(count, len(NTU25), 3))
     seen = view.project(np.repeat((shape + beside)[None], count, axis=0)) + noise
     state = np.where(rng.uniform(size=seen.shape[:2]) < 0.6, 1, TRACKED)
-    return Track(FIRST_ID + int(rng.integers(9100, 9900)), np.arange(first, first + count), seen, state)
+    return Track(simulator.FIRST_ID + int(rng.integers(9100, 9900)), np.arange(first, first + count), seen, state)

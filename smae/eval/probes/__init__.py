@@ -83,7 +83,7 @@ class ProbeContext:
         return len(self.store.classes)
 
     def loader(self, part: str, *, augmented: bool = False, batch: int, strength: float = 1.0) -> Loader:
-        """Return a loader of the ``"train"`` or ``"test"`` part; only augmented train is shuffled."""
+        """Return a loader of the train or test part; only augmented train is shuffled."""
         return Loader(
             self.store,
             getattr(self.split, part),
@@ -200,7 +200,6 @@ class Probe(Protocol):
 
     def __call__(self, encoder: Encoder, context: ProbeContext) -> Scores:
         """Evaluate an encoder without changing it: a probe that trains it trains a copy."""
-        ...
 
 
 probes: Registry[Probe] = Registry(
@@ -261,7 +260,7 @@ Evaluate = Callable[[nn.Module, ProbeContext], Scores]
 
 
 def select(fit: Fit, evaluate: Evaluate, context: ProbeContext) -> Scores:
-    """Train a classifier; return the scores of its last epoch and those ``selection.also`` asks for.
+    """Train a classifier; return the scores of its last epoch and of ``selection.also``.
 
     ``last`` trains on the whole train part. ``best_val`` trains again without some train subjects,
     keeps the epoch that is best on them, and is scored on test once. ``best_test`` is the highest
@@ -301,10 +300,7 @@ def validation_context(context: ProbeContext) -> ProbeContext:
     """Return a context that tests on the split's validation part, or on some train subjects.
 
     Where a split has no validation part, ``selection.val_subjects`` of the train subjects, at least
-    one, are held out at random by seed.
-
-    Raises:
-        DataError: fewer than two train subjects, or clips of unknown subjects.
+    one, are held out at random by seed; a ``DataError`` for fewer than two, or unknown ones.
     """
     train = context.split.train
     if len(context.split.val):

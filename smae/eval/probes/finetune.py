@@ -1,4 +1,4 @@
-"""Probes that train the whole encoder and a head on labels: all of them, or a part (MAMP's recipe)."""
+"""Probes that train the encoder and a head on labels, all or a part (MAMP's recipe)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Classifier(nn.Module):
         return self.head(mean_over_bodies(items, batch))  # type: ignore[no-any-return]
 
     def vectors(self, x: Tensor, missing: Tensor | None = None) -> Tensor:
-        """Return what the head takes, [N, V * D], of items x [N, T, V, C], which lack ``missing`` [N, V]."""
+        """Return what the head takes, [N, V * D], of x [N, T, V, C] without ``missing`` [N, V]."""
         grid, tokens = self.encoder.grid, self.dropout(encode_measured(self.encoder, x, missing))
         items: Tensor = tokens.reshape(-1, grid.times, grid.joints, self.encoder.dim).mean(1)
         return items.flatten(1).float()
@@ -161,11 +161,7 @@ def _finetune(encoder: Encoder, context: ProbeContext, settings: Finetune) -> Sc
 def _fit(encoder: Encoder, context: ProbeContext, settings: Finetune, on_epoch: OnEpoch) -> Classifier:
     torch.manual_seed(context.config.seed)
     model = Classifier(
-        encoder,
-        classes=context.num_classes,
-        hidden=settings.hidden,
-        dropout=settings.dropout,
-        keep=settings.keep,
+        encoder, classes=context.num_classes, hidden=settings.hidden, dropout=settings.dropout, keep=settings.keep
     ).to(context.device)
     set_drop_path(encoder, settings.drop_path)
     loader = context.loader("train", augmented=True, batch=settings.batch, strength=settings.strength)
@@ -208,7 +204,7 @@ def set_drop_path(encoder: nn.Module, rate: float) -> None:
 
 @torch.no_grad()
 def classify(model: nn.Module, context: ProbeContext, *, batch: int, views: int = 0) -> Scores:
-    """Return the scores of a classifier on the test part, with one plain or several augmented views."""
+    """Return a classifier's scores on the test part, of one plain or several augmented views."""
     model.eval()
     loader = context.loader("test", augmented=views > 0, batch=batch)
     passes = []

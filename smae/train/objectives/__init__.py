@@ -60,8 +60,7 @@ class Objective(nn.Module):
         preview_note: a note shown beside previews.
         views: augmented views of each clip that a batch holds.
         crops: how each view is cropped, None for ``augment.crop``; empty: all by that.
-        compares_clips: the loss compares the clips of a batch, so a step cannot be split into
-            micro-batches.
+        compares_clips: the loss compares the clips of a batch, so a step has no micro-batches.
         hides_missing: neither its encoder nor its loss takes joints that are ``Batch.missing``, so
             it can be trained on stores that lack some.
     """
@@ -85,7 +84,7 @@ class Objective(nn.Module):
         return 1.0
 
     def preview(self, batch: Batch, noise: Noise) -> Preview | None:
-        """Return what is masked in a batch and its reconstruction; ``None`` where nothing is masked."""
+        """Return what is masked in a batch and its reconstruction; None if nothing is."""
         return None
 
 
@@ -110,11 +109,7 @@ class ModelBuilder:
     """Weights that a decoder of the same shape starts from."""
 
     def encoder(self) -> Encoder:
-        """Return a new encoder.
-
-        Raises:
-            DataError: ``weights`` do not fit it.
-        """
+        """Return a new encoder; a ``DataError`` if ``weights`` do not fit it."""
         made = encoders.get(self.encoder_config.name)(self.encoder_config, frames=self.frames, layout=self.layout)
         if self.weights is not None:
             load_weights(made, resize_positions(made, self.weights), where="init")
@@ -134,11 +129,7 @@ class ModelBuilder:
         return made
 
     def masking(self, grid: Grid, *, may_be_none: bool = False) -> Masking:
-        """Return a new masking.
-
-        Raises:
-            ConfigError: it hides nothing, and the objective has not said that it may.
-        """
+        """Return a new masking; a ``ConfigError`` if it must hide something."""
         if self.masking_config.name == "none" and not may_be_none:
             raise ConfigError(
                 "masking.name=none hides no token, and this objective predicts hidden ones: choose another masking"
@@ -151,7 +142,6 @@ class ObjectiveClass(Protocol):
 
     def __call__(self, config: Any, builder: ModelBuilder) -> Objective:
         """Build the objective."""
-        ...
 
 
 objectives: Registry[ObjectiveClass] = Registry(

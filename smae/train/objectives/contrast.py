@@ -55,9 +55,9 @@ def info_nce(z: Tensor, keys: Tensor, own: Tensor, *, temperature: float) -> Ten
 def spread_metrics(features: Tensor) -> dict[str, Tensor]:
     """Return what warns of collapse, of features [V, B, D]: ``spread`` and ``rank``.
 
-    ``spread``: mean standard deviation of the coordinates of features of unit length, times sqrt(D):
-    1 for directions spread evenly, 0 for equal ones. ``rank``: (tr C)^2 / tr C^2 of their covariance
-    C, the number of directions that they use.
+    ``spread``: mean standard deviation of the coordinates of features of unit length, times
+    sqrt(D): 1 for directions spread evenly, 0 for equal ones. ``rank``: (tr C)^2 / tr C^2 of their
+    covariance C, the number of directions that they use.
     """
     z = normalize(features.detach().float().flatten(0, 1), dim=1)
     z = z - z.mean(0)
@@ -89,10 +89,10 @@ class ViewObjective(Objective):
         self.head = projection_head(self.encoder.dim, hidden=config.hidden, out=config.out)
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
-        """Return the loss of a batch of views; the encoder in the run's precision, the comparison in float32."""
+        """Return the loss of a batch of views; the comparison is in float32."""
         features = self.encode(self.encoder, batch, noise)
         targets = self.targets(batch, noise)
-        # bf16 has 8 bits: cosines near 1 would be apart by 0.004, and by ten times that over the temperature.
+        # bf16 has 8 bits: cosines near 1 would be apart by 0.004, by 0.04 over the temperature.
         with torch.autocast(features.device.type, enabled=False):
             output = self.compare(features, targets, batch)
         return StepOutput(output.loss, {**spread_metrics(features), **output.metrics})
@@ -232,7 +232,7 @@ class VICReg(ViewObjective):
 
 
 class NNTune(ViewObjective):
-    """Tune a trained encoder by nearest neighbours (the second stage of STARS; NNCLR, arXiv 2104.14548).
+    """Tune a trained encoder by nearest neighbours (STARS's second stage; NNCLR, arXiv 2104.14548).
 
     The positive of a view is the nearest neighbour, in a queue of other clips' projections, of the
     clip's other view. Start from weights with ``--init``; the lower blocks stay as they are.

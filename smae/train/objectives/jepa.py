@@ -67,7 +67,7 @@ class SkeletonJEPA(Objective):
 
     @torch.no_grad()
     def teach(self, x: Tensor, missing: Tensor | None = None) -> Tensor:
-        """Return the targets [N, L, D] of joints x [N, T, V, C]: all measured tokens, no dropout."""
+        """Return the targets [N, L, D] of x [N, T, V, C]: all measured tokens, no dropout."""
         features = encode_measured(self.teacher.eval(), x, missing).float()
         if self.config.normalise == "token":
             features = layer_norm(features, features.shape[-1:])

@@ -65,22 +65,21 @@ class SkeletonMAE(Objective):
             self.preview_note = "Motion is predicted, not positions: the mask alone is shown."
         elif config.normalise != "none":
             self.preview_note = (
-                f"The target is normalised by {config.normalise}: the decoder predicts shape and movement, and the "
-                "mean and scale of the true clip convert its prediction back to metres."
+                f"The target is normalised by {config.normalise}: the decoder predicts shape and movement, "
+                "and the mean and scale of the true clip convert its prediction back to metres."
             )
         if config.normalise in ("clip", "movement") and builder.frames < 2:
             raise ConfigError(
-                f"objective.normalise={config.normalise} takes the spread over time, and augment.frames=1 leaves none: "
-                "choose token, body or none, or more frames"
+                f"objective.normalise={config.normalise} takes the spread over time, and "
+                "augment.frames=1 leaves none: choose token, body or none, or more frames"
             )
         if config.predict < 1 and not isinstance(self.decoder, CrossDecoder):
             raise ConfigError(
-                f"objective.predict={config.predict} needs decoder.name=cross: with self-attention each masked token "
-                "needs all the others"
+                f"objective.predict={config.predict} needs decoder.name=cross: with self-attention "
+                "each masked token needs all the others"
             )
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
-        """Return the reconstruction loss of a batch."""
         mask, visible = show_tokens(self.masking, batch, self.grid, noise)
         if self.config.predict < 1:
             count = max(1, round(self.config.predict * mask.hide.shape[1]))
@@ -104,7 +103,7 @@ class SkeletonMAE(Objective):
         return StepOutput(loss, metrics)
 
     def reconstruct(self, visible: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
-        """Return predictions [N, H, P] of masked tokens, and features [N, K, D] of the visible ones [N, K, P]."""
+        """Return predictions [N, H, P] of masked, features [N, K, D] of visible tokens."""
         features = self.encoder(visible, mask)
         return self.decoder(features, mask), features
 
@@ -143,8 +142,8 @@ class MAMP(SkeletonMAE):
     def __init__(self, config: Config, builder: ModelBuilder) -> None:
         if config.target != "motion":
             raise ConfigError(
-                f"objective.target={config.target}: mamp is the prediction of motion; for coordinates choose "
-                "objective.name=skeletonmae, with the same masking"
+                f"objective.target={config.target}: mamp is the prediction of motion; for "
+                "coordinates choose objective.name=skeletonmae, with the same masking"
             )
         super().__init__(config, builder)
 

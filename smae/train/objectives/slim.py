@@ -119,7 +119,6 @@ class SLiM(Objective):
         return self.config.embed_lr if parameter.startswith("encoder.embed.") else 1.0
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
-        """Return the loss of a batch of crops."""
         config = self.config
         items = pick_bodies(batch, noise).view(self.views, -1)
         noises = []
@@ -269,8 +268,7 @@ def cross_entropy_of_crops(scores: Tensor, targets: Tensor, *, temperature: floa
 def koleo(features: Tensor) -> Tensor:
     """Return the KoLeo term of features [V, B, D], summed over views (arXiv 1806.03198).
 
-    -log(distance of a feature of unit length to the nearest of the other clips', + 1e-6), over the
-    clips of all ranks.
+    -log(distance of a unit feature to the nearest of the other clips', + 1e-6), over all ranks.
     """
     unit = normalize(features, dim=-1)
     every, own = gather_ranks(unit)
@@ -314,8 +312,7 @@ def semantic_tubes(noise: Noise, places: Tensor, *, times: int, count: Tensor, m
     """Return bool [N, times * V], the tokens that tubes hide: ``count`` of an item, or a few less.
 
     A tube is a run of joints of one body part over a run of time (SLiM, section 3.3). Its area is
-    drawn between ``times`` and what is still to be hidden; one that hides nothing new, or too much,
-    is left out.
+    drawn from ``times`` to what is still to hide; one that hides nothing new, or too much, is out.
 
     Args:
         noise: of the N items.

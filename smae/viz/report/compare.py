@@ -34,24 +34,16 @@ logger = logging.getLogger(__name__)
 
 EVALUATION = ("linear", "knn", "finetune", "scratch", "selection")
 """Sections of a run's settings that training does not read; results have their own."""
-
 OF_A_RUN = ("checkpoint", "seeds")
 """Settings of a result in which runs that are compared may differ."""
-
 LONG = 80
 """Characters beyond which what sets an evaluation apart is a letter, and its settings a table."""
-
 COLOURS = 8
 """Number of colours for lines: one for each run, or of more runs one for each method."""
 
 
 def comparison_page(runs: Sequence[Run]) -> str:
-    """Return the page that compares runs; it opens no store and loads no weights.
-
-    Raises:
-        ConfigError: a run that is named twice, or more runs, and methods, than ``COLOURS``.
-        DataError: a run or result that cannot be read.
-    """
+    """Return the page that compares runs; it opens no store and loads no weights."""
     if len({run.path.resolve() for run in runs}) < len(runs):
         raise ConfigError("one run is named twice: name each once")
     names = [run.path.name for run in runs]
@@ -64,8 +56,8 @@ def comparison_page(runs: Sequence[Run]) -> str:
         colours = [list(dict.fromkeys(method)).index(one) for one in method]
     if max(colours) >= COLOURS:
         raise ConfigError(
-            f"{len(runs)} runs of {len(set(method))} methods: expected {COLOURS} runs at most, or more that differ "
-            f"in the seed alone, of {COLOURS} methods at most: name fewer"
+            f"{len(runs)} runs of {len(set(method))} methods: expected {COLOURS} runs at most, or "
+            f"more that differ in the seed alone, of {COLOURS} methods at most: name fewer"
         )
     results = [read_results(run) for run in runs]
     groups = alike(results)
@@ -137,7 +129,7 @@ def differing_data(
 
 
 def _apart(results: Sequence[Result]) -> list[str]:
-    """Return what sets each result apart from others of its probe: settings or, of many, a letter."""
+    """Return what sets each result apart within its probe: settings or, of many, a letter."""
     words, letters = differences(results, without=OF_A_RUN), Counter[str]()
     lettered = {one.name for one, text in zip(results, words, strict=True) if len(text) > LONG}
     for number, one in enumerate(results):
@@ -187,8 +179,8 @@ def draw_comparable(
             own = ", ".join(f"{key} {result.settings[key]}" for key in OF_A_RUN)
             tables += note(f"{names[slot]}: {own}; {'; '.join(provenance(result)[2:])}")
     explained = note(
-        "Difference: accuracy on the same test clips minus that of the table's first run, or of the "
-        "first method where it is a mean over pre-training seeds; in brackets its 95 % paired "
+        "Difference: accuracy on the same test clips minus that of the table's first run, or of "
+        "the first method where it is a mean over pre-training seeds; in brackets its 95 % paired "
         "bootstrap interval over seeds and clips."
     )
     return draw_accuracies(charts) + tables + explained

@@ -31,20 +31,16 @@ from smae.viz.report.page import missing, note
 
 MAX_CLIPS = 1000
 """Maximum clips on the map, a fixed random choice of the test part."""
-
 MIN_CLIPS = 8
 NEIGHBOURS = 10
-
 PERPLEXITY = 30.0
 EXAGGERATION, EXAGGERATED, STEPS = 12.0, 150, 500
 """Factor of early exaggeration, number of first steps with it, and number of all steps."""
-
 COLOURS = (
     *("1f77b4", "ff7f0e", "2ca02c", "d62728", "9467bd"),
     *("8c564b", "e377c2", "7f7f7f", "bcbd22", "17becf"),
 )
 """Tableau 10, whose colours differ on white and on black."""
-
 SHAPES = (
     "M5 0A5 5 0 1 1-5 0A5 5 0 1 1 5 0z",
     "M-4.4-4.4h8.8v8.8h-8.8z",
@@ -54,7 +50,6 @@ SHAPES = (
     "M0 5.4L5.4-4H-5.4z",
 )
 """Paths of markers of about one area; with hollow ones and ``COLOURS``, 120 classes differ."""
-
 _SIZE, _EDGE = 560, 14
 _COMPONENTS = 50
 _ROWS = 32

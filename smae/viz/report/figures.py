@@ -19,11 +19,9 @@ from smae.viz.report.page import missing
 logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
-
 WIDTH, HEIGHT = 460, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 20, 30, 34
 _POINTS = 300
-
 INTERVALS = 120
 """Points of the throughput curve; each is the mean over its share of the steps."""
 _PAUSE = 20.0

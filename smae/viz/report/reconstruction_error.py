@@ -25,13 +25,10 @@ from smae.viz.scene import Scene
 
 MAX_CLIPS = 256
 """Maximum test clips over which errors are averaged."""
-
 CLIPS = 4
 """Clips that play on the page."""
-
 SHADES = 8
 """Steps of the shade of an error in a strip; cells of one shade are one path."""
-
 _BATCH = 64
 _FRAME_STEP = 6
 _NAMED = 5
@@ -69,11 +66,7 @@ class ReconstructionSummary:
 
 
 def summarise(objective: Objective, store: Store, config: RunConfig) -> ReconstructionSummary | None:
-    """Reconstruct test clips, masked as in training; None where no positions are masked.
-
-    Raises:
-        DataError: a prediction is not finite.
-    """
+    """Reconstruct test clips, masked as in training; None where no positions are masked."""
     split = store.training_split(config.protocol)
     # A run on a store without parts has no test clips: then the error is that of its train clips.
     test = split.test if len(split.test) else split.train
@@ -169,8 +162,8 @@ def _draw_errors(errors: Errors, layout: Layout, *, remark: str) -> str:
     rows = [row for row in rows if math.isfinite(row[1])]
     full = max((value for _, value, _ in rows), default=1.0) or 1.0
     words = note(
-        f"Mean joint error {errors.mean:.0f} mm, over the masked joints of {errors.clips:,} test clips masked as in "
-        f"training. {remark}"
+        f"Mean joint error {errors.mean:.0f} mm, over the masked joints of {errors.clips:,} test "
+        f"clips masked as in training. {remark}"
     )
     charts = f"<div>{skeleton_chart(errors, layout)}{chart}</div>"
     by_joint = f"<div><h3>Error by joint</h3>{bars(rows, full=full)}</div>"

@@ -16,10 +16,8 @@ from smae.viz.report.page import bars, missing, note, percent, table
 
 SMALL = 20
 """Largest number of classes for which cells show their number."""
-
 SHADES = 12
 """Steps of a cell's shade; cells of one shade are one path, which keeps large matrices small."""
-
 _LABEL = 24
 _WORST = 8
 _MODES = {
@@ -52,7 +50,9 @@ def draw_results(results: Sequence[Result], run: Path, protocol: str) -> str:
         return missing("Not evaluated yet.", f"{command} --probe linear --probe knn")
     modes = {result.mode for result in results}
     others = [options for mode, options in _MODES.items() if mode not in modes]
-    titles = titles_of(results)
+    # With the settings in which results of a probe differ.
+    pairs = zip(results, differences(results), strict=True)
+    titles = [f"{one.title} · {words}" if words else one.title for one, words in pairs]
     lists = [(title, result.rows) for title, result in zip(titles, results, strict=True)]
     body = warnings_of(results) + draw_accuracies(lists) + results_table(results, titles)
     if len(choose(results)) < len(results):
@@ -60,14 +60,6 @@ def draw_results(results: Sequence[Result], run: Path, protocol: str) -> str:
     if others:
         body += missing("More evaluations:", f"{command} {' '.join(others)}")
     return body
-
-
-def titles_of(results: Sequence[Result]) -> list[str]:
-    """Return headings, with the settings in which results of a probe differ."""
-    return [
-        f"{one.title} · {words}" if words else one.title
-        for one, words in zip(results, differences(results), strict=True)
-    ]
 
 
 def warnings_of(results: Iterable[Result]) -> str:

@@ -38,7 +38,6 @@ CONFUSIONS = 4
 """Results whose confusion matrices are on the page."""
 BAD_FILES = 20
 """Bad files that the page lists."""
-
 EXCLUDED = {
     "missing-list": "on the published list of samples with missing skeletons",
     "no-body": "no body was recorded, or cleaning left none",
@@ -80,11 +79,10 @@ def report(
         out: the file; default ``<run>/report.html``, of several runs ``comparison.html``.
         data: store of a single run; default the one it was trained on.
         device: where features are computed: ``auto``, ``cpu``, ``cuda``.
-        tables: a folder for every table of the page, as CSV and as LaTeX; an earlier one is replaced.
+        tables: a folder for the page's tables, as CSV and LaTeX; an earlier one is replaced.
 
     Raises:
-        ConfigError: several runs and a store, one run twice, more runs than colours, or an output
-            that must not be replaced.
+        ConfigError: several runs and a store, one run twice, too many runs, or an output to keep.
         DataError: no run, a damaged one, or a store that does not fit.
     """
     if tables is not None:
@@ -122,11 +120,7 @@ def _store_of(run: Run, data: Store | Path | str | None) -> Store | None:
 
 
 def run_page(run: Run, store: Store | None, *, device: torch.device) -> str:
-    """Return the page of a run as HTML; without its store, the sections that need one are left out.
-
-    Raises:
-        DataError: a damaged run, checkpoint or result, or a store that does not fit.
-    """
+    """Return the page of a run as HTML; sections that need a store are left out without one."""
     about = run.describe()
     if store is not None:
         run.check_layout(store)

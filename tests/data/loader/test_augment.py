@@ -23,8 +23,7 @@ from smae.data.loader.augment import (
     random_transforms,
     rotation,
 )
-from smae.data.loader.batch import CpuAssembler, StagedAssembler
-from smae.data.loader.batch_torch import add_noise, resample_and_map, to_stream
+from smae.data.loader.batch import CpuAssembler, StagedAssembler, add_noise, resample_and_map, to_stream
 from smae.rng import Noise
 from smae.skeleton import NTU25
 from tests.oracles import augment as oracle

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from smae.data.raw.fast_parser import read_skeleton
-from smae.data.raw.growing_file import GrowingFile
+from smae.data.raw.recordings import GrowingFile
 from smae.errors import BadRecording, ConfigError
 from tests.skeletons import walk, write_skeleton
 
