@@ -1,4 +1,4 @@
-"""Values of options: checked against names that are looked up when they are asked for, and completed in a shell."""
+"""Values of options: completed in a shell, and checked before a command imports torch, which takes seconds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import click
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
+    from smae.train.run_folder import Need
+
     _Type = click.ParamType[Any]
 else:
     # Before click 8.4 it has no parameters.
@@ -56,13 +58,17 @@ class Completed(_Type):
         names: looks the names up.
         path: whether the value is a path.
         called: name of the type in help.
+        check: raises if nothing is there.
     """
 
-    def __init__(self, names: Names, *, path: bool = False, called: str = "text") -> None:
-        self.name, self._names, self._path = called, names, path
+    def __init__(
+        self, names: Names, *, path: bool = False, called: str = "text", check: Callable[[str], object] = str
+    ) -> None:
+        self.name, self._names, self._path, self._check = called, names, path, check
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the value, as a path if it is one."""
+        self._check(str(value))
         return Path(value) if self._path else value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -84,6 +90,10 @@ def completions(names: Names, ctx: click.Context, incomplete: str) -> list[Compl
 
 def _registry(module: str, table: str) -> Names:
     return lambda ctx: getattr(importlib.import_module(module), table).names()
+
+
+def _lazily(module: str, function: str) -> Callable[[str], object]:
+    return lambda value: getattr(importlib.import_module(module), function)(value)
 
 
 def _recipes(ctx: click.Context) -> Iterable[str]:
@@ -133,6 +143,14 @@ def _store(ctx: click.Context) -> Any:
     return smae.open_store(given[0] if isinstance(given, tuple) else given)
 
 
+def _check_run(path: str) -> None:
+    from smae.train.run_folder import find_checkpoint
+
+    # A folder of weights is looked at where it is read.
+    if not (Path(path) / "config.json").is_file():
+        find_checkpoint(path)
+
+
 def _clips(ctx: click.Context) -> Iterable[str]:
     return map(str, _store(ctx).clips.name)
 
@@ -148,13 +166,27 @@ ONE_PROBE = Name("probe", _single_probes)
 HEAD = Name("probe with a head", _heads)
 SOURCE = Name("source", _registry("smae.data.raw.source", "SOURCES"))
 FORMAT = Name("format", _registry("smae.data.export", "EXPORTS"))
+LAYOUT = Name("layout", _registry("smae.skeleton", "LAYOUTS"), other=r".*\.toml")
 DEVICE = Name("device", lambda ctx: ("auto", "cpu", "cuda", "cuda:N"), other=r"cuda:\d+", called="device")
-RUN = Completed(_runs, path=True, called="path")
-INIT = Completed(_runs, called="path")
-STORE = Completed(_stores, called="store")
+RUN = Completed(_runs, path=True, called="path", check=_check_run)
+WEIGHTS = Completed(_runs, called="path", check=_lazily("smae.weights", "weights_folder"))
+STORE = Completed(_stores, called="store", check=_lazily("smae.data.raw.recordings", "check_there"))
 SETTING = Completed(_settings)
 CLIP = Completed(_clips)
 PROTOCOL = Completed(_protocols)
+
+
+def newest(run: Path | None, *, needs: Need = "checkpoint", packaged: bool = False) -> Path | None:
+    """Return the run, by default the newest that has what is needed; None if packaged weights stand in for it.
+
+    Raises:
+        DataError: there is none.
+    """
+    from smae.train.run_folder import find_run, weights_without_run
+
+    if run is not None or (packaged and weights_without_run()):
+        return run
+    return find_run(needs=needs).path
 
 
 def store(key: str = "store") -> Callable[[Callable[..., Any]], Callable[..., Any]]:

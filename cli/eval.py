@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -42,10 +41,14 @@ from smae_cli import choices, console
     type=choices.RUN,
     help="A run's folder or one of its checkpoints; the newest run by default.",
 )
-@click.option("--layout", help="Map the joints of --data to this layout as they are read: ntu25, kinect20, ...")
+@click.option(
+    "--layout",
+    type=choices.LAYOUT,
+    help="Map the joints of --data to this layout as they are read: ntu25, kinect20, ...",
+)
 @click.option(
     "--encoder",
-    type=click.Path(path_type=Path),
+    type=choices.WEIGHTS,
     help="A folder that smae export-encoder wrote, in place of a run, which gets the records; or open-small.",
 )
 @click.option(
@@ -86,6 +89,10 @@ def command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **optio
         options["probes"] = modes
     settings = parse_sets(sets)
     check_probe_settings(settings, modes or ("linear", "knn"))
+    if options["encoder"] is not None:
+        smae.find_store(options["data"])
+    else:
+        options["run"] = choices.newest(options["run"])
     run, evaluation = smae.evaluate(**options, settings=settings)
 
     def text() -> None:

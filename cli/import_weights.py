@@ -13,7 +13,7 @@ FORMATS = ("mamp", "macdiff", "stars", "slim", "sttformer", "ctrgcn")
 
 
 @click.command("import-weights")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(exists=True, path_type=Path))
 @click.option("--format", type=click.Choice(FORMATS), required=True, help="Whose checkpoint it is.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to write.")
 @click.option(

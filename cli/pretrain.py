@@ -35,14 +35,16 @@ from smae_cli import choices, console
     multiple=True,
     help="Share of a store in the clips of an epoch, one for each --data; all clips by default.",
 )
-@click.option("--layout", help="Map the joints of all stores to this layout; by default the first's.")
+@click.option(
+    "--layout", type=choices.LAYOUT, help="Map the joints of all stores to this layout; the first's by default."
+)
 @click.option(
     "--epochs", type=click.IntRange(min=1), help="Passes over the train clips; lifts a recipe's limit of steps."
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, order, crops and masks.")
 @click.option(
     "--init",
-    type=choices.INIT,
+    type=choices.WEIGHTS,
     help="Run, checkpoint or exported encoder whose weights the encoder starts from; or open-small.",
 )
 @click.option(
@@ -82,6 +84,8 @@ def command(sets: Sequence[str], shares: Sequence[float], **options: Any) -> Non
     if not options["resume"]:
         # A run has its own settings, which only it knows.
         check_settings(options["recipe"], settings)
+        if not options["data"]:
+            smae.find_store()
     result = smae.pretrain(settings=settings, **options)
 
     def text() -> None:

@@ -25,7 +25,7 @@ from smae.data.prepare import UNITS
 from smae.data.raw.discovery import find_files
 from smae.data.raw.file_reader import FileReader
 from smae.data.raw.ntu import parse_name
-from smae.data.raw.recording import MAX_BYTES, TRACKED, Clip, Recording
+from smae.data.raw.recording import KEYPOINTS, MAX_BYTES, TRACKED, Clip, Recording
 from smae.data.raw.source import LARGEST, SMALLEST, BaseSource, Inventory, Refused, Sample
 from smae.data.store.clip_table import ClipFacts
 from smae.data.store.convert import layout_map
@@ -37,7 +37,6 @@ FLAT = (
     "estimator's 3D output, or lift the points to 3D first"
 )
 """Why 2D keypoints are refused."""
-_SUFFIXES = (".npy", ".npz", ".json")
 _FRAME = re.compile(r"(.+)_[0-9]{12}_keypoints")
 _GROUP = "_*_keypoints.json"
 _IN_3D: tuple[str, ...] = ("people", "instance_info", "instances", "frames")
@@ -138,7 +137,7 @@ class KeypointsSource(BaseSource):
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
         """Return the samples under a folder or zip, or one file."""
         self.layout = self._given()
-        found = find_by_suffix(raw, _SUFFIXES, strict_names=strict_names)
+        found = find_by_suffix(raw, KEYPOINTS, strict_names=strict_names)
         refused = list(found.refused)
         frames: dict[str, list[Sample]] = {}
         samples: list[Sample] = []
