@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+import smae
+
 if TYPE_CHECKING:
     from smae.train.run_folder import Need
 
@@ -88,8 +90,9 @@ def completions(names: Names, ctx: click.Context, incomplete: str) -> list[Compl
         return []
 
 
-def _registry(module: str, table: str) -> Names:
-    return lambda ctx: getattr(importlib.import_module(module), table).names()
+def _from(module: str, names: Callable[[Any], Iterable[str]]) -> Names:
+    """Return what looks names up in a module, which is imported then."""
+    return lambda ctx: names(importlib.import_module(module))
 
 
 def _lazily(module: str, function: str) -> Callable[[str], object]:
@@ -100,24 +103,6 @@ def _recipes(ctx: click.Context) -> Iterable[str]:
     from smae.settings import recipe_names
 
     return ["auto", *recipe_names(), *sorted(path.name for path in Path().glob("*.toml"))]
-
-
-def _probes(ctx: click.Context) -> Iterable[str]:
-    from smae.settings import probe_names
-
-    return probe_names()
-
-
-def _single_probes(ctx: click.Context) -> Iterable[str]:
-    from smae.settings import MODE_GROUPS, probe_names
-
-    return [name for name in probe_names() if name not in MODE_GROUPS]
-
-
-def _heads(ctx: click.Context) -> Iterable[str]:
-    from smae.settings import HEADS
-
-    return HEADS
 
 
 def _settings(ctx: click.Context) -> Iterable[str]:
@@ -135,8 +120,6 @@ def _stores(ctx: click.Context) -> Iterable[str]:
 
 
 def _store(ctx: click.Context) -> Any:
-    import smae
-
     named = [ctx.params.get(key) for key in ("first", "second", "data", "where", "path")]
     given = next(filter(None, named), None)
     # Of several stores the first completes the rest of the line.
@@ -161,12 +144,14 @@ def _protocols(ctx: click.Context) -> Iterable[str]:
 
 
 RECIPE = Name("recipe", _recipes, other=r".*\.toml")
-PROBE = Name("probe", _probes)
-ONE_PROBE = Name("probe", _single_probes)
-HEAD = Name("probe with a head", _heads)
-SOURCE = Name("source", _registry("smae.data.raw.source", "SOURCES"))
-FORMAT = Name("format", _registry("smae.data.export", "EXPORTS"))
-LAYOUT = Name("layout", _registry("smae.skeleton", "LAYOUTS"), other=r".*\.toml")
+PROBE = Name("probe", _from("smae.settings", lambda it: it.probe_names()))
+ONE_PROBE = Name(
+    "probe", _from("smae.settings", lambda it: [name for name in it.probe_names() if name not in it.MODE_GROUPS])
+)
+HEAD = Name("probe with a head", _from("smae.settings", lambda it: it.HEADS))
+SOURCE = Name("source", _from("smae.data.raw.source", lambda it: it.SOURCES.names()))
+FORMAT = Name("format", _from("smae.data.export", lambda it: it.EXPORTS.names()))
+LAYOUT = Name("layout", _from("smae.skeleton", lambda it: it.LAYOUTS.names()), other=r".*\.toml")
 DEVICE = Name("device", lambda ctx: ("auto", "cpu", "cuda", "cuda:N"), other=r"cuda:\d+", called="device")
 RUN = Completed(_runs, path=True, called="path", check=_check_run)
 WEIGHTS = Completed(_runs, called="path", check=_lazily("smae.weights", "weights_folder"))
@@ -177,16 +162,22 @@ PROTOCOL = Completed(_protocols)
 
 
 def newest(run: Path | None, *, needs: Need = "checkpoint", packaged: bool = False) -> Path | None:
-    """Return the run, by default the newest that has what is needed; None if packaged weights stand in for it.
-
-    Raises:
-        DataError: there is none.
-    """
+    """Return the run, by default the newest that has what is needed; None if packaged weights stand in for it."""
     from smae.train.run_folder import find_run, weights_without_run
 
     if run is not None or (packaged and weights_without_run()):
         return run
     return find_run(needs=needs).path
+
+
+def check_protocol(*, data: str | None, run: Path | None, protocol: str | None, layout: str | None) -> None:
+    """Raise unless the store ``data``, by default the run's, can be opened and has the protocol."""
+    from smae.train.run_folder import find_checkpoint
+
+    where: Any = smae if run is None or layout else find_checkpoint(run)[0]
+    opened = where.open_store(data)
+    if protocol:
+        opened.split(protocol)
 
 
 def store(key: str = "store") -> Callable[[Callable[..., Any]], Callable[..., Any]]:

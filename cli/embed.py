@@ -56,8 +56,7 @@ def command(store: str | None, out: Path, run: Path | None, **options: Any) -> i
         run = choices.newest(run, packaged=True)
     features = smae.embed(store, out, run=run, **options)
     clips, width = features.x.shape
-    bad = [asdict(one) for one in features.quarantined]
-    about = {"path": str(out), "clips": clips, "width": width, "quarantined": bad, "no_body": features.no_body}
+    bad = {"quarantined": [asdict(one) for one in features.quarantined], "no_body": features.no_body}
 
     def text() -> None:
         console.echo(f"{out}: {clips:,} clips x {width}")
@@ -66,5 +65,5 @@ def command(store: str | None, out: Path, run: Path | None, **options: Any) -> i
         for path in features.no_body:
             console.echo(f"  {path}: no body was recorded")
 
-    console.result(about, text)
+    console.result({"path": str(out), "clips": clips, "width": width, **bad}, text)
     return features.exit_code

@@ -89,10 +89,9 @@ def command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **optio
         options["probes"] = modes
     settings = parse_sets(sets)
     check_probe_settings(settings, modes or ("linear", "knn"))
-    if options["encoder"] is not None:
-        smae.find_store(options["data"])
-    else:
+    if options["encoder"] is None:
         options["run"] = choices.newest(options["run"])
+    choices.check_protocol(**{key: options[key] for key in ("data", "run", "protocol", "layout")})
     run, evaluation = smae.evaluate(**options, settings=settings)
 
     def text() -> None:

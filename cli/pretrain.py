@@ -84,8 +84,10 @@ def command(sets: Sequence[str], shares: Sequence[float], **options: Any) -> Non
     if not options["resume"]:
         # A run has its own settings, which only it knows.
         check_settings(options["recipe"], settings)
-        if not options["data"]:
-            smae.find_store()
+        if len(options["data"] or ()) < 2:
+            opened = smae.open_store(*(options["data"] or ()))
+            if options["protocol"]:
+                opened.training_split(options["protocol"])
     result = smae.pretrain(settings=settings, **options)
 
     def text() -> None:

@@ -134,11 +134,7 @@ def parse_set(text: str) -> Settings:
 
 
 def parse_sets(texts: Iterable[str]) -> Settings:
-    """Parse several ``--set`` options into one mapping; later ones win.
-
-    Raises:
-        ConfigError: see ``parse_set``.
-    """
+    """Parse several ``--set`` options into one mapping; later ones win."""
     return merge(*map(parse_set, texts))
 
 

@@ -287,11 +287,7 @@ def check_probe_settings(settings: Mapping[str, Any], modes: Sequence[str]) -> N
 
 
 def check_table(out: Path) -> None:
-    """Refuse a file of features whose ending names no format, or one that cannot be written here.
-
-    Raises:
-        ConfigError: it says which can.
-    """
+    """Raise a ``ConfigError`` for a file of features whose ending names no format that can be written here."""
     if out.suffix not in TABLES:
         raise ConfigError(f"--out {out}: expected a name that ends in {', '.join(TABLES)}")
     if out.suffix == ".parquet" and find_spec("pyarrow") is None:

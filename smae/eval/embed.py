@@ -27,7 +27,7 @@ from smae.errors import EXIT_DONE, EXIT_QUARANTINED, ConfigError, DataError
 from smae.eval.export import load_trained, read_weights
 from smae.eval.features import Features, Pooled, extract
 from smae.eval.probes import ENCODE_BATCH
-from smae.eval.raw_clips import ClipsInMemory, RawRecordings, read_recordings
+from smae.eval.raw_clips import ClipsInMemory, read_recordings
 from smae.settings import check_table
 from smae.skeleton import layout_from_json
 from smae.train.build import pick_device
@@ -154,7 +154,8 @@ def embed(
     else:
         read = read_recordings(memory or [given], prepared=prepared, layout=trained_on, own=layout, source=source)
         if not read.found:
-            raise DataError(f"none of the recordings in {given} can be used: {_problems(read)}")
+            bad = [*map(str, read.quarantined[:3]), *(f"{path}: no body" for path in read.no_body[:3])]
+            raise DataError(f"none of the recordings in {given} can be used: {'; '.join(bad)}")
         plain = features(ClipsInMemory(read.clips, layout=trained_on, mode=prepared.mode), 0)
         actions = [one.action for one in read.found]
         classes = tuple(sorted({*actions} - {UNLABELLED}))
@@ -165,10 +166,6 @@ def embed(
         result = Embedding(plain.x, label, plain.index, names, classes, origin, read.quarantined, read.no_body)
     _WRITERS[out.suffix](result, out)
     return result
-
-
-def _problems(read: RawRecordings) -> str:
-    return "; ".join([*map(str, read.quarantined[:3]), *(f"{path}: no body" for path in read.no_body[:3])])
 
 
 def is_features(path: Path) -> bool:

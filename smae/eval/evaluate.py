@@ -226,14 +226,13 @@ def evaluate(
     names = [(digest(asked[subject.config.seed, mode], without=SEED), mode) for mode in modes]
     found = {digest(one.first, without=SEED): one for one in read_results(subject.folder, strict=False)}
     wanted = range(subject.config.seed, subject.config.seed + seeds)
-    chosen_results = [_only(found[name], wanted) for name, _ in names]
+    chosen_results = [
+        replace(result, records=tuple(one for one in result.records if one.content["seed"] in wanted))
+        for result in (found[name] for name, _ in names)
+    ]
     return Evaluated(
         subject.folder, Evaluation(split.name, store.mode, chosen_results, reused, time.monotonic() - started)
     )
-
-
-def _only(result: Result, seeds: range) -> Result:
-    return replace(result, records=tuple(one for one in result.records if one.content["seed"] in seeds))
 
 
 def _open(

@@ -254,11 +254,7 @@ def cut(recording: Recording, start: int, stop: int) -> Recording:
 def prepare_clip(parsed: Recording | Clip, prepared: PreparationConfig, *, own: Layout, layout: Layout) -> Clip:
     """Return the clip of what a source parsed, cleaned, mapped and resampled like the training data.
 
-    Args:
-        parsed: the recording or clip.
-        prepared: how the training data were prepared.
-        own: the recording's layout.
-        layout: the training data's.
+    ``own`` is its layout, ``layout`` the training data's.
 
     Raises:
         NoBody: it shows none.

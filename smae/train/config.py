@@ -215,11 +215,7 @@ def plugin_config(family: str, section: Any) -> PluginConfig:
 
 
 def resolve(recipe: str, settings: Mapping[str, Any] | Section | None = None) -> RunConfig:
-    """Return the settings of a recipe with others, nested or dotted, merged over them.
-
-    Raises:
-        ConfigError: see ``build_config`` and ``load_recipe``.
-    """
+    """Return the settings of a recipe with others, nested or dotted, merged over them."""
     return build_config(merge(load_recipe(recipe), as_settings(settings)))
 
 

@@ -16,9 +16,10 @@ import numpy as np
 from smae import interrupts, progress
 from smae.atomic_io import atomic_file, check_output
 from smae.config import renamed
+from smae.data.prepare import PrepareSettings
 from smae.data.raw.recording import RATE
 from smae.errors import ConfigError
-from smae.viz.scene import ABSENT, Panel, Scene
+from smae.viz.scene import ABSENT, Panel, Scene, scene_of_raw
 
 if TYPE_CHECKING:
     from smae.data.store.store import Store
@@ -86,7 +87,7 @@ def view(
                 if value is not None:
                     raise ConfigError(f"{option} needs a store, and {where} is not one: leave {option} out")
             file = Path(str(where))
-            scene, inputs = _raw_scene(file, clip=clip, source=source, layout=layout), [file]
+            scene, inputs = scene_of_raw(file, clip, PrepareSettings(source=source, layout=layout)), [file]
             if run is not None:
                 scene = _labelled(scene, file, run, layout=layout)
         path = Path(out or page_name(scene))
@@ -96,13 +97,6 @@ def view(
     for note in scene.notes:
         logger.info(note)
     return path
-
-
-def _raw_scene(where: Path, *, clip: str | None, source: str, layout: str | None) -> Scene:
-    from smae.data.prepare import PrepareSettings
-    from smae.viz.scene import scene_of_raw
-
-    return scene_of_raw(where, clip, PrepareSettings(source=source, layout=layout))
 
 
 def _labelled(scene: Scene, where: Path, run: Path | str, *, layout: str | None) -> Scene:
@@ -184,11 +178,7 @@ def check_target(path: Path, inputs: Iterable[Path] = ()) -> None:
 
 
 def check_replaceable(path: Path, suffix: str, inputs: Iterable[Path]) -> None:
-    """Refuse to replace a file of another format than ``suffix``, or to write into an input.
-
-    Raises:
-        ConfigError: see ``smae.atomic_io.check_output``.
-    """
+    """Refuse to replace a file of another format than ``suffix``, or to write into an input."""
     kind, pattern = FORMATS[suffix]
 
     def is_kind(path: Path) -> bool:

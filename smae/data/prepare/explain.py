@@ -95,8 +95,7 @@ def explain(
         if isinstance(path, Path) and not stored:
             if raw is not None:
                 raise ConfigError(f"--raw goes with a store, and {path} is not one: leave --raw out")
-            settings = PrepareSettings(source, mode or PrepareSettings.mode, layout=layout)
-            return _explain_raw(path, name, settings)[0]
+            return _explain_raw(path, name, PrepareSettings(source, mode or PrepareSettings.mode, layout=layout))[0]
         if layout is not None:
             raise ConfigError(f"--layout: {path} is a store, which has its own: leave --layout out")
         assert name is not None, "a store has many recordings"

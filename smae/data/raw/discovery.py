@@ -298,9 +298,6 @@ def find_named(raw: Path, *, suffixes: tuple[str, ...]) -> Inventory:
     """Return the files with one of several endings under a folder, or one file; zips are not looked into.
 
     Samples have the files' names; where two are equal, their paths.
-
-    Raises:
-        ConfigError, DataError, EnvironmentFault: see ``find_files``.
     """
     search = _Search(suffix="", valid=lambda name: False, strict_names=False, own_names=True)
     root = raw.resolve()

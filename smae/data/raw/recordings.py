@@ -53,12 +53,7 @@ def is_store(where: Store | Path | str) -> bool:
 
 
 def check_there(where: Path | str) -> None:
-    """Raise unless something is at a path; what a URL names is looked for where it is opened.
-
-    Raises:
-        ConfigError: nothing is there, and a recording was meant.
-        DataError: nothing is there, and a store was meant.
-    """
+    """Raise a ``ConfigError``, or ``DataError`` for a store, unless something is there; URLs are not looked at."""
     path = locate(where)
     if isinstance(path, str) or path.exists():
         return

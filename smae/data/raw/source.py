@@ -267,9 +267,6 @@ def parse_sample(
         strict: see ``Source.parse``.
         max_range: largest accepted coordinate, metres.
         scale: 0.001 for millimetres.
-
-    Raises:
-        BadRecording, NoBody: see ``Source.parse``.
     """
     parsed = source.parse(data, strict=strict, max_range=max_range / scale)
     if scale == 1.0:

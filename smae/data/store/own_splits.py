@@ -180,11 +180,7 @@ def _from_file(path: Path, clips: ClipTable) -> Roles:
 
 
 def splits_of_file(path: Path, names: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Return the splits that a file lists for ``smae prepare --split``; parts without a name are ``own``.
-
-    Raises:
-        ConfigError, DataError: see ``read_lists`` and ``collect_parts``.
-    """
+    """Return the splits that a file lists for ``smae prepare --split``; parts without a name are ``own``."""
     found = collect_parts(read_lists(path), names, where=path)
     return {_UNNAMED.sub(r"own\1", name): roles for name, roles in found.items()}
 

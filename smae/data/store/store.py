@@ -163,7 +163,8 @@ class Store(ClipSequence):
             UnknownNameError: no such clip.
         """
         if name not in self._indices:
-            raise UnknownNameError(f"unknown clip '{name}' in {self.path}{nearest(name, self._indices)}")
+            known = f"expected one of its {len(self):,} names, such as {self.clips.name[0]}"
+            raise UnknownNameError(f"unknown clip '{name}' in {self.path}: {known}{nearest(name, self._indices)}")
         return self._indices[name]
 
     def split(self, protocol: str) -> Split:
