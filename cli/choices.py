@@ -91,7 +91,6 @@ def completions(names: Names, ctx: click.Context, incomplete: str) -> list[Compl
 
 
 def _from(module: str, names: Callable[[Any], Iterable[str]]) -> Names:
-    """Return what looks names up in a module, which is imported then."""
     return lambda ctx: names(importlib.import_module(module))
 
 

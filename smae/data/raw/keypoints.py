@@ -362,7 +362,9 @@ def _recording(frames: list[list[NDArray[np.float32]]], layout: Layout, *, max_r
         raise BadRecording("non-finite", "NaN or infinite coordinates")
     largest = float(np.nanmax(np.abs(xyz), initial=0))
     if largest > max_range:
-        raise BadRecording("range", f"{largest:g} from the origin; at most {max_range:g} are accepted: see --unit")
+        raise BadRecording(
+            "range", f"{largest:g} from the origin; at most {max_range:g} m: give metres, or prepare with --unit"
+        )
     if layout.name in _Y_DOWN:
         # Half a turn about the view's axis: x right, y down becomes x left, y up, as a Kinect has them.
         xyz[..., :2] *= -1
