@@ -179,19 +179,14 @@ def check_protocol(*, data: str | None, run: Path | None, protocol: str | None, 
         opened.split(protocol)
 
 
-def store(key: str = "store") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that adds the store of a command, as an argument or as ``--data``."""
-    return _argument_or_option("STORE", "--data", key, STORE)
+def store(key: str = "store", *, several: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds the store of a command, or several, as arguments or as ``--data``."""
+    return _argument_or_option("STORE", "--data", key, STORE, several=several)
 
 
 def run(key: str = "run") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that adds the run of a command, as an argument or as ``--run``."""
     return _argument_or_option("RUN", "--run", key, RUN)
-
-
-def stores(key: str = "data") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that adds the stores of a command, as arguments or as ``--data``."""
-    return _argument_or_option("STORE", "--data", key, STORE, several=True)
 
 
 def _argument_or_option(

@@ -13,7 +13,7 @@ from smae_cli import choices, console
 
 
 @click.command("pretrain")
-@choices.stores("data")
+@choices.store("data", several=True)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of the run; runs/<objective>-<protocol>-NNN by default."
 )
