@@ -22,7 +22,7 @@ from smae_cli import choices, console
 @click.option("--tables", type=click.Path(path_type=Path), help="Folder for its tables, as CSV and LaTeX.")
 @click.option("--device", type=choices.DEVICE, default="auto", help="Where features are computed: auto, cpu, cuda.")
 @console.json_option
-def command(runs: tuple[Path | None, ...], **options: Any) -> None:
+def command(runs: tuple[Any, ...], **options: Any) -> None:
     """Write one HTML page of a RUN (the newest by default), or one that compares several.
 
     Of one run: training curves, results beside baselines, confusion matrices, a map of features,
