@@ -13,7 +13,7 @@ FORMATS = ("mamp", "macdiff", "stars", "slim", "sttformer", "ctrgcn")
 
 
 @click.command("import-weights")
-@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--format", type=click.Choice(FORMATS), required=True, help="Whose checkpoint it is.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to write.")
 @click.option(
@@ -34,6 +34,8 @@ def command(file: Path, out: Path, **options: object) -> None:
       smae import-weights checkpoint-399.pth --format mamp --out mamp
       smae import-weights SLiM/ntu60_xsub --format slim --out slim
     """
+    if not file.exists():
+        raise click.UsageError(f"{file}: no such file: give a checkpoint, or its folder")
     made = smae.import_weights(file, out, **options)  # type: ignore[arg-type]
 
     def text() -> None:
