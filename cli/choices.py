@@ -1,4 +1,4 @@
-"""Values of options: checked against names that are looked up then, and completed in a shell."""
+"""Values of options: completed in a shell, and checked before a command imports torch, which takes seconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+import smae
+
 if TYPE_CHECKING:
+    from smae.train.run_folder import Need
+
     _Type = click.ParamType[Any]
 else:
     # Before click 8.4 it has no parameters.
@@ -55,13 +59,17 @@ class Completed(_Type):
         names: looks the names up.
         path: whether the value is a path.
         called: name of the type in help.
+        check: raises if nothing is there.
     """
 
-    def __init__(self, names: Names, *, path: bool = False, called: str = "text") -> None:
-        self.name, self._names, self._path = called, names, path
+    def __init__(
+        self, names: Names, *, path: bool = False, called: str = "text", check: Callable[[str], object] = str
+    ) -> None:
+        self.name, self._names, self._path, self._check = called, names, path, check
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the value, as a path if it is one."""
+        self._check(str(value))
         return Path(value) if self._path else value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -86,6 +94,10 @@ def _from(module: str, names: Callable[[Any], Iterable[str]]) -> Names:
     return lambda ctx: names(importlib.import_module(module))
 
 
+def _lazily(module: str, function: str) -> Callable[[str], object]:
+    return lambda value: getattr(importlib.import_module(module), function)(value)
+
+
 def _recipes(ctx: click.Context) -> Iterable[str]:
     from smae.settings import recipe_names
 
@@ -107,12 +119,18 @@ def _stores(ctx: click.Context) -> Iterable[str]:
 
 
 def _store(ctx: click.Context) -> Any:
-    import smae
-
     named = [ctx.params.get(key) for key in ("first", "second", "data", "where", "path")]
     given = next(filter(None, named), None)
     # Of several stores the first completes the rest of the line.
     return smae.open_store(given[0] if isinstance(given, tuple) else given)
+
+
+def _check_run(path: str) -> None:
+    from smae.train.run_folder import find_checkpoint
+
+    # A folder of weights is looked at where it is read.
+    if not (Path(path) / "config.json").is_file():
+        find_checkpoint(path)
 
 
 def _clips(ctx: click.Context) -> Iterable[str]:
@@ -133,28 +151,43 @@ ONE_PROBE = Name(
 HEAD = Name("probe with a head", _from("smae.settings", lambda of: of.HEADS))
 SOURCE = Name("source", _from("smae.data.raw.source", lambda of: of.SOURCES.names()))
 FORMAT = Name("format", _from("smae.data.export", lambda of: of.EXPORTS.names()))
+LAYOUT = Name("layout", _from("smae.skeleton", lambda of: of.LAYOUTS.names()), other=r".*\.toml")
 DEVICE = Name("device", lambda ctx: ("auto", "cpu", "cuda", "cuda:N"), other=r"cuda:\d+", called="device")
-RUN = Completed(_runs, path=True, called="path")
-INIT = Completed(_runs, called="path")
-STORE = Completed(_stores, called="store")
+RUN = Completed(_runs, path=True, called="path", check=_check_run)
+WEIGHTS = Completed(_runs, called="path", check=_lazily("smae.weights", "weights_folder"))
+STORE = Completed(_stores, called="store", check=_lazily("smae.data.raw.recordings", "check_there"))
 SETTING = Completed(_settings)
 CLIP = Completed(_clips)
 PROTOCOL = Completed(_protocols)
 
 
-def store(key: str = "store") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that adds the store of a command, as an argument or as ``--data``."""
-    return _argument_or_option("STORE", "--data", key, STORE)
+def newest(run: Path | None, *, needs: Need = "checkpoint", packaged: bool = False) -> Path | None:
+    """Return the run, by default the newest that has what is needed; None if packaged weights stand in for it."""
+    from smae.train.run_folder import find_run, weights_without_run
+
+    if run is not None or (packaged and weights_without_run()):
+        return run
+    return find_run(needs=needs).path
+
+
+def check_protocol(*, data: str | None, run: Path | None, protocol: str | None, layout: str | None) -> None:
+    """Raise unless the store ``data``, by default the run's, can be opened and has the protocol."""
+    from smae.train.run_folder import find_checkpoint
+
+    where: Any = smae if run is None or layout else find_checkpoint(run)[0]
+    opened = where.open_store(data)
+    if protocol:
+        opened.split(protocol)
+
+
+def store(key: str = "store", *, several: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds the store of a command, or several, as arguments or as ``--data``."""
+    return _argument_or_option("STORE", "--data", key, STORE, several=several)
 
 
 def run(key: str = "run") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that adds the run of a command, as an argument or as ``--run``."""
     return _argument_or_option("RUN", "--run", key, RUN)
-
-
-def stores(key: str = "data") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that adds the stores of a command, as arguments or as ``--data``."""
-    return _argument_or_option("STORE", "--data", key, STORE, several=True)
 
 
 def _argument_or_option(

@@ -12,9 +12,10 @@ from smae_cli import choices, console
 
 
 @click.command("convert")
-@click.argument("store", required=False)
+@choices.store()
 @click.option(
     "--to",
+    type=choices.LAYOUT,
     required=True,
     help="Layout: ntu25, kinect20, h36m17, coco17, mediapipe33, openpose25, azure32, or a .toml file.",
 )

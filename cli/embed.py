@@ -20,16 +20,18 @@ from smae_cli import choices, console
     type=click.Path(path_type=Path),
     help="The file to write: .npz, .zarr, .csv or .parquet.",
 )
-@click.option(
-    "--encoder", type=click.Path(path_type=Path), help="A folder that smae export-encoder wrote; or open-small."
-)
+@click.option("--encoder", type=choices.WEIGHTS, help="A folder that smae export-encoder wrote; or open-small.")
 @click.option("--run", type=choices.RUN, help="A run or checkpoint; the newest, or else open-small, by default.")
-@click.option("--layout", help="Map the joints of a store to this layout as they are read: ntu25, kinect20, ...")
-@click.option("--source", help="Kind of raw recordings; that of the training data by default.")
+@click.option(
+    "--layout",
+    type=choices.LAYOUT,
+    help="Of keypoints: whose joints they hold. Of a store: map its joints to these as they are read.",
+)
+@click.option("--source", type=choices.SOURCE, help="Kind of raw recordings; that of the training data by default.")
 @click.option("--device", type=choices.DEVICE, default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option("--overwrite", is_flag=True, help="Replace earlier features.")
 @console.json_option
-def command(store: str | None, out: Path, **options: Any) -> int:
+def command(store: str | None, out: Path, run: Path | None, **options: Any) -> int:
     """Write a feature vector for each clip of a STORE: the mean over joints, time and bodies.
 
     STORE may also be raw recordings: a file, or a folder or zip of them, prepared like the training
@@ -46,10 +48,15 @@ def command(store: str | None, out: Path, **options: Any) -> int:
 
     Exit code 3 if some recordings are bad, 4 if all are.
     """
-    features = smae.embed(store, out, **options)
+    from smae.settings import check_table
+
+    check_table(out)
+    smae.find_store(store)
+    if options["encoder"] is None:
+        run = choices.newest(run, packaged=True)
+    features = smae.embed(store, out, run=run, **options)
     clips, width = features.x.shape
-    bad = [asdict(one) for one in features.quarantined]
-    about = {"path": str(out), "clips": clips, "width": width, "quarantined": bad, "no_body": features.no_body}
+    bad = {"quarantined": [asdict(one) for one in features.quarantined], "no_body": features.no_body}
 
     def text() -> None:
         console.echo(f"{out}: {clips:,} clips x {width}")
@@ -58,5 +65,5 @@ def command(store: str | None, out: Path, **options: Any) -> int:
         for path in features.no_body:
             console.echo(f"  {path}: no body was recorded")
 
-    console.result(about, text)
+    console.result({"path": str(out), "clips": clips, "width": width, **bad}, text)
     return features.exit_code

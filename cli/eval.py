@@ -33,10 +33,14 @@ from smae_cli import choices, console
     help="Score another epoch too: the best on held-out training subjects, or (labelled as such) on test.",
 )
 @click.option("--run", type=choices.RUN, help="A run's folder or one of its checkpoints; the newest run by default.")
-@click.option("--layout", help="Map the joints of --data to this layout as they are read: ntu25, kinect20, ...")
+@click.option(
+    "--layout",
+    type=choices.LAYOUT,
+    help="Map the joints of --data to this layout as they are read: ntu25, kinect20, ...",
+)
 @click.option(
     "--encoder",
-    type=choices.PATH,
+    type=choices.WEIGHTS,
     help="A folder that smae export-encoder wrote, in place of a run, which gets the records; or open-small.",
 )
 @click.option(
@@ -83,6 +87,9 @@ def command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **optio
         options["probes"] = modes
     settings = parse_sets(sets)
     check_probe_settings(settings, modes or ("linear", "knn"))
+    if options["encoder"] is None:
+        options["run"] = choices.newest(options["run"])
+    choices.check_protocol(**{key: options[key] for key in ("data", "run", "protocol", "layout")})
     run, evaluation = smae.evaluate(**options, settings=settings)
 
     def text() -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 )
 @click.option("--mode", type=click.Choice(MODES), help="Cleaning mode; the store's own, or reference, by default.")
 @click.option("--source", type=choices.SOURCE, default=PrepareSettings.source, help="Kind of raw data.")
+@click.option("--layout", type=choices.LAYOUT, help="Whose joints keypoints hold: mediapipe33, h36m17, ...")
 @console.json_option
 def command(path: str, name: str | None, **options: Any) -> int:
     """Explain what became of one recording: bodies found, rules that removed them, frames dropped, origin.

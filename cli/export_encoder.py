@@ -37,6 +37,7 @@ def command(run: Path | None, out: Path, format: str, overwrite: bool) -> None:
       smae export-encoder runs/skeletonmae-xsub-001 --out skeletonmae-ntu60-xsub
       smae export-encoder encoder --format onnx --out encoder.onnx
     """
+    run = choices.newest(run)
     if format == "folder":
         path = smae.export_encoder(run, out, overwrite=overwrite)
     else:

@@ -34,6 +34,8 @@ def command(file: Path, out: Path, **options: object) -> None:
       smae import-weights checkpoint-399.pth --format mamp --out mamp
       smae import-weights SLiM/ntu60_xsub --format slim --out slim
     """
+    if not file.exists():
+        raise click.UsageError(f"{file}: no such file: give a checkpoint, or its folder")
     made = smae.import_weights(file, out, **options)  # type: ignore[arg-type]
 
     def text() -> None:

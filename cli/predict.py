@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 @click.option(
     "--run", type=choices.RUN, help="The run whose head is used; the newest with a head by default, or else open-small."
 )
-@click.option("--head", type=click.Path(path_type=Path), help="Folder of a head, or open-small, in place of --run.")
+@click.option("--head", type=choices.WEIGHTS, help="Folder of a head, or open-small, in place of --run.")
 @click.option("--probe", type=choices.HEAD, help="Whose head: linear, finetune or transfer; finetune before linear.")
 @click.option("--protocol", help="Protocol of the head; the run's own by default.")
-@click.option("--source", help="Kind of raw data; that of the training data by default.")
+@click.option("--source", type=choices.SOURCE, help="Kind of raw data; that of the training data by default.")
+@click.option("--layout", type=choices.LAYOUT, help="Whose joints keypoints hold: mediapipe33, h36m17, ...")
 @click.option(
     "--stride",
     type=click.FloatRange(min=0, min_open=True),
@@ -58,12 +59,19 @@ def command(files: tuple[Path, ...], following: bool, idle: float | None, **opti
     Examples:
       smae predict mine/S001C001P001R001A001.skeleton
       smae predict mine/ --run runs/skeletonmae-xsub-001 --probe finetune
+      smae predict take.json --layout mediapipe33
       smae predict --follow live.skeleton --stride 0.5
     """
+    if not (options["head"] or options["probe"] or options["protocol"]):
+        options["run"] = choices.newest(options["run"], needs="head", packaged=True)
     if following:
         return _follow(files, idle, options)
     if idle is not None:
         raise click.UsageError("--idle goes with --follow: add it, or leave --idle out")
+    from smae.data.raw.recordings import check_there
+
+    for file in files:
+        check_there(file)
     predictions = smae.predict(files, **options)
     console.result(asdict(predictions), lambda: _text(predictions))
     return predictions.exit_code
@@ -71,8 +79,9 @@ def command(files: tuple[Path, ...], following: bool, idle: float | None, **opti
 
 def _follow(files: tuple[Path, ...], idle: float | None, options: dict[str, Any]) -> int:
     """Print the answers of a growing recording as they come."""
-    if len(files) != 1 or options.pop("source") not in (None, "ntu"):
-        raise click.UsageError("--follow takes one .skeleton file")
+    known = [path for path in files if path.suffix.lower() == ".skeleton"]
+    if len(files) != 1 or not known or options.pop("source") not in (None, "ntu") or options.pop("layout"):
+        raise click.UsageError("--follow takes one .skeleton file, and neither --source nor --layout: leave them out")
     for one in smae.follow(files[0], idle=idle, **options):
         console.line(asdict(one), _window(one))
     return EXIT_DONE

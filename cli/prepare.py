@@ -87,6 +87,7 @@ _MAX_LISTED = 10
 )
 @click.option(
     "--layout",
+    type=choices.LAYOUT,
     help="Whose joints arrays hold: ntu25, h36m17, coco17, mediapipe33, openpose25, azure32, ..., or a .toml file.",
 )
 @click.option(

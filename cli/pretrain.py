@@ -13,7 +13,7 @@ from smae_cli import choices, console
 
 
 @click.command("pretrain")
-@choices.stores("data")
+@choices.store("data", several=True)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of the run; runs/<objective>-<protocol>-NNN by default."
 )
@@ -36,7 +36,9 @@ from smae_cli import choices, console
     help="Share of a store in the clips of an epoch, one for each --data; all clips by default.",
 )
 @click.option(
-    "--layout", help="Map the joints of all stores to this layout; by default that of --init or the first store."
+    "--layout",
+    type=choices.LAYOUT,
+    help="Map the joints of all stores to this layout; by default that of --init or the first store.",
 )
 @click.option(
     "--epochs", type=click.IntRange(min=1), help="Passes over the train clips; lifts a recipe's limit of steps."
@@ -44,7 +46,7 @@ from smae_cli import choices, console
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, order, crops and masks.")
 @click.option(
     "--init",
-    type=choices.INIT,
+    type=choices.WEIGHTS,
     help="Run, checkpoint or exported encoder whose weights the encoder starts from; or open-small.",
 )
 @click.option(
@@ -84,6 +86,10 @@ def command(sets: Sequence[str], shares: Sequence[float], **options: Any) -> Non
     if not options["resume"]:
         # A run has its own settings, which only it knows.
         check_settings(options["recipe"], settings)
+        if len(options["data"] or ()) < 2:
+            opened = smae.open_store(*(options["data"] or ()))
+            if options["protocol"]:
+                opened.training_split(options["protocol"])
     result = smae.pretrain(settings=settings, **options)
 
     def text() -> None:

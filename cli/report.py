@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,7 +19,7 @@ from smae_cli import choices, console
 @click.option("--tables", type=choices.PATH, help="Folder for its tables, as CSV and LaTeX.")
 @click.option("--device", type=choices.DEVICE, default="auto", help="Where features are computed: auto, cpu, cuda.")
 @console.json_option
-def command(runs: tuple[Path, ...], **options: Any) -> None:
+def command(runs: tuple[Any, ...], **options: Any) -> None:
     """Write one HTML page of a RUN (the newest by default), or one that compares several.
 
     Of one run: training curves, results beside baselines, confusion matrices, a map of features,
@@ -34,5 +33,6 @@ def command(runs: tuple[Path, ...], **options: Any) -> None:
       smae report runs/skeletonmae-xsub-001 --out first.html
       smae report runs/first runs/second --out both.html --tables both-tables
     """
+    runs = runs or (choices.newest(None),)
     path = smae.report(*runs, **options)
     console.result({"page": str(path)}, lambda: console.echo(f"page: {path.absolute()}"))

@@ -25,7 +25,8 @@ from smae_cli import choices, console
     type=choices.RUN,
     help="With a store: a run; original, masked and reconstructed. With a recording: a run whose head labels it.",
 )
-@click.option("--source", default="ntu", help="Kind of raw data.")
+@click.option("--source", type=choices.SOURCE, default="ntu", help="Kind of raw data.")
+@click.option("--layout", type=choices.LAYOUT, help="Whose joints keypoints hold: mediapipe33, h36m17, ...")
 @console.json_option
 def command(where: str | None, **options: Any) -> None:
     """Draw one clip as an interactive 3D page, a GIF, a strip of frames (PNG, SVG, PDF) or a Rerun recording.

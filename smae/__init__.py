@@ -59,46 +59,38 @@ if TYPE_CHECKING:
     from smae.viz.report.run_report import report as report
     from smae.viz.view import view as view
 
-_FUNCTIONS = {
-    "Embedder": "smae.eval.modules",
-    "capture": "smae.data.raw.video",
-    "classes": "smae.data.store.info",
-    "convert": "smae.data.store.convert",
-    "dataset_card": "smae.data.store.info",
-    "doctor": "smae.diagnostics",
-    "embed": "smae.eval.embed",
-    "ensemble": "smae.eval.ensemble",
-    "evaluate": "smae.eval.evaluate",
-    "explain": "smae.data.prepare.explain",
-    "export": "smae.data.export",
-    "export_encoder": "smae.eval.export",
-    "export_program": "smae.eval.exported_program",
-    "find_store": "smae.data.store.store",
-    "follow": "smae.eval.follow",
-    "from_keypoints": "smae.data.raw.keypoints",
-    "import_weights": "smae.eval.import_weights",
-    "info": "smae.data.store.info",
-    "knn_probe": "smae.eval.modules",
-    "linear_probe": "smae.eval.modules",
-    "load_encoder": "smae.eval.export",
-    "map_store": "smae.data.store.convert",
-    "new": "smae.testing",
-    "open_store": "smae.data.store.store",
-    "predict": "smae.eval.predict",
-    "prepare": "smae.data.prepare.run",
-    "pretrain": "smae.train.pretrain",
-    "report": "smae.viz.report.run_report",
-    "setup_capture": "smae.data.raw.video",
-    "split": "smae.data.store.own_splits",
-    "status": "smae.eval.status",
-    "synthesise": "smae.data.synthetic.synth",
-    "verify": "smae.data.store.verify",
-    "view": "smae.viz.view",
-    "write_recordings": "smae.data.prepare.run",
+_MODULES = {
+    "smae.data.export": "export",
+    "smae.data.prepare.explain": "explain",
+    "smae.data.prepare.run": "prepare write_recordings",
+    "smae.data.raw.keypoints": "from_keypoints",
+    "smae.data.raw.video": "capture setup_capture",
+    "smae.data.store.convert": "convert map_store",
+    "smae.data.store.info": "classes dataset_card info",
+    "smae.data.store.own_splits": "split",
+    "smae.data.store.store": "find_store open_store",
+    "smae.data.store.verify": "verify",
+    "smae.data.synthetic.synth": "synthesise",
+    "smae.diagnostics": "doctor",
+    "smae.eval.embed": "embed",
+    "smae.eval.ensemble": "ensemble",
+    "smae.eval.evaluate": "evaluate",
+    "smae.eval.export": "export_encoder load_encoder",
+    "smae.eval.exported_program": "export_program",
+    "smae.eval.follow": "follow",
+    "smae.eval.import_weights": "import_weights",
+    "smae.eval.modules": "Embedder knn_probe linear_probe",
+    "smae.eval.predict": "predict",
+    "smae.eval.status": "status",
+    "smae.testing": "new",
+    "smae.train.pretrain": "pretrain",
+    "smae.viz.report.run_report": "report",
+    "smae.viz.view": "view",
 }
+_FUNCTIONS = {name: module for module, names in _MODULES.items() for name in names.split()}
 """Name of each public function, and the module that defines it."""
 
-__all__ = [*_FUNCTIONS, "__version__"]
+__all__ = [*sorted(_FUNCTIONS), "__version__"]
 
 
 def __getattr__(name: str) -> Any:

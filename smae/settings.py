@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
@@ -39,6 +40,8 @@ PROBE_SECTIONS = {"linear": "linear", "knn": "knn", "scratch": "scratch"} | dict
 """Section of the settings of each built-in probe."""
 HEADS = ("linear", "finetune", "transfer")
 """Probes whose classifier is kept for ``smae predict``, of the first seed."""
+TABLES = (".npz", ".zarr", ".csv", ".parquet")
+"""Endings of files of features."""
 FREE_SECTIONS = ("augment", "selection", "seed", "protocol")
 """Settings that every probe uses, beside ``train.workers``."""
 
@@ -261,3 +264,11 @@ def check_probe_settings(settings: Mapping[str, Any], modes: Sequence[str]) -> N
     """Refuse settings that no probe reads, and wrong ones: a ``ConfigError`` lists all."""
     check_effect(settings, expand_modes(modes))
     _check(dict(settings))
+
+
+def check_table(out: Path) -> None:
+    """Raise a ``ConfigError`` for a file of features whose ending names no format that can be written here."""
+    if out.suffix not in TABLES:
+        raise ConfigError(f"--out {out}: expected a name that ends in {', '.join(TABLES)}")
+    if out.suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise ConfigError("a .parquet file needs pyarrow: pip install 'smae[parquet]', or name a .csv, .npz or .zarr")

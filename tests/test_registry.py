@@ -82,8 +82,8 @@ def test_a_package_that_cannot_be_imported_is_named(installed, source, entry):
         things.get("late")
 
 
-def test_every_family_has_the_group_that_the_architecture_names():
-    text = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text()
+def test_every_family_has_the_group_that_the_page_of_plug_ins_names():
+    text = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
     for family in ("masking", "encoder", "decoder", "objective", "probe"):
         assert f"`{Registry(family).group}`" in text
 

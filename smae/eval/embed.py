@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from smae.atomic_io import atomic_file, atomic_folder, check_output, read_json
 from smae.config import renamed
 from smae.data.loader.loader import Loader
 from smae.data.raw.keypoints import Keypoints
-from smae.data.raw.recordings import is_store
+from smae.data.raw.recordings import check_there, is_store
 from smae.data.raw.source import Refused
 from smae.data.store.clip_table import UNLABELLED
 from smae.data.store.convert import map_store, map_whole
@@ -28,7 +27,8 @@ from smae.errors import EXIT_DONE, EXIT_QUARANTINED, ConfigError, DataError
 from smae.eval.export import load_trained, read_weights
 from smae.eval.features import Features, Pooled, extract
 from smae.eval.probes import ENCODE_BATCH
-from smae.eval.raw_clips import ClipsInMemory, RawRecordings, read_recordings
+from smae.eval.raw_clips import ClipsInMemory, read_recordings
+from smae.settings import check_table
 from smae.skeleton import layout_from_json
 from smae.train.build import pick_device
 from smae.train.run_folder import find_checkpoint, prepared_like, weights_without_run
@@ -91,7 +91,8 @@ def embed(
         encoder: an exported encoder, or the name of packaged weights.
         run: a run or checkpoint instead. If neither is given, the newest run; where there is no run,
             the packaged ``open-small``.
-        layout: map the joints of a store to this layout as they are read; see ``map_store``.
+        layout: map the joints of a store to this layout as they are read; see ``map_store``. Of raw
+            recordings: whose joints they hold, where they do not say.
         source: registered source of raw recordings; default the one of the training data.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
         overwrite: replace earlier features; anything else is never replaced.
@@ -104,10 +105,7 @@ def embed(
     if encoder is not None and run is not None:
         raise ConfigError("give an exported encoder or a run, not both")
     out, target = Path(out), pick_device(device)
-    if out.suffix not in _WRITERS:
-        raise ConfigError(f"--out {out}: expected a name that ends in {', '.join(_WRITERS)}")
-    if out.suffix == ".parquet" and find_spec("pyarrow") is None:
-        raise ConfigError("a .parquet file needs pyarrow: pip install 'smae[parquet]', or name a .csv, .npz or .zarr")
+    check_table(out)
     clips: Store | None = None
     memory: list[Keypoints] = []
     if isinstance(store, list):
@@ -116,8 +114,8 @@ def embed(
         clips = open_store(store)
         if layout is not None:
             clips = map_store(clips, layout)
-    elif not Path(str(store)).exists():
-        raise ConfigError(f"nothing at {store}: give a store, or a recording, or a folder or zip of recordings")
+    else:
+        check_there(str(store))
     if encoder is None and run is None and (encoder := weights_without_run()):
         logger.info(f"no run here: using the packaged encoder {encoder}")
     if encoder is None:
@@ -154,9 +152,10 @@ def embed(
         origin = {"encoder": folder.name, "store": clips.fingerprint}
         result = Embedding(plain.x, plain.label, plain.index, names, tuple(clips.classes), origin)
     else:
-        read = read_recordings(memory or [given], prepared=prepared, layout=trained_on, source=source)
+        read = read_recordings(memory or [given], prepared=prepared, layout=trained_on, own=layout, source=source)
         if not read.found:
-            raise DataError(f"none of the recordings in {given} can be used: {_problems(read)}")
+            bad = [*map(str, read.quarantined[:3]), *(f"{path}: no body" for path in read.no_body[:3])]
+            raise DataError(f"none of the recordings in {given} can be used: {'; '.join(bad)}")
         plain = features(ClipsInMemory(read.clips, layout=trained_on, mode=prepared.mode), 0)
         actions = [one.action for one in read.found]
         classes = tuple(sorted({*actions} - {UNLABELLED}))
@@ -167,10 +166,6 @@ def embed(
         result = Embedding(plain.x, label, plain.index, names, classes, origin, read.quarantined, read.no_body)
     _WRITERS[out.suffix](result, out)
     return result
-
-
-def _problems(read: RawRecordings) -> str:
-    return "; ".join([*map(str, read.quarantined[:3]), *(f"{path}: no body" for path in read.no_body[:3])])
 
 
 def is_features(path: Path) -> bool:

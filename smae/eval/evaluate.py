@@ -216,8 +216,8 @@ def evaluate(
     found = {records.digest(one.first, without=records.SEED): one for one in read_results(subject.folder, strict=False)}
     wanted = range(subject.config.seed, subject.config.seed + seeds)
     chosen_results = [
-        replace(found[name], records=tuple(one for one in found[name].records if one.content["seed"] in wanted))
-        for name, _ in names
+        replace(result, records=tuple(one for one in result.records if one.content["seed"] in wanted))
+        for result in (found[name] for name, _ in names)
     ]
     return Evaluated(
         subject.folder, Evaluation(split.name, store.mode, chosen_results, reused, time.monotonic() - started)

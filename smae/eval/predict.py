@@ -105,6 +105,7 @@ def predict(
     probe: str | None = None,
     protocol: str | None = None,
     source: str | None = None,
+    layout: str | None = None,
     stride: float | None = None,
     device: str = "auto",
 ) -> Predictions:
@@ -121,6 +122,7 @@ def predict(
         probe: the one that trained the head; default by the rule of ``find_head``.
         protocol: split of the head; default the one of the run.
         source: registered source of the files; default the one of the training data.
+        layout: whose joints the files hold, where they do not say: a name or a ``.toml`` file.
         stride: seconds between two windows of a long recording; default 1.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
 
@@ -133,7 +135,7 @@ def predict(
     head, model, config = load_head(head, run=run, protocol=protocol, probe=probe)
     target, prepared = pick_device(device), model.config.prepared
     windows = windows_of(prepared, frames=model.config.augment.frames, stride=stride)
-    read = read_recordings(files, prepared=prepared, layout=model.layout, source=source, windows=windows)
+    read = read_recordings(files, prepared=prepared, layout=model.layout, own=layout, source=source, windows=windows)
     rows, at = probabilities(read.clips, model, target), 0
     found = []
     for one in read.found:

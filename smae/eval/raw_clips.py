@@ -124,6 +124,7 @@ def read_recordings(
     *,
     prepared: PreparationConfig,
     layout: Layout,
+    own: str | None = None,
     source: str | None = None,
     windows: Windows | None = None,
 ) -> RawRecordings:
@@ -133,6 +134,7 @@ def read_recordings(
         paths: recordings, folders and zips of them, and recordings in memory, which come first.
         prepared: how the training data were prepared.
         layout: joint layout of the encoder.
+        own: whose joints the files hold, where they do not say.
         source: registered source of the recordings; default the one of the training data.
         windows: how long recordings are cut; None: they are not.
 
@@ -143,20 +145,14 @@ def read_recordings(
     """
     memory = [path for path in paths if isinstance(path, Keypoints)]
     files = [path for path in paths if not isinstance(path, Keypoints)]
-    for path in files:
-        if source is None and prepared.source == "ntu" and Path(path).suffix.lower() in (".npy", ".npz", ".json"):
-            raise ConfigError(
-                f"{path}: keypoints, and recordings of the kind 'ntu' are .skeleton files: add --source keypoints, for "
-                f"joints of layout {layout.name}; smae.from_keypoints in Python takes those of any layout"
-            )
-    places = [_place(path, source or prepared.source, layout) for path in files]
+    places = [_place(path, source or prepared.source, layout, own) for path in files]
     for place in places:
         if place.inventory.ignored:
             logger.info(f"{place.path}: {place.inventory.ignored} files are no recordings, by their names")
-        own = place.source.layout
-        check_joints(own, layout, where=place.path)
-        if own.name != layout.name:
-            logger.info(f"{place.path}: joints of {own.name} are mapped to {layout.name}")
+        there = place.source.layout
+        check_joints(there, layout, where=place.path)
+        if there.name != layout.name:
+            logger.info(f"{place.path}: joints of {there.name} are mapped to {layout.name}")
     total = sum(len(place.inventory.samples) for place in places)
     samples = ((place, *found) for place in places for found in place.each())
     refused = [replace(one, path=place.where(one)) for place in places for one in place.inventory.refused]
@@ -193,12 +189,14 @@ def read_recordings(
     return RawRecordings(tuple(good), tuple(refused), tuple(no_body))
 
 
-def _place(path: Path | str, source: str, layout: Layout) -> Recordings:
-    """Return the recordings at a path; of the encoder's layout where they do not say."""
-    chosen = SOURCES.get(source_of(Path(path), source))
+def _place(path: Path | str, source: str, layout: Layout, own: str | None) -> Recordings:
+    """Return the recordings at a path, of the layout ``own``; by default of the encoder's, where no file says it."""
+    chosen = SOURCES.get(source)
     # The 15 common joints are those that others are mapped to: no file holds just them.
-    unnamed = getattr(chosen, "takes_layout", False) and chosen.cleaned is None
-    return Recordings(path, source, layout=layout if unnamed and layout != COMMON15 else None)
+    unnamed = getattr(chosen, "takes_layout", False) and chosen.cleaned is None and layout != COMMON15
+    if own is None and unnamed and source_of(Path(path), source) == source:
+        return Recordings(path, source, layout=layout)
+    return Recordings(path, source, layout=own)
 
 
 def _read(
@@ -256,11 +254,7 @@ def cut(recording: Recording, start: int, stop: int) -> Recording:
 def prepare_clip(parsed: Recording | Clip, prepared: PreparationConfig, *, own: Layout, layout: Layout) -> Clip:
     """Return the clip of what was parsed, cleaned, mapped and resampled like the training data.
 
-    Args:
-        parsed: the recording or clip.
-        prepared: how the training data were prepared.
-        own: the recording's layout.
-        layout: the training data's.
+    ``own`` is its layout, ``layout`` the training data's.
 
     Raises:
         NoBody: it shows none.

@@ -221,11 +221,7 @@ def plugin_config(family: str, section: Any) -> PluginConfig:
 
 
 def resolve(recipe: str, settings: Mapping[str, Any] | Section | None = None) -> RunConfig:
-    """Return the settings of a recipe with others, nested or dotted, merged over them.
-
-    Raises:
-        ConfigError: see ``build_config`` and ``load_recipe``.
-    """
+    """Return the settings of a recipe with others, nested or dotted, merged over them."""
     return build_config(merge(load_recipe(recipe), as_settings(settings)))
 
 
@@ -244,12 +240,8 @@ def choose_recipe(recipe: str, device: torch.device, store: TrainingStore, proto
         logger.info("the recipe of %s, %s: %s (others: smae recipes)", store.dataset, protocol, published)
         return published
     small = store.dataset if store.dataset in known else "cpu"
-    logger.info(
-        "no GPU is used: taking the small recipe '%s', which two cores can finish (the published size for this "
-        "data set is --recipe %s; other recipes: smae recipes)",
-        small,
-        published,
-    )
+    logger.info("no GPU: taking the small recipe %s, which two cores can finish", small)
+    logger.info("published size: --recipe %s; others: smae recipes", published)
     return small
 
 

@@ -202,13 +202,8 @@ def pretrain(
             )
             if previous is not None:
                 _load_checkpoint(loop)
-            logger.info(
-                "%s, %s mode: %s clips to train on; %s",
-                split.name,
-                store.mode,
-                f"{len(split.train):,}",
-                loader.residency,
-            )
+            logger.info("%s, %s mode: %s clips to train on", split.name, store.mode, f"{len(split.train):,}")
+            logger.info("%s", loader.residency)
             if loader.per_epoch < len(split.train):
                 logger.info("an epoch takes %s, by share, drawn anew each time", f"{loader.per_epoch:,}")
             if dist.is_main:
@@ -311,14 +306,10 @@ def _say_cost(recipe: str, loop: Loop) -> None:
     # Weights, their gradients and two moments of the optimiser, float32.
     memory = 16 * weights / 1e6
     published = recipes().get(recipe, Recipe()).cost
-    logger.info(
-        "cost: %s steps, %.1f M weights (%s MB with gradients and optimiser, activations come on top)%s; the time on "
-        "this device is measured in the first minute",
-        f"{loop.steps:,}",
-        weights / 1e6,
-        f"{memory:,.0f}",
-        f"; the recipe's: {published}" if published else "",
-    )
+    made = f"{weights / 1e6:.1f} M weights, {memory:,.0f} MB with optimiser, plus activations"
+    logger.info("cost: %s steps; %s", f"{loop.steps:,}", made)
+    if published:
+        logger.info("published cost: %s", published)
 
 
 def _create_run(out: Path | str | None, stem: str, dist: DistributedContext) -> Run:

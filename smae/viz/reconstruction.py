@@ -118,7 +118,7 @@ def scene_of_reconstruction(objective: Objective, store: Store, config: RunConfi
     clips = reconstruct(objective, store, config, clips=np.array([index], np.int64))
     if not clips:
         raise DataError(
-            f"objective '{config.objective.name}' on the {config.augment.stream} stream masks no "
-            "positions: leave --run out, or name a run of another objective or stream"
+            f"objective '{config.objective.name}' on the {config.augment.stream} stream gives no "
+            "masked positions to draw: leave --run out, or name a run of another objective or stream"
         )
     return scene_of(clips[0], objective, store, config)

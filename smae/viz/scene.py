@@ -190,7 +190,7 @@ def scene_of_raw(raw: Path, name: str | None, settings: PrepareSettings) -> Scen
     # Imported late: it brings compiled kernels, which a stored clip does not need.
     from smae.data.clean.cleaning import clean
 
-    recordings = Recordings(raw, settings.source)
+    recordings = Recordings(raw, settings.source, layout=settings.layout)
     name, parsed, _ = _read(recordings, name, settings)
     layout = recordings.source.layout
     notes: tuple[str, ...] = ()

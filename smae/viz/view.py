@@ -16,9 +16,10 @@ import numpy as np
 from smae import interrupts, progress
 from smae.atomic_io import atomic_file, check_output
 from smae.config import renamed
+from smae.data.prepare import PrepareSettings
 from smae.data.raw.recording import RATE
 from smae.errors import ConfigError
-from smae.viz.scene import ABSENT, Panel, Scene
+from smae.viz.scene import ABSENT, Panel, Scene, scene_of_raw
 
 if TYPE_CHECKING:
     from smae.data.store.store import Store
@@ -48,6 +49,7 @@ def view(
     run: Path | str | None = None,
     out: Path | str | None = None,
     source: str = "ntu",
+    layout: str | None = None,
 ) -> Path:
     """Draw one clip and return the file, whose ending gives its format (see ``FORMATS``).
 
@@ -62,6 +64,7 @@ def view(
             raw recording: a run whose head labels it, a long one second by second.
         out: the output file, with an ending of ``FORMATS``; default ``<clip>.html``.
         source: registered source of raw files.
+        layout: whose joints they hold, where they do not say: a name or a ``.toml`` file.
 
     Raises:
         ConfigError: options that exclude each other, an unknown ending, or an output to keep.
@@ -74,14 +77,17 @@ def view(
         check_target(Path(out))
     with progress.task("view"):
         if where is None or is_store(where):
+            if layout is not None:
+                raise ConfigError("--layout needs a raw recording: a store has its own; leave --layout out")
             scene, inputs = _store_scene(where, clip=clip, index=index, raw=raw, run=run)
         else:
             for option, value in {"--index": index, "--raw": raw}.items():
                 if value is not None:
                     raise ConfigError(f"{option} needs a store, and {where} is not one: leave {option} out")
-            scene, inputs = _raw_scene(Path(str(where)), clip=clip, source=source), [Path(str(where))]
+            file = Path(str(where))
+            scene, inputs = scene_of_raw(file, clip, PrepareSettings(source=source, layout=layout)), [file]
             if run is not None:
-                scene = _labelled(scene, Path(str(where)), run)
+                scene = _labelled(scene, file, run, layout=layout)
         path = Path(out or page_name(scene))
         # A page may be written into a raw folder, but not into a store or over a recording.
         protected = [entry for entry in inputs if entry.is_file() or is_store(entry)]
@@ -91,20 +97,13 @@ def view(
     return path
 
 
-def _raw_scene(where: Path, *, clip: str | None, source: str) -> Scene:
-    from smae.data.prepare import PrepareSettings
-    from smae.viz.scene import scene_of_raw
-
-    return scene_of_raw(where, clip, PrepareSettings(source=source))
-
-
-def _labelled(scene: Scene, where: Path, run: Path | str) -> Scene:
-    """Return a recording's scene with the classes that a run's head gives it, along the time."""
+def _labelled(scene: Scene, where: Path, run: Path | str, *, layout: str | None) -> Scene:
+    """Return the scene of a raw recording with the classes that a run's head gives it, along the time."""
     from smae.eval.predict import predict
 
     if not where.is_file() or where.suffix.lower() == ".zip":
         raise ConfigError(f"--run labels one recording, and {where} is not a file of one: name the file")
-    predictions = predict([where], run=run)
+    predictions = predict([where], run=run, layout=layout)
     (one,), names = predictions.found, predictions.names
     facts = (*scene.facts, ("predicted class", f"{names[one.label]}, {100 * one.probability:.1f} %"))
     parts = list[tuple[int, int, str]]()
@@ -172,7 +171,7 @@ def check_target(path: Path, inputs: Iterable[Path] = ()) -> None:
 
 
 def check_replaceable(path: Path, suffix: str, inputs: Iterable[Path]) -> None:
-    """Refuse to replace a file of another format, or to write into an input."""
+    """Refuse to replace a file of another format than ``suffix``, or to write into an input."""
     kind, pattern = FORMATS[suffix]
 
     def is_kind(path: Path) -> bool:

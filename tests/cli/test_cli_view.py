@@ -20,6 +20,8 @@ def home(tmp_path_factory):
     raw_folder.write_folder(folder / "ntu", {**good, f"{NAMES[2]}.skeleton": b"2\n"})
     out = str(folder / "ntu.zarr")
     assert run(["prepare", "--raw", str(folder / "ntu"), "--out", out, "--executor", "inline", "--max-bad", "1"]) == 3
+    (folder / "runs" / "a").mkdir(parents=True)
+    (folder / "runs" / "a" / "run.json").write_text("{}")
     return folder
 
 

@@ -99,6 +99,29 @@ def test_features_are_the_same_from_a_run_and_from_its_exported_encoder(smae, ho
     assert (code, "--overwrite" in result["error"]["message"]) == (2, True)
 
 
+def test_keypoints_are_taken_with_the_layout_of_their_joints(smae, tmp_path):
+    take = np.random.default_rng(0).uniform(-0.9, 0.9, (40, 33, 3)).round(4)
+    points = [[dict(zip("xyz", point, strict=True)) for point in frame] for frame in take.tolist()]
+    file = tmp_path / "take.json"
+    file.write_text(json.dumps([{"pose_world_landmarks": one} for one in points]))
+    named = (file, "--layout", "mediapipe33")
+    for words in (["predict", file], ["embed", file, "--out", tmp_path / "a.npz"], ["explain", file]):
+        code, result, _ = smae(*words)
+        assert (code, "add --layout, for example" in result["error"]["message"]) == (2, True)
+    for head in ([], ["--head", "open-small"]):
+        code, result, err = smae("predict", *named, *head, "--device", "cpu")
+        assert (code, len(result["found"])) == (0, 1)
+        assert "joints of mediapipe33 are mapped to" in err
+    code, result, _ = smae("embed", *named, "--run", "joint", "--out", tmp_path / "a.npz", "--device", "cpu")
+    assert (code, result["clips"], result["width"]) == (0, 1, 16)
+    code, result, _ = smae("explain", *named)
+    assert (code, result["verdict"]) == (0, "clip")
+    assert smae("view", *named, "--out", tmp_path / "a.html")[0] == 0
+    for command, name in (("view", []), ("explain", ["S001C001P001R001A001"])):
+        code, result, _ = smae(command, "ntu.zarr", *name, "--layout", "ntu25")
+        assert code == 2
+
+
 def contents(folder):
     """Return the bytes of all files of a folder, or of one file."""
     paths = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())

@@ -88,7 +88,7 @@ def test_values_are_completed(home, monkeypatch, words, offered):
         (["export", "--format", "hdf", "--out", "x"], "unknown format 'hdf': expected one of ctrgcn, hdf5, pyskl"),
         (["predict", "a.skeleton", "--probe", "knn"], "'knn': expected one of linear, finetune, transfer"),
         (["ensemble", "a", "b", "--probe", "all"], "unknown probe 'all': expected one of linear, knn, "),
-        (["info", "a.zarr", "--data", "b.zarr"], "a.zarr and --data b.zarr: name one"),
+        (["info", "s3://a/a.zarr", "--data", "s3://a/b.zarr"], "a.zarr and --data s3://a/b.zarr: name one"),
     ],
 )
 def test_what_is_wrong_is_an_error_in_json_too(words, message, capsys):
@@ -103,7 +103,11 @@ def test_what_is_wrong_is_an_error_in_json_too(words, message, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_wrong_names_are_answered_without_torch():
+RUNS = ("report", "ensemble", "eval --run", "predict . --run", "view --run", "embed . --out a.npz --run")
+RUNS += ("export-encoder --out a --run",)
+
+
+def test_what_is_wrong_or_not_there_is_answered_without_torch(tmp_path):
     wrong = [
         ["pretrain", "--set", "masking.keep_joint=1"],
         ["pretrain", "--recipe", "bas"],
@@ -112,13 +116,33 @@ def test_wrong_names_are_answered_without_torch():
         ["pretrain", "--epoch", "3"],
         ["predict", "a.skeleton", "--probe", "lineer"],
         ["new", "objective", "simclr"],
-        ["recipes"],
+        ["predict", "a.skeleton"],
+        ["predict", ".", "--head", "nowhere"],
+        ["predict", "a.txt", "--follow"],
+        ["view", "a.skeleton"],
+        ["explain", "a.skeleton"],
+        ["info", "nowhere.zarr"],
+        ["status", "nowhere"],
+        ["eval", "--encoder", "open-small", "--data", "nowhere.zarr"],
+        ["eval", "--encoder", "nowhere"],
+        ["eval", "--protocol", "xsub"],
+        ["eval", "--layout", "ntu52"],
+        ["report"],
+        ["report", "--data", "nowhere.zarr"],
+        ["export-encoder", "--out", "a"],
+        ["import-weights", "nowhere", "--format", "mamp", "--out", "a"],
+        ["embed", "--out", "a.npz"],
+        ["embed", ".", "--out", "a.txt"],
+        ["pretrain"],
+        ["pretrain", "nowhere.zarr"],
+        ["pretrain", "--init", "nowhere"],
+        *([*words.split(), "runs/nowhere"] for words in RUNS),
     ]
     code = (
-        f"import sys\nfrom smae_cli.main import run\nfor words in {wrong!r}:\n    run(words)\n"
-        "sys.exit('torch' in sys.modules)"
+        f"import sys\nfrom smae_cli.main import run\nfor words in {wrong!r}:\n    assert run(words), words\n"
+        "    assert 'torch' not in sys.modules, words"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import pytest
 
+from smae_cli import choices
 from smae_cli.main import smae as command_line
 from tests.data.object_server import s3_server
 from tests.docs.blocks import PAGES, ROOT, Block, blocks, commands, name
@@ -100,7 +101,10 @@ def test_what_looks_like_a_command_is_in_a_block_that_is_run() -> None:
 @pytest.mark.parametrize(
     "block", [b for page in PAGES for b in blocks(page, "sh") if b.reason], ids=lambda block: block.where
 )
-def test_commands_that_are_not_run_are_known(block: Block) -> None:
+def test_commands_that_are_not_run_are_known(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What they name need not be there.
+    for kind in (choices.RUN, choices.STORE, choices.WEIGHTS):
+        monkeypatch.setattr(kind, "_check", str)
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for line in commands(block):
         words = shlex.split(re.sub(r"\$[A-Z_]+", "1", line))  # a variable of SLURM

@@ -81,10 +81,10 @@ def test_the_masking_shows_one_stretch_of_time() -> None:
 
 
 @pytest.mark.usefixtures("fresh_registries", "sandbox_folder")
-def test_the_objective_trains_and_the_probe_evaluates_it() -> None:
+def test_the_decoder_trains_and_the_probe_evaluates_it() -> None:
     run_python(DOCS / "plugins.md")
 
-    outcome = smae.pretrain(recipe="demo", settings={**BRIEF, "objective.name": "teacher-features"}, device="cpu")
+    outcome = smae.pretrain(recipe="demo", settings={**BRIEF, "decoder.name": "mean"}, device="cpu")
     _, evaluation = smae.evaluate(run=outcome.run.path, probes=["centroid"], device="cpu")
 
     assert outcome.loss > 0

@@ -95,10 +95,20 @@ def test_a_missing_head_is_an_error_with_the_command_that_makes_it(tmp_path):
         find_head(run, probe="finetune")
 
 
-def test_keypoints_are_not_read_as_a_damaged_recording(tmp_path):
-    np.save(tmp_path / "take.npy", np.zeros((9, 25, 3)))
-    with pytest.raises(ConfigError, match=r"take\.npy: keypoints, .* add --source keypoints"):
-        read_recordings([tmp_path / "take.npy"], prepared=PreparationConfig(), layout=NTU25)
+def test_keypoints_are_read_in_the_layout_that_is_named(tmp_path):
+    take = np.random.default_rng(0).uniform(-0.9, 0.9, (9, 33, 3)).astype(np.float32)
+    np.save(tmp_path / "take.npy", take)
+    files, prepared = [tmp_path / "take.npy"], PreparationConfig()
+    with pytest.raises(ConfigError, match="keypoints do not say whose joints they are: add --layout"):
+        read_recordings(files, prepared=prepared, layout=NTU25)
+    expected = smae.from_keypoints(take, layout="mediapipe33").clip(NTU25)
+    (clip,) = read_recordings(files, prepared=prepared, layout=NTU25, own="mediapipe33").clips
+    np.testing.assert_array_equal(clip.joints, expected.joints)
+
+
+def test_a_recording_that_says_its_layout_takes_no_other(raw):
+    with pytest.raises(ConfigError, match="say whose joints they hold: leave it out, or, for files that do not, add"):
+        read_recordings([raw], prepared=PreparationConfig(), layout=NTU25, own="mediapipe33")
 
 
 def test_a_probe_that_keeps_no_head_is_named_under_its_earlier_word_too(tmp_path, caplog):

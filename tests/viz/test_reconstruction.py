@@ -52,14 +52,14 @@ def test_of_an_objective_that_predicts_no_positions_the_mask_is_shown(store, nam
 
 def test_an_objective_without_masks_is_refused(store):
     config = small_config(objective={"name": "simclr"})
-    with pytest.raises(DataError, match="'simclr' on the joint stream masks no positions"):
+    with pytest.raises(DataError, match="'simclr' on the joint stream gives no masked positions"):
         scene_of_reconstruction(build_objective(config, store.layout), store, config, index=0)
 
 
 @pytest.mark.parametrize("stream", ["bone", "motion"])
 def test_streams_without_positions_are_refused(store, stream):
     config = small_config(augment={"stream": stream})
-    with pytest.raises(DataError, match=f"on the {stream} stream masks no positions"):
+    with pytest.raises(DataError, match=f"on the {stream} stream gives no masked positions"):
         scene_of_reconstruction(build_objective(config, store.layout), store, config, index=0)
 
 

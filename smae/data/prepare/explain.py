@@ -63,6 +63,7 @@ def explain(
     raw: Path | str | None = None,
     mode: Mode | None = None,
     source: str = PrepareSettings.source,
+    layout: str | None = None,
 ) -> Explanation:
     """Explain what becomes of one recording.
 
@@ -72,6 +73,7 @@ def explain(
         raw: with a store: its raw folder or zip, to explain the cleaning and compare.
         mode: cleaning mode; by default the store's, or ``reference``.
         source: registered source of the raw files.
+        layout: whose joints they hold, where they do not say: a name or a ``.toml`` file.
 
     Raises:
         ConfigError: nothing at ``path``, or no name given.
@@ -86,7 +88,9 @@ def explain(
         if isinstance(path, Path) and not stored:
             if raw is not None:
                 raise ConfigError(f"--raw goes with a store, and {path} is not one: leave --raw out")
-            return _explain_raw(path, name, PrepareSettings(source, mode or PrepareSettings.mode))[0]
+            return _explain_raw(path, name, PrepareSettings(source, mode or PrepareSettings.mode, layout=layout))[0]
+        if layout is not None:
+            raise ConfigError(f"--layout: {path} is a store, which has its own: leave --layout out")
         assert name is not None, "a store has many recordings"
         return _explain_stored(open_store(path), name, raw=raw, mode=mode)
 
@@ -128,7 +132,7 @@ def _explain_raw(
     # Imported late: this module is also used for stored clips, which need no compiled kernels.
     from smae.data.clean.cleaning import clean, resample
 
-    recordings = Recordings(raw, settings.source, layout=layout if settings.layout else None)
+    recordings = Recordings(raw, settings.source, layout=settings.layout and (layout or settings.layout))
     source = recordings.source
     sample, copies = recordings.find(name)
     interrupts.check()

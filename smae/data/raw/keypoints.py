@@ -25,7 +25,7 @@ from smae.data.prepare import UNITS
 from smae.data.raw.discovery import find_files
 from smae.data.raw.file_reader import FileReader
 from smae.data.raw.ntu import parse_name
-from smae.data.raw.recording import MAX_BYTES, TRACKED, Clip, Recording
+from smae.data.raw.recording import KEYPOINTS, MAX_BYTES, TRACKED, Clip, Recording
 from smae.data.raw.source import LARGEST, SMALLEST, BaseSource, Inventory, Refused, Sample
 from smae.data.store.clip_table import ClipFacts
 from smae.data.store.convert import layout_map
@@ -37,7 +37,6 @@ FLAT = (
     "give the pose estimator's 3D output, or lift the points to 3D first"
 )
 """Why 2D keypoints are refused."""
-_SUFFIXES = (".npy", ".npz", ".json")
 _FRAME = re.compile(r"(.+)_[0-9]{12}_keypoints")
 _GROUP = "_*_keypoints.json"
 _IN_3D: tuple[str, ...] = ("people", "instance_info", "instances", "frames")
@@ -133,7 +132,7 @@ class KeypointsSource(BaseSource):
 
     def discover(self, raw: Path, *, strict_names: bool = False) -> Inventory:
         self.layout = self._given()
-        found = find_by_suffix(raw, _SUFFIXES, strict_names=strict_names)
+        found = find_by_suffix(raw, KEYPOINTS, strict_names=strict_names)
         refused = list(found.refused)
         frames: dict[str, list[Sample]] = {}
         samples: list[Sample] = []
@@ -352,7 +351,9 @@ def _recording(frames: list[list[NDArray[np.float32]]], layout: Layout, *, max_r
         raise BadRecording("non-finite", "NaN or infinite coordinates")
     largest = float(np.nanmax(np.abs(xyz), initial=0))
     if largest > max_range:
-        raise BadRecording("range", f"{largest:g} from the origin; at most {max_range:g} are accepted: see --unit")
+        raise BadRecording(
+            "range", f"{largest:g} from the origin; at most {max_range:g} m: give metres, or prepare with --unit"
+        )
     if layout.name in _Y_DOWN:
         # Half a turn about the view's axis: x right, y down becomes x left, y up.
         xyz[..., :2] *= -1

@@ -19,6 +19,8 @@ MAX_RANGE = 20.0
 """Default of the largest accepted coordinate, metres; a Kinect measures up to 8 m."""
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 """Endings of files that are read as videos."""
+KEYPOINTS = (".npy", ".npz", ".json")
+"""Endings of files of 3D keypoints."""
 RATE = 30
 """Frames per second of the Kinect v2, and of all recordings here."""
 MAX_BYTES = 64 * 2**20

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from smae.data.prepare import UNITS
 from smae.data.raw.ntu import NPY_SUFFIX
-from smae.data.raw.recording import MAX_RANGE, VIDEOS, Clip, Recording
+from smae.data.raw.recording import KEYPOINTS, MAX_RANGE, VIDEOS, Clip, Recording
 from smae.data.raw.skeleton_parser import JOINTS, MAX_BODIES, MAX_LINE
 from smae.data.raw.source import SOURCES, Inventory, Refused, Sample, SampleReader, make_source, parse_sample
 from smae.data.store.file_store import locate
-from smae.data.store.store import Store
+from smae.data.store.store import Store, open_store
 from smae.errors import BadRecording, ConfigError, DataError, UnknownNameError
 from smae.registry import nearest
 from smae.skeleton import Layout
@@ -43,7 +43,10 @@ def source_of(path: Path, default: str) -> str:
         return default
     if path.name.endswith(NPY_SUFFIX):
         return "ntu-npy"
-    return _BY_SUFFIX.get(path.suffix.lower(), default)
+    suffix = path.suffix.lower()
+    if default == "ntu" and suffix in KEYPOINTS:
+        return "keypoints"
+    return _BY_SUFFIX.get(suffix, default)
 
 
 def is_store(where: Store | Path | str) -> bool:
@@ -54,13 +57,23 @@ def is_store(where: Store | Path | str) -> bool:
     return isinstance(path, str) or path.suffix == ".zarr" or (path / "zarr.json").is_file()
 
 
+def check_there(where: Path | str) -> None:
+    """Raise a ``ConfigError``, or ``DataError`` for a store, unless something is there; URLs are not looked at."""
+    path = locate(where)
+    if isinstance(path, str) or path.exists():
+        return
+    if is_store(path):
+        open_store(where)
+    raise ConfigError(f"nothing at {where}: no such file or folder; give a recording, or a folder or zip of recordings")
+
+
 class Recordings:
     """Finds and reads the recordings at a path.
 
     Args:
         path: a recording, or a folder or zip of recordings.
         source: name of the registered source; see ``source_of``.
-        layout: of the files, where they do not say it.
+        layout: of the files, or its name, where they do not say it.
 
     Attributes:
         source: the source's object, which found the recordings.
@@ -70,12 +83,9 @@ class Recordings:
         UnknownNameError: no such source.
     """
 
-    def __init__(self, path: Path | str, source: str, *, layout: Layout | None = None) -> None:
+    def __init__(self, path: Path | str, source: str, *, layout: Layout | str | None = None) -> None:
         self.path = Path(path)
-        if not self.path.exists():
-            raise ConfigError(
-                f"nothing at {path}: no such file or folder; give a recording, or a folder or zip of recordings"
-            )
+        check_there(path)
         self.source = make_source(source_of(self.path, source), layout)
 
     @cached_property

@@ -71,9 +71,6 @@ def bodies_recording(xyz: NDArray[Any], *, layout: Layout, strict: bool, max_ran
     Args:
         xyz: float [T, M, V, 3], metres, in the layout's order; NaN where a joint is missing.
         layout, strict, max_range: see ``single_body_recording``.
-
-    Raises:
-        BadRecording: see ``single_body_recording``.
     """
     if xyz.ndim != 4 or xyz.shape[2:] != (len(layout), 3):
         raise BadRecording("joint-count", f"expected [T, bodies, {len(layout)}, 3], found {list(xyz.shape)}")

@@ -18,7 +18,7 @@ from smae.data.raw.recording import Clip, Recording
 from smae.data.store.clip_table import ClipFacts
 from smae.errors import BadRecording, ConfigError, NoBody
 from smae.registry import Registry
-from smae.skeleton import BUILT_IN, NTU25, Layout
+from smae.skeleton import BUILT_IN, NTU25, Layout, load_layout
 
 
 @dataclass(frozen=True)
@@ -226,13 +226,20 @@ SOURCES: Registry[type[Source]] = Registry(
 )
 
 
-def make_source(name: str, layout: Layout | None = None) -> Source:
-    """Return the source of a name; with the layout of its files, where they do not say it."""
+def make_source(name: str, layout: Layout | str | None = None) -> Source:
+    """Return the source of a name; with the layout of its files, or its name, where they do not say it.
+
+    Raises:
+        UnknownNameError, ConfigError: no such source or layout; its files have joints of their own.
+    """
     source = SOURCES.get(name)()
+    if isinstance(layout, str):
+        layout = load_layout(layout)
     if layout is not None:
         if not getattr(source, "takes_layout", False):
             raise ConfigError(
-                f"--layout {layout.name}: files of source '{name}' say whose joints they hold: leave it out"
+                f"--layout {layout.name}: files of source '{name}' say whose joints they hold: leave it out, or, for "
+                "files that do not, add their --source, for example keypoints"
             )
         source.given_layout = layout  # type: ignore[attr-defined]
     return source
@@ -249,9 +256,6 @@ def parse_sample(
         strict: see ``Source.parse``.
         max_range: largest accepted coordinate, metres.
         scale: 0.001 for millimetres.
-
-    Raises:
-        BadRecording, NoBody: see ``Source.parse``.
     """
     parsed = source.parse(data, strict=strict, max_range=max_range / scale)
     if scale == 1.0:

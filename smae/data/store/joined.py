@@ -285,11 +285,7 @@ TrainingStore = Store | JoinedStore
 
 
 def open_stores(data: Data | Sequence[Data] | None, *, layout: Layout | str | None = None) -> TrainingStore:
-    """Return the store at a path, or several as one; with a layout, mapped to it.
-
-    Raises:
-        ConfigError, DataError: see ``open_store`` and ``join_stores``.
-    """
+    """Return the store at a path, or several as one; with a layout, mapped to it."""
     named: list[Any] = list(data) if isinstance(data, list | tuple) else [data]
     if layout is None and len(named) == 1:
         return open_store(named[0])

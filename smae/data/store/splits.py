@@ -82,11 +82,11 @@ def full_name(protocol: str, *, dataset: str, stored: Mapping[str, NDArray[np.ui
     for name in (protocol, f"{dataset}-{protocol}"):
         if name in known:
             return name
-    short = (name.partition("-")[2] for name in known)
+    short = {name.partition("-")[2]: name for name in known}
     listed = ", ".join(known) or "none: it has no parts yet, and smae split gives it some"
     raise UnknownNameError(
         f"unknown protocol '{protocol}' for a store of '{dataset}': expected one of {listed}"
-        f"{nearest(protocol, [*known, *short])}"
+        f"{nearest(short.get(protocol, protocol), [*known, *short])}"
     )
 
 

@@ -147,7 +147,8 @@ class Store(ClipSequence):
     def index_of(self, name: str) -> int:
         """Return the index of a clip by name, else an ``UnknownNameError``."""
         if name not in self._indices:
-            raise UnknownNameError(f"unknown clip '{name}' in {self.path}{nearest(name, self._indices)}")
+            known = f"expected one of its {len(self):,} names, such as {self.clips.name[0]}"
+            raise UnknownNameError(f"unknown clip '{name}' in {self.path}: {known}{nearest(name, self._indices)}")
         return self._indices[name]
 
     def split(self, protocol: str) -> Split:

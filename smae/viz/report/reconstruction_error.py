@@ -137,7 +137,7 @@ def _of_different_classes(store: Store, test: NDArray[np.int64]) -> NDArray[np.i
 def draw_reconstruction(summary: ReconstructionSummary | None, *, what: str) -> str:
     """Return charts of the errors, and a player and a strip of each clip."""
     if summary is None:
-        return missing(f"Nothing to draw: {what} masks no positions.")
+        return missing(f"Nothing to draw: {what} gives no masked positions.")
     body, heading, full = note(summary.note), "Masked clips", _largest(summary.clips)
     if summary.errors is not None:
         body = _draw_errors(summary.errors, summary.layout, remark=summary.note)

@@ -137,7 +137,7 @@ def test_a_missing_store_or_checkpoint_is_named_on_the_page(home: Path, tmp_path
     ("objective", "stream", "words"),
     [
         ("mamp", "joint", "Motion is predicted, not positions: the mask alone is shown."),
-        ("skeletonmae", "bone", "Nothing to draw: skeletonmae on the bone stream masks no positions."),
+        ("skeletonmae", "bone", "Nothing to draw: skeletonmae on the bone stream gives no masked positions."),
     ],
 )
 def test_without_predicted_positions_the_page_says_so(
