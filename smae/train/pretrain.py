@@ -309,7 +309,7 @@ def _say_cost(recipe: str, loop: Loop) -> None:
     made = f"{weights / 1e6:.1f} M weights, {memory:,.0f} MB with optimiser, plus activations"
     logger.info("cost: %s steps; %s", f"{loop.steps:,}", made)
     if published:
-        logger.info("published cost: %s", published)
+        logger.info("the recipe's cost: %s", published)
 
 
 def _create_run(out: Path | str | None, stem: str, dist: DistributedContext) -> Run:
