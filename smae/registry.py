@@ -97,7 +97,12 @@ class Registry(Generic[T]):
         return list(self._builtin)
 
     def get(self, name: str) -> T:
-        """Return the member called ``name``; without one an ``UnknownNameError`` lists all."""
+        """Return the member called ``name``.
+
+        Raises:
+            UnknownNameError: no such member; the message lists the names and the nearest one.
+            ConfigError: it cannot be imported from its package, or its name is taken.
+        """
         for entry in self._entries().select(name=name):
             try:
                 member = cast(T, entry.load())

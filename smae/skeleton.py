@@ -293,7 +293,11 @@ def layout_from_json(name: str, skeleton: Any) -> Layout:
 
 
 def load_layout(name: str) -> Layout:
-    """Return the layout of a name, or of a ``.toml`` file as ``docs/layouts.md`` describes it."""
+    """Return the layout of a name, or of a ``.toml`` file as ``docs/layouts.md`` describes it.
+
+    Raises:
+        UnknownNameError, ConfigError: no such layout; the file is missing or describes none.
+    """
     if not name.endswith(".toml"):
         return LAYOUTS.get(name)
     try:

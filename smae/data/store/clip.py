@@ -87,7 +87,11 @@ class ClipSequence(Table):
     """What makes a store a sequence of clips, readable at the prompt; a base of ``Store``."""
 
     def __getitem__(self: Any, index: int | str) -> StoreClip:
-        """Return a clip by its number, negative from the end, or by its name."""
+        """Return a clip by its number, negative from the end, or by its name.
+
+        Raises:
+            IndexError, UnknownNameError: no clip of this number, or name.
+        """
         number = self.number(index)
         label = int(self.clips.label[number])
         return StoreClip(
