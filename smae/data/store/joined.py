@@ -188,7 +188,8 @@ class JoinedStore:
         found = list(map(_training_split, self.members, names))
         sizes = [f"{one.name} {len(split.train):,}" for one, split in zip(self.members, found, strict=True)]
         shown = ", ".join(sizes)
-        logger.info("%d stores in layout %s; clips to train on: %s", count, self.layout.name, shown)
+        stores = "1 store" if count == 1 else f"{count} stores"
+        logger.info("%s in layout %s; clips to train on: %s", stores, self.layout.name, shown)
         self._splits[protocol] = found
         return found
 
