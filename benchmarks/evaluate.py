@@ -79,7 +79,7 @@ class Bench:
         """Return everything that is timed."""
         clips, units = len(self.context.split.train) + len(self.context.split.test), self.units
         expected = self.evaluate(units, reuse=False)
-        assert self.alone() == expected, "the same figures, whatever was evaluated before"
+        assert self.alone() == expected, "the same figures, in any order"
         assert self.evaluate(units, reuse=True) == expected, "the same figures from kept features"
         items = clips * len(units)
         return [

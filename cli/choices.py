@@ -98,6 +98,12 @@ def _lazily(module: str, function: str) -> Callable[[str], object]:
     return lambda value: getattr(importlib.import_module(module), function)(value)
 
 
+def _check_store(where: str) -> None:
+    # What is there needs no module of recordings to say so.
+    if not Path(where).exists():
+        _lazily("smae.data.raw.recordings", "check_there")(where)
+
+
 def _recipes(ctx: click.Context) -> Iterable[str]:
     from smae.settings import recipe_names
 
@@ -155,7 +161,7 @@ LAYOUT = Name("layout", _from("smae.skeleton", lambda of: of.LAYOUTS.names()), o
 DEVICE = Name("device", lambda ctx: ("auto", "cpu", "cuda", "cuda:N"), other=r"cuda:\d+", called="device")
 RUN = Completed(_runs, path=True, called="path", check=_check_run)
 WEIGHTS = Completed(_runs, called="path", check=_lazily("smae.weights", "weights_folder"))
-STORE = Completed(_stores, called="store", check=_lazily("smae.data.raw.recordings", "check_there"))
+STORE = Completed(_stores, called="store", check=_check_store)
 SETTING = Completed(_settings)
 CLIP = Completed(_clips)
 PROTOCOL = Completed(_protocols)

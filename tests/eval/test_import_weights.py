@@ -166,7 +166,16 @@ def test_the_command_offers_the_formats() -> None:
 def test_mamp_with_its_decoder(tmp_path: Path) -> None:
     tensors, x = mamp_tensors(), bodies(NTU25, items=2, frames=12)
     made = smae.import_weights(checkpoint(tmp_path / "a.pth", tensors), tmp_path / "mamp", format="mamp")
-    expected = {"name": "vit", "dim": 16, "depth": 2, "heads": 8, "mlp": 2.0, "patch": 4, "drop_path": 0.0}
+    expected = {
+        "name": "vit",
+        "dim": 16,
+        "depth": 2,
+        "heads": 8,
+        "mlp": 2.0,
+        "patch": 4,
+        "drop_path": 0.0,
+        "feature_groups": 1,
+    }
     assert (made.encoder, made.left_out, made.notes) == (expected, [], [])
     weights, found = f64(tensors), features_of(tmp_path / "mamp", x)
     for item in range(2):
