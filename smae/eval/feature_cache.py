@@ -7,7 +7,6 @@ used least recently are deleted. Raw coordinates are not kept: the store gives t
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -106,10 +105,12 @@ def keep_features(key: str, x: Tensor, *, parts: int = 1) -> None:
     if x.nbytes * parts > LIMIT // 2:
         return
     array = x.contiguous().numpy()
-    # Not where another process writes the same, the disk is full or permission is missing.
-    with contextlib.suppress(SmaeError, OSError, RuntimeError):
+    try:
         write_atomic(_path(key), save({"x": array}, _about(key, array)), durable=False)
         _delete_oldest()
+    except (SmaeError, OSError, RuntimeError) as error:
+        # Another process writes the same, the disk is full, permission is missing: encoded again next time.
+        logger.debug("features are not kept: %s", error)
 
 
 def _path(key: str) -> Path:
