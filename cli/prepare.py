@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import smae
-from smae.data.clean import MODES
+from smae.data.clean import MAX_FRAMES, MODES
 from smae.data.prepare import CODECS, EXECUTOR, EXECUTORS, MAX_BAD, UNITS, PrepareSettings
 from smae_cli import choices, console
 
@@ -42,7 +42,7 @@ _MAX_LISTED = 10
 )
 @click.option(
     "--frames",
-    type=click.IntRange(1, 100_000),
+    type=click.IntRange(1, MAX_FRAMES),
     help="Resample every clip to so many frames; kept as they are by default.",
 )
 @click.option(

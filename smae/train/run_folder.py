@@ -18,6 +18,7 @@ from pydantic import Field
 
 from smae.atomic_io import MAX_INTEGER, read_json
 from smae.config import Section, check
+from smae.data.clean import MAX_FRAMES
 from smae.errors import ConfigError, DataError
 from smae.registry import nearest
 from smae.skeleton import layout_from_json
@@ -69,8 +70,8 @@ class PreparationConfig(Section):
     mode: Literal["reference", "exact"] = "reference"
     strict: bool = False
     max_range: float = Field(default_factory=_max_range, gt=0)
-    frames: int | None = None
-    unit: str | None = None
+    frames: int | None = Field(None, ge=1, le=MAX_FRAMES)
+    unit: Literal["m", "cm", "mm"] | None = None
     clip_frames: tuple[int, int] | None = Field(
         None, description="median and largest number of frames of the clips; none where they were resampled"
     )

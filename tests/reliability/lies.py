@@ -158,7 +158,9 @@ def commands(kind: str, folder: Path, trial: Path, whole: dict[str, Path]) -> di
         if kind == "quarantine":
             return report | {"resume": ["prepare", "--raw", store.parent / "raw", "--out", folder, "--resume"]}
         info = {words: ["info", folder, *words.split()] for words in ("", "--json", "--card", "--classes")}
-        return {**info, "verify": ["verify", folder], **draw, **export, **report}
+        raw = sorted((store.parent / "raw").iterdir())[0]
+        explain = {"explain": ["explain", folder, raw.stem, "--raw", raw.parent]}
+        return {**info, "verify": ["verify", folder], **draw, **export, **report, **explain}
     if kind == "encoder":
         return {"embed": ["embed", store, "--encoder", folder, "--out", trial / "f.npz", "--device", "cpu"]}
     if kind == "head":

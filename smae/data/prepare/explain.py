@@ -8,17 +8,18 @@ from typing import cast
 
 import numpy as np
 from blake3 import blake3
+from pydantic import TypeAdapter, ValidationError
 
 from smae import interrupts, progress
-from smae.data.clean import Mode
-from smae.data.prepare import PrepareSettings
+from smae.data.clean import MAX_FRAMES, Mode
+from smae.data.prepare import UNITS, PrepareSettings
 from smae.data.prepare.summary import find_refused
 from smae.data.raw.recording import MISSING, Clip, Recording
 from smae.data.raw.recordings import Recordings, is_store
 from smae.data.store.chunks import FLOAT32
 from smae.data.store.file_store import locate
 from smae.data.store.store import Store, open_store
-from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, BadRecording, ConfigError, NoBody
+from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, BadRecording, ConfigError, DataError, NoBody
 from smae.skeleton import Layout
 
 _STATES = ("not tracked", "inferred", "tracked", "absent")
@@ -121,7 +122,15 @@ def _explain_stored(store: Store, name: str, *, raw: Path | str | None, mode: Mo
 def settings_of(store: Store, mode: Mode | None = None) -> PrepareSettings:
     """Return the settings that a store records, or the same with another ``mode``."""
     origin = store.attributes.origin
-    settings = PrepareSettings(**{key: origin[key] for key in PrepareSettings.__annotations__ if key in origin})
+    recorded = {key: origin[key] for key in PrepareSettings.__annotations__ if key in origin}
+    try:
+        settings = TypeAdapter(PrepareSettings).validate_python(recorded)
+    except ValidationError as error:
+        first = error.errors()[0]
+        wrong = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise DataError(f"{store.path}: a setting it records, {wrong}; prepare the store again") from None
+    if settings.unit not in (None, *UNITS) or not 1 <= (settings.frames or 1) <= MAX_FRAMES:
+        raise DataError(f"{store.path}: a setting it records, unit or frames, is none of prepare's; prepare it again")
     return replace(settings, mode=mode or cast("Mode", store.mode))
 
 

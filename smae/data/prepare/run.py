@@ -15,7 +15,7 @@ import numpy as np
 
 from smae import interrupts, progress
 from smae.atomic_io import check_output, locked
-from smae.data.clean import MODES, Mode
+from smae.data.clean import MAX_FRAMES, MODES, Mode
 from smae.data.prepare import EXECUTOR, MAX_BAD, MIN_BAD, UNITS, PrepareSettings
 from smae.data.prepare.executors import make_executor, warm_up
 from smae.data.prepare.plan import Plan, changed_values, make_plan
@@ -157,7 +157,8 @@ _NO_COUNTS: dict[str, Any] = {"found": 0, "ok": 0, "noted": {}, "excluded": {}, 
 def _check_settings(settings: PrepareSettings, *, workers: int | None, max_bad: float) -> None:
     checks = {
         f"mode '{settings.mode}': expected one of {', '.join(MODES)}": settings.mode in MODES,
-        f"--frames {settings.frames}: expected at least 1": settings.frames is None or settings.frames >= 1,
+        f"--frames {settings.frames}: expected 1 to {MAX_FRAMES:,}": settings.frames is None
+        or 1 <= settings.frames <= MAX_FRAMES,
         f"--workers {workers}: expected at least 1": workers is None or workers >= 1,
         f"--max-bad {max_bad:g}: expected a share from 0 to 1": 0 <= max_bad <= 1,
         f"--unit {settings.unit}: expected one of {', '.join(UNITS)}": settings.unit in (None, *UNITS),
