@@ -28,9 +28,8 @@ $(STAMP): pyproject.toml constraints.txt
 test: $(STAMP)
 	$(BIN)/python -m pytest $(if $(CI)$(SLOW),,-m "not slow")
 
-# The short forms of these tests are in the default ones already; here each runs with its full count.
 reliability: $(STAMP)
-	$(BIN)/python -m pytest tests/reliability -k "not short"
+	$(BIN)/python -m pytest tests/reliability
 
 # Without a visible GPU the recipe runs on the CPU, whose numbers repeat to the last bit.
 demo: export CUDA_VISIBLE_DEVICES :=

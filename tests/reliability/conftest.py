@@ -17,6 +17,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--scoreboard", type=Path, help="Write the scoreboard's rows to this file too, as JSON.")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out a few trials of what all trials are made of in the same run."""
+    ids = [(item, getattr(item, "originalname", ""), getattr(item, "callspec", None)) for item in items]
+    full = {(item.path, name) for item, name, spec in ids if spec and "full" in spec.id}
+    needless = [item for item, name, spec in ids if spec and "short" in spec.id and (item.path, name) in full]
+    config.hook.pytest_deselected(items=needless)
+    items[:] = [item for item in items if item not in needless]
+
+
 @pytest.fixture
 def scoreboard(pytestconfig: pytest.Config) -> Scoreboard:
     """Return the scoreboard: ``with scoreboard("row's title") as row: row.trial(problem)``."""

@@ -12,7 +12,7 @@ SLOW = [pytest.mark.slow, pytest.mark.timeout(1800)]
 def counts(*, short: Any, full: Any) -> list[Any]:
     """Return the two parameters of a test: ``short`` by default, ``full`` where slow tests run too.
 
-    `make reliability` leaves the short ones out by their id.
+    Where both would run, the short ones are left out by their id.
     """
     few, all_ = (values if isinstance(values, tuple) else (values,) for values in (short, full))
     return [pytest.param(*few, id="short"), pytest.param(*all_, id="full", marks=SLOW)]

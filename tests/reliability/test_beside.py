@@ -14,7 +14,7 @@ from tests.reliability.scoreboard import Scoreboard
     ("how", "most"),
     [
         pytest.param(how, *each.values, id=f"{how}-{each.id}", marks=each.marks)
-        for how, full in {"training": 100, "replacing": 40}.items()
+        for how, full in {"training": 50, "replacing": 20}.items()
         for each in counts(short=5 if how == "training" else 2, full=full)
     ],
 )
@@ -24,7 +24,7 @@ def test_readers_beside_a_writer(scoreboard: Scoreboard, how: str, most: int) ->
             row.take(problems)
 
 
-@pytest.mark.parametrize("most", counts(short=1, full=20))
+@pytest.mark.parametrize("most", counts(short=1, full=8))
 @pytest.mark.parametrize("how", ["twice_at_once", "same_output"])
 def test_two_writers(scoreboard: Scoreboard, how: str, most: int) -> None:
     with scoreboard("two writers of one output") as row:
