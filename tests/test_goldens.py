@@ -35,6 +35,7 @@ REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "uiprmd" / "to_
 CPU = torch.device("cpu")
 BUILD = f"torch {torch.__version__.split('+')[0]}, {torch.backends.cpu.get_cpu_capability()}"
 TINY = {
+    "train.precision": "float32",
     "augment.frames": 12,
     "augment.min_frames": 8,
     "encoder.dim": 16,

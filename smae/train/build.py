@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -73,7 +74,16 @@ def has_native_bf16(device: torch.device) -> bool:
     """Return whether a device multiplies bfloat16 natively rather than by emulation in float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if platform.machine() in ("x86_64", "AMD64"):
+        # Asked of the processor: oneDNN takes bf16 on any that has AVX-512, and turns it into float32 first.
+        asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, name, lambda: False)() for name in asked)
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def uses_bf16(precision: str, device: torch.device) -> bool:
+    """Return whether ``train.precision`` means bfloat16 on a device; ``auto`` does where it is native."""
+    return precision == "bf16" or (precision == "auto" and has_native_bf16(device))
 
 
 @contextmanager

@@ -58,7 +58,9 @@ class Train(Section):
     max_steps: int = Field(0, ge=0, description="limit on steps; 0: none")
     batch: int = Field(128, ge=1, le=MAX_BATCH, description="clips in a step, of all ranks together")
     accumulate: int = Field(1, ge=1, le=MAX_BATCH, description="micro-batches a step, to save memory")
-    precision: Literal["auto", "float32", "bf16"] = Field("auto", description="auto: bf16 on CUDA, float32 elsewhere")
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        "auto", description="auto: bf16 where the device multiplies it, else float32"
+    )
     compile: bool | Literal["auto"] = Field(
         False, description="compile transformer blocks; takes minutes, rounds differently; auto: on CUDA"
     )

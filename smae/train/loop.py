@@ -25,6 +25,7 @@ from smae.data.loader.loader import Loader
 from smae.errors import ConfigError, DataError, Interrupted, NonFiniteError
 from smae.progress import Task, task
 from smae.tables import clock
+from smae.train.build import uses_bf16
 from smae.train.checkpoint import Checkpoint, load_optimizer, load_weights, save_checkpoint
 from smae.train.config import Optim, Train
 from smae.train.distributed import SINGLE_PROCESS, DistributedContext
@@ -147,10 +148,9 @@ class Loop:
             floor=min(1.0, optim.min_lr / optim.lr),
         )
         self.device = next(objective.parameters()).device
-        on_gpu = self.device.type == "cuda"
-        self.max_pending = MAX_PENDING if on_gpu else 0
-        use_bf16 = train.precision == "bf16" or (train.precision == "auto" and on_gpu)
-        self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=use_bf16)
+        self.max_pending = MAX_PENDING if self.device.type == "cuda" else 0
+        half = uses_bf16(train.precision, self.device)
+        self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half)
         self.ddp = DistributedDataParallel(objective) if dist.world_size > 1 else None
         self.ema = EMA(objective, decay=train.ema) if train.ema else None
         # torch's fused optimisers skip their step where found_inf is 1. GradScaler uses this for

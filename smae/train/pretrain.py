@@ -35,6 +35,7 @@ from smae.train.build import (
     has_native_bf16,
     outline,
     pick_device,
+    uses_bf16,
 )
 from smae.train.checkpoint import (
     check_size,
@@ -162,6 +163,10 @@ def pretrain(
             config = build_config(merge(saved["config"], overrides))
             store = _reopen(previous, data, layout)
             check_size(previous.checkpoints, outline(lambda: build_objective(config, store.layout)))
+        if config.train.precision == "auto":
+            # Kept in the run, so that it goes on alike on a machine that would choose another.
+            chosen = "bf16" if uses_bf16("auto", target) else "float32"
+            config = build_config(merge(config.model_dump(), {"train": {"precision": chosen}}))
         split = store.training_split(config.protocol)
         if split.name == EVERYTHING:
             # Kept in the run: an evaluation must know which clips its encoder has seen.

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from smae.atomic_io import MAX_INTEGER, read_json
 from smae.config import Section, check
-from smae.data.clean import MAX_FRAMES
+from smae.data import MAX_FRAMES
 from smae.errors import ConfigError, DataError
 from smae.registry import nearest
 from smae.skeleton import layout_from_json

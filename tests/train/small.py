@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {
     "decoder": {"name": "cross", "dim": 16, "depth": 1, "heads": 2},
     "objective": {"name": "skeletonmae", "normalise": "none"},
     "optim": {"warmup": 1},
-    "train": {"epochs": 3, "batch": 4, "workers": 0, "log_every": 1},
+    "train": {"epochs": 3, "batch": 4, "workers": 0, "log_every": 1, "precision": "float32"},
     "linear": {"epochs": 20, "views": 2, "batch": 32},
     "finetune": {"epochs": 8, "batch": 16, "warmup": 1, "hidden": 32, "lr": 3e-3, "layer_decay": 1.0, "drop_path": 0.1},
 }
