@@ -17,7 +17,7 @@ from smae import interrupts, progress
 from smae.data.clean.cleaning import clean, resample
 from smae.data.raw.keypoints import Keypoints
 from smae.data.raw.recording import MISSING, RATE, Clip, Recording
-from smae.data.raw.recordings import Recordings, source_of
+from smae.data.raw.recordings import Recordings, is_store, source_of
 from smae.data.raw.source import SOURCES, Refused, Sample
 from smae.data.store.convert import check_joints, layout_map
 from smae.errors import BadRecording, ConfigError, NoBody
@@ -139,12 +139,14 @@ def read_recordings(
         windows: how long recordings are cut; None: they are not.
 
     Raises:
-        ConfigError: nothing at a path, or no such source.
+        ConfigError: nothing at a path, a store, or no such source.
         BadRecording, NoBody: the only recording is bad or has no body; of several it is listed.
         DataError: the source has another joint layout than the encoder, or a damaged archive.
     """
     memory = [path for path in paths if isinstance(path, Keypoints)]
     files = [path for path in paths if not isinstance(path, Keypoints)]
+    if stores := [path for path in files if is_store(path)]:
+        raise ConfigError(f"{stores[0]} is a store: give recordings here; smae embed and smae eval take stores")
     places = [_place(path, source or prepared.source, layout, own) for path in files]
     for place in places:
         if place.inventory.ignored:

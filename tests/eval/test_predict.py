@@ -44,6 +44,13 @@ def test_batches_of_recordings_are_those_of_the_store_made_of_them(raw, tmp_path
     assert np.array_equal(first.clip.numpy(), second.clip.numpy())
 
 
+def test_a_store_is_no_recording(tmp_path):
+    store = tmp_path / "data.zarr"
+    store.mkdir()
+    with pytest.raises(ConfigError, match="is a store: give recordings here; smae embed and smae eval take stores"):
+        read_recordings([store], prepared=PreparationConfig(), layout=NTU25)
+
+
 def test_a_source_that_does_not_fit_is_refused(raw):
     path = next(raw.rglob("*.skeleton"))
     with pytest.raises(DataError, match="layout ntu25, the encoder was trained on openpose25: missing are right eye, "):
