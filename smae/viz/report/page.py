@@ -70,7 +70,9 @@ def percent(share: float | None, unit: str = " %") -> str:
 def missing(words: str, command: str = "") -> str:
     """Return a paragraph that says what is missing, and the command that adds it."""
     if command:
-        return f'<p class="missing">{escape(words)} <code>{escape(command)}</code></p>'
+        # A box a word: a line of a narrow page ends between words, never inside `--probe`.
+        boxes = " ".join(f"<span>{escape(word)}</span>" for word in command.split())
+        return f'<p class="missing">{escape(words)} <code>{boxes}</code></p>'
     return f'<p class="missing">{escape(words)}</p>'
 
 

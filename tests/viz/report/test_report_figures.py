@@ -71,4 +71,6 @@ def test_throughput_leaves_out_pauses_and_memory_is_in_gigabytes(tmp_path):
 
 def test_a_run_without_steps_shows_the_command(tmp_path):
     assert read_curves(write_log(tmp_path / "run", [])) is None
-    assert "smae pretrain --resume" in draw_curves([("run", None)], command="smae pretrain --resume")
+    html = draw_curves([("run", None)], command="smae pretrain --resume")
+    assert "smae pretrain --resume" in Checker(html).text
+    assert "<span>--resume</span>" in html, "a line does not end inside it"

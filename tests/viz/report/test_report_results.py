@@ -55,7 +55,7 @@ def test_each_result_has_the_settings_and_the_origin_of_its_own_record():
 
 def test_without_results_the_command_is_shown():
     html = draw_results([], Path("runs/a"), "xsub")
-    assert "smae eval --run runs/a --protocol xsub --probe linear --probe knn" in html
+    assert "smae eval --run runs/a --protocol xsub --probe linear --probe knn" in Checker(html).text
     assert headline([]) == ""
 
 
