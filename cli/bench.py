@@ -19,13 +19,14 @@ BENCHMARKS = {
     "masking": "Masks, against naive ones and a copy.",
     "step": "The pre-training step, against a naive one and matrix products.",
     "evaluate": "Probes of three seeds with shared and kept features, against each probe alone.",
+    "ranks": "Pre-training in two processes of one thread each, against one process.",
     "predict": "Answers for a growing recording, against reading all of it again for each.",
     "time-to-accuracy": "Accuracy after each minute of training, by method, beside a plain loop.",
     "gpu": "Tests, timings and a training on a GPU, in nine minutes.",
 }
 """Benchmarks, in the order of work; each is a module of the checkout's ``benchmarks/``."""
 
-TIMED = ("prepare", "loader", "augment", "masking", "step", "evaluate", "predict")
+TIMED = ("prepare", "loader", "augment", "masking", "step", "evaluate", "ranks", "predict")
 """What ``all`` runs: what needs no data and no GPU."""
 
 

@@ -88,6 +88,16 @@ def gather_ranks(values: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([part[:, :size] for part, size in zip(every, sizes, strict=True)], 1), own
 
 
+def relative_share(count: int, other: int, device: torch.device) -> Tensor:
+    """Return this rank's share of all ranks' ``count``, over its share of their ``other``: 1 in one process."""
+    mine = torch.tensor([count, other], dtype=torch.float64, device=device)
+    every = mine.clone()
+    if distributed.is_initialized():
+        distributed.all_reduce(every)
+    share, of_other = (mine / every).unbind()
+    return (share / of_other).float()
+
+
 SINGLE_PROCESS = DistributedContext()
 
 

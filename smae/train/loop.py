@@ -263,13 +263,14 @@ class Loop:
         # Dropout draws from torch's generator: seeded by step, a resumed run draws the same.
         torch.manual_seed((((self.seed << 20) + self.position.step) * self.dist.world_size + self.dist.rank) % 2**64)
         forward = self.ddp or self.objective
-        # Bodies of the step on all ranks; a micro-batch is weighted by its share of them.
-        bodies = torch.full((), len(batch.x), dtype=torch.float64, device=self.device)
-        bodies = self.dist.all_reduce_sum(bodies)
+        # A part, of a rank or a micro-batch, counts by its share of what the loss averages: bodies, or compared clips.
+        counted = (lambda some: len(some.index)) if self.objective.compares_clips else (lambda some: len(some.x))
+        total = torch.full((), counted(batch), dtype=torch.float64, device=self.device)
+        total = self.dist.all_reduce_sum(total)
         parts = list(micro_batches(batch, self.settings.accumulate))
         sums: dict[str, Tensor] = {}
         for part in parts:
-            share = len(part.x) / bodies
+            share = counted(part) / total
             # DDP reduces gradients once a step, in the backward pass of the last micro-batch.
             with self.ddp.no_sync() if self.ddp is not None and part is not parts[-1] else nullcontext():
                 with self.autocast:

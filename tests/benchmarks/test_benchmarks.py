@@ -14,6 +14,7 @@ from benchmarks import corpus as corpora
 from benchmarks import evaluate as evaluate_bench
 from benchmarks import loader as loader_bench
 from benchmarks import prepare as prepare_bench
+from benchmarks import ranks as ranks_bench
 from benchmarks.harness import Case, Figure, Report, measure
 from benchmarks.naive import prepare as naive
 from benchmarks.naive.loader import Draw, NaiveClips
@@ -222,3 +223,13 @@ def test_evaluate_gives_the_same_figures_alone_together_and_from_kept_features(
     report = evaluate_bench.run(bench, rounds=1)
     assert [row.name for row in report.rows] == [evaluate_bench.ALONE, evaluate_bench.SHARED, evaluate_bench.KEPT]
     assert report.figures[-1].value > 0
+
+
+@pytest.mark.slow
+def test_two_ranks_take_the_steps_of_one(tmp_path: Path) -> None:
+    synthesise(tmp_path / "raw", actions=2, subjects=3, cameras=1, replications=2, hard=False)
+    prepare(tmp_path / "raw", tmp_path / "ntu.zarr", executor="inline", missing_list=False)
+    sets = ("train.batch=4", "encoder.dim=16", "decoder.dim=16", "train.precision=float32")
+    report = ranks_bench.run(ranks_bench.Bench(tmp_path / "ntu.zarr", tmp_path, "demo", 1, 3, sets), rounds=1)
+    assert [row.items for row in report.rows] == [4, 12, 4, 12]
+    assert report.figures[0].unit == "x"

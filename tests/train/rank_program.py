@@ -1,6 +1,6 @@
 """What each process of tests/train/test_distributed.py runs: a small run on a store in memory, and what it saw of it.
 
-torchrun ... rank_program.py FOLDER STOP_AT RESUME
+torchrun ... rank_program.py FOLDER STOP_AT RESUME [SETTINGS, as JSON]
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ STORE = FakeStore.random(clips=21, seed=0, frames=(16, 30))
 SETTINGS = {"train": {"accumulate": 2, "ema": 0.5}}
 
 
-def train(folder: Path, dist: DistributedContext, *, stop_at: int, resume: bool) -> Loop:
+def train(
+    folder: Path, dist: DistributedContext, *, stop_at: int, resume: bool, settings: dict[str, Any] = SETTINGS
+) -> Loop:
     """Run to the end, or until the last rank is signalled in a step; write what was seen to the folder."""
-    loop = small_loop(STORE, Run(folder), small_config(**SETTINGS), dist=dist)
+    loop = small_loop(STORE, Run(folder), small_config(**settings), dist=dist)
     if resume:
         loop.resume(load_latest(loop.run.checkpoints))
     begun, seen = loop.position.step, list[Any]()
@@ -46,6 +48,7 @@ def train(folder: Path, dist: DistributedContext, *, stop_at: int, resume: bool)
 
 if __name__ == "__main__":
     with process_group() as dist:
-        train(Path(sys.argv[1]), dist, stop_at=int(sys.argv[2]), resume=sys.argv[3] == "resume")
+        settings = json.loads(sys.argv[4]) if len(sys.argv) > 4 else SETTINGS
+        train(Path(sys.argv[1]), dist, stop_at=int(sys.argv[2]), resume=sys.argv[3] == "resume", settings=settings)
     threads = [comm.read_text().strip() for comm in Path("/proc/self/task").glob("*/comm")]
     assert not [name for name in threads if "gloo" in name], f"threads of the process group are left: {threads}"

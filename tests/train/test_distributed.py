@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,16 +17,17 @@ import smae
 from smae.train.checkpoint import load_latest
 from smae.train.distributed import SINGLE_PROCESS, DistributedContext, process_group
 from smae.train.run_folder import Run
-from tests.train.rank_program import train
+from tests.train.rank_program import SETTINGS, train
 from tests.train.small import log_of
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 12
 
 
-def torchrun(folder: Path, *, stop_at: int = 0, resume: bool = False) -> None:
+def torchrun(folder: Path, *, stop_at: int = 0, resume: bool = False, settings: dict[str, Any] = SETTINGS) -> None:
     program = Path(__file__).with_name("rank_program.py")
-    run_two([str(program), str(folder), str(stop_at), "resume" if resume else "new"], cwd=ROOT)
+    words = [str(folder), str(stop_at), "resume" if resume else "new", json.dumps(settings)]
+    run_two([str(program), *words], cwd=ROOT)
 
 
 def run_two(command: list[str], *, cwd: Path) -> str:
@@ -50,7 +53,7 @@ def by_step(*seen: list[tuple[int, list[int]]]) -> dict[int, list[int]]:
     return steps
 
 
-def assert_close(one: Run, other: Run) -> None:
+def assert_close(one: Run, other: Run, *, without: Collection[str] = ()) -> None:
     mine, theirs = load_latest(one.checkpoints), load_latest(other.checkpoints)
     assert mine.state == theirs.state
     for part in ("model", "optimizer", "average"):
@@ -58,6 +61,8 @@ def assert_close(one: Run, other: Run) -> None:
         assert first.keys() == second.keys()
         assert first
         for name, tensor in first.items():
+            if name in without:
+                continue
             # One bias for all keys changes nothing: its gradient is rounding alone, which Adam blows up.
             part = slice(len(tensor) // 2, None) if name.endswith("key_value.bias") else ...
             torch.testing.assert_close(
@@ -68,7 +73,7 @@ def assert_close(one: Run, other: Run) -> None:
                 msg=lambda text, n=name: f"{n}: {text}",
             )
     for here, there in zip(log_of(one), log_of(other), strict=True):
-        assert here == pytest.approx(there, rel=1e-4)
+        assert here == pytest.approx(there, rel=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +103,31 @@ def test_two_ranks_end_with_the_weights_of_one_to_rounding_and_equal_ones_to_the
     assert record(pair, 0)["weights"] == record(pair, 1)["weights"]
     assert record(pair, 0)["step"] == STEPS
     assert_close(Run(pair), Run(alone))
+
+
+HEAD = {"hidden": 16, "out": 8}
+SHIFTS = [
+    f"{key}{name}" for key in ("", "key_") for name in ("encoder.norm.bias", "head.1.running_mean", "head.3.bias")
+]
+"""What a shift of all features alike changes, and no loss: gradients of rounding alone, which Adam blows up."""
+COMPARED = {
+    "simclr": {"name": "simclr", **HEAD},
+    "moco": {"name": "moco", **HEAD, "queue": 16},
+    "vicreg": {"name": "vicreg", **HEAD},
+    "skeletonmae with contrast": {"name": "skeletonmae", "normalise": "none", "contrast": 0.3},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMPARED)
+def test_views_are_compared_by_two_ranks_as_by_one(tmp_path: Path, name: str) -> None:
+    settings: dict[str, Any] = {"objective": COMPARED[name], "train": {"epochs": 2, "ema": 0.5}}
+    (tmp_path / "one").mkdir()
+    train(tmp_path / "one", SINGLE_PROCESS, stop_at=0, resume=False, settings=settings)
+    (tmp_path / "two").mkdir()
+    torchrun(tmp_path / "two", settings=settings)
+    assert record(tmp_path / "two", 0)["weights"] == record(tmp_path / "two", 1)["weights"]
+    assert_close(Run(tmp_path / "two"), Run(tmp_path / "one"), without=SHIFTS)
 
 
 @pytest.mark.slow

@@ -22,10 +22,21 @@ from smae.train.distributed import gather_ranks
 from smae.train.objectives import ModelBuilder, Objective, StepOutput, show_tokens
 
 
+class SharedBatchNorm(nn.BatchNorm1d):
+    """Normalises by mean and variance over the batches of all ranks; torch's own form is for GPUs alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return rows [N, D], normalised."""
+        if not self.training:
+            return super().forward(x)
+        every, own = gather_ranks(x[None])
+        return super().forward(every[0])[own]
+
+
 def projection_head(dim: int, *, hidden: int, out: int) -> nn.Sequential:
     """Return the map of features to the space where they are compared (SimCLR, section 4.2)."""
     return nn.Sequential(
-        nn.Linear(dim, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, out)
+        nn.Linear(dim, hidden, bias=False), SharedBatchNorm(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, out)
     )
 
 
@@ -53,13 +64,14 @@ def info_nce(z: Tensor, keys: Tensor, own: Tensor, *, temperature: float) -> Ten
 
 
 def spread_metrics(features: Tensor) -> dict[str, Tensor]:
-    """Return what warns of collapse, of features [V, B, D]: ``spread`` and ``rank``.
+    """Return what warns of collapse, of features [V, B, D] of all ranks: ``spread`` and ``rank``.
 
     ``spread``: mean standard deviation of the coordinates of features of unit length, times
     sqrt(D): 1 for directions spread evenly, 0 for equal ones. ``rank``: (tr C)^2 / tr C^2 of their
     covariance C, the number of directions that they use.
     """
-    z = normalize(features.detach().float().flatten(0, 1), dim=1)
+    every, _ = gather_ranks(features.detach().float())
+    z = normalize(every.flatten(0, 1), dim=1)
     z = z - z.mean(0)
     covariance = z.T @ z / len(z)
     trace = covariance.diagonal().sum()
@@ -180,7 +192,10 @@ class MoCo(ViewObjective):
             logits = torch.cat([positive, negatives], -1).flatten(0, 1)
             losses.append(cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long)))
         # Queued after the step, so that a step repeated on the same batch gives the same loss.
-        self._new = gather_ranks(keys[:1])[0][0], gather_ranks(batch.index[None, :, None])[0][0, :, 0]
+        # Ordered by clip: the oldest that make room are the same, however many ranks there are.
+        clip = gather_ranks(batch.index[None, :, None])[0][0, :, 0]
+        order = clip.argsort()
+        self._new = gather_ranks(keys[:1])[0][0][order], clip[order]
         return StepOutput(torch.stack(losses).mean())
 
     @torch.no_grad()

@@ -18,7 +18,7 @@ from smae.models.masking import Mask
 from smae.models.missing import mean_of_targets
 from smae.models.tokens import Grid, gather, joints_of, patchify, unpatchify
 from smae.rng import Noise
-from smae.train.distributed import gather_ranks
+from smae.train.distributed import gather_ranks, relative_share
 from smae.train.objectives import ModelBuilder, Objective, Preview, StepOutput, show_tokens
 from smae.train.objectives.contrast import info_nce, projection_head, spread_metrics
 
@@ -96,6 +96,8 @@ class SkeletonMAE(Objective):
             with torch.autocast(means.device.type, enabled=False):
                 z = normalize(self.head(means.flatten(0, 1)), dim=-1).view(means.shape)
                 term = info_nce(z, *gather_ranks(z), temperature=self.config.temperature)
+            # The loss of a step averages clips, since it compares them; reconstruction averages bodies.
+            loss = loss * relative_share(len(batch.x), len(batch.index), loss.device)
             metrics = {"reconstruction": loss.detach(), "contrast": term.detach(), **spread_metrics(means)}
             loss = loss + self.config.contrast * term
         if self.config.uniformity:
