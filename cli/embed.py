@@ -48,7 +48,7 @@ def command(store: str | None, out: Path, run: Path | None, **options: Any) -> i
 
     Exit code 3 if some recordings are bad, 4 if all are.
     """
-    from smae.settings import check_table
+    from smae.config import check_table
 
     check_table(out)
     smae.find_store(store)

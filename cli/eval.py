@@ -78,8 +78,7 @@ def command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **optio
       smae eval --probe transfer --data pku.zarr --protocol xsub
       smae eval --encoder skeletonmae-ntu60-xsub --data ntu.zarr --protocol xview
     """
-    from smae.config import parse_sets
-    from smae.settings import check_probe_settings
+    from smae.config import check_probe_settings, parse_sets
 
     if resume and options["again"]:
         raise click.UsageError("--resume keeps what is done, --again evaluates it anew: leave one out")

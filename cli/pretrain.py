@@ -77,8 +77,7 @@ def command(sets: Sequence[str], shares: Sequence[float], **options: Any) -> Non
 
     Ctrl-C finishes the current step, saves, and exits with 130; --resume continues exactly there.
     """
-    from smae.config import merge, parse_sets
-    from smae.settings import check_settings
+    from smae.config import check_settings, merge, parse_sets
 
     settings = parse_sets(sets)
     if shares:

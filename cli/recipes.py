@@ -27,8 +27,8 @@ def command(name: str | None) -> None:
     if name is not None:
         _show(name)
         return
-    from smae.settings import recipes
-    from smae.weights import packaged
+    from smae.config import recipes
+    from smae.train.run_folder import packaged
 
     known = recipes()
 

@@ -16,7 +16,7 @@ from safetensors.numpy import save
 
 from smae import interrupts
 from smae.atomic_io import refuse_links, write_atomic, write_json
-from smae.config import Section, as_settings, check, merge, renamed
+from smae.config import HEADS, PROBE_SECTIONS, Section, as_settings, check, check_effect, expand_modes, merge, renamed
 from smae.data.raw.labels import class_names
 from smae.data.store.convert import map_store, map_whole
 from smae.data.store.splits import Split
@@ -30,13 +30,11 @@ from smae.eval.records import Record, Row
 from smae.eval.results import Result, draw_confusion, matrix, read_results
 from smae.eval.run_probes import Outcome, data_warnings, run_probes, seen_in_training
 from smae.models.encoders import Encoder
-from smae.settings import HEADS, PROBE_SECTIONS, check_effect, expand_modes
 from smae.tables import Grid, Table, percent, results
-from smae.train.build import pick_device
 from smae.train.checkpoint import encoder_sha256
 from smae.train.config import RunConfig, build_config
-from smae.train.run_folder import RUNS, PreparationConfig, Run, find_checkpoint, stores_of
-from smae.weights import is_packaged
+from smae.train.distributed import pick_device
+from smae.train.run_folder import RUNS, PreparationConfig, Run, find_checkpoint, is_packaged, stores_of
 
 logger = logging.getLogger(__name__)
 

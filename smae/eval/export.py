@@ -31,7 +31,6 @@ from smae.eval.probes.linear import LinearClassifier
 from smae.eval.results import choose, read_results
 from smae.models.encoders import Encoder, encoders
 from smae.skeleton import Layout, layout_from_json, layout_json
-from smae.train.build import build_objective, outline
 from smae.train.checkpoint import (
     Checkpoint,
     check_weights,
@@ -45,10 +44,17 @@ from smae.train.checkpoint import (
     read_tensors,
     resize_positions,
 )
-from smae.train.config import MAX_BATCH, Pool, RunConfig, build_config, plugin_config
+from smae.train.config import MAX_BATCH, Pool, RunConfig, build_config, build_objective, outline, plugin_config
 from smae.train.objectives import Objective
-from smae.train.run_folder import PreparationConfig, Run, find_checkpoint, prepared_like, stores_of
-from smae.weights import is_packaged, weights_folder
+from smae.train.run_folder import (
+    PreparationConfig,
+    Run,
+    find_checkpoint,
+    is_packaged,
+    prepared_like,
+    stores_of,
+    weights_folder,
+)
 
 logger = logging.getLogger(__name__)
 

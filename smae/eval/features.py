@@ -13,8 +13,8 @@ from smae import progress
 from smae.data.loader.batch import Batch
 from smae.data.loader.loader import Loader
 from smae.errors import ConfigError
-from smae.models.encoders import Encoder
-from smae.models.missing import encode_measured, missing_tokens
+from smae.models.encoders import Encoder, encode_measured
+from smae.models.masking import missing_tokens
 from smae.train.config import Pool
 
 FeatureExtractor = Callable[[Batch], Tensor]

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from smae.config import PluginConfig
+from smae.models import MAX_DEPTH, MAX_WIDTH, Block, Grid, PositionEmbedding, init_weights
 from smae.models.masking import Mask
-from smae.models.tokens import Grid
-from smae.models.transformer import MAX_DEPTH, MAX_WIDTH, Block, PositionEmbedding, init_weights
 from smae.registry import Registry
 
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from smae.config import PluginConfig
-from smae.models.masking import Mask
-from smae.models.tokens import Grid, gather, patchify
-from smae.models.transformer import MAX_DEPTH, MAX_WIDTH, Block, PositionEmbedding, init_weights
+from smae.models import MAX_DEPTH, MAX_WIDTH, Block, Grid, PositionEmbedding, gather, init_weights, patchify
+from smae.models.masking import Mask, missing_tokens
 from smae.registry import Registry
+from smae.rng import Noise
 from smae.skeleton import Layout
+
+_DRAWS = 2
+"""Times that groups of tokens are drawn: once gives half of the gain in 1-NN, eight times give no more."""
 
 
 class EncoderClass(Protocol):
@@ -133,3 +139,48 @@ class VisionTransformer(Encoder):
     def layer_of(self, parameter: str) -> int:
         """Return 0 for the embedding, 1 to ``depth`` for blocks, ``depth`` for the last norm."""
         return self.depth if parameter.startswith("norm.") else block_of(parameter)
+
+
+def encode_measured(encoder: Encoder, x: Tensor, missing: Tensor | None, *, groups: int = 1) -> Tensor:
+    """Return features [N, L, D] of joints x [N, T, V, C], those of missing joints, bool [N, V], 0.
+
+    Items that lack the same joints go through the encoder together; without ``missing`` all do.
+
+    Args:
+        encoder: computes the features.
+        x: joints.
+        missing: joints that items lack; None for none.
+        groups: of tokens that are encoded apart. An encoder that was pre-trained on a few visible
+            tokens gives better features of as few. Groups are drawn twice, always the same ones, and
+            a token's two features averaged.
+    """
+    grid = encoder.grid
+    if missing is None and groups == 1:
+        return encoder(x)  # type: ignore[no-any-return]
+    tokens = patchify(x, grid)
+    if missing is None:
+        return _encode_tokens(encoder, tokens, np.arange(grid.tokens), groups)
+    features = torch.zeros(len(x), grid.tokens, encoder.dim, device=x.device)
+    for lacking in torch.unique(missing, dim=0):
+        rows = (missing == lacking).all(1).nonzero()[:, 0]
+        shown = np.flatnonzero(~missing_tokens(lacking[None], grid.times)[0].cpu().numpy())
+        encoded = _encode_tokens(encoder, tokens[rows], shown, groups)
+        features = features.to(encoded.dtype)
+        features[rows] = encoded
+    return features
+
+
+def _encode_tokens(encoder: Encoder, tokens: Tensor, shown: NDArray[np.int64], groups: int) -> Tensor:
+    """Return features [N, L, D] of tokens [N, L, P], 0 where not among those ``shown``, [S] ascending."""
+    # All by NumPy, so that masks are constants of a graph that is exported.
+    draws, every = min(groups, _DRAWS), np.arange(tokens.shape[1])
+    order = Noise(0, 0, np.arange(draws)).uniform("groups", len(shown)).argsort(axis=1, kind="stable")
+    features = tokens.new_zeros(tokens.shape[0], tokens.shape[1], encoder.dim)
+    for part in (part for draw in order for part in np.array_split(draw, min(groups, len(shown)))):
+        keep = shown[np.sort(part)]
+        hide = np.setdiff1d(every, keep)
+        rows = (keep, hide, np.argsort(np.concatenate([keep, hide])))
+        mask = Mask(*(torch.from_numpy(row).to(tokens.device).expand(tokens.shape[0], -1) for row in rows))
+        encoded = encoder(gather(tokens, mask.keep), mask)
+        features = features.to(encoded.dtype).index_add(1, mask.keep[0], encoded)
+    return features / draws

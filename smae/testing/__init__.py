@@ -13,9 +13,9 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from smae.atomic_io import atomic_folder, check_output
+from smae.config import schemas
 from smae.errors import ConfigError
 from smae.registry import nearest, plugins
-from smae.settings import schemas
 from smae.tables import Grid, Table
 
 if TYPE_CHECKING:

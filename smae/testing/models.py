@@ -14,9 +14,9 @@ from torch import Tensor
 
 from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
+from smae.models import Grid, gather, patchify
 from smae.models.encoders import Encoder
 from smae.models.masking import Mask, Masking, mask_from_scores
-from smae.models.tokens import Grid, gather, patchify
 from smae.rng import Noise
 from smae.skeleton import NTU25, Layout
 
@@ -107,7 +107,7 @@ def _build(encoder: Any, settings: dict[str, Any], frames: int, layout: Layout, 
 
 
 def _check_attributes(made: Encoder) -> None:
-    check(isinstance(getattr(made, "grid", None), Grid), "encoder.grid must be a smae.models.tokens.Grid")
+    check(isinstance(getattr(made, "grid", None), Grid), "encoder.grid must be a smae.models.Grid")
     for name in ("dim", "depth"):
         check(isinstance(getattr(made, name, None), int), f"encoder.{name} must be a whole number")
     for name, _ in made.named_parameters():

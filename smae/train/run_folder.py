@@ -1,4 +1,4 @@
-"""A run's folder: its files, naming and lookup.
+"""A run's folder: its files, naming and lookup; weights that come with the package.
 
 ``runs/<name>/`` holds ``run.json`` (settings, store, versions), ``log.jsonl``, ``checkpoints/``,
 ``tensorboard/``, ``eval/``, ``heads/`` and ``report.html``; ``.lock`` while it is trained.
@@ -22,7 +22,6 @@ from smae.data.clean import MAX_FRAMES
 from smae.errors import ConfigError, DataError
 from smae.registry import nearest
 from smae.skeleton import layout_from_json
-from smae.weights import DEFAULT, is_packaged
 
 if TYPE_CHECKING:
     from smae.data.store.store import Store
@@ -32,6 +31,10 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 RUNS = Path("runs")
 """Folder for runs that are not named."""
+WEIGHTS = Path(__file__).parents[1] / "weights"
+"""Folder of the packaged weights, by name: each an encoder with a linear head."""
+DEFAULT_WEIGHTS = "open-small"
+"""What ``embed`` and ``predict`` use where there is no run."""
 Need = Literal["", "checkpoint", "head"]
 _ABOUT = {"steps": int, "process": dict}
 _PARTS: dict[str, dict[str, type]] = {
@@ -248,10 +251,34 @@ def find_run(path: Path | str | None = None, *, root: Path = RUNS, needs: Need =
     raise DataError(f"{root}: no run found: train one with `smae pretrain`{then}, or name the folder of one")
 
 
+def packaged() -> list[str]:
+    """Return the names of the packaged weights."""
+    return sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))
+
+
+def is_packaged(given: Path | str) -> bool:
+    """Return whether packaged weights are meant: a path of that name comes first."""
+    return str(given) in packaged() and not Path(given).exists()
+
+
+def weights_folder(given: Path | str) -> Path:
+    """Return a path as it is, or the packaged weights so called; else a ``DataError``."""
+    path = Path(given)
+    if is_packaged(given):
+        return WEIGHTS / path.name
+    if not path.exists():
+        known = packaged()
+        raise DataError(
+            f"nothing at {given}: no such folder, nor are there packaged weights of this name "
+            f"({', '.join(known) or 'none here'}){nearest(str(given), known)}"
+        )
+    return path
+
+
 def weights_without_run(root: Path = RUNS) -> str | None:
     """Return the weights that stand in for a run; None where there is any, even unusable."""
-    usable = is_packaged(DEFAULT) and not any(root.glob("*/run.json"))
-    return DEFAULT if usable else None
+    usable = is_packaged(DEFAULT_WEIGHTS) and not any(root.glob("*/run.json"))
+    return DEFAULT_WEIGHTS if usable else None
 
 
 def find_checkpoint(path: Path | str | None = None) -> tuple[Run, Path | None]:

@@ -20,7 +20,7 @@ from smae.eval.probes.finetune import Classifier
 from smae.eval.probes.linear import LinearClassifier
 from smae.skeleton import NTU25
 from smae.testing.models import bodies, small_batch
-from smae.train.build import build_objective
+from smae.train.config import build_objective
 from smae.train.run_folder import PreparationConfig
 from tests.train.small import small_config
 

@@ -13,7 +13,7 @@ from smae.atomic_io import atomic_file
 from smae.eval import feature_cache
 from smae.eval.features import Pooled
 from smae.eval.probes import probes
-from smae.train.build import build_objective
+from smae.train.config import build_objective
 from tests.fakes import FakeStore
 from tests.train.small import small_context
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from smae.models import patchify
 from smae.models.encoders import encoders
-from smae.models.tokens import patchify
 from smae.skeleton import NTU25
 from smae.testing import check_objective
 from smae.testing.models import small_batch

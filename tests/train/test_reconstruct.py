@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from smae.errors import ConfigError
+from smae.models import patchify
 from smae.models.decoders import decoders
 from smae.models.masking import maskings
-from smae.models.tokens import patchify
 from smae.skeleton import NTU25
 from smae.testing import check_objective
 from smae.testing.models import small_batch

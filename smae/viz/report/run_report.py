@@ -21,7 +21,7 @@ from smae.data.store.store import Store
 from smae.errors import ConfigError
 from smae.eval.export import load_objective
 from smae.eval.results import Result, choose, flatten, read_results, setting_text
-from smae.train.build import pick_device
+from smae.train.distributed import pick_device
 from smae.train.run_folder import Run, find_run
 from smae.viz.report.compare import EVALUATION, comparison_page
 from smae.viz.report.feature_map import feature_map
