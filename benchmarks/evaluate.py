@@ -16,7 +16,7 @@ import torch
 import smae
 from benchmarks.harness import Case, Figure, Report, machine, measure, present
 from smae.config import expand_modes
-from smae.data.store.store import Store, open_store
+from smae.data.store import Store, open_store
 from smae.eval.feature_cache import cache_folder
 from smae.eval.probes import ProbeContext
 from smae.eval.probes import probes as PROBES

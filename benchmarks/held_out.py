@@ -19,7 +19,7 @@ import smae
 from benchmarks.study.results import RESULTS, commit, here
 from smae.atomic_io import write_json
 from smae.data.loader.loader import Loader
-from smae.data.store.store import Store
+from smae.data.store import Store
 from smae.eval.export import read_weights, write_weights
 from smae.eval.features import Pooled
 from smae.eval.records import PRETRAINED, RANDOM, RAW

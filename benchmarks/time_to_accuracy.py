@@ -26,7 +26,7 @@ from benchmarks.devices import finish
 from benchmarks.harness import RESULTS, machine
 from benchmarks.naive.loader import NaiveClips
 from benchmarks.naive.step import NaiveMAE, step
-from smae.data.store.store import Store, open_store
+from smae.data.store import Store, open_store
 from smae.eval.features import raw_coordinates
 from smae.eval.probes import ProbeContext
 from smae.eval.probes.linear import knn, knn_on, linear, linear_on

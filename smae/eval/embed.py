@@ -19,10 +19,10 @@ from smae.data.loader.loader import Loader
 from smae.data.raw.keypoints import Keypoints
 from smae.data.raw.recordings import check_there, is_store
 from smae.data.raw.source import Refused
-from smae.data.store.clip_table import UNLABELLED
+from smae.data.store import Store, open_store
+from smae.data.store.clips import UNLABELLED
 from smae.data.store.convert import map_store, map_whole
 from smae.data.store.file_store import locate
-from smae.data.store.store import Store, open_store
 from smae.errors import EXIT_DONE, EXIT_QUARANTINED, ConfigError, DataError
 from smae.eval.export import load_trained, read_weights
 from smae.eval.features import Features, Pooled, extract

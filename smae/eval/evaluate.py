@@ -18,9 +18,9 @@ from smae import interrupts
 from smae.atomic_io import refuse_links, write_atomic, write_json
 from smae.config import HEADS, PROBE_SECTIONS, Section, as_settings, check, check_effect, expand_modes, merge, renamed
 from smae.data.raw.labels import class_names
+from smae.data.store import Store, open_store, preparation
 from smae.data.store.convert import map_store, map_whole
 from smae.data.store.splits import Split
-from smae.data.store.store import Store, open_store, preparation
 from smae.errors import ConfigError
 from smae.eval import records
 from smae.eval.export import HeadConfig, load_trained, read_exported, with_frames, write_weights

@@ -23,7 +23,7 @@ from smae import interrupts, progress
 from smae.atomic_io import atomic_folder, check_output, read_json
 from smae.config import Section, check, merge, nested, renamed
 from smae.data.loader.augment import Augment
-from smae.data.store.store import Store
+from smae.data.store import Store
 from smae.errors import ConfigError, DataError, NonFiniteError
 from smae.eval.model_card import model_card
 from smae.eval.probes.finetune import Classifier

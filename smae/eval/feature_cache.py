@@ -25,7 +25,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from smae.atomic_io import write_atomic
-from smae.data.store.store import Store
+from smae.data.store import Store
 from smae.errors import SmaeError
 from smae.eval.features import FeatureExtractor, Pooled
 from smae.jit import user_cache

@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 from smae import interrupts
 from smae.config import Section, as_settings, check_effect, merge
-from smae.data.loader.batch import Batch
-from smae.data.loader.dataset import ClipDataset
+from smae.data.loader.batch import Batch, ClipDataset
 from smae.data.loader.loader import Loader
-from smae.data.store.store import Store, open_store
+from smae.data.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from smae.eval.export import LoadedEncoder, load_trained, read_weights
 from smae.eval.features import FeatureExtractor, Pooled, extract, raw_coordinates

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from smae import interrupts, progress
 from smae.config import LABEL_SHARES, PROBE_SECTIONS
+from smae.data.store import Store
 from smae.data.store.chunks import SHARD_ROWS
 from smae.data.store.splits import Split
-from smae.data.store.store import Store
 from smae.errors import ConfigError
 from smae.eval.features import Features, Pooled, raw_coordinates
 from smae.eval.probes import FeatureKey, Probe, ProbeContext, Scores

@@ -24,7 +24,7 @@ from smae.registry import nearest
 from smae.skeleton import layout_from_json
 
 if TYPE_CHECKING:
-    from smae.data.store.store import Store
+    from smae.data.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def _max_range() -> float:
 
 
 class PreparationConfig(Section):
-    """How the recordings became clips; ``smae.data.store.store.preparation`` gives the values."""
+    """How the recordings became clips; ``smae.data.store.preparation`` gives the values."""
 
     source: str = "ntu"
     mode: Literal["reference", "exact"] = "reference"
@@ -165,8 +165,8 @@ class Run:
         ``DataError`` for no store there, or one of another layout.
         """
         # Imported here: looking runs up reads no store.
+        from smae.data.store import open_store
         from smae.data.store.convert import map_store
-        from smae.data.store.store import open_store
 
         about, stores = self.describe()["store"], self.stores()
         if data is None and len(stores) > 1:

@@ -77,7 +77,7 @@ def warm_up() -> None:
     from smae.data.prepare import run as prepare  # noqa: F401
     from smae.data.raw.fast_parser import read_skeleton
     from smae.data.raw.source import SOURCES
-    from smae.data.store import store, verify  # noqa: F401
+    from smae.data.store import verify  # noqa: F401
     from tests.data.raw_folder import skeleton
 
     clip = clean(read_skeleton(skeleton()))

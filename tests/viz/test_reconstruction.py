@@ -7,7 +7,7 @@ import pytest
 
 from smae.data.loader.loader import Loader
 from smae.data.prepare.run import prepare
-from smae.data.store.store import open_store
+from smae.data.store import open_store
 from smae.errors import DataError
 from smae.train.config import build_objective
 from smae.viz.reconstruction import reconstruct, scene_of_reconstruction

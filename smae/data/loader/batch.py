@@ -1,4 +1,4 @@
-"""Batches, and how they are made of rows: on the CPU, by staging buffers, or on the device."""
+"""Batches, and how they are made of rows: on the CPU, by staging buffers, or on the device; a plain dataset."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from smae.data.loader.augment import BatchPlan, Floats, ItemFormat
 from smae.rng import Noise
@@ -97,7 +99,7 @@ class CpuAssembler:
     def __call__(self, rows: Floats, plan: BatchPlan) -> Tensor:
         # Imported here, since every objective imports this module for ``Batch``, and Numba is slow
         # to import.
-        from smae.data.loader.batch_numba import make_items as make_items_numba
+        from smae.data.loader.kernels import make_items as make_items_numba
 
         shape = (len(plan.first), self._format.frames, *rows.shape[1:])
         memory = self._memory(math.prod(shape))
@@ -132,7 +134,7 @@ class StagedAssembler:
         self._sent: list[torch.cuda.Event | None] = [None] * buffers
 
     def __call__(self, rows: Floats, plan: BatchPlan) -> Tensor:
-        from smae.data.loader.row_kernels import copy_windows
+        from smae.data.loader.kernels import copy_windows
 
         buffer = self._free_buffer((int(plan.length.sum()), *rows.shape[1:]))
         copy_windows(rows, plan.first, plan.length, buffer.numpy())
@@ -248,3 +250,34 @@ def to_stream(x: Tensor, *, stream: str, origin: Tensor) -> Tensor:
     if stream in ("motion", "bone-motion"):
         return torch.cat((x[:, 1:] - x[:, :-1], torch.zeros_like(x[:, :1])), 1)
     return x
+
+
+class ClipDataset(Dataset[dict[str, Tensor]]):
+    """Some clips of a store, each as the tensors of ``StoreClip.tensors``.
+
+    ``smae``'s own ``Loader`` is faster, augments, and gives bodies one by one; this one is for code
+    that expects whole clips from a ``DataLoader``.
+
+    Attributes:
+        store: holds the clips.
+        index: int64 [n], clip numbers in the store, in the order of the items.
+        frames: T of every item; None: each clip's own.
+    """
+
+    def __init__(self, store: Any, index: NDArray[np.int64], *, frames: int | None) -> None:
+        self.store, self.index, self.frames = store, index, frames
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, item: int) -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = self.store[int(self.index[item])].tensors(self.frames)
+        return tensors
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Int64 [n], label of each item, without reading the clips."""
+        return np.asarray(self.store.clips.label)[self.index].astype(np.int64)
+
+    def __repr__(self) -> str:
+        return f"ClipDataset({len(self):,} clips of {self.store.path}, frames={self.frames})"

@@ -26,7 +26,7 @@ _NOISE = tl.constexpr(zlib.crc32(b"noise"))
 def _normal(seed, item, epoch, element):
     """Return the normal numbers that ``batch.add_noise`` has at ``element``.
 
-    By the series of ``batch_numba``: a GPU's own logarithm is good to 2**-22 near 1, and no better.
+    By the series in ``kernels.py``: a GPU's own logarithm is good to 2**-22 near 1, and no better.
     """
     block = (element // 4).to(tl.uint32)
     zero = block * 0

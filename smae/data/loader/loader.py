@@ -25,8 +25,10 @@ from smae.data.loader.augment import (
     draw_variation,
     mirror_tables,
     origin_joints,
+    trunk_of,
 )
 from smae.data.loader.batch import Assembler, Batch, CpuAssembler, DeviceAssembler, StagedAssembler
+from smae.data.loader.kernels import present_bodies
 from smae.data.loader.row_cache import (
     ClipSelection,
     ReadableStore,
@@ -35,7 +37,6 @@ from smae.data.loader.row_cache import (
     StreamedRows,
     choose_residency,
 )
-from smae.data.loader.row_kernels import present_bodies, trunk_of
 from smae.data.loader.sampler import Ints, RowMode
 from smae.errors import ConfigError
 from smae.jit import KernelChoice, use_triton

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from smae.data.loader.loader import Loader
+from smae.data.store import Store
 from smae.data.store.splits import Split
-from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError
 from smae.eval.feature_cache import feature_key, keep_features, read_features
 from smae.eval.features import FeatureExtractor, Features, extract

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from smae import progress
 from smae.data.loader.loader import Loader
 from smae.data.raw.labels import class_names
-from smae.data.store.store import Store
+from smae.data.store import Store
 from smae.eval.features import Pooled, extract
 from smae.eval.probes import ENCODE_BATCH
 from smae.models.encoders import Encoder

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae import progress
-from smae.data.store.store import Store
+from smae.data.store import Store
 from smae.skeleton import Layout
 from smae.train.config import RunConfig
 from smae.train.objectives import Objective

@@ -15,9 +15,9 @@ from smae import interrupts
 from smae.atomic_io import check_output, write_atomic
 from smae.data.prepare.summary import read_refused
 from smae.data.raw.labels import class_names, names_note
+from smae.data.store import Store
 from smae.data.store.file_store import locate
 from smae.data.store.format import QUARANTINE
-from smae.data.store.store import Store
 from smae.errors import ConfigError
 from smae.eval.export import load_objective
 from smae.eval.results import Result, choose, flatten, read_results, setting_text
