@@ -17,7 +17,7 @@ import smae
 from benchmarks.harness import Case, Figure, Report, machine, measure, present
 from smae.config import expand_modes
 from smae.data.store import Store, open_store
-from smae.eval.feature_cache import cache_folder
+from smae.eval.features import cache_folder
 from smae.eval.probes import ProbeContext
 from smae.eval.probes import probes as PROBES
 from smae.eval.run_probes import run_probes

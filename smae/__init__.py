@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from smae.eval.status import status as status
     from smae.testing import new as new
     from smae.train.pretrain import pretrain as pretrain
-    from smae.viz.report.run_report import report as report
+    from smae.viz.report import report as report
     from smae.viz.view import view as view
 
 _MODULES = {
@@ -84,7 +84,7 @@ _MODULES = {
     "smae.eval.status": "status",
     "smae.testing": "new",
     "smae.train.pretrain": "pretrain",
-    "smae.viz.report.run_report": "report",
+    "smae.viz.report": "report",
     "smae.viz.view": "view",
 }
 _FUNCTIONS = {name: module for module, names in _MODULES.items() for name in names.split()}

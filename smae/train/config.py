@@ -19,8 +19,7 @@ from smae.data.loader.sampler import RowMode
 from smae.errors import ConfigError
 from smae.jit import KernelChoice
 from smae.models import CompiledBlock
-from smae.models.decoders import decoders
-from smae.models.encoders import Encoder, encoders
+from smae.models.encoders import Encoder, decoders, encoders
 from smae.models.masking import maskings
 from smae.registry import Registry
 from smae.skeleton import Layout

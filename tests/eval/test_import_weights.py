@@ -23,7 +23,7 @@ from smae.errors import ConfigError, DataError, UnknownNameError
 from smae.eval.export import read_weights
 from smae.eval.import_formats import FORMATS
 from smae.models import Grid
-from smae.models.decoders import decoders
+from smae.models.encoders import decoders
 from smae.models.masking import mask_from_scores
 from smae.skeleton import NTU25, Layout
 from smae.testing.models import bodies

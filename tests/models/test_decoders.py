@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from smae.models import Grid
-from smae.models.decoders import decoders
+from smae.models.encoders import decoders
 from smae.models.masking import Mask, mask_from_scores
 from tests.oracles import models as oracle
 

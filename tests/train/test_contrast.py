@@ -17,8 +17,7 @@ from smae.models.masking import maskings
 from smae.rng import Noise
 from smae.skeleton import NTU25
 from smae.testing import check_objective
-from smae.testing.models import small_batch
-from smae.testing.objectives import small_builder
+from smae.testing.models import small_batch, small_builder
 from smae.train.objectives import Objective, info_nce, objectives, spread_metrics
 from smae.train.objectives.reconstruct import token_similarity
 from smae.train.run_folder import Run

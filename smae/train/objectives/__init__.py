@@ -15,8 +15,7 @@ from smae.data.loader.augment import ViewCrop
 from smae.data.loader.batch import Batch
 from smae.errors import ConfigError
 from smae.models import Grid, patchify
-from smae.models.decoders import decoders
-from smae.models.encoders import Encoder, encoders
+from smae.models.encoders import Encoder, decoders, encoders
 from smae.models.masking import Mask, Masking, mask_measured, maskings
 from smae.registry import Registry
 from smae.rng import Noise

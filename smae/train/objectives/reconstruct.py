@@ -14,7 +14,7 @@ from smae.config import PluginConfig
 from smae.data.loader.batch import Batch
 from smae.errors import ConfigError
 from smae.models import Grid, gather, joints_of, patchify, unpatchify
-from smae.models.decoders import CrossDecoder
+from smae.models.encoders import CrossDecoder
 from smae.models.masking import Mask, mean_of_targets
 from smae.rng import Noise
 from smae.train.distributed import gather_ranks
