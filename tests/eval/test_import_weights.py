@@ -29,7 +29,7 @@ from smae.skeleton import NTU25, Layout
 from smae.testing.models import bodies
 from smae.train.checkpoint import decoder_weights, encoder_weights, resize_positions
 from smae.train.config import build_objective
-from smae_cli.import_weights import FORMATS as OFFERED
+from smae_cli.encoders import FORMATS as OFFERED
 from tests.oracles import ctrgcn, sttformer
 from tests.oracles.models import gelu
 from tests.train.small import small_config

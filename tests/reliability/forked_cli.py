@@ -68,11 +68,9 @@ def warm_up() -> None:
     import rich.progress
     import rich.table  # noqa: F401
 
-    import smae_cli.export
-    import smae_cli.info
     import smae_cli.main
     import smae_cli.prepare
-    import smae_cli.verify  # noqa: F401
+    import smae_cli.store  # noqa: F401
     from smae.data.clean.cleaning import clean, resample
     from smae.data.prepare import run as prepare  # noqa: F401
     from smae.data.raw.fast_parser import read_skeleton
