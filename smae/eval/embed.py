@@ -24,13 +24,13 @@ from smae.data.store.clips import UNLABELLED
 from smae.data.store.convert import map_store, map_whole
 from smae.data.store.file_store import locate
 from smae.errors import EXIT_DONE, EXIT_QUARANTINED, ConfigError, DataError
-from smae.eval.export import load_trained, read_weights
+from smae.eval.export import load_trained, prepared_like, read_weights
 from smae.eval.features import Features, Pooled, extract
 from smae.eval.probes import ENCODE_BATCH
 from smae.eval.raw_clips import ClipsInMemory, read_recordings
 from smae.skeleton import layout_from_json
 from smae.train.distributed import pick_device
-from smae.train.run_folder import find_checkpoint, prepared_like, weights_folder, weights_without_run
+from smae.train.run_folder import find_checkpoint, weights_folder, weights_without_run
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from smae.data.store.convert import map_store, map_whole
 from smae.data.store.splits import Split
 from smae.errors import ConfigError
 from smae.eval import records
-from smae.eval.export import HeadConfig, load_trained, read_exported, with_frames, write_weights
+from smae.eval.export import HeadConfig, PreparationConfig, load_trained, read_exported, with_frames, write_weights
 from smae.eval.probes import Precision, ProbeContext, code_of
 from smae.eval.probes import probes as PROBES
 from smae.eval.records import Record, Row
@@ -34,7 +34,7 @@ from smae.tables import Grid, Table, percent, results
 from smae.train.checkpoint import encoder_sha256
 from smae.train.config import RunConfig, build_config
 from smae.train.distributed import pick_device
-from smae.train.run_folder import RUNS, PreparationConfig, Run, find_checkpoint, is_packaged, stores_of
+from smae.train.run_folder import RUNS, Run, find_checkpoint, is_packaged, stores_of
 
 logger = logging.getLogger(__name__)
 

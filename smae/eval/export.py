@@ -22,7 +22,9 @@ from torch import nn
 from smae import interrupts, progress
 from smae.atomic_io import atomic_folder, check_output, read_json
 from smae.config import Section, check, merge, nested, renamed
+from smae.data.clean import MAX_FRAMES
 from smae.data.loader.augment import Augment
+from smae.data.raw.recording import MAX_RANGE
 from smae.data.store import Store
 from smae.errors import ConfigError, DataError, NonFiniteError
 from smae.eval.model_card import model_card
@@ -47,11 +49,9 @@ from smae.train.checkpoint import (
 from smae.train.config import MAX_BATCH, Pool, RunConfig, build_config, build_objective, outline, plugin_config
 from smae.train.objectives import Objective
 from smae.train.run_folder import (
-    PreparationConfig,
     Run,
     find_checkpoint,
     is_packaged,
-    prepared_like,
     stores_of,
     weights_folder,
 )
@@ -86,6 +86,29 @@ class HeadConfig(Section):
         if self.names and len(self.names) != len(self.classes):
             raise ValueError(f"names: expected {len(self.classes)}, one for each class, found {len(self.names)}")
         return self
+
+
+class PreparationConfig(Section):
+    """How the recordings became clips; ``smae.data.store.preparation`` gives the values."""
+
+    source: str = "ntu"
+    mode: Literal["reference", "exact"] = "reference"
+    strict: bool = False
+    max_range: float = Field(MAX_RANGE, gt=0)
+    frames: int | None = Field(None, ge=1, le=MAX_FRAMES)
+    unit: Literal["m", "cm", "mm"] | None = None
+    clip_frames: tuple[int, int] | None = Field(
+        None, description="median and largest number of frames of the clips; none where they were resampled"
+    )
+
+
+def prepared_like(about: Mapping[str, Any]) -> PreparationConfig:
+    """Return how the data of a run were prepared, by its ``run.json``, checked."""
+    values = about["store"].get("prepared", {"mode": about["store"]["mode"]})
+    try:
+        return check(PreparationConfig, values, where="store.prepared")
+    except ConfigError as error:
+        raise DataError(f"run.json: {error}") from None
 
 
 class EncoderConfig(Section):

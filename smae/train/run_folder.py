@@ -14,11 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
-
 from smae.atomic_io import MAX_INTEGER, read_json
-from smae.config import Section, check
-from smae.data.clean import MAX_FRAMES
 from smae.errors import ConfigError, DataError
 from smae.registry import nearest
 from smae.skeleton import layout_from_json
@@ -57,36 +53,6 @@ _PARTS: dict[str, dict[str, type]] = {
 _STORE = {"name": str, "path": str, "fingerprint": str, "protocol": str, "masked": list}
 """What is kept of each store, where a run was trained on several."""
 _NUMBERS = ("step", "epoch", "loss", "lr", "clips", "seconds", "host_bytes", "device_bytes")
-
-
-def _max_range() -> float:
-    # Imported when a preparation is described: training reads run folders too, and no recordings.
-    from smae.data.raw.recording import MAX_RANGE
-
-    return MAX_RANGE
-
-
-class PreparationConfig(Section):
-    """How the recordings became clips; ``smae.data.store.preparation`` gives the values."""
-
-    source: str = "ntu"
-    mode: Literal["reference", "exact"] = "reference"
-    strict: bool = False
-    max_range: float = Field(default_factory=_max_range, gt=0)
-    frames: int | None = Field(None, ge=1, le=MAX_FRAMES)
-    unit: Literal["m", "cm", "mm"] | None = None
-    clip_frames: tuple[int, int] | None = Field(
-        None, description="median and largest number of frames of the clips; none where they were resampled"
-    )
-
-
-def prepared_like(about: Mapping[str, Any]) -> PreparationConfig:
-    """Return how the data of a run were prepared, by its ``run.json``, checked."""
-    values = about["store"].get("prepared", {"mode": about["store"]["mode"]})
-    try:
-        return check(PreparationConfig, values, where="store.prepared")
-    except ConfigError as error:
-        raise DataError(f"run.json: {error}") from None
 
 
 @dataclass(frozen=True)
