@@ -46,7 +46,8 @@ COMMANDS = {
 
 TOGETHER = {
     "store": "info explain verify convert split export",
-    "encoders": "export-encoder import-weights embed",
+    "pretrain": "pretrain recipes",
+    "encoders": "export-encoder import-weights embed predict",
     "evaluation": "eval ensemble",
     "runs": "status report",
     "machine": "doctor bench",

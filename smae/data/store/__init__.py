@@ -1,4 +1,4 @@
-"""Opens and reads a store: names, sizes, columns are checked at open, checksums on reading."""
+"""A store, opened and read: names, sizes and columns are checked at open, checksums on reading."""
 
 from __future__ import annotations
 
