@@ -21,7 +21,7 @@ from benchmarks import devices
 from benchmarks.harness import Case, Figure, Report, Row, machine, measure, present
 from benchmarks.naive.step import NaiveMAE, step
 from benchmarks.picture import Point, roofline, traffic
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.skeleton import NTU25
 from smae.testing.models import bodies
 from smae.train.config import RunConfig, build_objective, compile_blocks, resolve

@@ -1,4 +1,4 @@
-"""``smae export-encoder``, ``import-weights``, ``embed``, ``predict``: encoders as folders, and what they are for."""
+"""Commands on trained encoders: ``smae export-encoder``, ``import-weights``, ``embed``, ``predict``."""
 
 from __future__ import annotations
 

@@ -62,7 +62,12 @@ from smae_cli import choices, console
     help="Of the encoder's products; bf16 is faster where the device has it, and its results are others.",
 )
 @console.json_option
-def eval_command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **options: Any) -> None:
+def eval_command(
+    modes: tuple[str, ...],
+    sets: tuple[str, ...],
+    resume: bool,
+    **options: Any,
+) -> None:
     """Evaluate a pre-trained encoder on the test part of a protocol.
 
     Each result has its baselines: chance, the most frequent class, a linear classifier on raw

@@ -45,7 +45,7 @@ COMMANDS = {
 """Commands in the order of work; completion is below."""
 
 TOGETHER = {
-    "store": "info explain verify convert split export",
+    "store": "info explain view verify convert split export",
     "pretrain": "pretrain recipes",
     "encoders": "export-encoder import-weights embed predict",
     "evaluation": "eval ensemble",
@@ -53,7 +53,10 @@ TOGETHER = {
     "machine": "doctor bench",
     "recordings": "capture synth",
 }
-"""Modules of several commands, each ``<command>_command``. Any other one is ``command`` of the module of its name."""
+"""Modules of several commands, each ``<command>_command``.
+
+Any other command is ``command`` of the module of its name.
+"""
 _MODULES = {name: module for module, names in TOGETHER.items() for name in names.split()}
 
 

@@ -203,6 +203,8 @@ def _toml_lines(section: Section, *, without: Iterable[str] = ()) -> Iterator[st
         yield line
 
 
+# Recipes, and the names of settings and probes, for all that needs no torch.
+
 RECIPES = Path(__file__).with_name("recipes")
 """Folder of the packaged recipes."""
 SCHEMAS = Path(__file__).with_name("settings.json")

@@ -16,14 +16,31 @@ from safetensors.numpy import save
 
 from smae import interrupts
 from smae.atomic_io import refuse_links, write_atomic, write_json
-from smae.config import HEADS, PROBE_SECTIONS, Section, as_settings, check, check_effect, expand_modes, merge, renamed
+from smae.config import (
+    HEADS,
+    PROBE_SECTIONS,
+    Section,
+    as_settings,
+    check,
+    check_effect,
+    expand_modes,
+    merge,
+    renamed,
+)
 from smae.data.raw.labels import class_names
 from smae.data.store import Store, open_store, preparation
 from smae.data.store.convert import map_store, map_whole
 from smae.data.store.splits import Split
 from smae.errors import ConfigError
 from smae.eval import records
-from smae.eval.export import HeadConfig, PreparationConfig, load_trained, read_exported, with_frames, write_weights
+from smae.eval.export import (
+    HeadConfig,
+    PreparationConfig,
+    load_trained,
+    read_exported,
+    with_frames,
+    write_weights,
+)
 from smae.eval.probes import Precision, ProbeContext, code_of
 from smae.eval.probes import probes as PROBES
 from smae.eval.records import Record, Row

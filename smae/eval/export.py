@@ -46,7 +46,15 @@ from smae.train.checkpoint import (
     read_tensors,
     resize_positions,
 )
-from smae.train.config import MAX_BATCH, Pool, RunConfig, build_config, build_objective, outline, plugin_config
+from smae.train.config import (
+    MAX_BATCH,
+    Pool,
+    RunConfig,
+    build_config,
+    build_objective,
+    outline,
+    plugin_config,
+)
 from smae.train.objectives import Objective
 from smae.train.run_folder import (
     Run,

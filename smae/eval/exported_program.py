@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from smae import interrupts
 from smae.atomic_io import atomic_file, check_output
+from smae.data.loader import resample_and_map, to_stream
 from smae.data.loader.augment import origin_joints, trunk_of
-from smae.data.loader.batch import resample_and_map, to_stream
 from smae.data.loader.kernels import CENTRED
 from smae.errors import ConfigError, DataError, EnvironmentFault
 from smae.eval.export import LoadedEncoder, export_encoder, read_weights

@@ -1,4 +1,4 @@
-"""Feature vectors of clips: pooled tokens of an encoder, or raw coordinates as a baseline; kept on disk.
+"""Feature vectors of clips: pooled tokens of an encoder, kept on disk, or raw coordinates.
 
 Features of encoders are kept, so that no later probe, seed or command computes them again. A file
 is named after a digest of all that its numbers depend on: weights, clips, settings, code and
@@ -29,7 +29,7 @@ from torch.nn.functional import interpolate
 
 from smae import progress
 from smae.atomic_io import write_atomic
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.data.loader.loader import Loader
 from smae.data.store import Store
 from smae.errors import ConfigError, SmaeError
@@ -38,6 +38,8 @@ from smae.models.encoders import Encoder, encode_measured
 from smae.models.masking import missing_tokens
 from smae.train.checkpoint import encoder_sha256
 from smae.train.config import Pool
+
+logger = logging.getLogger(__name__)
 
 FeatureExtractor = Callable[[Batch], Tensor]
 """Maps a batch of B clips to features [B, D]."""
@@ -148,7 +150,7 @@ def extract(extractor: FeatureExtractor, loader: Loader, *, epoch: int = 0, name
     return Features(torch.cat(batches)[order], torch.cat(labels)[order], index[order])
 
 
-logger = logging.getLogger(__name__)
+# Features that are kept on disk.
 
 LIMIT = 2**30
 """Bytes of all kept features."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from smae import interrupts
 from smae.config import Section, as_settings, check_effect, merge
-from smae.data.loader.batch import Batch, ClipDataset
+from smae.data.loader import Batch, ClipDataset
 from smae.data.loader.loader import Loader
 from smae.data.store import Store, open_store
 from smae.errors import ConfigError, DataError

@@ -1,4 +1,4 @@
-"""What all models are made of: tokens, a joint over a few frames each, and pre-LN transformer blocks.
+"""What all models are made of: tokens (a joint over a few frames each) and transformer blocks.
 
 Models know nothing of data or training.
 """
@@ -75,6 +75,8 @@ def gather(tokens: Tensor, index: Tensor) -> Tensor:
     """Return tokens [N, K, D] picked from [N, L, D] by index [N, K]."""
     return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))
 
+
+# Transformer blocks: pre-LN, self- or cross-attention, stochastic depth; position embedding.
 
 MAX_WIDTH, MAX_DEPTH = 2**14, 200
 """Largest width and number of blocks of settings: more is a mistake or an attack."""

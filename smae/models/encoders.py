@@ -1,4 +1,4 @@
-"""Encoders: joints or visible tokens in, features out. Decoders: features in, predictions of hidden tokens out."""
+"""Encoders: joints or visible tokens in, features out. Decoders: predictions of hidden tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from smae.config import PluginConfig
-from smae.models import MAX_DEPTH, MAX_WIDTH, Block, Grid, PositionEmbedding, gather, init_weights, patchify
+from smae.models import (
+    MAX_DEPTH,
+    MAX_WIDTH,
+    Block,
+    Grid,
+    PositionEmbedding,
+    gather,
+    init_weights,
+    patchify,
+)
 from smae.models.masking import Mask, missing_tokens
 from smae.registry import Registry
 from smae.rng import Noise
@@ -194,7 +203,11 @@ class DecoderClass(Protocol):
 
 
 decoders: Registry[DecoderClass] = Registry(
-    "decoder", {"self": "smae.models.encoders:SelfDecoder", "cross": "smae.models.encoders:CrossDecoder"}
+    "decoder",
+    {
+        "self": "smae.models.encoders:SelfDecoder",
+        "cross": "smae.models.encoders:CrossDecoder",
+    },
 )
 
 

@@ -1,4 +1,4 @@
-"""The contracts of an encoder, a masking and an objective, as functions; and small inputs for tests.
+"""The contracts of an encoder, a masking and an objective; small inputs for tests.
 
 An encoder gives features of visible tokens, independent of all others. A masking gives exact
 partitions, by noise alone, the same in any batch. An objective gives a finite, repeatable loss,
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from smae.config import PluginConfig
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.models import Grid, gather, patchify
 from smae.models.encoders import Encoder, decoders, encoders
 from smae.models.masking import Mask, Masking, mask_from_scores, maskings
@@ -281,7 +281,7 @@ def check_objective(
     """
     check_config(objective, "an objective")
     shop = builder or small_builder()
-    made, again = (_build_objective(objective, settings or {}, shop, seed=seed) for seed in (SEED, SEED + 1))
+    made, again = (_objective(objective, settings or {}, shop, seed=seed) for seed in (SEED, SEED + 1))
     check(isinstance(made, Objective), "an objective must be a smae.train.objectives.Objective")
     check(
         isinstance(made.encoder, Encoder), "objective.encoder must be the smae.models.encoders.Encoder that it trains"
@@ -297,7 +297,7 @@ def check_objective(
     _check_preview(made, batch)
 
 
-def _build_objective(objective: Any, settings: dict[str, Any], shop: ModelBuilder, *, seed: int) -> Objective:
+def _objective(objective: Any, settings: dict[str, Any], shop: ModelBuilder, *, seed: int) -> Objective:
     torch.manual_seed(seed)
     made: Objective = objective(objective.Config(**settings), shop)
     made.train()

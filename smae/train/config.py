@@ -1,4 +1,4 @@
-"""The settings of a run: one section per component, plug-ins by name, and recipes; the models they name."""
+"""The settings of a run, one section per component; recipes; and the models that settings name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ import torch
 from pydantic import Field, SerializeAsAny
 from torch import Tensor, nn
 
-from smae.config import DEFAULT_NAMES, PluginConfig, Section, as_settings, check, load_recipe, merge, recipe_names
+from smae.config import (
+    DEFAULT_NAMES,
+    PluginConfig,
+    Section,
+    as_settings,
+    check,
+    load_recipe,
+    merge,
+    recipe_names,
+)
 from smae.data.loader.augment import Augment
 from smae.data.loader.sampler import RowMode
 from smae.errors import ConfigError

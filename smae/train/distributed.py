@@ -1,4 +1,4 @@
-"""Where a process trains: its device, and under torchrun its rank and the reductions over all ranks."""
+"""Where a process trains: its device, its rank under torchrun, and reductions over all ranks."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from smae import interrupts
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.data.loader.loader import Loader
 from smae.errors import ConfigError, DataError, Interrupted, NonFiniteError
 from smae.progress import Task, task

@@ -36,7 +36,15 @@ from smae.train.checkpoint import (
     max_file_bytes,
     remove_stale,
 )
-from smae.train.config import RunConfig, build_config, build_objective, choose_recipe, compile_blocks, outline, resolve
+from smae.train.config import (
+    RunConfig,
+    build_config,
+    build_objective,
+    choose_recipe,
+    compile_blocks,
+    outline,
+    resolve,
+)
 from smae.train.distributed import (
     SINGLE_PROCESS,
     DistributedContext,

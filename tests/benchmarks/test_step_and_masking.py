@@ -15,7 +15,7 @@ from benchmarks import step as step_bench
 from benchmarks.naive import masking as naive
 from benchmarks.naive.step import NaiveMAE
 from benchmarks.picture import traffic
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.models import Grid, patchify
 from smae.models.masking import maskings
 from smae.rng import Noise

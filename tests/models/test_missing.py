@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.eval.features import Pooled, raw_coordinates
 from smae.eval.probes.finetune import Classifier
 from smae.models import Grid, gather, patchify

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.skeleton import NTU25
 from smae.train.config import build_objective, resolve
 

@@ -12,7 +12,7 @@ import torch
 
 from smae import interrupts, progress
 from smae.config import merge
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.errors import DataError, Interrupted, NonFiniteError
 from smae.skeleton import NTU25
 from smae.testing.models import small_batch

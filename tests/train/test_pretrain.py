@@ -263,7 +263,7 @@ def test_few_modules_are_executed(tmp_path):
     code, *modules = printed[-1].split()
     assert code == "0"
     assert [name for name in modules if name.startswith(ELSEWHERE)] == []
-    assert len(modules) <= 56
+    assert len(modules) <= 44
 
 
 @pytest.mark.parametrize(

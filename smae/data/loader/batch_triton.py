@@ -24,7 +24,7 @@ _NOISE = tl.constexpr(zlib.crc32(b"noise"))
 
 @triton.jit
 def _normal(seed, item, epoch, element):
-    """Return the normal numbers that ``batch.add_noise`` has at ``element``.
+    """Return the normal numbers that ``add_noise`` has at ``element``.
 
     By the series in ``kernels.py``: a GPU's own logarithm is good to 2**-22 near 1, and no better.
     """
@@ -143,7 +143,7 @@ def _items(
 
 
 def make_items(rows: Tensor, plan: BatchPlan, *, item_format: ItemFormat) -> Tensor:
-    """Return what ``batch.make_items`` returns; the same to float32 rounding."""
+    """Return what ``smae.data.loader.make_items`` returns; the same to float32 rounding."""
 
     def send(array: object) -> Tensor:
         return torch.as_tensor(array).to(rows.device).contiguous()

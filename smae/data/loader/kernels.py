@@ -204,8 +204,8 @@ def facing_axes(
             axes[b, 0, c], axes[b, 1, c], axes[b, 2, c] = x[c], y[c], z[c]
 
 
-# From rows to finished items, in one pass: an item of 120 frames is 36 KB, so what follows the resizing happens in the
-# nearest caches.
+# From rows to finished items, in one pass: an item of 120 frames is 36 KB, so that what follows the
+# resizing happens in the nearest caches.
 JOINT, DIFFERENCE, MOTION = 0, 1, 2
 _STREAMS = {
     "joint": JOINT,
@@ -229,7 +229,7 @@ _ROOT_HALF = np.int32(0x3F3504F3)  # the bits of sqrt(1/2)
 
 
 def make_items(rows: Floats, plan: BatchPlan, *, item_format: ItemFormat, out: Floats) -> None:
-    """Write what ``batch.make_items`` returns, to float32 rounding, into out [N, T, V, 3]."""
+    """Write what ``smae.data.loader.make_items`` returns, to float32 rounding, into out [N, T, V, 3]."""
     noise: tuple[Any, ...] = (0.0, np.empty(0, np.int64), 0, 0, 0)
     if plan.noise is not None:
         seed, item = plan.noise.seed, np.ascontiguousarray(plan.noise.item)

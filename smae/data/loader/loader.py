@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from smae.data.loader import sampler
+from smae.data.loader import Assembler, Batch, CpuAssembler, DeviceAssembler, StagedAssembler, sampler
 from smae.data.loader.augment import (
     Augment,
     BatchPlan,
@@ -27,7 +27,6 @@ from smae.data.loader.augment import (
     origin_joints,
     trunk_of,
 )
-from smae.data.loader.batch import Assembler, Batch, CpuAssembler, DeviceAssembler, StagedAssembler
 from smae.data.loader.kernels import present_bodies
 from smae.data.loader.row_cache import (
     ClipSelection,

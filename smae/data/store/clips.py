@@ -1,4 +1,4 @@
-"""The clips of a store: columns with one entry a clip; single clips as arrays, tensors or a table."""
+"""The clips of a store: columns with one entry a clip; single clips as arrays or tensors."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ class ClipSequence(Table):
             UnknownNameError: no such protocol.
             ConfigError: the split has no such part.
         """
-        from smae.data.loader.batch import ClipDataset
+        from smae.data.loader import ClipDataset
 
         return ClipDataset(self, part_of(self, protocol, part), frames=frames)
 

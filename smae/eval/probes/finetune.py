@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from smae import interrupts, progress
 from smae.config import LABEL_SHARES
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.eval.features import mean_over_bodies
 from smae.eval.probes import OnEpoch, Probe, ProbeContext, Scores, average_views, score, select
 from smae.eval.records import ONE_VIEW

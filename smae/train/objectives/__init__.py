@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from smae.config import PluginConfig
+from smae.data.loader import Batch
 from smae.data.loader.augment import ViewCrop
-from smae.data.loader.batch import Batch
 from smae.errors import ConfigError
 from smae.models import Grid, patchify
 from smae.models.encoders import Encoder, decoders, encoders

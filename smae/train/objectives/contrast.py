@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, relu
 
 from smae.config import PluginConfig
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.models.encoders import Encoder
 from smae.rng import Noise
 from smae.train.distributed import gather_ranks

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import layer_norm, smooth_l1_loss
 
 from smae.config import PluginConfig
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.models import gather, joints_of
 from smae.models.encoders import encode_measured
 from smae.models.masking import mean_of_targets

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from smae.config import PluginConfig
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.errors import ConfigError
 from smae.models import Grid, gather, joints_of, patchify, unpatchify
 from smae.models.encoders import CrossDecoder

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, log_softmax, normalize
 
 from smae.config import PluginConfig
+from smae.data.loader import Batch
 from smae.data.loader.augment import Share, ViewCrop
-from smae.data.loader.batch import Batch
 from smae.errors import ConfigError
 from smae.models import patchify, unpatchify
 from smae.models.encoders import Encoder

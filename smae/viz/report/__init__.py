@@ -1,4 +1,4 @@
-"""``smae.report``: the page of a run, or one that compares several runs; one self-contained HTML file each.
+"""``smae.report``: the page of a run, or one that compares several; a self-contained HTML file each.
 
 ``report`` assembles a page from the parts that the other modules make.
 """
@@ -28,8 +28,20 @@ from smae.train.distributed import pick_device
 from smae.train.run_folder import Run, find_run
 from smae.viz.report.compare import EVALUATION, comparison_page
 from smae.viz.report.feature_map import feature_map
-from smae.viz.report.figures import Curves, draw_curves, read_curves
-from smae.viz.report.page import PageSection, facts, is_tables, missing, note, render, table, tabs, write_tables
+from smae.viz.report.page import (
+    Curves,
+    PageSection,
+    draw_curves,
+    facts,
+    is_tables,
+    missing,
+    note,
+    read_curves,
+    render,
+    table,
+    tabs,
+    write_tables,
+)
 from smae.viz.report.reconstruction_error import draw_reconstruction, summarise
 from smae.viz.report.results import draw_confusion, draw_results, headline
 from smae.viz.scene import Scene

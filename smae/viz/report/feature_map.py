@@ -26,8 +26,7 @@ from smae.eval.probes import ENCODE_BATCH
 from smae.models.encoders import Encoder
 from smae.rng import Noise
 from smae.train.config import RunConfig
-from smae.viz.report.figures import Floats
-from smae.viz.report.page import missing, note
+from smae.viz.report.page import Floats, missing, note
 
 MAX_CLIPS = 1000
 """Maximum clips on the map, a fixed random choice of the test part."""

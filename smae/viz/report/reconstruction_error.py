@@ -19,8 +19,7 @@ from smae.train.objectives import Objective
 from smae.viz.drawing import legend, player
 from smae.viz.reconstruction import Reconstruction, reconstruct, scene_of
 from smae.viz.report.feature_map import choose
-from smae.viz.report.figures import Floats, Series, line_chart
-from smae.viz.report.page import bars, missing, note
+from smae.viz.report.page import Floats, Series, bars, line_chart, missing, note
 from smae.viz.scene import Scene
 
 MAX_CLIPS = 256

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from smae.data.loader import kernels
+from smae.data.loader import CpuAssembler, StagedAssembler, add_noise, kernels, resample_and_map, to_stream
 from smae.data.loader.augment import (
     Augment,
     BatchPlan,
@@ -23,7 +23,6 @@ from smae.data.loader.augment import (
     random_transforms,
     rotation,
 )
-from smae.data.loader.batch import CpuAssembler, StagedAssembler, add_noise, resample_and_map, to_stream
 from smae.rng import Noise
 from smae.skeleton import NTU25
 from tests.oracles import augment as oracle

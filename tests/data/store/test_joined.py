@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from smae.data.loader import Batch, DeviceAssembler
 from smae.data.loader.augment import Augment
-from smae.data.loader.batch import Batch, DeviceAssembler
 from smae.data.loader.loader import Loader
 from smae.data.raw.recording import Clip
 from smae.data.store import Store, frame_rate, open_store
