@@ -14,6 +14,7 @@ import torch
 from benchmarks import devices
 from benchmarks.harness import Case, Figure, Report, Row, machine, measure, present
 from benchmarks.picture import Bar, shares
+from smae.data.loader import Assembler, CpuAssembler, DeviceAssembler
 from smae.data.loader.augment import (
     Augment,
     BatchPlan,
@@ -24,7 +25,6 @@ from smae.data.loader.augment import (
     draw_variation,
     origin_joints,
 )
-from smae.data.loader.batch import Assembler, CpuAssembler, DeviceAssembler
 from smae.rng import Noise
 from smae.skeleton import NTU25
 from smae.testing.models import bodies

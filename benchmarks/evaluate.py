@@ -15,15 +15,14 @@ import torch
 
 import smae
 from benchmarks.harness import Case, Figure, Report, machine, measure, present
-from smae.data.store.store import Store, open_store
-from smae.eval.feature_cache import cache_folder
+from smae.config import expand_modes
+from smae.data.store import Store, open_store
+from smae.eval.features import cache_folder
 from smae.eval.probes import ProbeContext
 from smae.eval.probes import probes as PROBES
 from smae.eval.run_probes import run_probes
 from smae.models.encoders import Encoder
-from smae.settings import expand_modes
-from smae.train.build import random_encoder
-from smae.train.config import resolve
+from smae.train.config import random_encoder, resolve
 
 ALONE, SHARED, KEPT = "each probe and seed alone", "all of them in one command", "the same again, features kept on disk"
 

@@ -25,7 +25,7 @@ import torch
 from benchmarks import augment, corpus, devices, loader, masking, step, time_to_accuracy
 from benchmarks.harness import Figure, Report, machine
 from benchmarks.time_to_accuracy import library_trainer
-from smae.data.store.store import Store, open_store
+from smae.data.store import Store, open_store
 from smae.train.config import resolve
 
 ROOT = Path(__file__).resolve().parents[1]

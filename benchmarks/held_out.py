@@ -19,13 +19,12 @@ import smae
 from benchmarks.study.results import RESULTS, commit, here
 from smae.atomic_io import write_json
 from smae.data.loader.loader import Loader
-from smae.data.store.store import Store
+from smae.data.store import Store
 from smae.eval.export import read_weights, write_weights
 from smae.eval.features import Pooled
 from smae.eval.records import PRETRAINED, RANDOM, RAW
 from smae.train.metrics_log import read_log
-from smae.train.run_folder import find_run
-from smae.weights import DEFAULT, FOLDER
+from smae.train.run_folder import DEFAULT_WEIGHTS, WEIGHTS, find_run
 
 RECIPE = "open-small"
 OPEN = "open-small"
@@ -158,9 +157,9 @@ def main(
             named = stores / "named.zarr"
             _, of_head = smae.evaluate(run=run, data=named, protocol="own", probes=["linear"], device="cpu")
             head = run / "heads" / of_head.results[0].records[0].name
-            ship(run, head, to=FOLDER / DEFAULT)
+            ship(run, head, to=WEIGHTS / DEFAULT_WEIGHTS)
             found["classifier"] = {row.what: round(row.top1, 4) for row in of_head.rows}
-            found["float16"] = rounding(head, FOLDER / DEFAULT, named)
+            found["float16"] = rounding(head, WEIGHTS / DEFAULT_WEIGHTS, named)
             write_json(kept, found)
         # First what the encoders that have not seen a set are worth.
         for own in (False, True)[: 1 + alone]:

@@ -21,8 +21,8 @@ from benchmarks.picture import Bar, shares
 from smae.data.loader.augment import Augment
 from smae.data.loader.loader import Loader
 from smae.data.prepare.run import prepare
+from smae.data.store import Store, open_store
 from smae.data.store.chunks import CHUNK_ROWS
-from smae.data.store.store import Store, open_store
 
 MODES: tuple[Literal["resident", "streaming"], ...] = ("resident", "streaming")
 WORKERS = (0, 1, 2)

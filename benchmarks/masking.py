@@ -15,8 +15,8 @@ from benchmarks import devices
 from benchmarks.harness import Case, Figure, Report, Row, machine, measure, present
 from benchmarks.naive import masking as naive
 from benchmarks.picture import Bar, shares
+from smae.models import Grid, patchify
 from smae.models.masking import mask_tokens, maskings
-from smae.models.tokens import Grid, patchify
 from smae.rng import Noise
 from smae.skeleton import NTU25
 from smae.testing.models import bodies

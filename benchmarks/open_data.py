@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 import smae
 from smae.data.raw.recording import MAX_RANGE, Clip
 from smae.data.raw.recordings import Recordings
-from smae.data.store.clip_table import ClipFacts
+from smae.data.store import Store
+from smae.data.store.clips import ClipFacts
 from smae.data.store.convert import map_store
-from smae.data.store.store import Store
 from smae.data.store.writer import Header, write_store
 from smae.skeleton import COMMON15, NTU25
 

@@ -17,7 +17,7 @@ from benchmarks.harness import Case, Figure, Report, machine, measure, present
 from benchmarks.naive import predict as naive
 from smae.data.raw.recording import RATE, Clip
 from smae.data.synthetic.synth import synthesise
-from smae.eval.export import HeadConfig, LoadedEncoder, read_weights, write_weights
+from smae.eval.export import HeadConfig, LoadedEncoder, PreparationConfig, read_weights, write_weights
 from smae.eval.follow import Follower
 from smae.eval.predict import probabilities
 from smae.eval.probes.linear import LinearClassifier
@@ -25,7 +25,6 @@ from smae.eval.raw_clips import Windows, read_recordings
 from smae.models.encoders import encoders
 from smae.skeleton import NTU25
 from smae.train.config import resolve
-from smae.train.run_folder import PreparationConfig
 
 FOLLOWED, NAIVE, ENCODED = "smae predict --follow", "the whole file again for each answer", "clips, 64 at a time"
 WINDOW = 80

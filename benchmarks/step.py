@@ -21,11 +21,11 @@ from benchmarks import devices
 from benchmarks.harness import Case, Figure, Report, Row, machine, measure, present
 from benchmarks.naive.step import NaiveMAE, step
 from benchmarks.picture import Point, roofline, traffic
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.skeleton import NTU25
 from smae.testing.models import bodies
-from smae.train.build import build_objective, compile_blocks, has_native_bf16
-from smae.train.config import RunConfig, resolve
+from smae.train.config import RunConfig, build_objective, compile_blocks, resolve
+from smae.train.distributed import has_native_bf16
 from smae.train.loop import Loop
 from smae.train.objectives import Objective
 from smae.train.run_folder import Run

@@ -26,13 +26,12 @@ from benchmarks.devices import finish
 from benchmarks.harness import RESULTS, machine
 from benchmarks.naive.loader import NaiveClips
 from benchmarks.naive.step import NaiveMAE, step
-from smae.data.store.store import Store, open_store
+from smae.data.store import Store, open_store
 from smae.eval.features import raw_coordinates
 from smae.eval.probes import ProbeContext
 from smae.eval.probes.linear import knn, knn_on, linear, linear_on
 from smae.models.encoders import Encoder
-from smae.train.build import build_objective
-from smae.train.config import RunConfig, resolve
+from smae.train.config import RunConfig, build_objective, resolve
 from smae.train.loop import Loop, PendingStep
 from smae.train.optim import adamw, warmup_cosine
 from smae.train.pretrain import training_loader

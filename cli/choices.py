@@ -105,13 +105,13 @@ def _check_store(where: str) -> None:
 
 
 def _recipes(ctx: click.Context) -> Iterable[str]:
-    from smae.settings import recipe_names
+    from smae.config import recipe_names
 
     return ["auto", *recipe_names(), *sorted(path.name for path in Path().glob("*.toml"))]
 
 
 def _settings(ctx: click.Context) -> Iterable[str]:
-    from smae.settings import setting_names, setting_values
+    from smae.config import setting_names, setting_values
 
     return dict.fromkeys([*(f"{name}=" for name in setting_names()), *setting_values()])
 
@@ -150,17 +150,17 @@ def _protocols(ctx: click.Context) -> Iterable[str]:
 
 PATH = click.Path(path_type=Path)
 RECIPE = Name("recipe", _recipes, other=r".*\.toml")
-PROBE = Name("probe", _from("smae.settings", lambda of: of.probe_names()))
+PROBE = Name("probe", _from("smae.config", lambda of: of.probe_names()))
 ONE_PROBE = Name(
-    "probe", _from("smae.settings", lambda of: [one for one in of.probe_names() if one not in of.MODE_GROUPS])
+    "probe", _from("smae.config", lambda of: [one for one in of.probe_names() if one not in of.MODE_GROUPS])
 )
-HEAD = Name("probe with a head", _from("smae.settings", lambda of: of.HEADS))
+HEAD = Name("probe with a head", _from("smae.config", lambda of: of.HEADS))
 SOURCE = Name("source", _from("smae.data.raw.source", lambda of: of.SOURCES.names()))
 FORMAT = Name("format", _from("smae.data.export", lambda of: of.EXPORTS.names()))
 LAYOUT = Name("layout", _from("smae.skeleton", lambda of: of.LAYOUTS.names()), other=r".*\.toml")
 DEVICE = Name("device", lambda ctx: ("auto", "cpu", "cuda", "cuda:N"), other=r"cuda:\d+", called="device")
 RUN = Completed(_runs, path=True, called="path", check=_check_run)
-WEIGHTS = Completed(_runs, called="path", check=_lazily("smae.weights", "weights_folder"))
+WEIGHTS = Completed(_runs, called="path", check=_lazily("smae.train.run_folder", "weights_folder"))
 STORE = Completed(_stores, called="store", check=_check_store)
 SETTING = Completed(_settings)
 CLIP = Completed(_clips)

@@ -42,7 +42,22 @@ COMMANDS = {
     "synth": "Write synthetic raw recordings to try things on.",
     "completion": "Print the shell completion script.",
 }
-"""Commands in the order of work, each in the module of its name, with _ for -; completion below."""
+"""Commands in the order of work; completion is below."""
+
+TOGETHER = {
+    "store": "info explain view verify convert split export",
+    "pretrain": "pretrain recipes",
+    "encoders": "export-encoder import-weights embed predict",
+    "evaluation": "eval ensemble",
+    "runs": "status report",
+    "machine": "doctor bench",
+    "recordings": "capture synth",
+}
+"""Modules of several commands, each ``<command>_command``.
+
+Any other command is ``command`` of the module of its name.
+"""
+_MODULES = {name: module for module, names in TOGETHER.items() for name in names.split()}
 
 
 RENAMED = {
@@ -82,7 +97,12 @@ class Commands(console.Group):
             return completion
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"smae_cli.{name.replace('-', '_')}").command
+        word = name.replace("-", "_")
+        attribute = "command"
+        if name in _MODULES:
+            attribute = f"{word}_command"
+        module = importlib.import_module(f"smae_cli.{_MODULES.get(name, word)}")
+        command: click.Command = getattr(module, attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

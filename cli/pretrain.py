@@ -1,8 +1,9 @@
-"""``smae pretrain``."""
+"""``smae pretrain``, and ``smae recipes``: what it can be started from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ from smae_cli import choices, console
 )
 @click.option("--resume", is_flag=True, help="Continue the run at --out, or the newest one; start if there is none.")
 @console.json_option
-def command(sets: Sequence[str], shares: Sequence[float], **options: Any) -> None:
+def pretrain_command(sets: Sequence[str], shares: Sequence[float], **options: Any) -> None:
     """Pre-train an encoder without labels, on the train part of a protocol.
 
     \b
@@ -77,8 +78,7 @@ def command(sets: Sequence[str], shares: Sequence[float], **options: Any) -> Non
 
     Ctrl-C finishes the current step, saves, and exits with 130; --resume continues exactly there.
     """
-    from smae.config import merge, parse_sets
-    from smae.settings import check_settings
+    from smae.config import check_settings, merge, parse_sets
 
     settings = parse_sets(sets)
     if shares:
@@ -104,3 +104,44 @@ def command(sets: Sequence[str], shares: Sequence[float], **options: Any) -> Non
             console.echo("next: smae split gives the store a test part, which smae eval needs")
 
     console.result({"run": str(result.run.path), "steps": result.steps, "loss": result.loss}, text)
+
+
+@click.command("recipes")
+@click.argument("name", required=False, type=choices.RECIPE)
+@console.json_option
+def recipes_command(name: str | None) -> None:
+    """List the packaged recipes, for smae pretrain --recipe NAME: purpose, published figure, expected cost.
+
+    With a NAME (or a .toml file) print all its settings with their descriptions, as a start for
+    your own recipe. Every setting can also be given to smae pretrain --set.
+
+    \b
+    Examples:
+      smae recipes
+      smae recipes cpu
+      smae recipes base > mine.toml
+    """
+    if name is not None:
+        _show_recipe(name)
+        return
+    from smae.config import recipes
+    from smae.train.run_folder import packaged
+
+    known = recipes()
+
+    def text() -> None:
+        console.table(("recipe", "purpose"), [(name, recipe.about) for name, recipe in known.items()])
+        published = [(name, recipe.aims, recipe.cost, recipe.ran) for name, recipe in known.items() if recipe.aims]
+        console.table(("recipe", "published figure", "cost on one GPU", "here"), published)
+        if weights := packaged():
+            console.echo(f"packaged weights, for --encoder, --init and predict --head: {', '.join(weights)}")
+
+    console.result({name: asdict(recipe) for name, recipe in known.items()}, text)
+
+
+def _show_recipe(name: str) -> None:
+    from smae.config import as_toml
+    from smae.train.config import resolve
+
+    config = resolve(name)
+    console.result(config.model_dump(mode="json"), lambda: console.echo(as_toml(config), nl=False))

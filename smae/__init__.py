@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from smae.data.raw.keypoints import from_keypoints as from_keypoints
     from smae.data.raw.video import capture as capture
     from smae.data.raw.video import setup_capture as setup_capture
+    from smae.data.store import find_store as find_store
+    from smae.data.store import open_store as open_store
     from smae.data.store.convert import convert as convert
     from smae.data.store.convert import map_store as map_store
     from smae.data.store.info import classes as classes
     from smae.data.store.info import dataset_card as dataset_card
     from smae.data.store.info import info as info
     from smae.data.store.own_splits import split as split
-    from smae.data.store.store import find_store as find_store
-    from smae.data.store.store import open_store as open_store
     from smae.data.store.verify import verify as verify
     from smae.data.synthetic.synth import synthesise as synthesise
     from smae.diagnostics import doctor as doctor
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from smae.eval.status import status as status
     from smae.testing import new as new
     from smae.train.pretrain import pretrain as pretrain
-    from smae.viz.report.run_report import report as report
+    from smae.viz.report import report as report
     from smae.viz.view import view as view
 
 _MODULES = {
@@ -68,7 +68,7 @@ _MODULES = {
     "smae.data.store.convert": "convert map_store",
     "smae.data.store.info": "classes dataset_card info",
     "smae.data.store.own_splits": "split",
-    "smae.data.store.store": "find_store open_store",
+    "smae.data.store": "find_store open_store",
     "smae.data.store.verify": "verify",
     "smae.data.synthetic.synth": "synthesise",
     "smae.diagnostics": "doctor",
@@ -84,7 +84,7 @@ _MODULES = {
     "smae.eval.status": "status",
     "smae.testing": "new",
     "smae.train.pretrain": "pretrain",
-    "smae.viz.report.run_report": "report",
+    "smae.viz.report": "report",
     "smae.viz.view": "view",
 }
 _FUNCTIONS = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -1,4 +1,4 @@
-"""Stand-ins for tests: a store in memory, with the reading interface of ``smae.data.store.store.Store``."""
+"""Stand-ins for tests: a store in memory, with the reading interface of ``smae.data.store.Store``."""
 
 from __future__ import annotations
 

@@ -8,9 +8,21 @@ from pathlib import Path
 import pytest
 from pydantic import Field, ValidationError
 
-from smae.config import MAX_BYTES, Section, as_toml, check, merge, nested, parse_set, parse_sets, read_toml
+from smae.config import (
+    DEFAULT_NAMES,
+    MAX_BYTES,
+    Section,
+    as_toml,
+    check,
+    load_recipe,
+    merge,
+    nested,
+    parse_set,
+    parse_sets,
+    read_toml,
+    recipes,
+)
 from smae.errors import ConfigError, UnknownNameError
-from smae.settings import DEFAULT_NAMES, load_recipe, recipes
 from smae.train.config import FAMILIES, RunConfig, build_config, resolve
 
 

@@ -25,7 +25,7 @@ import torch
 
 from smae.data.loader.augment import Augment
 from smae.data.loader.loader import Loader
-from smae.data.store.store import open_store
+from smae.data.store import open_store
 from smae_cli.main import run
 from tests import corpora
 from tests.data.raw import test_contract as sources

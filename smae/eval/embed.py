@@ -14,25 +14,23 @@ from numpy.typing import NDArray
 
 from smae import interrupts
 from smae.atomic_io import atomic_file, atomic_folder, check_output, read_json
-from smae.config import renamed
+from smae.config import check_table, renamed
 from smae.data.loader.loader import Loader
 from smae.data.raw.keypoints import Keypoints
 from smae.data.raw.recordings import check_there, is_store
 from smae.data.raw.source import Refused
-from smae.data.store.clip_table import UNLABELLED
+from smae.data.store import Store, open_store
+from smae.data.store.clips import UNLABELLED
 from smae.data.store.convert import map_store, map_whole
 from smae.data.store.file_store import locate
-from smae.data.store.store import Store, open_store
 from smae.errors import EXIT_DONE, EXIT_QUARANTINED, ConfigError, DataError
-from smae.eval.export import load_trained, read_weights
+from smae.eval.export import load_trained, prepared_like, read_weights
 from smae.eval.features import Features, Pooled, extract
 from smae.eval.probes import ENCODE_BATCH
 from smae.eval.raw_clips import ClipsInMemory, read_recordings
-from smae.settings import check_table
 from smae.skeleton import layout_from_json
-from smae.train.build import pick_device
-from smae.train.run_folder import find_checkpoint, prepared_like, weights_without_run
-from smae.weights import weights_folder
+from smae.train.distributed import pick_device
+from smae.train.run_folder import find_checkpoint, weights_folder, weights_without_run
 
 logger = logging.getLogger(__name__)
 

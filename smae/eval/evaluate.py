@@ -16,27 +16,42 @@ from safetensors.numpy import save
 
 from smae import interrupts
 from smae.atomic_io import refuse_links, write_atomic, write_json
-from smae.config import Section, as_settings, check, merge, renamed
+from smae.config import (
+    HEADS,
+    PROBE_SECTIONS,
+    Section,
+    as_settings,
+    check,
+    check_effect,
+    expand_modes,
+    merge,
+    renamed,
+)
 from smae.data.raw.labels import class_names
+from smae.data.store import Store, open_store, preparation
 from smae.data.store.convert import map_store, map_whole
 from smae.data.store.splits import Split
-from smae.data.store.store import Store, open_store, preparation
 from smae.errors import ConfigError
 from smae.eval import records
-from smae.eval.export import HeadConfig, load_trained, read_exported, with_frames, write_weights
+from smae.eval.export import (
+    HeadConfig,
+    PreparationConfig,
+    load_trained,
+    read_exported,
+    with_frames,
+    write_weights,
+)
 from smae.eval.probes import Precision, ProbeContext, code_of
 from smae.eval.probes import probes as PROBES
 from smae.eval.records import Record, Row
 from smae.eval.results import Result, draw_confusion, matrix, read_results
 from smae.eval.run_probes import Outcome, data_warnings, run_probes, seen_in_training
 from smae.models.encoders import Encoder
-from smae.settings import HEADS, PROBE_SECTIONS, check_effect, expand_modes
 from smae.tables import Grid, Table, percent, results
-from smae.train.build import pick_device
 from smae.train.checkpoint import encoder_sha256
 from smae.train.config import RunConfig, build_config
-from smae.train.run_folder import RUNS, PreparationConfig, Run, find_checkpoint, stores_of
-from smae.weights import is_packaged
+from smae.train.distributed import pick_device
+from smae.train.run_folder import RUNS, Run, find_checkpoint, is_packaged, stores_of
 
 logger = logging.getLogger(__name__)
 

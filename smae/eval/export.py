@@ -22,8 +22,10 @@ from torch import nn
 from smae import interrupts, progress
 from smae.atomic_io import atomic_folder, check_output, read_json
 from smae.config import Section, check, merge, nested, renamed
+from smae.data import MAX_FRAMES
 from smae.data.loader.augment import Augment
-from smae.data.store.store import Store
+from smae.data.raw.recording import MAX_RANGE
+from smae.data.store import Store
 from smae.errors import ConfigError, DataError, NonFiniteError
 from smae.eval.model_card import model_card
 from smae.eval.probes.finetune import Classifier
@@ -31,7 +33,6 @@ from smae.eval.probes.linear import LinearClassifier
 from smae.eval.results import choose, read_results
 from smae.models.encoders import Encoder, encoders
 from smae.skeleton import Layout, layout_from_json, layout_json
-from smae.train.build import build_objective, outline
 from smae.train.checkpoint import (
     Checkpoint,
     check_weights,
@@ -45,10 +46,23 @@ from smae.train.checkpoint import (
     read_tensors,
     resize_positions,
 )
-from smae.train.config import MAX_BATCH, Pool, RunConfig, build_config, plugin_config
+from smae.train.config import (
+    MAX_BATCH,
+    Pool,
+    RunConfig,
+    build_config,
+    build_objective,
+    outline,
+    plugin_config,
+)
 from smae.train.objectives import Objective
-from smae.train.run_folder import PreparationConfig, Run, find_checkpoint, prepared_like, stores_of
-from smae.weights import is_packaged, weights_folder
+from smae.train.run_folder import (
+    Run,
+    find_checkpoint,
+    is_packaged,
+    stores_of,
+    weights_folder,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +94,29 @@ class HeadConfig(Section):
         if self.names and len(self.names) != len(self.classes):
             raise ValueError(f"names: expected {len(self.classes)}, one for each class, found {len(self.names)}")
         return self
+
+
+class PreparationConfig(Section):
+    """How the recordings became clips; ``smae.data.store.preparation`` gives the values."""
+
+    source: str = "ntu"
+    mode: Literal["reference", "exact"] = "reference"
+    strict: bool = False
+    max_range: float = Field(MAX_RANGE, gt=0)
+    frames: int | None = Field(None, ge=1, le=MAX_FRAMES)
+    unit: Literal["m", "cm", "mm"] | None = None
+    clip_frames: tuple[int, int] | None = Field(
+        None, description="median and largest number of frames of the clips; none where they were resampled"
+    )
+
+
+def prepared_like(about: Mapping[str, Any]) -> PreparationConfig:
+    """Return how the data of a run were prepared, by its ``run.json``, checked."""
+    values = about["store"].get("prepared", {"mode": about["store"]["mode"]})
+    try:
+        return check(PreparationConfig, values, where="store.prepared")
+    except ConfigError as error:
+        raise DataError(f"run.json: {error}") from None
 
 
 class EncoderConfig(Section):

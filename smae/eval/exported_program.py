@@ -23,13 +23,13 @@ from torch import Tensor, nn
 
 from smae import interrupts
 from smae.atomic_io import atomic_file, check_output
-from smae.data.loader.augment import origin_joints
-from smae.data.loader.batch import resample_and_map, to_stream
-from smae.data.loader.row_kernels import CENTRED, trunk_of
+from smae.data.loader import resample_and_map, to_stream
+from smae.data.loader.augment import origin_joints, trunk_of
+from smae.data.loader.kernels import CENTRED
 from smae.errors import ConfigError, DataError, EnvironmentFault
 from smae.eval.export import LoadedEncoder, export_encoder, read_weights
-from smae.models.missing import encode_measured
-from smae.weights import is_packaged
+from smae.models.encoders import encode_measured
+from smae.train.run_folder import is_packaged
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from smae.errors import ConfigError, DataError, NoBody
 from smae.eval.export import LoadedEncoder
 from smae.eval.predict import first_five, load_head, probabilities
 from smae.eval.raw_clips import cut, prepare_clip, windows_of
-from smae.train.build import pick_device
+from smae.train.distributed import pick_device
 
 logger = logging.getLogger(__name__)
 

@@ -29,12 +29,11 @@ from smae.errors import ConfigError, DataError, UnknownNameError
 from smae.eval.export import is_encoder, with_frames, write_weights
 from smae.eval.import_formats import DECODER, FORMATS, HEADS, Format, Settings, depth_of, shape_of
 from smae.eval.model_card import front_matter
-from smae.models.tokens import Grid
+from smae.models import Grid
 from smae.registry import nearest
 from smae.skeleton import KINECT20, NTU25, Layout
-from smae.train.build import outline
 from smae.train.checkpoint import MAX_BYTES, Tensors, cpu_state_dict, non_finite
-from smae.train.config import FAMILIES, plugin_config
+from smae.train.config import FAMILIES, outline, plugin_config
 
 logger = logging.getLogger(__name__)
 

@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from smae import interrupts
-from smae.config import Section, as_settings, merge
-from smae.data.loader.batch import Batch
-from smae.data.loader.dataset import ClipDataset
+from smae.config import Section, as_settings, check_effect, merge
+from smae.data.loader import Batch, ClipDataset
 from smae.data.loader.loader import Loader
-from smae.data.store.store import Store, open_store
+from smae.data.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from smae.eval.export import LoadedEncoder, load_trained, read_weights
 from smae.eval.features import FeatureExtractor, Pooled, extract, raw_coordinates
@@ -35,13 +34,11 @@ from smae.eval.raw_clips import ClipsInMemory
 from smae.eval.records import MOST_FREQUENT, RAW, Row, mean_class
 from smae.eval.run_probes import rows_of
 from smae.models.encoders import Encoder
-from smae.settings import check_effect
 from smae.skeleton import NTU25, Layout, layout_from_json
 from smae.tables import Grid, Table, results
-from smae.train.build import pick_device
 from smae.train.config import Pool, RunConfig, build_config
-from smae.train.run_folder import find_checkpoint
-from smae.weights import is_packaged
+from smae.train.distributed import pick_device
+from smae.train.run_folder import find_checkpoint, is_packaged
 
 AnyEncoder = nn.Module | Callable[[Tensor], Tensor] | LoadedEncoder | Path | str
 Settings = Mapping[str, Any] | Section | None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import softmax
 
 from smae import interrupts, progress
-from smae.config import renamed
+from smae.config import HEADS, renamed
 from smae.data.loader.loader import Loader
 from smae.data.raw.keypoints import Keypoints
 from smae.data.raw.recording import RATE, Clip
@@ -24,10 +24,8 @@ from smae.eval.probes import ENCODE_BATCH
 from smae.eval.raw_clips import ClipsInMemory, RawRecording, Windows, read_recordings, windows_of
 from smae.eval.results import read_results
 from smae.registry import nearest
-from smae.settings import HEADS
-from smae.train.build import pick_device
-from smae.train.run_folder import Run, find_run, stores_of, weights_without_run
-from smae.weights import is_packaged
+from smae.train.distributed import pick_device
+from smae.train.run_folder import Run, find_run, is_packaged, stores_of, weights_without_run
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from smae.data.raw.recordings import Recordings, is_store, source_of
 from smae.data.raw.source import SOURCES, Refused, Sample
 from smae.data.store.convert import check_joints, layout_map
 from smae.errors import BadRecording, ConfigError, NoBody
+from smae.eval.export import PreparationConfig
 from smae.skeleton import COMMON15, Layout
-from smae.train.run_folder import PreparationConfig
 
 logger = logging.getLogger(__name__)
 

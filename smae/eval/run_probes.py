@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from smae import interrupts, progress
+from smae.config import LABEL_SHARES, PROBE_SECTIONS
+from smae.data.store import Store
 from smae.data.store.chunks import SHARD_ROWS
 from smae.data.store.splits import Split
-from smae.data.store.store import Store
 from smae.errors import ConfigError
 from smae.eval.features import Features, Pooled, raw_coordinates
 from smae.eval.probes import FeatureKey, Probe, ProbeContext, Scores
@@ -25,8 +26,7 @@ from smae.eval.probes.linear import knn_on, linear_on
 from smae.eval.records import BEST_VAL, CHANCE, LAST, PRETRAINED, RANDOM, RAW, SUPERVISED, Row, mean_class
 from smae.eval.results import bootstrap
 from smae.models.encoders import Encoder
-from smae.settings import LABEL_SHARES, PROBE_SECTIONS
-from smae.train.build import random_encoder
+from smae.train.config import random_encoder
 from smae.train.run_folder import stores_of
 
 

@@ -18,11 +18,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from smae.config import PluginConfig
+from smae.models import MAX_WIDTH, DropPath, Grid, unpatchify
 from smae.models.encoders import Encoder, block_of, kept
 from smae.models.graph import bone_graphs
 from smae.models.masking import Mask
-from smae.models.tokens import Grid, unpatchify
-from smae.models.transformer import MAX_WIDTH, DropPath
 from smae.skeleton import Layout
 
 WIDTHS = (1, 1, 1, 1, 2, 2, 2, 4, 4, 4)

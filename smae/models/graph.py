@@ -17,10 +17,9 @@ from torch.nn.functional import pad
 
 from smae.config import PluginConfig
 from smae.errors import ConfigError
+from smae.models import MAX_DEPTH, MAX_WIDTH, DropPath, Grid, PositionEmbedding
 from smae.models.encoders import Encoder, block_of, kept
 from smae.models.masking import Mask
-from smae.models.tokens import Grid
-from smae.models.transformer import MAX_DEPTH, MAX_WIDTH, DropPath, PositionEmbedding
 from smae.skeleton import Layout
 
 STAGES = 3

@@ -1,6 +1,9 @@
 """Masking: which tokens the encoder sees, drawn from counter-based noise.
 
 ``keep`` holds the visible tokens, ``hide`` those to be predicted. Settings give the share *kept*.
+
+Joints that a recording lacks, as its layout has none of that name, are never seen and never
+predicted: they were not measured. A batch of several stores says which: ``missing``, bool [N, V].
 """
 
 from __future__ import annotations
@@ -16,13 +19,16 @@ from torch import Tensor
 from smae.config import PluginConfig
 from smae.errors import ConfigError
 from smae.jit import KernelChoice, use_triton
-from smae.models.tokens import Grid, gather
+from smae.models import Grid, gather
 from smae.registry import Registry
 from smae.rng import Noise
 from smae.skeleton import Layout
 
 MAX_KERNEL_TOKENS = 8192
 """Tokens of a clip that one program of a Triton kernel can hold."""
+
+_STEPS = 2**24
+"""Random numbers are multiples of 1 / this: as integers their sums do not round."""
 
 
 class Mask:
@@ -32,7 +38,7 @@ class Mask:
         keep: int64 [N, K], visible tokens.
         hide: int64 [N, L - K], hidden tokens; fewer where only some of them are to be predicted.
         restore: int64 [N, L], index of each token in ``cat(keep, hide)``: MAE's ``ids_restore``.
-        missing: bool [N, L], hidden tokens that are no targets, see ``missing.py``; None: none.
+        missing: bool [N, L], hidden tokens that are no targets, see ``mask_measured``; None: none.
     """
 
     def __init__(
@@ -82,6 +88,55 @@ def mask_tokens(masking: Masking, tokens: Tensor, noise: Noise) -> tuple[Mask, T
         return masking.fused(tokens, noise)
     mask = masking(tokens, noise)
     return mask, gather(tokens, mask.keep)
+
+
+def missing_tokens(missing: Tensor, times: int) -> Tensor:
+    """Return bool [N, L], the tokens of missing joints, bool [N, V], in ``times`` time patches."""
+    return missing.repeat(1, times)
+
+
+def mask_measured(
+    masking: Masking, tokens: Tensor, noise: Noise, *, missing: Tensor | None, least_joints: int
+) -> tuple[Mask, Tensor]:
+    """Return the mask of tokens [N, L, P] and the visible ones, none of a missing joint.
+
+    In a time patch, other joints take the place of missing ones that the masking would show: the
+    same ones wherever it would show the same joints, so that whole joints stay whole. All items
+    show equally many tokens, so at most those of a clip with ``least_joints``.
+
+    Args:
+        masking: draws the mask as if all joints were there.
+        tokens: [N, L, P].
+        noise: of the N items.
+        missing: bool [N, V]; None: none is, and the mask is the masking's.
+        least_joints: smallest number of joints that a clip has.
+    """
+    if missing is None:
+        return mask_tokens(masking, tokens, noise)
+    drawn, joints = masking(tokens, noise), missing.shape[1]
+    lost = missing_tokens(missing, tokens.shape[1] // joints)
+    shown = drawn.hidden.logical_not().view(len(tokens), -1, joints)
+    draw = (noise.uniform("missing joints", joints) * _STEPS).long()[:, None]
+    # Equal sets of shown joints have equal sums, and so the same order of substitutes.
+    order = (draw + (draw * shown).sum(2, keepdim=True)) % _STEPS
+    group = torch.where(missing[:, None], 2, shown.logical_not().long())
+    rank = (group * _STEPS + order).argsort(dim=2, stable=True).argsort(dim=2)
+    shown = ((rank < shown.sum(2, keepdim=True)) & ~missing[:, None]).flatten(1)
+    count = min(drawn.keep.shape[1], least_joints * (tokens.shape[1] // joints))
+    scores = noise.uniform("missing tokens", tokens.shape[1])
+    scores = scores + shown.logical_not().float() + 2 * lost.float()
+    mask = mask_from_scores(scores, count)
+    mask.missing = lost
+    return mask, gather(tokens, mask.keep)
+
+
+def mean_of_targets(losses: Tensor, mask: Mask) -> Tensor:
+    """Return the mean of losses [N, H, ...] at measured hidden tokens: of each item, then of all."""
+    if mask.missing is None:
+        return losses.mean()
+    measured = mask.missing.gather(1, mask.hide).logical_not().to(losses.dtype)
+    sums = (losses.flatten(2).mean(2) * measured).sum(1)
+    return (sums / measured.sum(1).clamp_min(1)).mean()
 
 
 def kept_count(ratio: float, total: int, *, setting: str) -> int:

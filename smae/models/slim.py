@@ -17,10 +17,18 @@ from torch.nn.functional import silu
 
 from smae.config import PluginConfig
 from smae.errors import ConfigError
+from smae.models import (
+    MAX_DEPTH,
+    MAX_WIDTH,
+    Attention,
+    CompiledBlock,
+    DropPath,
+    Grid,
+    gather,
+    patchify,
+)
 from smae.models.encoders import Encoder, block_of
 from smae.models.masking import Mask
-from smae.models.tokens import Grid, gather, patchify
-from smae.models.transformer import MAX_DEPTH, MAX_WIDTH, Attention, CompiledBlock, DropPath
 from smae.skeleton import Layout
 
 

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from smae.config import PluginConfig
+from smae.models import MAX_WIDTH, DropPath, Grid, gather
 from smae.models.encoders import Encoder, block_of
 from smae.models.masking import Mask, mask_from_scores
-from smae.models.tokens import Grid, gather
-from smae.models.transformer import MAX_WIDTH, DropPath
 from smae.skeleton import Layout
 
 SLOPE = 0.1

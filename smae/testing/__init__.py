@@ -13,15 +13,15 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from smae.atomic_io import atomic_folder, check_output
+from smae.config import schemas
 from smae.errors import ConfigError
 from smae.registry import nearest, plugins
-from smae.settings import schemas
 from smae.tables import Grid, Table
 
 if TYPE_CHECKING:
     from smae.testing.models import check_encoder as check_encoder
     from smae.testing.models import check_masking as check_masking
-    from smae.testing.objectives import check_objective as check_objective
+    from smae.testing.models import check_objective as check_objective
 
 __all__ = ["check_encoder", "check_masking", "check_objective"]
 TEMPLATES = Path(__file__).with_name("templates")
@@ -33,8 +33,7 @@ def __getattr__(name: str) -> Any:
     # Imported when they are used: ``smae new`` needs no torch.
     if name not in __all__:
         raise AttributeError(f"module 'smae.testing' has no attribute {name!r}")
-    module = "objectives" if name == "check_objective" else "models"
-    return getattr(importlib.import_module(f"smae.testing.{module}"), name)
+    return getattr(importlib.import_module("smae.testing.models"), name)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from smae import skeleton
 from smae.data.prepare.run import prepare
 from smae.data.raw.recording import MAX_RANGE, MISSING, Clip, Recording
 from smae.data.raw.source import SOURCES, Inventory, Sample, Source
-from smae.data.store.store import open_store
+from smae.data.store import open_store
 from smae.errors import BadRecording, ConfigError, NoBody
 from smae.skeleton import Layout
 

@@ -24,8 +24,7 @@ from torch.nn.functional import interpolate
 from smae.atomic_io import atomic_folder, os_errors, parse_json, partial_path, read_json
 from smae.errors import ConfigError, DataError, NonFiniteError
 from smae.skeleton import Layout, layout_from_json
-from smae.train.run_folder import find_checkpoint
-from smae.weights import weights_folder
+from smae.train.run_folder import find_checkpoint, weights_folder
 
 logger = logging.getLogger(__name__)
 

@@ -1,31 +1,44 @@
-"""The settings of a run: one section per component, plug-ins by name, and recipes."""
+"""The settings of a run, one section per component; recipes; and the models that settings name."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import Field, SerializeAsAny
+from torch import Tensor, nn
 
-from smae.config import PluginConfig, Section, as_settings, check, merge
+from smae.config import (
+    DEFAULT_NAMES,
+    PluginConfig,
+    Section,
+    as_settings,
+    check,
+    load_recipe,
+    merge,
+    recipe_names,
+)
 from smae.data.loader.augment import Augment
 from smae.data.loader.sampler import RowMode
 from smae.errors import ConfigError
 from smae.jit import KernelChoice
-from smae.models.decoders import decoders
-from smae.models.encoders import encoders
+from smae.models import CompiledBlock
+from smae.models.encoders import Encoder, decoders, encoders
 from smae.models.masking import maskings
 from smae.registry import Registry
-from smae.settings import DEFAULT_NAMES, load_recipe, recipe_names
-from smae.train.objectives import objectives
+from smae.skeleton import Layout
+from smae.train.objectives import ModelBuilder, Objective, objectives
 
 if TYPE_CHECKING:
     from smae.data.store.joined import TrainingStore
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 FAMILIES: dict[str, Registry[Any]] = {
     "objective": objectives,
     "masking": maskings,
@@ -267,6 +280,61 @@ def _plain(schema: Mapping[str, Any]) -> dict[str, Any]:
     if "properties" in kept:
         return {"properties": {key: _plain(one) for key, one in kept["properties"].items()}}
     return kept
+
+
+def compile_blocks(objective: nn.Module) -> None:
+    """Compile an objective's transformer blocks in place with ``torch.compile``."""
+    # Blocks rather than the whole model: they are alike, so one compilation serves all of them, and
+    # random masking stays outside. Shapes are dynamic because the number of bodies changes from
+    # step to step; CUDA graphs, which need a fixed one, do not pay.
+    for module in objective.modules():
+        if isinstance(module, CompiledBlock):
+            module.compile(dynamic=True)
+
+
+def model_builder(config: RunConfig, layout: Layout) -> ModelBuilder:
+    """Return what objectives build encoder, decoder and masking with."""
+    return ModelBuilder(layout, config.augment.frames, config.encoder, config.decoder, config.masking)
+
+
+def build_objective(
+    config: RunConfig,
+    layout: Layout,
+    *,
+    weights: dict[str, Tensor] | None = None,
+    decoder_weights: dict[str, Tensor] | None = None,
+) -> Objective:
+    """Return a newly initialised objective; its weights follow from the seed and ``weights``.
+
+    Args:
+        config: the run's settings.
+        layout: joints of its clips.
+        weights: by name, what the encoder, and a teacher made from it, start from.
+        decoder_weights: what a decoder of their size starts from.
+
+    Raises:
+        DataError: ``weights`` do not fit the encoder.
+    """
+    torch.manual_seed(config.seed)
+    builder = model_builder(config, layout)
+    builder = replace(builder, weights=weights, decoder_weights=decoder_weights)
+    return objectives.get(config.objective.name)(config.objective, builder)
+
+
+def outline(build: Callable[[], T]) -> T:
+    """Return what ``build`` makes, its weights without memory, to check its size first.
+
+    A plug-in that cannot be built without memory is built as it is.
+    """
+    with suppress(NotImplementedError, RuntimeError, TypeError), torch.device("meta"):
+        return build()
+    return build()
+
+
+def random_encoder(config: RunConfig, layout: Layout) -> Encoder:
+    """Return the encoder with other random weights, the baseline of every result."""
+    torch.manual_seed(config.seed + 1)
+    return model_builder(config, layout).encoder()
 
 
 if __name__ == "__main__":

@@ -20,15 +20,14 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from smae import interrupts
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.data.loader.loader import Loader
 from smae.errors import ConfigError, DataError, Interrupted, NonFiniteError
 from smae.progress import Task, task
 from smae.tables import clock
-from smae.train.build import uses_bf16
 from smae.train.checkpoint import Checkpoint, load_optimizer, load_weights, save_checkpoint
 from smae.train.config import Optim, Train
-from smae.train.distributed import SINGLE_PROCESS, DistributedContext
+from smae.train.distributed import SINGLE_PROCESS, DistributedContext, uses_bf16
 from smae.train.metrics_log import MetricsLog, peak_memory
 from smae.train.objectives import Objective
 from smae.train.optim import EMA, adamw, resume_schedule, warmup_cosine
@@ -264,13 +263,13 @@ class Loop:
         torch.manual_seed((((self.seed << 20) + self.position.step) * self.dist.world_size + self.dist.rank) % 2**64)
         forward = self.ddp or self.objective
         # A part, of a rank or a micro-batch, counts by its share of what the loss averages: bodies, or compared clips.
-        counted = (lambda some: len(some.index)) if self.objective.compares_clips else (lambda some: len(some.x))
-        total = torch.full((), counted(batch), dtype=torch.float64, device=self.device)
+        counted = "index" if self.objective.compares_clips else "x"
+        total = torch.full((), len(getattr(batch, counted)), dtype=torch.float64, device=self.device)
         total = self.dist.all_reduce_sum(total)
         parts = list(micro_batches(batch, self.settings.accumulate))
         sums: dict[str, Tensor] = {}
         for part in parts:
-            share = counted(part) / total
+            share = len(getattr(part, counted)) / total
             # DDP reduces gradients once a step, in the backward pass of the last micro-batch.
             with self.ddp.no_sync() if self.ddp is not None and part is not parts[-1] else nullcontext():
                 with self.autocast:

@@ -19,24 +19,14 @@ from numpy.typing import NDArray
 
 from smae import __version__
 from smae.atomic_io import locked, os_errors, refuse_links, write_json
-from smae.config import Section, as_settings, merge
+from smae.config import Recipe, Section, as_settings, load_recipe, merge, recipes
 from smae.data.loader.loader import Loader
 from smae.data.store.joined import Data, JoinedStore, TrainingStore, describe_store, join_stores, open_stores
 from smae.data.store.splits import EVERYTHING
 from smae.errors import ConfigError, DataError
 from smae.interrupts import deferred
-from smae.settings import Recipe, load_recipe, recipes
 from smae.skeleton import Layout, layout_from_json
 from smae.tables import Grid, Table
-from smae.train.build import (
-    build_objective,
-    compile_blocks,
-    deterministic_kernels,
-    has_native_bf16,
-    outline,
-    pick_device,
-    uses_bf16,
-)
 from smae.train.checkpoint import (
     check_size,
     decoder_weights,
@@ -46,8 +36,24 @@ from smae.train.checkpoint import (
     max_file_bytes,
     remove_stale,
 )
-from smae.train.config import RunConfig, build_config, choose_recipe, resolve
-from smae.train.distributed import SINGLE_PROCESS, DistributedContext, process_group
+from smae.train.config import (
+    RunConfig,
+    build_config,
+    build_objective,
+    choose_recipe,
+    compile_blocks,
+    outline,
+    resolve,
+)
+from smae.train.distributed import (
+    SINGLE_PROCESS,
+    DistributedContext,
+    deterministic_kernels,
+    has_native_bf16,
+    pick_device,
+    process_group,
+    uses_bf16,
+)
 from smae.train.loop import Loop
 from smae.train.metrics_log import MetricsLog, WandbWriter, check_wandb, has_tensorboard
 from smae.train.objectives import Objective

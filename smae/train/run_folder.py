@@ -1,4 +1,4 @@
-"""A run's folder: its files, naming and lookup.
+"""A run's folder: its files, naming and lookup; weights that come with the package.
 
 ``runs/<name>/`` holds ``run.json`` (settings, store, versions), ``log.jsonl``, ``checkpoints/``,
 ``tensorboard/``, ``eval/``, ``heads/`` and ``report.html``; ``.lock`` while it is trained.
@@ -14,24 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
-
 from smae.atomic_io import MAX_INTEGER, read_json
-from smae.config import Section, check
-from smae.data import MAX_FRAMES
 from smae.errors import ConfigError, DataError
 from smae.registry import nearest
 from smae.skeleton import layout_from_json
-from smae.weights import DEFAULT, is_packaged
 
 if TYPE_CHECKING:
-    from smae.data.store.store import Store
+    from smae.data.store import Store
 
 logger = logging.getLogger(__name__)
 
 VERSION = 1
 RUNS = Path("runs")
 """Folder for runs that are not named."""
+WEIGHTS = Path(__file__).parents[1] / "weights"
+"""Folder of the packaged weights, by name: each an encoder with a linear head."""
+DEFAULT_WEIGHTS = "open-small"
+"""What ``embed`` and ``predict`` use where there is no run."""
 Need = Literal["", "checkpoint", "head"]
 _ABOUT = {"steps": int, "process": dict}
 _PARTS: dict[str, dict[str, type]] = {
@@ -54,36 +53,6 @@ _PARTS: dict[str, dict[str, type]] = {
 _STORE = {"name": str, "path": str, "fingerprint": str, "protocol": str, "masked": list}
 """What is kept of each store, where a run was trained on several."""
 _NUMBERS = ("step", "epoch", "loss", "lr", "clips", "seconds", "host_bytes", "device_bytes")
-
-
-def _max_range() -> float:
-    # Imported when a preparation is described: training reads run folders too, and no recordings.
-    from smae.data.raw.recording import MAX_RANGE
-
-    return MAX_RANGE
-
-
-class PreparationConfig(Section):
-    """How the recordings became clips; ``smae.data.store.store.preparation`` gives the values."""
-
-    source: str = "ntu"
-    mode: Literal["reference", "exact"] = "reference"
-    strict: bool = False
-    max_range: float = Field(default_factory=_max_range, gt=0)
-    frames: int | None = Field(None, ge=1, le=MAX_FRAMES)
-    unit: Literal["m", "cm", "mm"] | None = None
-    clip_frames: tuple[int, int] | None = Field(
-        None, description="median and largest number of frames of the clips; none where they were resampled"
-    )
-
-
-def prepared_like(about: Mapping[str, Any]) -> PreparationConfig:
-    """Return how the data of a run were prepared, by its ``run.json``, checked."""
-    values = about["store"].get("prepared", {"mode": about["store"]["mode"]})
-    try:
-        return check(PreparationConfig, values, where="store.prepared")
-    except ConfigError as error:
-        raise DataError(f"run.json: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -162,8 +131,8 @@ class Run:
         ``DataError`` for no store there, or one of another layout.
         """
         # Imported here: looking runs up reads no store.
+        from smae.data.store import open_store
         from smae.data.store.convert import map_store
-        from smae.data.store.store import open_store
 
         about, stores = self.describe()["store"], self.stores()
         if data is None and len(stores) > 1:
@@ -248,10 +217,34 @@ def find_run(path: Path | str | None = None, *, root: Path = RUNS, needs: Need =
     raise DataError(f"{root}: no run found: train one with `smae pretrain`{then}, or name the folder of one")
 
 
+def packaged() -> list[str]:
+    """Return the names of the packaged weights."""
+    return sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))
+
+
+def is_packaged(given: Path | str) -> bool:
+    """Return whether packaged weights are meant: a path of that name comes first."""
+    return str(given) in packaged() and not Path(given).exists()
+
+
+def weights_folder(given: Path | str) -> Path:
+    """Return a path as it is, or the packaged weights so called; else a ``DataError``."""
+    path = Path(given)
+    if is_packaged(given):
+        return WEIGHTS / path.name
+    if not path.exists():
+        known = packaged()
+        raise DataError(
+            f"nothing at {given}: no such folder, nor are there packaged weights of this name "
+            f"({', '.join(known) or 'none here'}){nearest(str(given), known)}"
+        )
+    return path
+
+
 def weights_without_run(root: Path = RUNS) -> str | None:
     """Return the weights that stand in for a run; None where there is any, even unusable."""
-    usable = is_packaged(DEFAULT) and not any(root.glob("*/run.json"))
-    return DEFAULT if usable else None
+    usable = is_packaged(DEFAULT_WEIGHTS) and not any(root.glob("*/run.json"))
+    return DEFAULT_WEIGHTS if usable else None
 
 
 def find_checkpoint(path: Path | str | None = None) -> tuple[Run, Path | None]:

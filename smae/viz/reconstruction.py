@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from smae.data.loader.loader import Loader
-from smae.data.store.store import Store
+from smae.data.store import Store
 from smae.errors import DataError
 from smae.skeleton import Layout
 from smae.train.config import RunConfig

@@ -18,7 +18,7 @@ from smae.data.raw.labels import class_name, class_names, find_class_file, read_
 from smae.data.raw.ntu import parse_name
 from smae.data.raw.recording import MISSING, RATE, Clip, Recording
 from smae.data.raw.recordings import Recordings
-from smae.data.store.store import Store
+from smae.data.store import Store
 from smae.errors import BadRecording, ConfigError, DataError, NoBody, UnknownNameError
 from smae.skeleton import Layout
 

@@ -22,7 +22,7 @@ from smae.errors import ConfigError
 from smae.viz.scene import ABSENT, Panel, Scene, scene_of_raw
 
 if TYPE_CHECKING:
-    from smae.data.store.store import Store
+    from smae.data.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def _store_scene(
     run: Path | str | None,
 ) -> tuple[Scene, list[Path]]:
     """Return the scene of a stored clip, and the local files and folders that it was read from."""
-    from smae.data.store.store import open_store
+    from smae.data.store import open_store
     from smae.viz.scene import find_clip, scene_of_clip
 
     if clip is not None and index is not None:

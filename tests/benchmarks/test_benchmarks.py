@@ -22,7 +22,7 @@ from benchmarks.processes import peak_of, run_whole
 from smae.data.loader.augment import Augment
 from smae.data.loader.loader import Loader
 from smae.data.prepare.run import prepare
-from smae.data.store.store import Store, open_store
+from smae.data.store import Store, open_store
 from smae.data.synthetic.synth import synthesise
 from smae.rng import Noise
 

@@ -10,7 +10,7 @@ from benchmarks import held_out, open_data
 from smae.eval.export import HeadConfig, read_weights, write_weights
 from smae.eval.probes.linear import LinearClassifier
 from smae.skeleton import COMMON15, NTU25
-from smae.train.build import build_objective
+from smae.train.config import build_objective
 from tests.train.small import small_config
 
 

@@ -15,14 +15,13 @@ from benchmarks import step as step_bench
 from benchmarks.naive import masking as naive
 from benchmarks.naive.step import NaiveMAE
 from benchmarks.picture import traffic
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
+from smae.models import Grid, patchify
 from smae.models.masking import maskings
-from smae.models.tokens import Grid, patchify
 from smae.rng import Noise
 from smae.skeleton import NTU25
 from smae.testing.models import bodies
-from smae.train.build import build_objective
-from smae.train.config import resolve
+from smae.train.config import build_objective, resolve
 
 CPU = torch.device("cpu")
 SMALL = {

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import time_to_accuracy as bench
 from smae.data.prepare.run import prepare
-from smae.data.store.store import Store, open_store
+from smae.data.store import Store, open_store
 from smae.data.synthetic.synth import synthesise
 
 SMALL = {

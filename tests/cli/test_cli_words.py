@@ -13,7 +13,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from smae import progress
-from smae.settings import RECIPES, SCHEMAS, check_settings, recipe_names, setting_names
+from smae.config import RECIPES, SCHEMAS, check_settings, recipe_names, setting_names
 from smae.train.config import current_schemas
 from smae_cli import console
 from smae_cli.main import RENAMED, run

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from smae.data.raw.recording import MISSING, Clip
-from smae.data.store.clip_table import ClipFacts
-from smae.data.store.store import Store, open_store
+from smae.data.store import Store, open_store
+from smae.data.store.clips import ClipFacts
 from smae.data.store.writer import Header, write_store
 from smae.skeleton import NTU25
 

@@ -16,8 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import smae
-from smae.config import parse_sets
-from smae.settings import PROBE_SECTIONS, expand_modes
+from smae.config import PROBE_SECTIONS, expand_modes, parse_sets
 from smae_cli.main import run
 from tests.docs.blocks import PRINTS, Block, commands
 

@@ -10,8 +10,8 @@ import torch
 
 import smae
 from smae.config import check
+from smae.models import Grid
 from smae.models.masking import maskings
-from smae.models.tokens import Grid
 from smae.rng import Noise
 from smae.skeleton import LAYOUTS, NTU25
 from smae.testing import check_masking

@@ -11,6 +11,7 @@ import torch
 from smae.errors import DataError, NonFiniteError
 from smae.eval.export import (
     HeadConfig,
+    PreparationConfig,
     is_encoder,
     load_encoder,
     read_weights,
@@ -20,8 +21,7 @@ from smae.eval.probes.finetune import Classifier
 from smae.eval.probes.linear import LinearClassifier
 from smae.skeleton import NTU25
 from smae.testing.models import bodies, small_batch
-from smae.train.build import build_objective
-from smae.train.run_folder import PreparationConfig
+from smae.train.config import build_objective
 from tests.train.small import small_config
 
 CONFIG = small_config()

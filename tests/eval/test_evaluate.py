@@ -14,7 +14,7 @@ from smae.eval.evaluate import evaluate
 from smae.eval.probes import probes
 from smae.eval.records import CHANCE, MOST_FREQUENT, PRETRAINED, RANDOM, RAW, mean_class
 from smae.eval.run_probes import data_warnings, duplicates, run_probes
-from smae.train.build import build_objective, random_encoder
+from smae.train.config import build_objective, random_encoder
 from tests.eval.evaluated import check, train
 from tests.fakes import FakeStore
 from tests.train.small import small_config, small_context

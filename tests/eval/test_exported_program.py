@@ -12,7 +12,7 @@ from smae.data.loader.augment import Augment
 from smae.data.loader.loader import Loader
 from smae.data.raw.recording import Clip
 from smae.errors import ConfigError, DataError, EnvironmentFault
-from smae.eval.export import HeadConfig, read_weights, write_weights
+from smae.eval.export import HeadConfig, PreparationConfig, read_weights, write_weights
 from smae.eval.exported_program import ClipModel, describe, export_program, write_program
 from smae.eval.features import Pooled
 from smae.eval.probes.finetune import Classifier
@@ -22,7 +22,6 @@ from smae.models.encoders import encoders
 from smae.skeleton import NTU25
 from smae.testing.models import bodies
 from smae.train.config import plugin_config
-from smae.train.run_folder import PreparationConfig
 from tests.train.small import CPU
 
 ENCODERS = {

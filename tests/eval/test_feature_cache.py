@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from smae.atomic_io import atomic_file
-from smae.eval import feature_cache
+from smae.eval import features
 from smae.eval.features import Pooled
 from smae.eval.probes import probes
-from smae.train.build import build_objective
+from smae.train.config import build_objective
 from tests.fakes import FakeStore
 from tests.train.small import small_context
 
@@ -24,13 +24,13 @@ X = torch.arange(12.0).reshape(4, 3)
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return feature_cache.cache_folder()
+    return features.cache_folder()
 
 
 @pytest.fixture
 def encoded(monkeypatch):
     """Keep features of stores in memory too; return the batches that were encoded."""
-    monkeypatch.setattr(feature_cache, "Store", FakeStore)
+    monkeypatch.setattr(features, "Store", FakeStore)
     seen = []
     whole = Pooled.__call__
     monkeypatch.setattr(Pooled, "__call__", lambda self, batch: seen.append(batch.index) or whole(self, batch))
@@ -38,46 +38,46 @@ def encoded(monkeypatch):
 
 
 def test_what_is_kept_is_read_again():
-    assert feature_cache.read_features("a", clips=4) is None
-    feature_cache.keep_features("a", X)
-    assert torch.equal(feature_cache.read_features("a", clips=4), X)
-    assert feature_cache.read_features("a", clips=5) is None
+    assert features.read_features("a", clips=4) is None
+    features.keep_features("a", X)
+    assert torch.equal(features.read_features("a", clips=4), X)
+    assert features.read_features("a", clips=5) is None
 
 
 def test_damaged_files_and_files_of_another_key_are_not_used(folder):
-    feature_cache.keep_features("a", X)
+    features.keep_features("a", X)
     path = folder / "a.safetensors"
     whole = path.read_bytes()
     (folder / "b.safetensors").write_bytes(whole)
-    assert feature_cache.read_features("b", clips=4) is None
+    assert features.read_features("b", clips=4) is None
     for damaged in (whole[:-1], whole[:40], b"", whole[:-1] + bytes([whole[-1] ^ 1])):
         path.write_bytes(damaged)
-        assert feature_cache.read_features("a", clips=4) is None
+        assert features.read_features("a", clips=4) is None
     path.unlink()
     path.mkdir()
-    assert feature_cache.read_features("a", clips=4) is None
-    feature_cache.keep_features("a", X)
+    assert features.read_features("a", clips=4) is None
+    features.keep_features("a", X)
 
 
 def test_features_that_another_process_is_writing_are_left_to_it(folder):
     with atomic_file(folder / "a.safetensors"):
-        feature_cache.keep_features("a", X)
-    assert feature_cache.read_features("a", clips=4) is None
+        features.keep_features("a", X)
+    assert features.read_features("a", clips=4) is None
 
 
 def test_those_used_least_recently_are_deleted(folder, monkeypatch):
     big = torch.zeros(100, 100)
-    monkeypatch.setattr(feature_cache, "LIMIT", 100_000)
-    feature_cache.keep_features("a", big)
-    feature_cache.keep_features("b", big + 1)
+    monkeypatch.setattr(features, "LIMIT", 100_000)
+    features.keep_features("a", big)
+    features.keep_features("b", big + 1)
     for age, key in enumerate("ba"):
         os.utime(folder / f"{key}.safetensors", (1000 - age, 1000 - age))
-    assert feature_cache.read_features("a", clips=100) is not None
-    feature_cache.keep_features("c", big + 2)
-    found = {key for key in "abc" if feature_cache.read_features(key, clips=100) is not None}
+    assert features.read_features("a", clips=100) is not None
+    features.keep_features("c", big + 2)
+    found = {key for key in "abc" if features.read_features(key, clips=100) is not None}
     assert found == {"a", "c"}
-    feature_cache.keep_features("d", big, parts=2)
-    assert feature_cache.read_features("d", clips=100) is None, "two such views take more than half of the limit"
+    features.keep_features("d", big, parts=2)
+    assert features.read_features("d", clips=100) is None, "two such views take more than half of the limit"
 
 
 def test_a_second_command_encodes_nothing_and_scores_the_same(encoded):

@@ -11,7 +11,7 @@ from smae.errors import ConfigError
 from smae.eval.features import RAW_FRAMES, Pooled, extract, mean_over_bodies, raw_coordinates
 from smae.skeleton import NTU25
 from smae.testing.models import small_batch
-from smae.train.build import build_objective
+from smae.train.config import build_objective
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
 from tests.train.small import small_config, small_context, small_loop

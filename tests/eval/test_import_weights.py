@@ -22,14 +22,14 @@ import smae
 from smae.errors import ConfigError, DataError, UnknownNameError
 from smae.eval.export import read_weights
 from smae.eval.import_formats import FORMATS
-from smae.models.decoders import decoders
+from smae.models import Grid
+from smae.models.encoders import decoders
 from smae.models.masking import mask_from_scores
-from smae.models.tokens import Grid
 from smae.skeleton import NTU25, Layout
 from smae.testing.models import bodies
-from smae.train.build import build_objective
 from smae.train.checkpoint import decoder_weights, encoder_weights, resize_positions
-from smae_cli.import_weights import FORMATS as OFFERED
+from smae.train.config import build_objective
+from smae_cli.encoders import FORMATS as OFFERED
 from tests.oracles import ctrgcn, sttformer
 from tests.oracles.models import gelu
 from tests.train.small import small_config

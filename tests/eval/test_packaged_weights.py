@@ -12,14 +12,14 @@ import pytest
 import torch
 
 import smae
-import smae.weights
 from smae.errors import ConfigError, DataError
 from smae.eval.export import HeadConfig, read_exported, read_weights, write_weights
 from smae.eval.probes.linear import LinearClassifier
 from smae.skeleton import COCO17, COMMON15
 from smae.testing.models import bodies, small_batch
-from smae.train.build import build_objective
+from smae.train import run_folder
 from smae.train.checkpoint import encoder_weights
+from smae.train.config import build_objective
 from smae_cli.main import run
 from tests.train.small import small_config
 
@@ -41,7 +41,7 @@ def packaged(tmp_path, monkeypatch, model):
         tmp_path / "package" / "open-small", model, encoder=CONFIG.encoder.model_dump(), augment=CONFIG.augment,
         layout=COMMON15, head=HeadConfig(kind="linear", classes=CLASSES), origin={"step": 7}, half=True,
     )  # fmt: skip
-    monkeypatch.setattr(smae.weights, "FOLDER", tmp_path / "package")
+    monkeypatch.setattr(run_folder, "WEIGHTS", tmp_path / "package")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path / "package" / "open-small"
@@ -66,7 +66,7 @@ def test_half_of_the_bytes_are_read_as_float32(packaged, model):
 
 def test_a_folder_of_that_name_comes_first_and_an_unknown_name_is_an_error(packaged, tmp_path):
     (tmp_path / "here" / "open-small").mkdir()
-    assert not smae.weights.is_packaged("open-small")
+    assert not run_folder.is_packaged("open-small")
     with pytest.raises(DataError, match=r"open-small/config\.json"):
         smae.load_encoder("open-small")
     with pytest.raises(DataError, match=r"nothing at open-smal: .*\(open-small\); did you mean 'open-small'\?"):
@@ -171,12 +171,12 @@ def test_training_starts_from_packaged_weights_on_a_store_of_another_layout(reco
 
 def test_what_is_shipped_is_small_complete_and_part_of_the_wheel():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    assert smae.weights.packaged() == ["open-small"]
-    folder = smae.weights.weights_folder(smae.weights.DEFAULT)
+    assert run_folder.packaged() == ["open-small"]
+    folder = run_folder.weights_folder(run_folder.DEFAULT_WEIGHTS)
     for path in folder.iterdir():
-        assert any(path.match(pattern) for pattern in declared["smae.weights"]), path
+        assert any(path.match(pattern) for pattern in declared["smae"]), path
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
-    loaded = read_weights(smae.weights.DEFAULT)
+    loaded = read_weights(run_folder.DEFAULT_WEIGHTS)
     assert (loaded.layout, loaded.config.origin["recipe"]) == (COMMON15, "open-small")
     assert not re.search(r"/(work|home|root|tmp)/", (folder / "config.json").read_text()), "no path of a machine"
     card = (folder / "README.md").read_text()

@@ -9,10 +9,11 @@ import smae
 from smae.atomic_io import write_json
 from smae.data.loader.loader import Loader
 from smae.errors import ConfigError, DataError, UnknownNameError
+from smae.eval.export import PreparationConfig
 from smae.eval.predict import find_head
 from smae.eval.raw_clips import ClipsInMemory, read_recordings
 from smae.skeleton import KINECT20, NTU25, OPENPOSE25
-from smae.train.run_folder import VERSION, PreparationConfig, Run
+from smae.train.run_folder import VERSION, Run
 from tests.eval.evaluated import record_json
 from tests.train.small import CPU, small_config
 

@@ -15,7 +15,7 @@ from smae.errors import Interrupted
 from smae.eval.probes import ProbeContext, probes, score
 from smae.eval.probes.finetune import Classifier, classify, mean_over_time, set_drop_path
 from smae.eval.probes.linear import knn_on, linear_on, neighbour_votes
-from smae.train.build import build_objective
+from smae.train.config import build_objective
 from tests.fakes import FakeStore
 from tests.train.small import small_config, small_context
 

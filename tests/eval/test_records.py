@@ -13,6 +13,7 @@ import pytest
 
 from smae import interrupts, progress
 from smae.atomic_io import locked, write_json
+from smae.config import check_effect
 from smae.errors import ConfigError, DataError, Interrupted
 from smae.eval.evaluate import evaluate
 from smae.eval.export import export_encoder
@@ -21,7 +22,6 @@ from smae.eval.probes import probes
 from smae.eval.records import IDENTITY, digest, keep, read_record, read_records
 from smae.eval.results import choose, differences, read_results
 from smae.eval.status import run_states
-from smae.settings import check_effect
 from smae.train.run_folder import Run
 from smae.viz.report.results import draw_results
 from tests.eval.evaluated import FAST, OTHER, STORE, check, half_trained, record_json, train

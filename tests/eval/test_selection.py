@@ -9,7 +9,7 @@ from torch import nn
 
 from smae.errors import DataError
 from smae.eval.probes import probes, score, select, validation_context
-from smae.train.build import build_objective
+from smae.train.config import build_objective
 from tests.fakes import FakeStore
 from tests.train.small import small_context
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from smae.config import LABEL_SHARES, expand_modes
 from smae.eval.probes.finetune import labelled_subset, semi_context
 from smae.eval.records import CHANCE, MOST_FREQUENT, SUPERVISED
-from smae.settings import LABEL_SHARES, expand_modes
 from tests.eval.evaluated import STORE, check, train
 from tests.fakes import FakeStore
 from tests.train.small import small_context

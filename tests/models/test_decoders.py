@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from smae.models.decoders import decoders
+from smae.models import Grid
+from smae.models.encoders import decoders
 from smae.models.masking import Mask, mask_from_scores
-from smae.models.tokens import Grid
 from tests.oracles import models as oracle
 
 GRID = Grid.cut(12, joints=25, patch=4)

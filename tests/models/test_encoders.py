@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from smae.errors import ConfigError
-from smae.models import ctrgcn, graph, slim, sttformer  # noqa: F401
+from smae.models import ctrgcn, gather, graph, patchify, slim, sttformer  # noqa: F401
 from smae.models.encoders import Encoder, encoders
 from smae.models.masking import mask_from_scores
-from smae.models.tokens import gather, patchify
 from smae.skeleton import KINECT20, NTU25
 from smae.testing import check_encoder
 from smae.testing.models import bodies

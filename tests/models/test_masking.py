@@ -8,8 +8,8 @@ import torch
 
 from smae.config import check
 from smae.errors import ConfigError
+from smae.models import Grid, gather, patchify
 from smae.models.masking import Mask, kept_count, mask_from_kept, mask_from_scores, mask_tokens, maskings
-from smae.models.tokens import Grid, gather, patchify
 from smae.rng import Noise
 from smae.skeleton import KINECT20, NTU25
 from smae.testing import check_masking

@@ -8,14 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from smae.models import Grid, patchify
 from smae.models.masking import Mask, mask_tokens, maskings
-from smae.models.tokens import Grid, patchify
 from smae.rng import Noise
 from smae.skeleton import KINECT20, NTU25
 from smae.testing import check_masking
 from smae.testing.models import bodies, small_batch
-from smae.train.build import build_objective
-from smae.train.config import resolve
+from smae.train.config import build_objective, resolve
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install 'smae[triton]'")
 import triton

@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.eval.features import Pooled, raw_coordinates
 from smae.eval.probes.finetune import Classifier
-from smae.models.encoders import encoders
-from smae.models.masking import mask_from_kept, maskings
-from smae.models.missing import encode_measured, mask_measured, mask_tokens, missing_tokens
-from smae.models.tokens import Grid, gather, patchify
+from smae.models import Grid, gather, patchify
+from smae.models.encoders import encode_measured, encoders
+from smae.models.masking import mask_from_kept, mask_measured, mask_tokens, maskings, missing_tokens
 from smae.rng import Noise
 from smae.skeleton import NTU25
 from smae.testing.models import small_batch
-from smae.train.build import build_objective
+from smae.train.config import build_objective
 from smae.train.loop import micro_batches
 from smae.train.objectives import Objective
 from tests.train.small import small_config

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from smae.errors import ConfigError
-from smae.models.tokens import Grid, gather, patchify, unpatchify
+from smae.models import Grid, gather, patchify, unpatchify
 from tests.oracles import models as oracle
 
 

@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import profile
 
 from smae.errors import ConfigError
-from smae.models.transformer import Attention, Block, DropPath, PositionEmbedding, attention
+from smae.models import Attention, Block, DropPath, PositionEmbedding, attention
 from tests.oracles import models as oracle
 
 
@@ -42,7 +42,7 @@ def test_tokens_that_are_only_read_change_nothing_for_the_others(cross):
 @pytest.mark.parametrize("cross", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_attention_takes_the_fused_kernel_forwards_and_backwards(cross, dtype, monkeypatch):
-    monkeypatch.setattr("smae.models.transformer.MAX_SCORES", 0)
+    monkeypatch.setattr("smae.models.MAX_SCORES", 0)
     layer = Attention(16, 4).to(dtype)
     x = torch.randn(2, 50, 16, dtype=dtype)
     source = torch.randn(2, 9, 16, dtype=dtype) if cross else x

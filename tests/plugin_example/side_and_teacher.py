@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
 from smae.config import PluginConfig
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.errors import ConfigError
+from smae.models import Grid, gather, patchify
 from smae.models.masking import Mask, mask_from_scores
-from smae.models.tokens import Grid, gather, patchify
 from smae.rng import Noise
 from smae.skeleton import Layout
 from smae.train.objectives import ModelBuilder, Objective, StepOutput

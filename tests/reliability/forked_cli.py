@@ -68,16 +68,14 @@ def warm_up() -> None:
     import rich.progress
     import rich.table  # noqa: F401
 
-    import smae_cli.export
-    import smae_cli.info
     import smae_cli.main
     import smae_cli.prepare
-    import smae_cli.verify  # noqa: F401
+    import smae_cli.store  # noqa: F401
     from smae.data.clean.cleaning import clean, resample
     from smae.data.prepare import run as prepare  # noqa: F401
     from smae.data.raw.fast_parser import read_skeleton
     from smae.data.raw.source import SOURCES
-    from smae.data.store import store, verify  # noqa: F401
+    from smae.data.store import verify  # noqa: F401
     from tests.data.raw_folder import skeleton
 
     clip = clean(read_skeleton(skeleton()))

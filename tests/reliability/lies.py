@@ -215,7 +215,7 @@ def rename_clip(store: Path, name: bytes) -> None:
     """Give the first clip of a store another name, signed."""
     about = json.loads((store / "clips/name/zarr.json").read_text())
     rows, width = about["shape"]
-    from smae.data.store.store import open_store
+    from smae.data.store import open_store
 
     names = np.zeros((rows, width), np.uint8)
     for row, old in enumerate(open_store(store).clips.name):

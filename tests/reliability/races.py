@@ -92,7 +92,7 @@ class Reader:
 
 
 def _look(out: Path, ask: int) -> str:
-    from smae.data.store.store import open_store
+    from smae.data.store import open_store
     from smae.errors import DataError
 
     fingerprints: set[str] = set()

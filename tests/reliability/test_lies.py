@@ -36,7 +36,7 @@ def test_lies(scoreboard: Scoreboard, kind: str, step: int) -> None:
 
 @pytest.mark.parametrize("name", [b"a\nb", b"\x1b[2J", b"a\x7fb"])
 def test_clips_have_printable_names(name: bytes, tmp_path: Path) -> None:
-    from smae.data.store.store import open_store
+    from smae.data.store import open_store
     from smae.errors import DataError
     from tests.reliability.runs import write_store
 

@@ -11,8 +11,7 @@ import torch
 from smae import interrupts, progress
 from smae.config import merge
 from smae.eval.probes import ProbeContext
-from smae.train.build import build_objective
-from smae.train.config import RunConfig, build_config
+from smae.train.config import RunConfig, build_config, build_objective
 from smae.train.distributed import SINGLE_PROCESS, DistributedContext
 from smae.train.loop import Loop
 from smae.train.metrics_log import MACHINE_KEYS, MetricsLog, read_log

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from smae.models.transformer import Block
+from smae.models import Block
 from smae.skeleton import NTU25
 from smae.testing.models import small_batch
-from smae.train.build import build_objective, compile_blocks, has_native_bf16
+from smae.train.config import build_objective, compile_blocks
+from smae.train.distributed import has_native_bf16
 from tests.train.small import CPU, small_config
 
 

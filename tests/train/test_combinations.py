@@ -11,9 +11,8 @@ from smae.config import merge
 from smae.errors import EXIT_USAGE, ConfigError, Interrupted
 from smae.skeleton import NTU25
 from smae.testing.models import small_batch
-from smae.train.build import build_objective
 from smae.train.checkpoint import load_latest
-from smae.train.config import FAMILIES, build_config
+from smae.train.config import FAMILIES, build_config, build_objective
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
 from tests.train.small import SETTINGS, run_through, small_config, small_loop

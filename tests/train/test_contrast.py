@@ -17,10 +17,8 @@ from smae.models.masking import maskings
 from smae.rng import Noise
 from smae.skeleton import NTU25
 from smae.testing import check_objective
-from smae.testing.models import small_batch
-from smae.testing.objectives import small_builder
-from smae.train.objectives import Objective, objectives
-from smae.train.objectives.contrast import info_nce, spread_metrics
+from smae.testing.models import small_batch, small_builder
+from smae.train.objectives import Objective, info_nce, objectives, spread_metrics
 from smae.train.objectives.reconstruct import token_similarity
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
@@ -210,7 +208,7 @@ import sys
 import torch
 from torch import distributed
 from smae.train.distributed import gather_ranks
-from smae.train.objectives.contrast import info_nce
+from smae.train.objectives import info_nce
 
 rank, rendezvous, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)

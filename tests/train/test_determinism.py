@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.skeleton import NTU25
-from smae.train.build import build_objective
-from smae.train.config import resolve
+from smae.train.config import build_objective, resolve
 
 
 @pytest.fixture

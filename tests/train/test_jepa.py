@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from smae.models import patchify
 from smae.models.encoders import encoders
-from smae.models.tokens import patchify
 from smae.skeleton import NTU25
 from smae.testing import check_objective
-from smae.testing.models import small_batch
-from smae.testing.objectives import small_builder
+from smae.testing.models import small_batch, small_builder
 from smae.train.objectives import objectives
 from tests.oracles import models
 

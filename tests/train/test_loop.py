@@ -12,12 +12,12 @@ import torch
 
 from smae import interrupts, progress
 from smae.config import merge
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.errors import DataError, Interrupted, NonFiniteError
 from smae.skeleton import NTU25
 from smae.testing.models import small_batch
-from smae.train.build import has_native_bf16
 from smae.train.checkpoint import load_checkpoint, load_latest, pack_optimizer
+from smae.train.distributed import has_native_bf16
 from smae.train.loop import Loop, micro_batches
 from smae.train.metrics_log import MetricsLog
 from smae.train.objectives import StepOutput

@@ -16,9 +16,8 @@ from smae.errors import ConfigError, DataError
 from smae.eval.results import read_results
 from smae.eval.run_probes import seen_in_training
 from smae.skeleton import KINECT20, NTU25
-from smae.train.build import build_objective
 from smae.train.checkpoint import load_latest
-from smae.train.config import build_config
+from smae.train.config import build_config, build_objective
 from smae.train.objectives import Objective
 from smae.train.pretrain import _check_stores, pretrain
 from smae.train.run_folder import Run

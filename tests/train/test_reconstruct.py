@@ -8,13 +8,12 @@ import pytest
 import torch
 
 from smae.errors import ConfigError
-from smae.models.decoders import decoders
+from smae.models import patchify
+from smae.models.encoders import decoders
 from smae.models.masking import maskings
-from smae.models.tokens import patchify
 from smae.skeleton import NTU25
 from smae.testing import check_objective
-from smae.testing.models import small_batch
-from smae.testing.objectives import small_builder
+from smae.testing.models import small_batch, small_builder
 from smae.train.config import FAMILIES
 from smae.train.objectives import Objective, objectives
 from smae.train.objectives.reconstruct import motion

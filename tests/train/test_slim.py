@@ -19,8 +19,7 @@ from smae.models.encoders import encoders
 from smae.rng import Noise
 from smae.skeleton import KINECT20, NTU25, Layout
 from smae.testing import check_objective
-from smae.testing.models import small_batch
-from smae.testing.objectives import small_builder
+from smae.testing.models import small_batch, small_builder
 from smae.train.checkpoint import load_latest
 from smae.train.objectives import objectives
 from smae.train.objectives.slim import (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from smae.models.tokens import Grid, patchify
+from smae.models import Grid, patchify
 from smae.skeleton import NTU25
 from smae.testing.models import bodies
 from smae.train.objectives.reconstruct import make_target, motion

@@ -10,7 +10,7 @@ import pytest
 from smae.data.prepare import PrepareSettings
 from smae.data.prepare.run import prepare
 from smae.data.raw.recording import MISSING, Recording
-from smae.data.store.store import open_store
+from smae.data.store import open_store
 from smae.errors import DataError, NoBody, UnknownNameError
 from smae.viz.scene import find_clip, scene_of_clip, scene_of_raw
 from tests.data import raw_folder

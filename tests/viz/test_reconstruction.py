@@ -7,9 +7,9 @@ import pytest
 
 from smae.data.loader.loader import Loader
 from smae.data.prepare.run import prepare
-from smae.data.store.store import open_store
+from smae.data.store import open_store
 from smae.errors import DataError
-from smae.train.build import build_objective
+from smae.train.config import build_objective
 from smae.viz.reconstruction import reconstruct, scene_of_reconstruction
 from smae.viz.scene import ABSENT, MASKED, RECONSTRUCTED, TRACKED
 from tests.data import raw_folder

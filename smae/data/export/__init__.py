@@ -20,9 +20,9 @@ from smae import interrupts
 from smae.atomic_io import atomic_file, check_output
 from smae.config import renamed
 from smae.data.raw.array_source import IMPORTED
+from smae.data.store import Store, open_store
 from smae.data.store.chunks import FLOAT32
 from smae.data.store.splits import NTU_PROTOCOLS
-from smae.data.store.store import Store, open_store
 from smae.errors import DataError
 from smae.registry import Registry
 

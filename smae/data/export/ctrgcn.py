@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from smae import progress
 from smae.data.export import Request, check_reference, class_numbers, read_clips, signature
 from smae.data.raw.ntu import parse_name
+from smae.data.store import Store
 from smae.data.store.splits import NTU60_SETUPS, Split, full_name
-from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError
 
 Protocol = Literal["xsub", "xview", "xset"]

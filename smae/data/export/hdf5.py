@@ -19,9 +19,9 @@ import numpy as np
 
 from smae import interrupts, progress
 from smae.data.export import Request, signature
+from smae.data.store import Store
 from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS
 from smae.data.store.splits import TEST, TRAIN, VAL
-from smae.data.store.store import Store
 from smae.errors import ConfigError
 from smae.skeleton import layout_json
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from smae import progress
 from smae.data.export import Request, class_numbers, read_clips, signature
-from smae.data.store.store import Store
+from smae.data.store import Store
 from smae.errors import ConfigError
 
 PICKLE_PROTOCOL = 4

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from smae.config import Section
+from smae.errors import ConfigError
 from smae.rng import Noise
 from smae.skeleton import Layout
 
@@ -345,3 +346,30 @@ def mirror_tables(layout: Layout) -> Ints:
     for left, right in layout.mirror:
         tables[1, [left, right]] = right, left
     return tables
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """The joints that define which way a person faces.
+
+    Attributes:
+        across: int64 [P, 2], (left, right) pairs.
+        spine: int64 [2], lowest and uppermost joint.
+        upright: turn the spine upright too, and not about the vertical axis alone.
+    """
+
+    across: Ints
+    spine: Ints
+    upright: bool
+
+
+def trunk_of(layout: Layout, *, align: str) -> Trunk | None:
+    """Return what ``augment.align`` needs of a layout; a ``ConfigError`` if it names no trunk."""
+    if align == "none":
+        return None
+    if not layout.across or layout.spine is None:
+        raise ConfigError(
+            f"augment.align={align} turns people by their hips, shoulders and spine, and layout '{layout.name}' "
+            "does not name them: give it `across` and `spine`, or choose augment.align=none"
+        )
+    return Trunk(np.array(layout.across, np.int64), np.array(layout.spine, np.int64), align == "body")

@@ -24,9 +24,9 @@ _NOISE = tl.constexpr(zlib.crc32(b"noise"))
 
 @triton.jit
 def _normal(seed, item, epoch, element):
-    """Return the normal numbers that ``batch.add_noise`` has at ``element``.
+    """Return the normal numbers that ``add_noise`` has at ``element``.
 
-    By the series of ``batch_numba``: a GPU's own logarithm is good to 2**-22 near 1, and no better.
+    By the series in ``kernels.py``: a GPU's own logarithm is good to 2**-22 near 1, and no better.
     """
     block = (element // 4).to(tl.uint32)
     zero = block * 0
@@ -143,7 +143,7 @@ def _items(
 
 
 def make_items(rows: Tensor, plan: BatchPlan, *, item_format: ItemFormat) -> Tensor:
-    """Return what ``batch.make_items`` returns; the same to float32 rounding."""
+    """Return what ``smae.data.loader.make_items`` returns; the same to float32 rounding."""
 
     def send(array: object) -> Tensor:
         return torch.as_tensor(array).to(rows.device).contiguous()

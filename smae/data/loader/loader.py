@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from smae.data.loader import sampler
+from smae.data.loader import Assembler, Batch, CpuAssembler, DeviceAssembler, StagedAssembler, sampler
 from smae.data.loader.augment import (
     Augment,
     BatchPlan,
@@ -25,8 +25,9 @@ from smae.data.loader.augment import (
     draw_variation,
     mirror_tables,
     origin_joints,
+    trunk_of,
 )
-from smae.data.loader.batch import Assembler, Batch, CpuAssembler, DeviceAssembler, StagedAssembler
+from smae.data.loader.kernels import present_bodies
 from smae.data.loader.row_cache import (
     ClipSelection,
     ReadableStore,
@@ -35,7 +36,6 @@ from smae.data.loader.row_cache import (
     StreamedRows,
     choose_residency,
 )
-from smae.data.loader.row_kernels import present_bodies, trunk_of
 from smae.data.loader.sampler import Ints, RowMode
 from smae.errors import ConfigError
 from smae.jit import KernelChoice, use_triton

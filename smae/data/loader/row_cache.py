@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from smae.data.loader.row_kernels import Trunk, centre_clips, copy_clips, facing_axes, fill_gaps, valid_frames
+from smae.data.loader.augment import Trunk
+from smae.data.loader.kernels import centre_clips, copy_clips, facing_axes, fill_gaps, valid_frames
 from smae.data.loader.sampler import RowMode, block_of
 from smae.errors import ConfigError, EnvironmentFault
 from smae.skeleton import Layout

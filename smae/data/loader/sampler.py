@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from smae.data.store.clip_table import ClipTable
+from smae.data.store.clips import ClipTable
 from smae.errors import ConfigError
 from smae.rng import Noise
 

@@ -17,9 +17,9 @@ from smae.data.prepare import UNITS, PrepareSettings
 from smae.data.prepare.summary import find_refused
 from smae.data.raw.recording import MISSING, Clip, Recording
 from smae.data.raw.recordings import Recordings, is_store
+from smae.data.store import Store, open_store
 from smae.data.store.chunks import FLOAT32
 from smae.data.store.file_store import locate
-from smae.data.store.store import Store, open_store
 from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, BadRecording, ConfigError, DataError, NoBody
 from smae.skeleton import Layout
 

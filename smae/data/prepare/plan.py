@@ -24,7 +24,7 @@ from smae.data.clean import Mode
 from smae.data.prepare import PrepareSettings
 from smae.data.raw.labels import load_class_names
 from smae.data.raw.source import Inventory, Refused, Sample, SampleReader, Source, check_unit, make_source
-from smae.data.store.clip_table import UNLABELLED, ClipFacts
+from smae.data.store.clips import UNLABELLED, ClipFacts
 from smae.data.store.format import STORE_VERSION
 from smae.data.store.own_splits import splits_of_file
 from smae.errors import BadRecording, ConfigError, DataError

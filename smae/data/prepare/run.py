@@ -26,12 +26,12 @@ from smae.data.prepare.workspace import FolderWorkspace, ObjectWorkspace, Worksp
 from smae.data.raw.keypoints import Keypoints
 from smae.data.raw.recordings import source_of
 from smae.data.raw.source import SOURCES
+from smae.data.store import Store, open_store
 from smae.data.store.chunks import joint_codec
-from smae.data.store.clip_table import ClipFacts, build_table
+from smae.data.store.clips import ClipFacts, build_table
 from smae.data.store.convert import layout_map
 from smae.data.store.file_store import locate
 from smae.data.store.shards import offsets
-from smae.data.store.store import Store, open_store
 from smae.data.store.writer import Header, finish_store, write_store
 from smae.errors import ConfigError, DataError, EnvironmentFault
 from smae.skeleton import Layout, load_layout

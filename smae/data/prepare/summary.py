@@ -14,9 +14,9 @@ from smae.atomic_io import parse_json
 from smae.data.prepare.plan import Plan
 from smae.data.prepare.worker import SampleOutcome, TaskResult
 from smae.data.raw.source import Refused
+from smae.data.store import Store
 from smae.data.store.format import EXCLUDED, MAX_JSON_BYTES, QUARANTINE, read_checked
 from smae.data.store.shards import Shard
-from smae.data.store.store import Store
 from smae.errors import EXIT_DONE, EXIT_QUARANTINED, DataError
 from smae.tables import Grid, Table
 

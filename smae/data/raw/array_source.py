@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from smae.data.raw.ntu import NtuSource, parse_name
 from smae.data.raw.recording import MAX_BYTES, MISSING, TRACKED, Clip
 from smae.data.raw.source import BaseSource, Sample
-from smae.data.store.clip_table import ClipFacts
+from smae.data.store.clips import ClipFacts
 from smae.data.store.splits import NTU_PROTOCOLS
 from smae.errors import BadRecording, ConfigError, DataError, NoBody
 from smae.skeleton import BUILT_IN, NTU25, Layout

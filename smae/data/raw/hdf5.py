@@ -11,7 +11,7 @@ from smae.atomic_io import parse_json
 from smae.data.raw import array_source as arrays
 from smae.data.raw.recording import Clip
 from smae.data.raw.source import Inventory, Sample
-from smae.data.store.clip_table import FACTS, ClipFacts
+from smae.data.store.clips import FACTS, ClipFacts
 from smae.data.store.format import MODES
 from smae.errors import BadRecording, DataError
 from smae.skeleton import layout_from_json

@@ -27,7 +27,7 @@ from smae.data.raw.file_reader import FileReader
 from smae.data.raw.ntu import parse_name
 from smae.data.raw.recording import KEYPOINTS, MAX_BYTES, TRACKED, Clip, Recording
 from smae.data.raw.source import LARGEST, SMALLEST, BaseSource, Inventory, Refused, Sample
-from smae.data.store.clip_table import ClipFacts
+from smae.data.store.clips import ClipFacts
 from smae.data.store.convert import layout_map
 from smae.errors import BadRecording, ConfigError, DataError, NoBody
 from smae.skeleton import Layout, load_layout

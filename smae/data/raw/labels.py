@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from smae.errors import ConfigError
 
 if TYPE_CHECKING:
-    from smae.data.store.store import Store
+    from smae.data.store import Store
 
 logger = logging.getLogger(__name__)
 

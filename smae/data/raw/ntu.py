@@ -16,7 +16,7 @@ from smae.data.raw.plain_pickle import as_array, load_plain_npy
 from smae.data.raw.recording import Recording
 from smae.data.raw.single_body import bodies_recording
 from smae.data.raw.source import BaseSource, Inventory
-from smae.data.store.clip_table import UNLABELLED, ClipFacts
+from smae.data.store.clips import UNLABELLED, ClipFacts
 from smae.data.store.splits import NTU60_SETUPS
 from smae.errors import BadRecording, DataError
 

@@ -18,7 +18,7 @@ import numpy as np
 from smae.data.raw.recording import Recording
 from smae.data.raw.single_body import bodies_recording
 from smae.data.raw.source import BaseSource, Inventory, Refused, Sample
-from smae.data.store.clip_table import ClipFacts
+from smae.data.store.clips import ClipFacts
 from smae.data.store.splits import TEST, TRAIN
 from smae.errors import BadRecording, ConfigError, DataError
 from smae.skeleton import NTU25

@@ -19,8 +19,8 @@ from smae.data.raw.ntu import NPY_SUFFIX
 from smae.data.raw.recording import KEYPOINTS, MAX_RANGE, VIDEOS, Clip, Recording
 from smae.data.raw.skeleton_parser import JOINTS, MAX_BODIES, MAX_LINE
 from smae.data.raw.source import SOURCES, Inventory, Refused, Sample, SampleReader, make_source, parse_sample
+from smae.data.store import Store, open_store
 from smae.data.store.file_store import locate
-from smae.data.store.store import Store, open_store
 from smae.errors import BadRecording, ConfigError, DataError, UnknownNameError
 from smae.registry import nearest
 from smae.skeleton import Layout

@@ -23,7 +23,7 @@ from smae.data.raw.discovery import find_files
 from smae.data.raw.file_reader import FileReader
 from smae.data.raw.recording import MAX_BYTES, TRACKED, Recording
 from smae.data.raw.source import BaseSource, Inventory, Refused, Sample
-from smae.data.store.clip_table import UNLABELLED, ClipFacts
+from smae.data.store.clips import UNLABELLED, ClipFacts
 from smae.data.store.splits import TEST, TRAIN
 from smae.errors import BadRecording
 from smae.skeleton import KINECT20, Layout

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from smae.data.raw.recording import Clip, Recording
-from smae.data.store.clip_table import ClipFacts
+from smae.data.store.clips import ClipFacts
 from smae.errors import BadRecording, ConfigError, NoBody
 from smae.registry import Registry
 from smae.skeleton import BUILT_IN, NTU25, Layout, load_layout

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from smae import interrupts, progress
 from smae.atomic_io import atomic_folder, check_output
 from smae.data.raw.recording import MISSING, Clip
-from smae.data.store.clip_table import FACTS, ClipFacts
+from smae.data.store import Store, _reopen, open_store
+from smae.data.store.clips import FACTS, ClipFacts
 from smae.data.store.format import MANIFEST
-from smae.data.store.store import Store, _reopen, open_store
 from smae.data.store.writer import write_store
 from smae.errors import ConfigError, DataError
 from smae.skeleton import Layout, load_layout

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from smae import progress
 from smae.data.raw.labels import NTU_DATASETS, class_names, names_note
+from smae.data.store import Store, open_store
 from smae.data.store.format import MANIFEST
-from smae.data.store.store import Store, open_store
 from smae.tables import Grid, Table
 
 _BINS = 12

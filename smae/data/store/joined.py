@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smae.data.store import Store, frame_rate, open_store, preparation
 from smae.data.store.chunks import SHARD_ROWS
-from smae.data.store.clip_table import COLUMNS, ClipTable
+from smae.data.store.clips import COLUMNS, ClipTable
 from smae.data.store.format import Header
 from smae.data.store.splits import Split
-from smae.data.store.store import Store, frame_rate, open_store, preparation
 from smae.errors import ConfigError, DataError, UnknownNameError
 from smae.skeleton import Layout, layout_json, load_layout
 

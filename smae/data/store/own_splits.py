@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from smae.atomic_io import locked
 from smae.data.raw.labels import read_text
-from smae.data.store import splits
-from smae.data.store.clip_table import FACTS, ClipTable
+from smae.data.store import Store, open_store, splits
+from smae.data.store.clips import FACTS, ClipTable
 from smae.data.store.format import MAX_JSON_BYTES
 from smae.data.store.splits import Roles, Split
-from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from smae.registry import nearest
 from smae.rng import Noise

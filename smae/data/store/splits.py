@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae.atomic_io import fsync_folder, os_errors, parse_json, write_atomic
-from smae.data.store.clip_table import ClipTable
+from smae.data.store.clips import ClipTable
 from smae.data.store.file_store import FileStore, LocalFileStore
 from smae.data.store.format import MAX_JSON_BYTES, SPLITS_FILE
 from smae.errors import DataError, UnknownNameError

@@ -11,10 +11,10 @@ from blake3 import blake3
 
 from smae import interrupts, progress
 from smae.data.raw.recording import MISSING
+from smae.data.store import Store, find_store, open_store
 from smae.data.store.chunks import SHARD_ROWS
 from smae.data.store.file_store import FileStore, locate, open_file_store
 from smae.data.store.format import QUARANTINE, FileRecord, check_files, describe, read_checked, read_manifest
-from smae.data.store.store import Store, find_store, open_store
 from smae.errors import EXIT_DATA, EXIT_DONE, DataError
 
 _BLOCK = 2**24

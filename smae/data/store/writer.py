@@ -19,7 +19,7 @@ from zarr.storage import MemoryStore
 from smae.atomic_io import fsync_folder, os_errors
 from smae.data.raw.recording import Clip
 from smae.data.store.chunks import BLOSC_LEVEL, CHUNK_ROWS, SHARD_ROWS, joint_codec, shard_key
-from smae.data.store.clip_table import ClipFacts, ClipTable, build_table
+from smae.data.store.clips import ClipFacts, ClipTable, build_table
 from smae.data.store.file_store import FileStore, LocalFileStore
 from smae.data.store.format import EXCLUDED, MANIFEST, QUARANTINE, FileRecord, encode_manifest, record_of
 from smae.data.store.format import Header as Header

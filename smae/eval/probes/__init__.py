@@ -21,11 +21,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from smae.data.loader.loader import Loader
+from smae.data.store import Store
 from smae.data.store.splits import Split
-from smae.data.store.store import Store
 from smae.errors import ConfigError, DataError
-from smae.eval.feature_cache import feature_key, keep_features, read_features
-from smae.eval.features import FeatureExtractor, Features, extract
+from smae.eval.features import (
+    FeatureExtractor,
+    Features,
+    extract,
+    feature_key,
+    keep_features,
+    read_features,
+)
 from smae.eval.records import BEST_TEST, BEST_VAL
 from smae.models.encoders import Encoder
 from smae.registry import Registry

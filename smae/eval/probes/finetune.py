@@ -11,16 +11,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from smae import interrupts, progress
-from smae.data.loader.batch import Batch
+from smae.config import LABEL_SHARES
+from smae.data.loader import Batch
 from smae.eval.features import mean_over_bodies
 from smae.eval.probes import OnEpoch, Probe, ProbeContext, Scores, average_views, score, select
 from smae.eval.records import ONE_VIEW
-from smae.models.encoders import Encoder
-from smae.models.masking import kept_count, mask_from_scores
-from smae.models.missing import encode_measured, missing_tokens
-from smae.models.transformer import DropPath
+from smae.models import DropPath
+from smae.models.encoders import Encoder, encode_measured
+from smae.models.masking import kept_count, mask_from_scores, missing_tokens
 from smae.rng import Noise
-from smae.settings import LABEL_SHARES
 from smae.train.config import Finetune
 from smae.train.optim import adamw, warmup_cosine
 

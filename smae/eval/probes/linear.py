@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from smae import interrupts, progress
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.eval.features import FeatureExtractor, Features, Pooled, raw_coordinates
 from smae.eval.probes import OnEpoch, ProbeContext, Scores, average_views, score, select
 from smae.eval.records import ONE_VIEW

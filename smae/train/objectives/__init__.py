@@ -6,21 +6,22 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from smae.config import PluginConfig
+from smae.data.loader import Batch
 from smae.data.loader.augment import ViewCrop
-from smae.data.loader.batch import Batch
 from smae.errors import ConfigError
-from smae.models.decoders import decoders
-from smae.models.encoders import Encoder, encoders
-from smae.models.masking import Mask, Masking, maskings
-from smae.models.missing import mask_measured
-from smae.models.tokens import Grid, patchify
+from smae.models import Grid, patchify
+from smae.models.encoders import Encoder, decoders, encoders
+from smae.models.masking import Mask, Masking, mask_measured, maskings
 from smae.registry import Registry
 from smae.rng import Noise
 from smae.skeleton import Layout
 from smae.train.checkpoint import load_weights, resize_positions
+from smae.train.distributed import gather_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,72 @@ def show_tokens(masking: Masking, batch: Batch, grid: Grid, noise: Noise) -> tup
     """Return the mask of a batch and its visible tokens [N, K, P]; none is of a missing joint."""
     tokens, least = patchify(batch.x, grid), batch.least_joints
     return mask_measured(masking, tokens, noise, missing=batch.missing, least_joints=least)
+
+
+class SharedBatchNorm(nn.BatchNorm1d):
+    """Normalises by mean and variance over the batches of all ranks; torch's own form is for GPUs alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return rows [N, D], normalised."""
+        if not self.training:
+            return super().forward(x)
+        every, own = gather_ranks(x[None])
+        return super().forward(every[0])[own]
+
+
+def projection_head(dim: int, *, hidden: int, out: int) -> nn.Sequential:
+    """Return the map of features to the space where they are compared (SimCLR, section 4.2)."""
+    return nn.Sequential(
+        nn.Linear(dim, hidden, bias=False), SharedBatchNorm(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, out)
+    )
+
+
+def info_nce(z: Tensor, keys: Tensor, own: Tensor, *, temperature: float) -> Tensor:
+    """Return the InfoNCE loss, averaged over anchors and their positives (SimCLR, equation 1).
+
+    An anchor's positives are the other views of its clip; all keys but itself are its candidates.
+
+    Args:
+        z: float [V, B, D], anchors, of unit length.
+        keys: float [V, M, D], of unit length: those of all ranks, the anchors among them.
+        own: int64 [B], where in 0..M-1 each anchor's clip is.
+        temperature: divides the cosines.
+    """
+    views, clips, _ = z.shape
+    scores = torch.einsum("vbd,wmd->vbwm", z, keys).float() / temperature
+    same_clip = torch.zeros(clips, keys.shape[1], dtype=torch.bool, device=z.device)
+    same_clip[torch.arange(clips, device=z.device), own] = True
+    same_view = torch.eye(views, dtype=torch.bool, device=z.device)
+    itself = same_view[:, None, :, None] & same_clip[None, :, None, :]
+    everyone = scores.masked_fill(itself, -torch.inf).flatten(2).logsumexp(2)
+    positives = scores.permute(0, 2, 1, 3)[:, :, same_clip].permute(0, 2, 1)  # [V, B, W]
+    losses = everyone[..., None] - positives
+    return losses.masked_select(~same_view[:, None].expand_as(losses)).mean()
+
+
+def spread_metrics(features: Tensor) -> dict[str, Tensor]:
+    """Return what warns of collapse, of features [V, B, D] of all ranks: ``spread`` and ``rank``.
+
+    ``spread``: mean standard deviation of the coordinates of features of unit length, times
+    sqrt(D): 1 for directions spread evenly, 0 for equal ones. ``rank``: (tr C)^2 / tr C^2 of their
+    covariance C, the number of directions that they use.
+    """
+    every, _ = gather_ranks(features.detach().float())
+    z = normalize(every.flatten(0, 1), dim=1)
+    z = z - z.mean(0)
+    covariance = z.T @ z / len(z)
+    trace = covariance.diagonal().sum()
+    spread = covariance.diagonal().sqrt().mean() * z.shape[1] ** 0.5
+    return {"spread": spread, "rank": trace**2 / covariance.square().sum().clamp_min(1e-12)}
+
+
+@torch.no_grad()
+def move_average(average: nn.Module, current: nn.Module, *, momentum: float) -> None:
+    """Set average = momentum x average + (1 - momentum) x current; buffers are copied."""
+    for weight, target in zip(average.parameters(), current.parameters(), strict=True):
+        weight.lerp_(target, 1 - momentum)
+    for buffer, now in zip(average.buffers(), current.buffers(), strict=True):
+        buffer.copy_(now)
 
 
 @dataclass(frozen=True)

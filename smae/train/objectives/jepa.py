@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn.functional import layer_norm, smooth_l1_loss
 
 from smae.config import PluginConfig
-from smae.data.loader.batch import Batch
-from smae.models.missing import encode_measured, mean_of_targets
-from smae.models.tokens import gather, joints_of
+from smae.data.loader import Batch
+from smae.models import gather, joints_of
+from smae.models.encoders import encode_measured
+from smae.models.masking import mean_of_targets
 from smae.rng import Noise
-from smae.train.objectives import ModelBuilder, Objective, Preview, StepOutput, show_tokens
-from smae.train.objectives.contrast import move_average
+from smae.train.objectives import ModelBuilder, Objective, Preview, StepOutput, move_average, show_tokens
 
 
 class SkeletonJEPA(Objective):

@@ -11,16 +11,23 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from smae.config import PluginConfig
-from smae.data.loader.batch import Batch
+from smae.data.loader import Batch
 from smae.errors import ConfigError
-from smae.models.decoders import CrossDecoder
-from smae.models.masking import Mask
-from smae.models.missing import mean_of_targets
-from smae.models.tokens import Grid, gather, joints_of, patchify, unpatchify
+from smae.models import Grid, gather, joints_of, patchify, unpatchify
+from smae.models.encoders import CrossDecoder
+from smae.models.masking import Mask, mean_of_targets
 from smae.rng import Noise
 from smae.train.distributed import gather_ranks, relative_share
-from smae.train.objectives import ModelBuilder, Objective, Preview, StepOutput, show_tokens
-from smae.train.objectives.contrast import info_nce, projection_head, spread_metrics
+from smae.train.objectives import (
+    ModelBuilder,
+    Objective,
+    Preview,
+    StepOutput,
+    info_nce,
+    projection_head,
+    show_tokens,
+    spread_metrics,
+)
 
 
 class SkeletonMAE(Objective):

@@ -20,17 +20,16 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, log_softmax, normalize
 
 from smae.config import PluginConfig
+from smae.data.loader import Batch
 from smae.data.loader.augment import Share, ViewCrop
-from smae.data.loader.batch import Batch
 from smae.errors import ConfigError
+from smae.models import patchify, unpatchify
 from smae.models.encoders import Encoder
-from smae.models.missing import missing_tokens
-from smae.models.tokens import patchify, unpatchify
+from smae.models.masking import missing_tokens
 from smae.rng import Noise
 from smae.skeleton import Layout
 from smae.train.distributed import gather_ranks
-from smae.train.objectives import ModelBuilder, Objective, StepOutput
-from smae.train.objectives.contrast import move_average, spread_metrics
+from smae.train.objectives import ModelBuilder, Objective, StepOutput, move_average, spread_metrics
 
 GLOBALS = 2
 """Global crops of a clip: the first views of a batch."""

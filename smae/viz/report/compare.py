@@ -26,8 +26,7 @@ from smae.eval.results import (
     std_over_seeds,
 )
 from smae.train.run_folder import Run
-from smae.viz.report.figures import draw_curves, read_curves
-from smae.viz.report.page import PageSection, missing, note, percent, render, table
+from smae.viz.report.page import PageSection, draw_curves, missing, note, percent, read_curves, render, table
 from smae.viz.report.results import draw_accuracies, provenance, row_numbers, warnings_of
 
 logger = logging.getLogger(__name__)

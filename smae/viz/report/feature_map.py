@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 from smae import progress
 from smae.data.loader.loader import Loader
 from smae.data.raw.labels import class_names
-from smae.data.store.store import Store
+from smae.data.store import Store
 from smae.eval.features import Pooled, extract
 from smae.eval.probes import ENCODE_BATCH
 from smae.models.encoders import Encoder
 from smae.rng import Noise
 from smae.train.config import RunConfig
-from smae.viz.report.figures import Floats
-from smae.viz.report.page import missing, note
+from smae.viz.report.page import Floats, missing, note
 
 MAX_CLIPS = 1000
 """Maximum clips on the map, a fixed random choice of the test part."""

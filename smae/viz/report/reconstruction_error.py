@@ -12,15 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smae import progress
-from smae.data.store.store import Store
+from smae.data.store import Store
 from smae.skeleton import Layout
 from smae.train.config import RunConfig
 from smae.train.objectives import Objective
 from smae.viz.drawing import legend, player
 from smae.viz.reconstruction import Reconstruction, reconstruct, scene_of
 from smae.viz.report.feature_map import choose
-from smae.viz.report.figures import Floats, Series, line_chart
-from smae.viz.report.page import bars, missing, note
+from smae.viz.report.page import Floats, Series, bars, line_chart, missing, note
 from smae.viz.scene import Scene
 
 MAX_CLIPS = 256

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from smae.data.raw.recording import MISSING
-from smae.data.store.store import open_store
+from smae.data.store import open_store
 from smae_cli.main import run
 from tests import corpora
 from tests.data import imported

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from smae.data.export import EXPORTS, Request, ctrgcn, export, signature
-from smae.data.store.store import Store
+from smae.data.store import Store
 from smae.errors import ConfigError, DataError, EnvironmentFault, UnknownNameError
 from tests.data import imported
 from tests.oracles.reference_pipeline import aligned, row_order

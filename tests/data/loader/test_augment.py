@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from smae.data.loader import row_kernels
+from smae.data.loader import CpuAssembler, StagedAssembler, add_noise, kernels, resample_and_map, to_stream
 from smae.data.loader.augment import (
     Augment,
     BatchPlan,
@@ -23,7 +23,6 @@ from smae.data.loader.augment import (
     random_transforms,
     rotation,
 )
-from smae.data.loader.batch import CpuAssembler, StagedAssembler, add_noise, resample_and_map, to_stream
 from smae.rng import Noise
 from smae.skeleton import NTU25
 from tests.oracles import augment as oracle
@@ -254,7 +253,7 @@ def test_gaps_hold_the_nearest_frame() -> None:
     expected = np.zeros_like(track)
     expected[:, 0] = np.array([1, 1, 1, 4, 4, 4])[:, None]
     np.testing.assert_array_equal(oracle.filled(track.astype(np.float64)), expected)
-    row_kernels.fill_gaps(track, np.array([0]), np.array([6]))
+    kernels.fill_gaps(track, np.array([0]), np.array([6]))
     np.testing.assert_array_equal(track, expected)
 
 
@@ -264,7 +263,7 @@ def test_gaps_equal_the_naive_fill_track_by_track() -> None:
     rows[rng.random((60, 4)) < 0.6] = np.nan
     rows[rng.random((60, 4, 3)) < 0.02] = np.nan  # one coordinate missing is a joint missing
     expected = np.concatenate([oracle.filled(rows[a:b].astype(np.float64)) for a, b in [(0, 25), (25, 26), (26, 60)]])
-    row_kernels.fill_gaps(rows, np.array([0, 25, 26]), np.array([25, 1, 34]))
+    kernels.fill_gaps(rows, np.array([0, 25, 26]), np.array([25, 1, 34]))
     np.testing.assert_array_equal(rows, expected)
 
 
@@ -287,7 +286,7 @@ def test_clips_are_taken_over_end_to_end_as_they_are() -> None:
 
 def taken(rows: np.ndarray, first: list[int], count: list[int]) -> tuple[np.ndarray, list[int], bool]:
     to, present = np.empty((sum(count), *rows.shape[1:]), np.float32), np.empty(sum(count), np.uint8)
-    gaps = row_kernels.copy_clips(rows, np.array(first), np.array(count), to, present)
+    gaps = kernels.copy_clips(rows, np.array(first), np.array(count), to, present)
     return to, present.tolist(), bool(gaps)
 
 
@@ -296,7 +295,7 @@ def test_valid_frames_are_counted_or_spanned(prefix: bool, expected: tuple[int, 
     # One clip of two bodies and six frames: someone is there in frames 1, 4 and 5.
     present = np.array([0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 1, 0], np.uint8)  # body 0, then body 1
     begin, valid = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    row_kernels.valid_frames(present, np.array([0]), np.array([6]), np.array([2]), prefix, begin, valid)
+    kernels.valid_frames(present, np.array([0]), np.array([6]), np.array([2]), prefix, begin, valid)
     assert (int(begin[0]), int(valid[0])) == expected
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from smae.data.loader import CpuAssembler, DeviceAssembler, StagedAssembler
 from smae.data.loader.augment import Augment, BatchPlan, ItemFormat
-from smae.data.loader.batch import CpuAssembler, DeviceAssembler, StagedAssembler
 from smae.data.loader.loader import Loader
 from smae.errors import EnvironmentFault
 from tests.data.loader.test_augment import format_of, naive_item, windows_of

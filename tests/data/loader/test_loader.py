@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from smae.data.loader import row_cache
+from smae.data.loader import Batch, CpuAssembler, DeviceAssembler, StagedAssembler, row_cache
 from smae.data.loader.augment import Augment, BatchPlan, ItemFormat
-from smae.data.loader.batch import Batch, CpuAssembler, DeviceAssembler, StagedAssembler
 from smae.data.loader.loader import Loader, prefetch
 from smae.data.raw.recording import Clip
-from smae.data.store.store import open_store
+from smae.data.store import open_store
 from smae.data.store.writer import ClipFacts, Header, write_store
 from smae.errors import ConfigError, DataError
 from smae.skeleton import NTU25

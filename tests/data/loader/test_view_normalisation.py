@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from smae.data.loader.augment import Augment, rotation
+from smae.data.loader.augment import Augment, rotation, trunk_of
+from smae.data.loader.kernels import facing_axes
 from smae.data.loader.loader import Loader
-from smae.data.loader.row_kernels import facing_axes, trunk_of
 from smae.errors import ConfigError
 from smae.skeleton import KINECT20, NTU25
 from tests.fakes import FakeStore

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from smae.data.loader import loader
+from smae.data.loader import Batch, loader
 from smae.data.loader.augment import Augment, ViewCrop
-from smae.data.loader.batch import Batch
 from smae.data.loader.loader import Loader
 from smae.data.loader.sampler import other_cameras
 from smae.errors import ConfigError

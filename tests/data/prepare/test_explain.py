@@ -12,7 +12,7 @@ import pytest
 
 from smae.data.prepare.explain import explain
 from smae.data.prepare.run import prepare
-from smae.data.store.store import open_store
+from smae.data.store import open_store
 from smae.data.store.verify import verify
 from smae.errors import ConfigError, DataError, UnknownNameError
 from smae.viz.scene import find_clip

@@ -21,13 +21,13 @@ pytest.importorskip("moto", reason="moto is not installed: pip install 'moto[s3]
 
 from obstore.store import MemoryStore
 
+from smae.data import store as storage
 from smae.data.prepare import plan, workspace
 from smae.data.prepare.run import prepare
 from smae.data.prepare.summary import PrepareSummary
-from smae.data.store import store as storage
+from smae.data.store import open_store
 from smae.data.store.file_store import LocalFileStore, open_file_store
 from smae.data.store.object_store import ObjectFileStore
-from smae.data.store.store import open_store
 from smae.data.store.verify import verify
 from smae.errors import ConfigError, DataError, EnvironmentFault, Interrupted, LockedError
 from smae.progress import Task

@@ -21,8 +21,8 @@ from smae.data.prepare.run import prepare
 from smae.data.prepare.summary import PrepareSummary
 from smae.data.prepare.worker import _resampled
 from smae.data.raw.recording import MISSING, Clip
+from smae.data.store import open_store
 from smae.data.store.chunks import JOINT_CODECS
-from smae.data.store.store import open_store
 from smae.data.store.verify import verify
 from smae.errors import ConfigError, DataError, EnvironmentFault, Interrupted, LockedError
 from tests.data.progress_hook import on_update

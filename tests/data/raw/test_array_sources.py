@@ -19,7 +19,7 @@ from smae.data.prepare.run import prepare
 from smae.data.raw.array_source import remove_padding
 from smae.data.raw.single_body import read_matlab_array
 from smae.data.raw.source import SOURCES
-from smae.data.store.store import Store, open_store
+from smae.data.store import Store, open_store
 from smae.errors import BadRecording, ConfigError, DataError
 from tests import corpora
 from tests.data import imported

@@ -15,7 +15,7 @@ from smae.data.raw.file_reader import ReadBuffer
 from smae.data.raw.ntu import NtuSource
 from smae.data.raw.recording import MAX_BYTES
 from smae.data.raw.source import Inventory, Sample
-from smae.data.store.clip_table import UNLABELLED
+from smae.data.store.clips import UNLABELLED
 from smae.errors import BadRecording, ConfigError, DataError
 from tests.data.raw_folder import files, names, write_folder, write_zip
 

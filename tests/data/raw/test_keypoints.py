@@ -12,10 +12,10 @@ import smae
 from smae.data.raw.recording import MISSING
 from smae.data.raw.source import make_source
 from smae.errors import BadRecording, ConfigError, DataError
+from smae.eval.export import PreparationConfig
 from smae.eval.raw_clips import read_recordings
 from smae.skeleton import H36M17, MEDIAPIPE33, OPENPOSE25
 from smae.testing.sources import SourceContract
-from smae.train.run_folder import PreparationConfig
 from smae.viz.scene import scene_of_clip
 
 

@@ -17,8 +17,8 @@ from smae.data.raw.labels import (
     ntu_actions,
     read_class_names,
 )
+from smae.data.store import open_store
 from smae.data.store.info import classes
-from smae.data.store.store import open_store
 from smae.data.synthetic.synth import CLASSES, synthesise
 from smae.errors import ConfigError, DataError
 from smae.viz.scene import scene_of_clip, scene_of_raw

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from smae.data.raw.ntu import ntu_missing, parse_name
-from smae.data.store.clip_table import ClipFacts
+from smae.data.store.clips import ClipFacts
 
 OFFICIAL = Path(__file__).resolve().parents[2] / "../shared/data/ntu"
 

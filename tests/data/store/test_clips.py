@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 import smae
 from smae.data.raw.recording import MISSING
-from smae.data.store.clip import StoreClip
+from smae.data.store.clips import StoreClip
 from smae.errors import ConfigError, EnvironmentFault, UnknownNameError
 from smae.skeleton import NTU25
 

@@ -12,9 +12,9 @@ import pytest
 import smae
 from smae.data.prepare.run import prepare
 from smae.data.raw.recording import MISSING, Clip
-from smae.data.store.clip_table import ClipFacts
+from smae.data.store import Store, open_store
+from smae.data.store.clips import ClipFacts
 from smae.data.store.convert import layout_map
-from smae.data.store.store import Store, open_store
 from smae.data.store.writer import Header, write_store
 from smae.errors import ConfigError, DataError
 from smae.eval.export import read_weights

@@ -11,7 +11,7 @@ import pytest
 import smae
 from smae import dataset_card
 from smae.data.raw.recording import Clip
-from smae.data.store.clip_table import ClipFacts
+from smae.data.store.clips import ClipFacts
 from smae.data.store.writer import Header, write_store
 from smae.skeleton import KINECT20
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from smae.data.loader import Batch, DeviceAssembler
 from smae.data.loader.augment import Augment
-from smae.data.loader.batch import Batch, DeviceAssembler
 from smae.data.loader.loader import Loader
 from smae.data.raw.recording import Clip
-from smae.data.store.clip_table import ClipFacts
+from smae.data.store import Store, frame_rate, open_store
+from smae.data.store.clips import ClipFacts
 from smae.data.store.joined import JoinedStore, join_stores
-from smae.data.store.store import Store, frame_rate, open_store
 from smae.data.store.writer import Header, write_store
 from smae.errors import ConfigError, DataError, UnknownNameError
 from smae.skeleton import COCO17, KINECT20, NTU25, Layout, make_layout

@@ -12,9 +12,9 @@ import pytest
 
 import smae
 from smae.data.prepare.run import prepare
+from smae.data.store import Store, open_store
 from smae.data.store.own_splits import _spread_over_classes, read_lists
 from smae.data.store.splits import TEST, TRAIN, VAL, collect_parts, parse_part
-from smae.data.store.store import Store, open_store
 from smae.errors import ConfigError, DataError
 from tests.data import imported
 

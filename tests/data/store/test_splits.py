@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smae.data.store.clip_table import ClipFacts, ClipTable, build_table
+from smae.data.store.clips import ClipFacts, ClipTable, build_table
 from smae.data.store.splits import NTU60_SUBJECTS, NTU120_SUBJECTS, find_split, fitting
 from smae.errors import DataError, UnknownNameError
 

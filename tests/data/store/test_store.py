@@ -14,12 +14,12 @@ import pytest
 import zarr
 
 from smae.data.raw.recording import Clip
+from smae.data.store import Store, open_store
 from smae.data.store.chunks import CHUNK_ROWS, SHARD_ROWS, decode
-from smae.data.store.clip_table import ClipFacts
+from smae.data.store.clips import ClipFacts
 from smae.data.store.file_store import LocalFileStore
 from smae.data.store.format import MANIFEST, encode_manifest, read_manifest, record_of
 from smae.data.store.info import info
-from smae.data.store.store import Store, open_store
 from smae.data.store.verify import verify
 from smae.data.store.writer import Header, write_store
 from smae.errors import DataError, UnknownNameError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from smae.train.run_folder import Run
-from smae.viz.report.figures import Series, draw_curves, line_chart, read_curves
+from smae.viz.report.page import Series, draw_curves, line_chart, read_curves
 from tests.viz.report.pages import NASTY, Checker
 
 

@@ -1,16 +1,37 @@
-"""``smae bench``."""
+"""``smae doctor``, ``smae bench``: check this machine, and measure smae on it."""
 
 from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 import smae
 from smae.errors import EnvironmentFault
-from smae_cli import console
+from smae_cli import choices, console
+
+
+@click.command("doctor")
+@click.argument("folder", required=False, default=".", type=choices.PATH)
+@console.json_option
+def doctor_command(folder: Path) -> int:
+    """Check this machine: versions, GPU, cores, memory, disk at FOLDER, kernels, extras, plug-ins.
+
+    \b
+    Examples:
+      smae doctor
+      smae doctor /data --json
+
+    Exit code 5 if something keeps smae from working.
+    """
+    diagnosis = smae.doctor(folder)
+    findings = [asdict(finding) for finding in diagnosis.findings]
+    console.result({"ok": diagnosis.exit_code == 0, "findings": findings}, lambda: console.show(diagnosis))
+    return diagnosis.exit_code
+
 
 BENCHMARKS = {
     "prepare": "Raw files to a store, against naive scripts and reading alone.",
@@ -70,7 +91,7 @@ def _all(as_json: bool, write: bool) -> None:
 
 
 @click.group("bench", cls=Benchmarks)
-def command() -> None:
+def bench_command() -> None:
     """Measure smae against naive code and against what the machine can do.
 
     \b

@@ -1,10 +1,10 @@
-"""``smae status``."""
+"""``smae status``, ``smae report``: what runs are there, and the page of a run."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command("status")
 @click.argument("folder", required=False, default=".", type=choices.PATH)
 @console.json_option
-def command(folder: Path) -> None:
+def status_command(folder: Path) -> None:
     """List the runs of FOLDER (this one by default), and preparations that were not finished.
 
     \b
@@ -33,10 +33,10 @@ def command(folder: Path) -> None:
         "runs": [{**asdict(run), "path": str(run.path)} for run in runs],
         "unfinished": [{**asdict(work), "out": str(work.out)} for work in unfinished],
     }
-    console.result(value, lambda: _text(runs, unfinished))
+    console.result(value, lambda: _show_status(runs, unfinished))
 
 
-def _text(runs: list[RunState], unfinished: list[Unfinished]) -> None:
+def _show_status(runs: list[RunState], unfinished: list[Unfinished]) -> None:
     from smae.eval.results import RULE
 
     if not runs and not unfinished:
@@ -74,3 +74,31 @@ def _row(run: RunState) -> tuple[str, ...]:
         lines.append(f"{one.protocol} {one.mode} {percent(one.top1)}{f' ({notes})' if notes else ''}")
     scores = "\n".join(lines)
     return str(run.path), state, step, loss, scores or "-"
+
+
+@click.command("report")
+@click.argument("runs", nargs=-1, metavar="[RUN]...", type=choices.RUN)
+@click.option(
+    "--out", type=choices.PATH, help="File to write; <run>/report.html by default, comparison.html for several runs."
+)
+@click.option("--data", type=choices.STORE, help="Store of a single run; the one it was trained on by default.")
+@click.option("--tables", type=choices.PATH, help="Folder for its tables, as CSV and LaTeX.")
+@click.option("--device", type=choices.DEVICE, default="auto", help="Where features are computed: auto, cpu, cuda.")
+@console.json_option
+def report_command(runs: tuple[Any, ...], **options: Any) -> None:
+    """Write one HTML page of a RUN (the newest by default), or one that compares several.
+
+    Of one run: training curves, results beside baselines, confusion matrices, a map of features,
+    masked reconstruction, preparation of the data, settings. Of several: their curves, results
+    evaluated under the same settings (others are shown apart), means over pre-training seeds, and
+    settings that differ. An earlier page is replaced, any other file is refused.
+
+    \b
+    Examples:
+      smae report
+      smae report runs/skeletonmae-xsub-001 --out first.html
+      smae report runs/first runs/second --out both.html --tables both-tables
+    """
+    runs = runs or (choices.newest(None),)
+    path = smae.report(*runs, **options)
+    console.result({"page": str(path)}, lambda: console.echo(f"page: {path.absolute()}"))

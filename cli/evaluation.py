@@ -1,7 +1,8 @@
-"""``smae eval``."""
+"""``smae eval``, ``smae ensemble``: evaluate one run, or several together."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -61,7 +62,12 @@ from smae_cli import choices, console
     help="Of the encoder's products; bf16 is faster where the device has it, and its results are others.",
 )
 @console.json_option
-def command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **options: Any) -> None:
+def eval_command(
+    modes: tuple[str, ...],
+    sets: tuple[str, ...],
+    resume: bool,
+    **options: Any,
+) -> None:
     """Evaluate a pre-trained encoder on the test part of a protocol.
 
     Each result has its baselines: chance, the most frequent class, a linear classifier on raw
@@ -78,8 +84,7 @@ def command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **optio
       smae eval --probe transfer --data pku.zarr --protocol xsub
       smae eval --encoder skeletonmae-ntu60-xsub --data ntu.zarr --protocol xview
     """
-    from smae.config import parse_sets
-    from smae.settings import check_probe_settings
+    from smae.config import check_probe_settings, parse_sets
 
     if resume and options["again"]:
         raise click.UsageError("--resume keeps what is done, --again evaluates it anew: leave one out")
@@ -113,3 +118,27 @@ def command(modes: tuple[str, ...], sets: tuple[str, ...], resume: bool, **optio
         "seconds": round(evaluation.seconds, 1),
     }
     console.result(value, text)
+
+
+@click.command("ensemble")
+@click.argument("runs", nargs=-1, required=True, type=choices.RUN)
+@click.option("--protocol", type=choices.PROTOCOL, help="Split of the results; the first run's own by default.")
+@click.option("--probe", type=choices.ONE_PROBE, default="finetune", help="Probe whose results are averaged.")
+@click.option("--weight", "weights", type=float, multiple=True, help="One for each run, in order; equal by default.")
+@console.json_option
+def ensemble_command(runs: tuple[Path, ...], **options: Any) -> None:
+    """Evaluate an ensemble of RUNS: the mean of their class probabilities, from the logits of smae eval.
+
+    \b
+    Examples:
+      smae pretrain --out runs/joint
+      smae pretrain --out runs/bone --set augment.stream=bone
+      smae pretrain --out runs/motion --set augment.stream=motion
+      smae eval --run runs/joint --probe linear     (and the other two)
+      smae ensemble runs/joint runs/bone runs/motion --probe linear
+    """
+    found = smae.ensemble(runs, **options)
+    console.result(
+        {"protocol": found.protocol, "mode": found.mode, "rows": [row.as_json() for row in found.rows]},
+        lambda: console.show(found),
+    )
