@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import smae
-from smae.data import MAX_FRAMES
-from smae.data.clean import MODES
+from smae.data.clean import MAX_FRAMES, MODES
 from smae.data.prepare import CODECS, EXECUTOR, EXECUTORS, MAX_BAD, UNITS, PrepareSettings
 from smae_cli import choices, console
 

@@ -22,7 +22,7 @@ from torch import nn
 from smae import interrupts, progress
 from smae.atomic_io import atomic_folder, check_output, read_json
 from smae.config import Section, check, merge, nested, renamed
-from smae.data import MAX_FRAMES
+from smae.data.clean import MAX_FRAMES
 from smae.data.loader.augment import Augment
 from smae.data.raw.recording import MAX_RANGE
 from smae.data.store import Store

@@ -11,8 +11,7 @@ from blake3 import blake3
 from pydantic import TypeAdapter, ValidationError
 
 from smae import interrupts, progress
-from smae.data import MAX_FRAMES
-from smae.data.clean import Mode
+from smae.data.clean import MAX_FRAMES, Mode
 from smae.data.prepare import UNITS, PrepareSettings
 from smae.data.prepare.summary import find_refused
 from smae.data.raw.recording import MISSING, Clip, Recording

@@ -15,8 +15,7 @@ import numpy as np
 
 from smae import interrupts, progress
 from smae.atomic_io import check_output, locked
-from smae.data import MAX_FRAMES
-from smae.data.clean import MODES, Mode
+from smae.data.clean import MAX_FRAMES, MODES, Mode
 from smae.data.prepare import EXECUTOR, MAX_BAD, MIN_BAD, UNITS, PrepareSettings
 from smae.data.prepare.executors import make_executor, warm_up
 from smae.data.prepare.plan import Plan, changed_values, make_plan
