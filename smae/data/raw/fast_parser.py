@@ -160,7 +160,8 @@ def scan(text: NDArray[np.uint8], size: int | np.uint64, ends: NDArray[np.int32]
         ends: int32, receives the position of each line's LF.
         spaces: int32, receives the number of spaces from the file's start to each line's LF.
     """
-    lines, count = 0, _ZERO
+    # Unsigned, as every index here: a signed one might be negative, which costs steps.
+    lines, count, most = _ZERO, _ZERO, _U(len(ends))
     # The last bit of each class, carried into the next block. The file begins as if after a line
     # end.
     digit_before = cr_before = sign_before = dot_before = exponent_before = fraction_carry = _ZERO
@@ -207,13 +208,13 @@ def scan(text: NDArray[np.uint8], size: int | np.uint64, ends: NDArray[np.int32]
         while lf != _ZERO:
             below = (lf - _ONE) & ~lf
             end = at + popcount(below)
-            if end > size or lines == len(ends):
-                return lines if end > size else -1
+            if end > size or lines == most:
+                return np.int64(lines) if end > size else -1
             ends[lines], spaces[lines] = end, count + popcount(space & below)
-            lines += 1
+            lines += _ONE
             lf &= lf - _ONE
         count += popcount(space)
-    return lines
+    return np.int64(lines)
 
 
 @inlined
