@@ -112,8 +112,9 @@ def command(raw: Path, out: str, **options: Any) -> int:
     A bad file never stops the run: it is listed in the store's quarantine.jsonl with its line, and the exit code is 3.
     """
     if raw.exists():
-        from smae.data.prepare.executors import warm_up
+        from smae.data.prepare.executors import collect_rarely, warm_up
 
+        collect_rarely()
         # Workers load their kernels while this process imports what it needs itself.
         warm_up(options["executor"], workers=options["workers"])
     summary = smae.prepare(raw, out, **options)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from smae.data.prepare.plan import Plan, changed_values, make_plan
 from smae.data.prepare.summary import PrepareSummary, Tally, encode_refused, read_refused
 from smae.data.prepare.worker import TaskResult, Worker
 from smae.data.prepare.workspace import FolderWorkspace, ObjectWorkspace, Workspace
-from smae.data.raw.keypoints import Keypoints
 from smae.data.raw.recordings import source_of
 from smae.data.raw.source import SOURCES
 from smae.data.store import Store, open_store
@@ -34,6 +33,10 @@ from smae.data.store.shards import offsets
 from smae.data.store.writer import Header, finish_store, write_store
 from smae.errors import ConfigError, DataError, EnvironmentFault
 from smae.skeleton import Layout, load_layout
+
+if TYPE_CHECKING:
+    # It loads the compiled kernels, which a process that only hands out tasks does not need.
+    from smae.data.raw.keypoints import Keypoints
 
 
 def prepare(

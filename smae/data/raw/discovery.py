@@ -83,6 +83,7 @@ def _walk(root: Path, shown: Path, suffix: str) -> Iterator[tuple[os.DirEntry[st
     pending, followed = [""], set[Path]()
     while pending:
         folder = pending.pop()
+        prefix = f"{folder}/" * bool(folder)
         try:
             with os.scandir(root / folder) as listing:
                 entries = list(listing)
@@ -93,8 +94,8 @@ def _walk(root: Path, shown: Path, suffix: str) -> Iterator[tuple[os.DirEntry[st
                 ) from error
             raise EnvironmentFault(f"cannot list {shown / folder}: {error.strerror}; make it readable") from error
         for entry in entries:
-            path = f"{folder}/{entry.name}".removeprefix("/")
-            target = _linked_folder(entry, root)
+            path = prefix + entry.name
+            target = _linked_folder(entry, root) if entry.is_symlink() else None
             if target is not None and any(target.is_relative_to(one) for one in followed):
                 logger.info(f"{shown / path} is a second link to {target}, which is read once")
             elif target is not None and folder:
@@ -113,9 +114,7 @@ def _walk(root: Path, shown: Path, suffix: str) -> Iterator[tuple[os.DirEntry[st
 
 
 def _linked_folder(entry: os.DirEntry[str], root: Path) -> Path | None:
-    """Return the folder outside ``root``, and not around it, that an entry is a link to."""
-    if not entry.is_symlink():
-        return None
+    """Return the folder outside ``root``, and not around it, that a link leads to."""
     try:
         target = Path(entry.path).resolve(strict=True)
     except (OSError, RuntimeError):
@@ -151,7 +150,9 @@ class _Search:
                 self.refused.append(Refused(path, "not-regular", message))
                 return
             real_path = target
-        status = os.stat(root / real_path, follow_symlinks=False)
+            status = os.stat(root / real_path, follow_symlinks=False)
+        else:
+            status = entry.stat(follow_symlinks=False)
         regular = stat.S_ISREG(status.st_mode)
         if path == CLASSES_FILE and regular:
             return  # not a sample, but not a stray file either: prepare reads it
@@ -225,7 +226,7 @@ class _Search:
         """Return a file's sample name; without one, count it as ignored or refused."""
         name = file.replace("\\", "/").rsplit("/", 1)[-1]
         own = name.removesuffix(self.suffix)
-        if name.endswith(self.suffix) and (self.valid(own) or not self.strict_names):
+        if name.endswith(self.suffix) and (not self.strict_names or self.valid(own)):
             return own
         if self.strict_names and name.lower().endswith(self.suffix):
             self.refused.append(Refused(where, "name", f"a {self.suffix} file whose name is not a sample's", size))

@@ -151,7 +151,9 @@ def _valid_exponent(text: NDArray[np.uint8], at: np.uint64) -> bool:
 
 
 @njit("int64(uint8[::1], uint64, int32[::1], int32[::1])", allocates=False)
-def scan(text: NDArray[np.uint8], size: int | np.uint64, ends: NDArray[np.int32], spaces: NDArray[np.int32]) -> int:
+def scan(
+    text: NDArray[np.uint8], size: int | np.uint64, ends: NDArray[np.int32], spaces: NDArray[np.int32]
+) -> np.int64:
     """Check the spelling of a padded text and find its lines; return their number, -1 to give up.
 
     Args:
@@ -160,7 +162,8 @@ def scan(text: NDArray[np.uint8], size: int | np.uint64, ends: NDArray[np.int32]
         ends: int32, receives the position of each line's LF.
         spaces: int32, receives the number of spaces from the file's start to each line's LF.
     """
-    lines, count = 0, _ZERO
+    # Unsigned, as every index here: a signed one might be negative, which costs steps.
+    lines, count, most = _ZERO, _ZERO, _U(len(ends))
     # The last bit of each class, carried into the next block. The file begins as if after a line
     # end.
     digit_before = cr_before = sign_before = dot_before = exponent_before = fraction_carry = _ZERO
@@ -194,7 +197,7 @@ def scan(text: NDArray[np.uint8], size: int | np.uint64, ends: NDArray[np.int32]
         wrong |= total & ~digit & dot
         # A block without a separator holds a number of over 60 characters, which might overflow.
         if wrong != _ZERO or gap == _ZERO:
-            return -1
+            return np.int64(-1)
         fraction_carry = _U(carried < digit)
         digit_before, cr_before, sign_before = digit >> _TOP, cr >> _TOP, sign >> _TOP
         dot_before, exponent_before, gap_before = dot >> _TOP, exponent >> _TOP, gap >> _TOP
@@ -202,18 +205,18 @@ def scan(text: NDArray[np.uint8], size: int | np.uint64, ends: NDArray[np.int32]
         # Exponents are rare: each is checked alone. ``x & (x - 1)`` clears the lowest set bit.
         while exponent != _ZERO:
             if not _valid_exponent(text, at + trailing_zeros(exponent)):
-                return -1
+                return np.int64(-1)
             exponent &= exponent - _ONE
         while lf != _ZERO:
             below = (lf - _ONE) & ~lf
             end = at + popcount(below)
-            if end > size or lines == len(ends):
-                return lines if end > size else -1
+            if end > size or lines == most:
+                return np.int64(lines) if end > size else np.int64(-1)
             ends[lines], spaces[lines] = end, count + popcount(space & below)
-            lines += 1
+            lines += _ONE
             lf &= lf - _ONE
         count += popcount(space)
-    return lines
+    return np.int64(lines)
 
 
 @inlined
@@ -258,7 +261,9 @@ def _body(
 
 
 @njit("UniTuple(int64, 3)(uint8[::1], int32[::1], int64)", allocates=False)
-def count_rows(text: NDArray[np.uint8], ends: NDArray[np.int32], lines: int) -> tuple[np.int64, np.int64, np.int64]:
+def count_rows(
+    text: NDArray[np.uint8], ends: NDArray[np.int32], lines: int | np.int64
+) -> tuple[np.int64, np.int64, np.int64]:
     """Walk the counts; return frames (-1 to give up), rows, and frames of many bodies."""
     frames, rows, crowded = _count(text, ends, 0), np.int64(0), np.int64(0)
     if frames > MAX_FRAMES:

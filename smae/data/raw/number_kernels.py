@@ -28,7 +28,7 @@ _ZERO, _ONE, _TWO, _EIGHT, _TEN, _SIXTEEN, _HALF = _U(0), _U(1), _U(2), _U(8), _
 _ZERO_CHAR, _NINE_CHAR = _B(48), _B(57)
 _DOT, _MINUS, _PLUS, _SMALL_E, _BIG_E = (_B(ord(c)) for c in ".-+eE")
 _ASCII_ZEROS, _OVER_NINE, _HIGH_BITS = _U(0x3030303030303030), _U(0x7676767676767676), _U(0x8080808080808080)
-_MAX_DECIMALS = _U(14)
+_ALL_BITS, _MAX_DECIMALS = ~_U(0), _U(14)
 _PAIRS, _PAIR_MASK = _U(10 * 2**8 + 1), _U(0x00FF00FF00FF00FF)
 _QUADS, _QUAD_MASK = _U(100 * 2**16 + 1), _U(0x0000FFFF0000FFFF)
 _OCTETS, _DOUBLE_EXACT = _U(10_000 * 2**32 + 1), _U(2**53)
@@ -155,14 +155,16 @@ def parse_short_number(text: NDArray[np.uint8], at: np.uint64, end: np.uint64) -
     if first < _TEN and text[at + _ONE] == _DOT:
         digits = load_word(text, at + _TWO) ^ _ASCII_ZEROS
         power = _leading_digits(digits)
-        # The shift moves zeros in front of the digits, so that bytes after the number do not count.
-        whole = np.int64(first) * _TENS[power] + np.int64(_eight_digits(digits << (_EIGHT - power) * _EIGHT))
+        # Zeros behind the decimals change no value, and bytes after the number do not count.
+        decimals = _eight_digits(digits & _ALL_BITS >> (_EIGHT - power) * _EIGHT)
+        whole, divisor = np.int64(first) * _TENS[_EIGHT] + np.int64(decimals), _POWERS[_EIGHT]
         if power == _EIGHT:
             # Up to 15 digits in all stay below 2^53.
             while power < _MAX_DECIMALS and _ZERO_CHAR <= text[at + _TWO + power] <= _NINE_CHAR:
                 whole = whole * 10 + np.int64(text[at + _TWO + power] - _ZERO_CHAR)
                 power += _ONE
-        value = np.float64(whole) / _POWERS[power]
+            divisor = _POWERS[power]
+        value = np.float64(whole) / divisor
         if minus:
             value = -value
         return value, at + _TWO + power == end

@@ -94,6 +94,19 @@ INDEX_BYTES = 16 * CHUNKS + _CRC_BYTES
 _BLOSC_HEADER = 16
 
 
+def encode(rows: NDArray[Any]) -> tuple[bytes, int]:
+    """Return one chunk as Blosc bytes, and their CRC-32C, which follows them in the file."""
+    # With threads, Blosc writes the blocks of a chunk in the order in which they finish.
+    blosc.use_threads = False
+    body: bytes = blosc.compress(np.ascontiguousarray(rows), b"lz4", BLOSC_LEVEL, blosc.SHUFFLE)
+    return body, google_crc32c.value(body)
+
+
+def checksum_bytes(checksum: int) -> bytes:
+    """Return a CRC-32C as it is stored."""
+    return checksum.to_bytes(_CRC_BYTES, "little")
+
+
 class ShardEncoder:
     """Encodes one shard, chunk by chunk: those of zeros are stored, those after the last row not.
 
@@ -103,8 +116,6 @@ class ShardEncoder:
     """
 
     def __init__(self, codec: Codec) -> None:
-        # With threads, Blosc writes the blocks of a chunk in the order in which they finish.
-        blosc.use_threads = False
         self.crc32c, self.error = "", 0.0
         self._codec = codec
         self._pieces: list[bytes] = []
@@ -117,10 +128,9 @@ class ShardEncoder:
         if len(stored) < CHUNK_ROWS:
             padding = np.zeros((CHUNK_ROWS - len(stored), *stored.shape[1:]), stored.dtype)
             stored = np.concatenate([stored, padding])
-        body = blosc.compress(np.ascontiguousarray(stored), b"lz4", BLOSC_LEVEL, blosc.SHUFFLE)
-        checksum = google_crc32c.value(body)
+        body, checksum = encode(stored)
         length = len(body) + _CRC_BYTES
-        self._pieces += [body, checksum.to_bytes(_CRC_BYTES, "little")]
+        self._pieces += [body, checksum_bytes(checksum)]
         self._index[self._chunks] = self._size, length
         self._chunks, self._size = self._chunks + 1, self._size + length
         self.crc32c += f"{checksum:08x}"
@@ -129,7 +139,7 @@ class ShardEncoder:
     def finish(self) -> list[bytes]:
         """Return the content of the shard's file, in pieces, end to end."""
         index = self._index.tobytes()
-        return [*self._pieces, index, google_crc32c.value(index).to_bytes(_CRC_BYTES, "little")]
+        return [*self._pieces, index, checksum_bytes(google_crc32c.value(index))]
 
 
 def decode(data: bytes, *, out: NDArray[Any], where: str, expected: int | None = None) -> None:

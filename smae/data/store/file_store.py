@@ -8,7 +8,6 @@ import stat
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from smae.atomic_io import fsync_file, fsync_folder, os_errors, write_atomic
 from smae.errors import ConfigError, DataError
@@ -139,6 +138,9 @@ def locate(location: str | Path) -> str | Path:
     if isinstance(location, Path) or not _URL.match(location):
         return Path(location)
     if location.startswith("file://"):
+        # Imported late: it loads the whole of HTTP.
+        from urllib.request import url2pathname
+
         return Path(url2pathname(urlsplit(location).path))
     return location.rstrip("/")
 

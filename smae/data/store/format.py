@@ -290,6 +290,24 @@ def column_metadata(shape: Sequence[int], dtype: str) -> dict[str, Any]:
     return _metadata(shape, dtype, shape, _chunk_codecs(dtype))
 
 
+def encode_group(attributes: Mapping[str, Any]) -> bytes:
+    """Return the ``zarr.json`` of a group."""
+    return _encode({"attributes": attributes, "zarr_format": 3, "node_type": "group"})
+
+
+def encode_array(metadata: Mapping[str, Any]) -> bytes:
+    """Return the ``zarr.json`` of an array with this metadata, byte for byte as zarr-python writes it."""
+    first = {key: metadata[key] for key in ("shape", "data_type", "chunk_grid", "chunk_key_encoding")}
+    # The zero of the type, as ``0`` or ``0.0``.
+    fill = {"fill_value": np.zeros((), metadata["data_type"]).item(), "codecs": metadata["codecs"]}
+    last = {"attributes": {}, "zarr_format": 3, "node_type": "array", "storage_transformers": []}
+    return _encode(first | fill | last)
+
+
+def _encode(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=2).encode("ascii")
+
+
 def _metadata(shape: Sequence[int], dtype: str, chunks: Sequence[int], codecs: list[Any]) -> dict[str, Any]:
     grid = {"name": "regular", "configuration": {"chunk_shape": list(chunks)}}
     keys = {"name": "default", "configuration": {"separator": "/"}}
