@@ -221,7 +221,7 @@ def test_packaged_recipes_hold_differences_from_the_defaults_only():
 
 PUBLISHED = {
     "skeletonmae-ntu60-xsub", "skeletonmae-ntu60-xview", "skeletonmae-ntu120-xsub", "skeletonmae-ntu120-xset",
-    "mamp-ntu60-xsub", "mamp-ntu60-xview", "mamp-ntu120-xsub", "mamp-ntu120-xset", "nw-ucla", "ui-prmd",
+    "mamp-ntu60-xsub", "mamp-ntu60-xview", "mamp-ntu120-xsub", "mamp-ntu120-xset", "nw-ucla", "ui-prmd", "utd-mhad",
     "skeletonmae-nw-ucla", "skeletonmae-ui-prmd",
 }  # fmt: skip
 
