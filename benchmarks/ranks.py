@@ -43,7 +43,7 @@ class Bench:
 
     @property
     def batch(self) -> int:
-        """Clips of a step, whatever the number of processes."""
+        """Clips of a step, of all processes together."""
         return resolve(self.recipe, parse_sets(self.sets)).train.batch
 
     def train(self, processes: int, steps: int) -> list[float]:

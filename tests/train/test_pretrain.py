@@ -143,7 +143,7 @@ def config_of(tmp_path, monkeypatch):
 
 
 def test_epochs_are_not_cut_short_by_the_recipe(config_of):
-    assert config_of().train.max_steps == 400
+    assert config_of().train.max_steps == 350
     train = config_of(epochs=7).train
     assert (train.epochs, train.max_steps) == (7, 0)
     train = config_of(epochs=7, settings={"train.max_steps": 3}).train
@@ -157,11 +157,11 @@ def test_dedicated_options_win_over_settings(config_of):
 
 def test_without_a_gpu_the_small_recipe_is_used_with_a_note(config_of, caplog):
     caplog.set_level("INFO", "smae")
-    assert config_of().encoder.dim == 128
+    assert config_of().encoder.depth == 2
     assert "no GPU" in caplog.messages[0]
     assert "--recipe base" in caplog.messages[1]
     caplog.clear()
-    assert config_of(recipe="base").encoder.dim == 256
+    assert config_of(recipe="base").encoder.depth == 8
     assert "--recipe cpu" in caplog.messages[0]
 
 

@@ -144,7 +144,7 @@ class MoCo(ViewObjective):
             logits = torch.cat([positive, negatives], -1).flatten(0, 1)
             losses.append(cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long)))
         # Queued after the step, so that a step repeated on the same batch gives the same loss.
-        # Ordered by clip: the oldest that make room are the same, however many ranks there are.
+        # Ordered by clip: the same keys leave the queue, however many ranks there are.
         clip = gather_ranks(batch.index[None, :, None])[0][0, :, 0]
         order = clip.argsort()
         self._new = gather_ranks(keys[:1])[0][0][order], clip[order]
