@@ -75,7 +75,7 @@ def test_the_settings_of_a_recipe_are_printed(capsys):
     assert run(["recipes", "skeletonmae-cpu"]) == 0
     assert '[masking]\nname = "spatial-temporal"' in capsys.readouterr().out
     assert run(["recipes", "cpu", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["encoder"]["dim"] == 128
+    assert json.loads(capsys.readouterr().out)["encoder"]["depth"] == 2
     assert run(["recipes", "cpo"]) == 2
     assert "did you mean 'cpu'?" in capsys.readouterr().err
 
