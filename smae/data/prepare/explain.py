@@ -129,7 +129,8 @@ def settings_of(store: Store, mode: Mode | None = None) -> PrepareSettings:
         first = error.errors()[0]
         wrong = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise DataError(f"{store.path}: a setting it records, {wrong}; prepare the store again") from None
-    if settings.unit not in (None, *UNITS) or not 1 <= (settings.frames or 1) <= MAX_FRAMES:
+    fits = settings.frames is None or 1 <= settings.frames <= MAX_FRAMES
+    if settings.unit not in (None, *UNITS) or not fits:
         raise DataError(f"{store.path}: a setting it records, unit or frames, is none of prepare's; prepare it again")
     return replace(settings, mode=mode or cast("Mode", store.mode))
 
