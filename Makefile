@@ -25,8 +25,9 @@ $(STAMP): pyproject.toml constraints.txt
 	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
+# The default tests run in a process for each core, a file at a time; the slow ones measure and kill processes, alone.
 test: $(STAMP)
-	$(BIN)/python -m pytest $(if $(CI)$(SLOW),,-m "not slow")
+	$(BIN)/python -m pytest $(if $(CI)$(SLOW),,-m "not slow" --numprocesses auto --maxprocesses 8 --dist loadfile)
 
 reliability: $(STAMP)
 	$(BIN)/python -m pytest tests/reliability
