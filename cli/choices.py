@@ -13,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import smae
+from smae_cli import console
 
 if TYPE_CHECKING:
     from smae.train.run_folder import Need
@@ -23,6 +24,7 @@ else:
     _Type = click.ParamType
 
 Names = Callable[[click.Context], Iterable[str]]
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Name(_Type):
@@ -68,8 +70,9 @@ class Completed(_Type):
         self.name, self._names, self._path, self._check = called, names, path, check
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the value, as a path if it is one."""
-        self._check(str(value))
+        """Return the value, as a path if it is one; ``console.json_option`` checks it later."""
+        if ctx is not None:
+            ctx.meta.setdefault(console.CHECKS, []).append(lambda: self._check(str(value)))
         return Path(value) if self._path else value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -186,19 +189,20 @@ def check_protocol(*, data: str | None, run: Path | None, protocol: str | None, 
         opened.split(protocol)
 
 
-def store(key: str = "store", *, several: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def store(key: str = "store", *, several: bool = False) -> Decorator:
     """Return a decorator that adds the store of a command, or several, as arguments or as ``--data``."""
-    return _argument_or_option("STORE", "--data", key, STORE, several=several)
+    return argument_or_option("STORE", "--data", key, STORE, several=several)
 
 
-def run(key: str = "run") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that adds the run of a command, as an argument or as ``--run``."""
-    return _argument_or_option("RUN", "--run", key, RUN)
+def run(key: str = "run", *, several: bool = False) -> Decorator:
+    """Return a decorator that adds the run of a command, or several, as ``store`` does."""
+    return argument_or_option("RUN", "--run", key, RUN, several=several)
 
 
-def _argument_or_option(
-    shown: str, option: str, key: str, kind: _Type, *, several: bool = False
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def argument_or_option(
+    shown: str, option: str, key: str, kind: _Type, *, several: bool = False, required: bool = False
+) -> Decorator:
+    """Return a decorator that adds what may be an argument or an option."""
     nargs, after, help_text = 1, "", f"The same as {shown}."
     if several:
         nargs, after, help_text = -1, "...", f"{help_text} Repeatable."
@@ -209,6 +213,8 @@ def _argument_or_option(
             if first and second:
                 one, other = (value[0] if several else value for value in (first, second))
                 raise click.UsageError(f"{one} and {option} {other}: name one")
+            if required and not (first or second):
+                raise click.UsageError(f"Missing argument '{shown}'.")
             return command(*args, **{key: first or second or None}, **options)
 
         called = click.option(option, "second", type=kind, multiple=several, help=help_text)(called)

@@ -6,6 +6,7 @@ Progress is a bar in a terminal, a line every few seconds elsewhere, and JSON li
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import logging
 import os
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _json = False
 JSON_VERSION = 1
 """Version of what ``--json`` prints, in every object; docs/json.md has the schema."""
+CHECKS = "smae.checks"
+"""Where a click context keeps the checks of what options name: functions that raise."""
 WIDE = 10_000
 """Columns of output that is redirected: nothing is cut, and nothing wrapped."""
 NARROW = 130
@@ -48,11 +51,18 @@ def use_json(value: bool) -> None:
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--json`` to a command; ``main.run`` has looked for it already."""
+    """Add ``--json``, which ``main.run`` has read; check what options name, now that all are read."""
+
+    @functools.wraps(command)
+    def checked(*args: Any, **options: Any) -> Any:
+        for check in click.get_current_context().meta.pop(CHECKS, ()):
+            check()
+        return command(*args, **options)
+
     return click.option(
         "--json", "as_json", is_flag=True, expose_value=False,
         help="Print the result as JSON on standard output, progress as JSON lines on standard error.",
-    )(command)  # fmt: skip
+    )(checked)  # fmt: skip
 
 
 def printable(text: str) -> str:

@@ -102,12 +102,7 @@ def import_weights_command(file: Path, out: Path, **options: object) -> None:
 
 @click.command("embed")
 @choices.store()
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The file to write: .npz, .zarr, .csv or .parquet.",
-)
+@click.option("--out", required=True, type=choices.PATH, help="The file to write: .npz, .zarr, .csv or .parquet.")
 @click.option("--encoder", type=choices.WEIGHTS, help="A folder that smae export-encoder wrote; or open-small.")
 @click.option("--run", type=choices.RUN, help="A run or checkpoint; the newest, or else open-small, by default.")
 @click.option(
@@ -244,13 +239,9 @@ def _track(one: Prediction, names: Mapping[str, str]) -> None:
 
 
 def _show_predictions(predictions: Predictions) -> None:
-    names, rows = predictions.names, []
+    console.show(predictions)
     for one in predictions.found:
-        others = [f"{names[label]} {percent(share)}" for label, share in one.first[1:3]]
-        rows.append((one.path, names[one.label], percent(one.probability), ", ".join(others)))
-    console.table(("recording", "class", "probability %", "then"), rows, title=predictions.head)
-    for one in predictions.found:
-        _track(one, names)
+        _track(one, predictions.names)
     for bad in predictions.quarantined:
         console.echo(f"  {bad}")
     for path in predictions.no_body:

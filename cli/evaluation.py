@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,7 @@ from smae_cli import choices, console
     help="Of the encoder's products; bf16 is faster where the device has it, and its results are others.",
 )
 @console.json_option
-def eval_command(
-    modes: tuple[str, ...],
-    sets: tuple[str, ...],
-    resume: bool,
-    **options: Any,
-) -> None:
+def eval_command(modes: Sequence[str], sets: Sequence[str], resume: bool, **options: Any) -> None:
     """Evaluate a pre-trained encoder on the test part of a protocol.
 
     Each result has its baselines: chance, the most frequent class, a linear classifier on raw
@@ -121,12 +117,12 @@ def eval_command(
 
 
 @click.command("ensemble")
-@click.argument("runs", nargs=-1, required=True, type=choices.RUN)
+@choices.run("runs", several=True)
 @click.option("--protocol", type=choices.PROTOCOL, help="Split of the results; the first run's own by default.")
 @click.option("--probe", type=choices.ONE_PROBE, default="finetune", help="Probe whose results are averaged.")
 @click.option("--weight", "weights", type=float, multiple=True, help="One for each run, in order; equal by default.")
 @console.json_option
-def ensemble_command(runs: tuple[Path, ...], **options: Any) -> None:
+def ensemble_command(runs: tuple[Path, ...] | None, **options: Any) -> None:
     """Evaluate an ensemble of RUNS: the mean of their class probabilities, from the logits of smae eval.
 
     \b
@@ -137,7 +133,7 @@ def ensemble_command(runs: tuple[Path, ...], **options: Any) -> None:
       smae eval --run runs/joint --probe linear     (and the other two)
       smae ensemble runs/joint runs/bone runs/motion --probe linear
     """
-    found = smae.ensemble(runs, **options)
+    found = smae.ensemble(runs or (), **options)
     console.result(
         {"protocol": found.protocol, "mode": found.mode, "rows": [row.as_json() for row in found.rows]},
         lambda: console.show(found),

@@ -59,8 +59,8 @@ Any other command is ``command`` of the module of its name.
 """
 _MODULES = {name: module for module, names in TOGETHER.items() for name in names.split()}
 
-
 RENAMED = {
+    "convert": {"--to": "--layout"},
     "eval": {"--mode": "--probe", "--checkpoint": "--run"},
     "ensemble": {"--mode": "--probe"},
     "predict": {"--mode": "--probe"},

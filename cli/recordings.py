@@ -47,12 +47,9 @@ def capture_command(
 
 
 @click.command("synth")
-@click.argument("out", type=choices.PATH)
+@choices.argument_or_option("OUT", "--out", "out", choices.PATH, required=True)
 @click.option(
-    "--seed",
-    type=click.IntRange(0, LIMITS.seed),
-    default=SynthSettings.seed,
-    help="Other seeds, other people and noise.",
+    "--seed", type=click.IntRange(0, LIMITS.seed), default=SynthSettings.seed, help="Seed of people and noise."
 )
 @click.option(
     "--actions", type=click.IntRange(2, LIMITS.actions), default=SynthSettings.actions, help="Kinds of action."

@@ -77,7 +77,7 @@ def _row(run: RunState) -> tuple[str, ...]:
 
 
 @click.command("report")
-@click.argument("runs", nargs=-1, metavar="[RUN]...", type=choices.RUN)
+@choices.run("runs", several=True)
 @click.option(
     "--out", type=choices.PATH, help="File to write; <run>/report.html by default, comparison.html for several runs."
 )
@@ -85,7 +85,7 @@ def _row(run: RunState) -> tuple[str, ...]:
 @click.option("--tables", type=choices.PATH, help="Folder for its tables, as CSV and LaTeX.")
 @click.option("--device", type=choices.DEVICE, default="auto", help="Where features are computed: auto, cpu, cuda.")
 @console.json_option
-def report_command(runs: tuple[Any, ...], **options: Any) -> None:
+def report_command(runs: tuple[Any, ...] | None, **options: Any) -> None:
     """Write one HTML page of a RUN (the newest by default), or one that compares several.
 
     Of one run: training curves, results beside baselines, confusion matrices, a map of features,
@@ -99,6 +99,7 @@ def report_command(runs: tuple[Any, ...], **options: Any) -> None:
       smae report runs/skeletonmae-xsub-001 --out first.html
       smae report runs/first runs/second --out both.html --tables both-tables
     """
+    # Before smae.report, which imports torch.
     runs = runs or (choices.newest(None),)
     path = smae.report(*runs, **options)
     console.result({"page": str(path)}, lambda: console.echo(f"page: {path.absolute()}"))

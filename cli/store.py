@@ -104,18 +104,8 @@ def explain_command(path: str, name: str | None, **options: Any) -> int:
 
 def _show_explanation(explanation: Explanation) -> int:
     """Print the explanation of one recording and return its exit code."""
-    console.result(asdict(explanation), lambda: _explanation_text(explanation))
+    console.result(asdict(explanation), lambda: console.echo(explanation))
     return explanation.exit_code
-
-
-def _explanation_text(explanation: Explanation) -> None:
-    console.echo(f"{explanation.name}: {explanation.verdict}")
-    sections = {"raw": explanation.raw, "cleaning": explanation.steps, "store": explanation.stored}
-    for title, lines in sections.items():
-        if lines:
-            console.echo(title)
-        for line in lines:
-            console.echo(f"  {line}")
 
 
 @click.command("verify")
@@ -129,49 +119,29 @@ def verify_command(store: str | None) -> int:
       smae verify ntu.zarr
     """
     report = smae.verify(store)
-
-    def text() -> None:
-        for problem in report.problems:
-            console.echo(f"  {problem}")
-        verdict = "sound" if report.ok else f"{len(report.problems)} problems"
-        console.echo(f"{report.path}: {verdict}; {report.files} files, {report.bytes / 1e6:,.1f} MB hashed")
-
-    console.result({**asdict(report), "path": str(report.path), "ok": report.ok}, text)
+    console.result({**asdict(report), "path": str(report.path), "ok": report.ok}, lambda: console.echo(report))
     return report.exit_code
 
 
 @click.command("convert")
 @choices.store()
-@click.option(
-    "--to",
-    type=choices.LAYOUT,
-    required=True,
-    help="Layout: ntu25, kinect20, h36m17, coco17, mediapipe33, openpose25, azure32, or a .toml file.",
-)
+@click.option("--layout", type=choices.LAYOUT, required=True, help="ntu25, h36m17, ..., or a .toml file.")
 @click.option("--out", required=True, type=choices.PATH, help="Folder of the new store.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that is there already.")
 @console.json_option
-def convert_command(store: str | None, to: str, out: Path, overwrite: bool) -> None:
+def convert_command(store: str | None, layout: str, out: Path, overwrite: bool) -> None:
     """Map a STORE to another joint layout, so that one encoder can read several sources.
 
     \b
     Examples:
-      smae convert azure.zarr --to ntu25 --out azure-ntu25.zarr
-      smae convert mine.zarr --to mine.toml --out mapped.zarr
+      smae convert azure.zarr --layout ntu25 --out azure-ntu25.zarr
+      smae convert mine.zarr --layout mine.toml --out mapped.zarr
 
     Joints are taken by name. Some that the store lacks follow from others, such as the neck from
     shoulders and head; the rest is marked as missing.
     """
-    made = smae.convert(smae.find_store(store), to=to, out=out, overwrite=overwrite)
-
-    def text() -> None:
-        console.echo(f"{made.store}: {made.clips:,} clips in layout {to}, fingerprint {made.fingerprint}")
-        if made.interpolated:
-            console.echo(f"interpolated: {', '.join(made.interpolated)}")
-        if made.missing:
-            console.echo(f"missing, marked so: {', '.join(made.missing)}")
-
-    console.result({**asdict(made), "store": str(made.store)}, text)
+    made = smae.convert(smae.find_store(store), layout=layout, out=out, overwrite=overwrite)
+    console.result({**asdict(made), "store": str(made.store)}, lambda: console.echo(made))
 
 
 GROUPS = ("subject", "camera", "setup", "replication")
@@ -218,7 +188,7 @@ def split_command(store: str | None, **options: Any) -> None:
     sizes = {part: len(getattr(made, part)) for part in _PARTS}
 
     def text() -> None:
-        console.echo(f"{made.name}: {made.sizes()} clips")
+        console.echo(made)
         console.echo(f"next: smae pretrain --protocol {made.name}, smae eval --protocol {made.name}")
 
     console.result({"name": made.name, **sizes}, text)
@@ -251,19 +221,11 @@ def export_command(store: str | None, out: Path, **options: Any) -> None:
       smae export ntu60.zarr --format pyskl --out ntu60.pkl
     """
     summary = smae.export(store, out, **options)
-
-    def text() -> None:
-        console.echo(f"{summary.path}: {summary.bytes / 1e6:,.1f} MB")
-        for name, what in summary.contents.items():
-            console.echo(f"  {name}: {what}")
-        for note in summary.notes:
-            console.echo(f"note: {note}")
-
-    console.result({**asdict(summary), "path": str(summary.path)}, text)
+    console.result({**asdict(summary), "path": str(summary.path)}, lambda: console.echo(summary))
 
 
 @click.command("view")
-@click.argument("where", required=False, type=choices.STORE)
+@choices.argument_or_option("WHERE", "--data", "where", choices.STORE)
 @click.option("--clip", metavar="NAME", type=choices.CLIP, help="The clip to show; a store's first one by default.")
 @click.option("--index", metavar="I", type=click.IntRange(min=0), help="The clip's number in the store, from 0.")
 @click.option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -36,6 +36,11 @@ class Table(ABC):
 
     def _repr_html_(self) -> str:
         return "".join(map(as_html, self.tables()))
+
+
+def plain(title: str, lines: Iterable[str] = ()) -> list[Grid]:
+    """Return a title and lines below it as tables."""
+    return [Grid(("",), [(line,) for line in lines], title)]
 
 
 def as_text(grid: Grid) -> str:

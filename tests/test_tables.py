@@ -29,9 +29,19 @@ def test_html_escapes_what_it_shows():
 def test_results_of_commands_are_tables(tmp_path):
     smae.synthesise(tmp_path / "ntu", actions=2, subjects=2, cameras=1, replications=1)
     prepared = smae.prepare(tmp_path / "ntu", tmp_path / "ntu.zarr", executor="inline")
-    results = [prepared, smae.info(prepared.store), smae.doctor(tmp_path), smae.status(tmp_path)]
-    assert all("<table>" in one._repr_html_() for one in results)
-    assert "quarantined" in str(prepared)
+    store = smae.open_store(prepared.store)
+    shown = {
+        "quarantined": prepared,
+        "body-frames": smae.info(store),
+        "numpy": smae.doctor(tmp_path),
+        "loss": smae.status(tmp_path),
+        "sound": smae.verify(prepared.store),
+        "own: 2 train, 2 test clips": smae.split(prepared.store, by="subject", test=(1,)),
+        "kinect20.zarr: 4 clips, ": smae.convert(store, layout="kinect20", out=tmp_path / "kinect20.zarr"),
+        "x_test: ": smae.export(prepared.store, tmp_path / "x.npz", format="ctrgcn", protocol="own"),
+        "clip 1 of 4": smae.explain(prepared.store, store[0].name),
+    }
+    assert all("<table>" in one._repr_html_() and words in str(one) for words, one in shown.items())
 
 
 class ZMQInteractiveShell:

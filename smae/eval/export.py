@@ -56,13 +56,7 @@ from smae.train.config import (
     plugin_config,
 )
 from smae.train.objectives import Objective
-from smae.train.run_folder import (
-    Run,
-    find_checkpoint,
-    is_packaged,
-    stores_of,
-    weights_folder,
-)
+from smae.train.run_folder import Run, find_checkpoint, is_packaged, stores_of, weights_folder
 
 logger = logging.getLogger(__name__)
 

@@ -24,6 +24,7 @@ from smae.eval.probes import ENCODE_BATCH
 from smae.eval.raw_clips import ClipsInMemory, RawRecording, Windows, read_recordings, windows_of
 from smae.eval.results import read_results
 from smae.registry import nearest
+from smae.tables import Grid, Table, percent
 from smae.train.distributed import pick_device
 from smae.train.run_folder import Run, find_run, is_packaged, stores_of, weights_without_run
 
@@ -68,7 +69,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class Predictions(Table):
     """Predictions for several recordings.
 
     Attributes:
@@ -91,6 +92,13 @@ class Predictions:
         if not self.found:
             return EXIT_DATA
         return EXIT_QUARANTINED if self.quarantined or self.no_body else EXIT_DONE
+
+    def tables(self) -> list[Grid]:
+        rows = []
+        for one in self.found:
+            others = [f"{self.names[label]} {percent(share)}" for label, share in one.first[1:3]]
+            rows.append((one.path, self.names[one.label], percent(one.probability), ", ".join(others)))
+        return [Grid(("recording", "class", "probability %", "then"), rows, self.head)]
 
 
 @renamed(mode="probe")

@@ -13,7 +13,7 @@ from smae.atomic_io import is_locked
 from smae.data.prepare.workspace import Unfinished, find_unfinished
 from smae.errors import ConfigError, DataError
 from smae.eval.results import choose, read_results
-from smae.tables import Grid, as_html
+from smae.tables import Grid, as_html, as_text
 from smae.train.run_folder import RUNS, Run, read_log_line
 
 _TAIL = 1 << 16
@@ -72,13 +72,19 @@ class Status(NamedTuple):
     runs: list[RunState]
     unfinished: list[Unfinished]
 
-    def _repr_html_(self) -> str:
+    def _grid(self) -> Grid:
         rows = [
             (str(one.path), one.state, f"{one.step:,} of {one.steps:,}", "" if one.loss is None else f"{one.loss:.4f}")
             for one in self.runs
         ]
         waiting = [(str(one.out), one.state, f"{one.done:,} of {one.total:,} samples", "") for one in self.unfinished]
-        return as_html(Grid(("run", "state", "done", "loss"), rows + waiting))
+        return Grid(("run", "state", "done", "loss"), rows + waiting)
+
+    def __str__(self) -> str:
+        return as_text(self._grid())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._grid())
 
 
 def status(folder: Path | str = ".") -> Status:

@@ -88,6 +88,10 @@ def test_values_are_completed(home, monkeypatch, words, offered):
         (["export", "--format", "hdf", "--out", "x"], "unknown format 'hdf': expected one of ctrgcn, hdf5, pyskl"),
         (["predict", "a.skeleton", "--probe", "knn"], "'knn': expected one of linear, finetune, transfer"),
         (["ensemble", "a", "b", "--probe", "all"], "unknown probe 'all': expected one of linear, knn, "),
+        (["eval", "--run", "nowhere", "--data", "nowhere.zarr", "--probe", "knnn"], "unknown probe 'knnn'"),
+        (["convert", "nowhere.zarr", "--to", "ntu25"], "Missing option '--out'"),
+        (["synth"], "Missing argument 'OUT'"),
+        (["ensemble", "--probe", "knn"], "two runs or more"),
         (["info", "s3://a/a.zarr", "--data", "s3://a/b.zarr"], "a.zarr and --data s3://a/b.zarr: name one"),
     ],
 )
@@ -103,7 +107,16 @@ def test_what_is_wrong_is_an_error_in_json_too(words, message, capsys):
     assert capsys.readouterr().out == ""
 
 
-RUNS = ("report", "ensemble", "eval --run", "predict . --run", "view --run", "embed . --out a.npz --run")
+RUNS = (
+    "report",
+    "report --run",
+    "ensemble",
+    "ensemble --run",
+    "eval --run",
+    "predict . --run",
+    "view --run",
+    "embed . --out a.npz --run",
+)
 RUNS += ("export-encoder --out a --run",)
 
 
@@ -179,6 +192,9 @@ def test_a_store_is_an_argument_or_an_option(home, monkeypatch, capsys):
     for words in (["info", "ntu.zarr"], ["info", "--data", "ntu.zarr"], ["verify", "--data", "ntu.zarr"]):
         assert run([*words, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["path"] == "ntu.zarr"
+    assert run(["view", "--data", "ntu.zarr", "--out", "a.png"]) == 0
+    assert run(["synth", "--out", "small", "--actions", "2", "--subjects", "2", "--cameras", "1"]) == 0
+    assert (home / "small").is_dir()
     assert run(["export", "--data", "ntu.zarr", "--format", "hdf5", "--to", "a.h5"]) == 0
     assert "--to is now --out" in capsys.readouterr().err
 

@@ -17,6 +17,14 @@ def test_the_citation_and_the_changelog_are_of_this_version() -> None:
     assert re.search(rf"^## {re.escape(__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
 
+def test_the_readme_is_short_and_in_the_order_of_a_first_hour() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text) <= 9_000
+    assert text.index("docs/view.gif") < text.index("\n## ")
+    sections = "Results, Install, The three commands, From Python, A method of your own, How it compares"
+    assert re.findall(r"^## (.*)", text, re.MULTILINE) == [*sections.split(", "), "Documentation", "Citation"]
+
+
 def test_there_are_forms_for_bugs_wrong_data_and_methods() -> None:
     assert {form.stem for form in FORMS} == {"bug", "wrong-data", "new-method"}
     assert "smae doctor" in (ROOT / ".github/ISSUE_TEMPLATE/bug.md").read_text()

@@ -102,7 +102,7 @@ def test_a_mapped_recording_has_the_features_of_its_mapped_store(recordings):
     two = smae.embed("ntu", "raw.npz", device="cpu")
     assert one.name.tolist() == two.name.tolist()
     torch.testing.assert_close(one.x, two.x, atol=1e-5, rtol=0)
-    mapped = smae.convert("ntu.zarr", to="common15", out="mapped.zarr").store
+    mapped = smae.convert("ntu.zarr", layout="common15", out="mapped.zarr").store
     torch.testing.assert_close(smae.embed(mapped, "mapped.npz", device="cpu").x, one.x, atol=1e-5, rtol=0)
 
 

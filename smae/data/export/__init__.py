@@ -25,6 +25,7 @@ from smae.data.store.chunks import FLOAT32
 from smae.data.store.splits import NTU_PROTOCOLS
 from smae.errors import DataError
 from smae.registry import Registry
+from smae.tables import Grid, Table, plain
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class ExportSummary:
+class ExportSummary(Table):
     """A written file.
 
     Attributes:
@@ -59,6 +60,11 @@ class ExportSummary:
     bytes: int
     contents: dict[str, str]
     notes: tuple[str, ...] = ()
+
+    def tables(self) -> list[Grid]:
+        lines = [f"  {name}: {what}" for name, what in self.contents.items()]
+        lines += [f"note: {note}" for note in self.notes]
+        return plain(f"{self.path}: {self.bytes / 1e6:,.1f} MB", lines)
 
 
 class Exporter(Protocol):

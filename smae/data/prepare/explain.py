@@ -21,13 +21,14 @@ from smae.data.store.chunks import FLOAT32
 from smae.data.store.file_store import locate
 from smae.errors import EXIT_DATA, EXIT_DONE, EXIT_QUARANTINED, BadRecording, ConfigError, DataError, NoBody
 from smae.skeleton import Layout
+from smae.tables import Grid, Table, plain
 
 _STATES = ("not tracked", "inferred", "tracked", "absent")
 _MAX_LISTED = 8
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Table):
     """What became of one recording.
 
     Attributes:
@@ -55,6 +56,11 @@ class Explanation:
         if self.differs:
             return EXIT_DATA
         return EXIT_QUARANTINED if self.verdict == "bad" else EXIT_DONE
+
+    def tables(self) -> list[Grid]:
+        sections = {"raw": self.raw, "cleaning": self.steps, "store": self.stored}
+        blocks = ["\n  ".join([title, *lines]) for title, lines in sections.items() if lines]
+        return plain(f"{self.name}: {self.verdict}", blocks)
 
 
 def explain(

@@ -15,6 +15,7 @@ import numpy as np
 
 from smae import interrupts, progress
 from smae.atomic_io import check_output, locked
+from smae.config import renamed
 from smae.data.clean import MAX_FRAMES, MODES, Mode
 from smae.data.prepare import EXECUTOR, MAX_BAD, MIN_BAD, UNITS, PrepareSettings
 from smae.data.prepare.executors import make_executor, warm_up
@@ -349,12 +350,13 @@ class _Job:
         )
 
 
+@renamed(to="layout")
 def write_recordings(
     recordings: Sequence[Keypoints],
     out: Path | str,
     *,
     mode: Mode = PrepareSettings.mode,
-    to: Layout | str | None = None,
+    layout: Layout | str | None = None,
 ) -> Store:
     """Clean recordings and write them as a store, which is returned.
 
@@ -362,7 +364,7 @@ def write_recordings(
         recordings: of one layout, with names of their own; their labels are the classes.
         out: the folder to write, which must not exist.
         mode: cleaning mode, as of ``prepare``.
-        to: map the joints to this layout, as ``convert`` does.
+        layout: map the joints to this layout, as ``convert`` does.
 
     Raises:
         ConfigError: ``out`` exists.
@@ -379,14 +381,14 @@ def write_recordings(
     for name in names:
         if not (0 < len(name) <= 200 and name.isascii() and name.isprintable()) or names.count(name) > 1:
             raise DataError(f"the name {ascii(name)[:80]}: expected printable ASCII, each name once: name=...")
-    layout = recordings[0].layout
+    own = recordings[0].layout
     rates = {one.fps for one in recordings}
     origin: dict[str, object] = {"source": "keypoints", "mode": mode}
     if len(rates) == 1 and None not in rates:
         origin["fps"] = recordings[0].fps
-    target = load_layout(to) if isinstance(to, str) else to or layout
-    if target != layout:
-        origin |= {"converted_from": layout.name, "missing": list(layout_map(layout, target).missing)}
+    target = load_layout(layout) if isinstance(layout, str) else layout or own
+    if target != own:
+        origin |= {"converted_from": own.name, "missing": list(layout_map(own, target).missing)}
     header = Header(
         layout=target,
         mode=mode,

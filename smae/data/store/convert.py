@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from smae import interrupts, progress
 from smae.atomic_io import atomic_folder, check_output
+from smae.config import renamed
 from smae.data.raw.recording import MISSING, Clip
 from smae.data.store import Store, _reopen, open_store
 from smae.data.store.clips import FACTS, ClipFacts
@@ -20,6 +21,7 @@ from smae.data.store.format import MANIFEST
 from smae.data.store.writer import write_store
 from smae.errors import ConfigError, DataError
 from smae.skeleton import Layout, load_layout
+from smae.tables import Grid, Table, plain
 
 logger = logging.getLogger(__name__)
 
@@ -159,20 +161,21 @@ class MappedStore(Store):
         return self.mapping(rows, gaps=self.mode == "exact")
 
 
-def map_store(store: Store | Path | str | None, to: Layout | str) -> Store:
+@renamed(to="layout")
+def map_store(store: Store | Path | str | None, layout: Layout | str) -> Store:
     """Return a store as one of another layout, and say what that leaves out.
 
     What ``convert`` does, without writing anything: joints are mapped as they are read.
 
     Args:
         store: the store; by default the one in the current folder.
-        to: a layout, its name, or a ``.toml`` file.
+        layout: the new one, its name, or a ``.toml`` file.
 
     Raises:
         UnknownNameError: no such layout.
         DataError: the store gives less than half of its joints.
     """
-    store, target = open_store(store), load_layout(to) if isinstance(to, str) else to
+    store, target = open_store(store), load_layout(layout) if isinstance(layout, str) else layout
     if store.layout == target:
         return store
     mapping = layout_map(store.layout, target)
@@ -224,7 +227,7 @@ def _check(mapping: LayoutMap, store: Store) -> None:
 
 
 @dataclass(frozen=True)
-class ConvertResult:
+class ConvertResult(Table):
     """A converted store.
 
     Attributes:
@@ -240,9 +243,15 @@ class ConvertResult:
     interpolated: tuple[str, ...]
     missing: tuple[str, ...]
 
+    def tables(self) -> list[Grid]:
+        joints = {"interpolated": self.interpolated, "missing, marked so": self.missing}
+        lines = [f"{what}: {', '.join(names)}" for what, names in joints.items() if names]
+        return plain(f"{self.store}: {self.clips:,} clips, fingerprint {self.fingerprint}", lines)
+
 
 @interrupts.deferred("nothing was written: run it again")
-def convert(store: Store | Path | str, *, to: str, out: Path | str, overwrite: bool = False) -> ConvertResult:
+@renamed(to="layout")
+def convert(store: Store | Path | str, *, layout: str, out: Path | str, overwrite: bool = False) -> ConvertResult:
     """Write a store whose clips have the joints of another layout.
 
     Joints are taken by name. Some that the store lacks follow from others (``RULES``); the rest is
@@ -250,7 +259,7 @@ def convert(store: Store | Path | str, *, to: str, out: Path | str, overwrite: b
 
     Args:
         store: the store to read.
-        to: name of a layout, or a ``.toml`` file.
+        layout: the new one: its name, or a ``.toml`` file.
         out: folder of the new store.
         overwrite: replace a store that is there.
 
@@ -259,7 +268,7 @@ def convert(store: Store | Path | str, *, to: str, out: Path | str, overwrite: b
         DataError: no joint of the target is in the store, or the store is damaged.
         EnvironmentFault: the disk refused.
     """
-    store, target, out = open_store(store), load_layout(to), Path(out)
+    store, target, out = open_store(store), load_layout(layout), Path(out)
     if store.layout == target:
         raise ConfigError(f"{store.path} has layout {target.name} already")
     mapping = layout_map(store.layout, target)

@@ -26,6 +26,7 @@ from smae.data.store.file_store import FileStore, LocalFileStore
 from smae.data.store.format import MAX_JSON_BYTES, SPLITS_FILE
 from smae.errors import DataError, UnknownNameError
 from smae.registry import nearest
+from smae.tables import Grid, Table, plain
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ NTU_PROTOCOLS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(Table):
     """One protocol applied to one store; its parts are disjoint.
 
     Attributes:
@@ -72,6 +73,9 @@ class Split:
     def sizes(self) -> str:
         """Return the sizes of the parts in words."""
         return ", ".join(f"{len(getattr(self, part)):,} {part}" for part in PARTS if part != "val" or len(self.val))
+
+    def tables(self) -> list[Grid]:
+        return plain(f"{self.name}: {self.sizes()} clips")
 
 
 def full_name(protocol: str, *, dataset: str, stored: Mapping[str, NDArray[np.uint8]]) -> str:

@@ -16,12 +16,13 @@ from smae.data.store.chunks import SHARD_ROWS
 from smae.data.store.file_store import FileStore, locate, open_file_store
 from smae.data.store.format import QUARANTINE, FileRecord, check_files, describe, read_checked, read_manifest
 from smae.errors import EXIT_DATA, EXIT_DONE, DataError
+from smae.tables import Grid, Table, plain
 
 _BLOCK = 2**24
 
 
 @dataclass(frozen=True)
-class VerifyReport:
+class VerifyReport(Table):
     """Result of checking a store.
 
     Attributes:
@@ -47,6 +48,11 @@ class VerifyReport:
     def exit_code(self) -> int:
         """0 for an undamaged store, 4 otherwise."""
         return EXIT_DONE if self.ok else EXIT_DATA
+
+    def tables(self) -> list[Grid]:
+        verdict = "sound" if self.ok else f"{len(self.problems)} problems"
+        title = f"{self.path}: {verdict}; {self.files} files, {self.bytes / 1e6:,.1f} MB hashed"
+        return plain(title, [f"  {problem}" for problem in self.problems])
 
 
 def verify(path: Path | str | None = None) -> VerifyReport:

@@ -200,7 +200,7 @@ class _Tables(HTMLParser):
 
 Floats = NDArray[np.float64]
 WIDTH, HEIGHT = 460, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 20, 30, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 20, 30, 34
 _POINTS = 300
 INTERVALS = 120
 """Points of the throughput curve; each is the mean over its share of the steps."""

@@ -193,7 +193,7 @@ def test_arrays_in_memory_become_a_store_in_the_joints_asked_for(tmp_path):
         )
         for i in range(2)
     ]
-    store = smae.write_recordings(takes, tmp_path / "x.zarr", to="ntu25")
+    store = smae.write_recordings(takes, tmp_path / "x.zarr", layout="ntu25")
     assert store.clips.name.tolist() == ["take0", "take1"]
     assert store.classes == ("wave",)
     assert store.attributes.origin["fps"] == 30
@@ -226,7 +226,7 @@ def test_an_encoder_takes_recordings_in_memory_of_other_joints(tmp_path):
     takes = [
         smae.from_keypoints(pose(33, seed=i), layout="mediapipe33", name=f"take{i}", label="ab"[i]) for i in range(2)
     ]
-    store = smae.write_recordings(takes, tmp_path / "x.zarr", to="h36m17")
+    store = smae.write_recordings(takes, tmp_path / "x.zarr", layout="h36m17")
     settings = {"train.max_steps": 1, "train.batch": 2, "encoder.dim": 16, "encoder.heads": 2, "augment.align": "none"}
     options = {"recipe": "cpu", "protocol": "all", "settings": settings, "device": "cpu"}
     smae.pretrain(data=store.path, out=tmp_path / "run", **options)

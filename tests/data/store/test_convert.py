@@ -233,7 +233,7 @@ def test_a_mapped_clip_is_what_the_rules_say_by_hand() -> None:
 
 def test_convert_writes_a_store_that_trains(tmp_path: Path) -> None:
     first = write(tmp_path / "azure.zarr", AZURE32)
-    made = smae.convert(first.path, to="ntu25", out=tmp_path / "ntu.zarr")
+    made = smae.convert(first.path, layout="ntu25", out=tmp_path / "ntu.zarr")
     store = open_store(tmp_path / "ntu.zarr")
     assert (store.layout, store.fingerprint, len(store)) == (NTU25, made.fingerprint, 4)
     assert store.protocols() == first.protocols()
@@ -244,12 +244,12 @@ def test_convert_writes_a_store_that_trains(tmp_path: Path) -> None:
     ours, theirs = zip(*shared, strict=True)
     np.testing.assert_allclose(store.clip(2)[:, :, ours], first.clip(2)[:, :, theirs], rtol=1e-6)
     with pytest.raises(ConfigError, match="add --overwrite"):
-        smae.convert(first.path, to="ntu25", out=tmp_path / "ntu.zarr")
-    assert smae.convert(first.path, to="ntu25", out=tmp_path / "ntu.zarr", overwrite=True) == made
+        smae.convert(first.path, layout="ntu25", out=tmp_path / "ntu.zarr")
+    assert smae.convert(first.path, layout="ntu25", out=tmp_path / "ntu.zarr", overwrite=True) == made
     with pytest.raises(ConfigError, match="has layout azure32 already"):
-        smae.convert(first.path, to="azure32", out=tmp_path / "x.zarr")
+        smae.convert(first.path, layout="azure32", out=tmp_path / "x.zarr")
     with pytest.raises(DataError, match="gives only"):
-        smae.convert(write(tmp_path / "hand.zarr", HAND).path, to="ntu25", out=tmp_path / "x.zarr")
+        smae.convert(write(tmp_path / "hand.zarr", HAND).path, layout="ntu25", out=tmp_path / "x.zarr")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["azure.zarr", "hand.zarr", "ntu.zarr"]
 
 
@@ -270,7 +270,7 @@ def test_a_store_mapped_on_reading_is_the_converted_one(tmp_path: Path, caplog: 
     caplog.set_level("INFO")
     for mode in ("reference", "exact"):
         first = write(tmp_path / f"{mode}.zarr", MEDIAPIPE33, mode=mode)
-        smae.convert(first.path, to="ntu25", out=tmp_path / f"{mode}-ntu25.zarr")
+        smae.convert(first.path, layout="ntu25", out=tmp_path / f"{mode}-ntu25.zarr")
         there, here = open_store(tmp_path / f"{mode}-ntu25.zarr"), smae.map_store(first, "ntu25")
         assert here.layout is NTU25
         for one in (here, pickle.loads(pickle.dumps(here))):
@@ -294,7 +294,7 @@ def test_an_encoder_is_evaluated_on_a_store_of_another_layout_when_asked(tmp_pat
     with pytest.raises(DataError, match=r"--layout ntu25, or smae convert"):
         smae.evaluate(**evaluate)
     _, found = smae.evaluate(**evaluate, layout="ntu25")
-    smae.convert(tmp_path / "azure.zarr", to="ntu25", out=tmp_path / "converted.zarr")
+    smae.convert(tmp_path / "azure.zarr", layout="ntu25", out=tmp_path / "converted.zarr")
     _, other = smae.evaluate(**evaluate | {"data": tmp_path / "converted.zarr"})
     assert [row.top1 for row in found.rows] == [row.top1 for row in other.rows]
     features = [
