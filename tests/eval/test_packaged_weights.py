@@ -165,6 +165,8 @@ def test_training_starts_from_packaged_weights_on_a_store_of_another_layout(reco
     assert "open-small has the joints of common15: clips are mapped to them" in caplog.text
     assert "joints of ntu25 are mapped to common15" in caplog.text
     assert "positions over time are resized from" in caplog.text
+    card = smae.export_encoder(done.run.path, "encoder") / "README.md"
+    assert "begun with `open-small`, whose data and licence count too" in card.read_text()
     with pytest.raises(ConfigError, match="--layout kinect20: open-small has the joints of common15"):
         smae.pretrain(**start, layout="kinect20", device="cpu")
 
