@@ -106,6 +106,11 @@ def test_a_mapped_recording_has_the_features_of_its_mapped_store(recordings):
     torch.testing.assert_close(smae.embed(mapped, "mapped.npz", device="cpu").x, one.x, atol=1e-5, rtol=0)
 
 
+def test_the_command_writes_them_as_a_graph(packaged):
+    assert run(["export-encoder", "open-small", "--format", "torch-export", "--out", "classifier.pt2"]) == 0
+    assert Path("classifier.pt2").is_file()
+
+
 def test_recordings_that_lack_joints_are_refused(packaged):
     xyz = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 17, 3))
     taken = smae.from_keypoints(xyz, layout=COCO17, unit="m")
