@@ -135,10 +135,10 @@ def _store(ctx: click.Context) -> Any:
 
 
 def _check_run(path: str) -> None:
-    from smae.train.run_folder import find_checkpoint
+    from smae.train.run_folder import find_checkpoint, is_packaged
 
-    # A folder of weights is looked at where it is read.
-    if not (Path(path) / "config.json").is_file():
+    # Weights are looked at where they are read.
+    if not is_packaged(path) and not (Path(path) / "config.json").is_file():
         find_checkpoint(path)
 
 

@@ -223,7 +223,8 @@ def _window_text(one: WindowPrediction) -> str:
     what = "no body was recorded"
     if one.label is not None:
         what = ", ".join(f"{label} {percent(share)} %" for label, share in one.first[1:3])
-        what = f"{one.label} {one.name}  {percent(one.probability)} %  then {what}"
+        name = one.label if one.name == one.label else f"{one.label} {one.name}"
+        what = f"{name}  {percent(one.probability)} %  then {what}"
     return f"{one.seconds[0]:7.1f} to {one.seconds[1]:7.1f} s  {what}"
 
 

@@ -99,7 +99,7 @@ def pretrain_command(sets: Sequence[str], shares: Sequence[float], **options: An
         if len(stores) > 1:
             console.echo(f"next: smae eval --run {result.run.path} --data {stores[0]['path']}")
         elif result.test_clips:
-            console.echo(f"next: smae eval --protocol {protocol}")
+            console.echo(f"next: smae eval --run {result.run.path} --protocol {protocol}")
         else:
             console.echo("next: smae split gives the store a test part, which smae eval needs")
 

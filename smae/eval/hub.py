@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,14 @@ class HubEncoder(nn.Module, PyTorchModelHubMixin, library_name="smae"):
 
     Args:
         loaded: the encoder.
-        card: text of its model card.
+        files: its model card, and an imported decoder, by name.
     """
 
-    def __init__(self, loaded: LoadedEncoder, card: str = "") -> None:
+    def __init__(self, loaded: LoadedEncoder, files: Mapping[str, bytes] | None = None) -> None:
         super().__init__()
         if loaded.config.head is not None:
             raise ConfigError("a classifier was given, an encoder is expected: name a folder of smae export-encoder")
-        self.encoder, self.loaded, self.card = loaded.encoder, loaded, card
+        self.encoder, self.loaded, self.files = loaded.encoder, loaded, files or {}
 
     def forward(self, joints: Tensor) -> Tensor:
         """Return features [N, tokens, D] of joints float32 [N, frames, V, 3], metres, an item a body."""
@@ -42,15 +43,14 @@ class HubEncoder(nn.Module, PyTorchModelHubMixin, library_name="smae"):
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> HubEncoder:
-        folder = Path(model_id)
+        folder, more = Path(model_id), ["README.md", "decoder.safetensors"]
         if not folder.is_dir():
             keys = ("revision", "cache_dir", "force_download", "local_files_only", "token")
             known = {key: options[key] for key in keys if key in options}
-            files = ["config.json", "model.safetensors", "README.md"]
+            files = ["config.json", "model.safetensors", *more]
             folder = Path(snapshot_download(model_id, allow_patterns=files, **known))
-        card = folder / "README.md"
-        text = card.read_text(encoding="utf-8") if card.is_file() else ""
-        return cls(read_weights(folder), text).eval()
+        kept = {name: (folder / name).read_bytes() for name in more if (folder / name).is_file()}
+        return cls(read_weights(folder), kept).eval()
 
     def _save_pretrained(self, save_directory: Path) -> None:
         config = self.loaded.config
@@ -64,7 +64,7 @@ class HubEncoder(nn.Module, PyTorchModelHubMixin, library_name="smae"):
                 prepared=config.prepared,
                 missing=config.layout.missing,
                 origin=config.origin,
-                card=self.card,
+                files=self.files,
             )
             # File by file: the folder may hold files of others, and write_weights replaces folders.
             for file in folder.iterdir():

@@ -59,12 +59,12 @@ def _patches(x: Tensor) -> Tensor:
 
 
 def shape_of(tensors: Tensors, name: str, dims: int) -> tuple[int, ...]:
-    """Return the shape of a tensor of ``dims`` dimensions.
+    """Return the shape of a tensor of ``dims`` dimensions, none of them empty.
 
     Raises:
         DataError: there is none.
     """
-    if name not in tensors or tensors[name].ndim != dims:
+    if name not in tensors or tensors[name].ndim != dims or 0 in tensors[name].shape:
         found = list(tensors[name].shape) if name in tensors else "none"
         raise DataError(f"expected a tensor '{name}' of {dims} dimensions, found {found}")
     return tuple(tensors[name].shape)

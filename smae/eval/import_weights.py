@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from smae import interrupts
 from smae.atomic_io import check_output
-from smae.config import renamed
+from smae.config import check, renamed
 from smae.data.loader.augment import Augment
 from smae.errors import ConfigError, DataError, UnknownNameError
 from smae.eval.export import is_encoder, with_frames, write_weights
@@ -37,6 +37,7 @@ from smae.train.config import FAMILIES, outline, plugin_config
 
 logger = logging.getLogger(__name__)
 
+_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64)
 _MACDIFF = ((-0.0058, -0.1333, -0.0246), (0.0206, 0.0805, 0.0218))
 """Mean and variance of MacDiff's input normalisation, of its configuration for NTU-60."""
 
@@ -87,6 +88,7 @@ def import_weights(
         names = f"{', '.join(FORMATS)}{nearest(format, FORMATS)}"
         raise UnknownNameError(f"--format {format}: expected one of {names}")
     kind, path, out = FORMATS[format], Path(file), Path(out)
+    check(Augment, {} if frames is None else {"frames": frames}, where="augment")
     if path.is_dir():
         path = path / "model.safetensors"
     what = "an exported encoder without records"
@@ -96,6 +98,7 @@ def import_weights(
     try:
         tensors, known = _unwrap(content)
         settings, joints, length = kind.describe(tensors)
+        check(Augment, {"frames": length}, where="augment")
         if isinstance(known.get("num_heads"), int):
             settings["heads"] = known["num_heads"]
         elif "heads" in settings and format != "sttformer":
@@ -200,10 +203,9 @@ def _unwrap(content: Any) -> tuple[Tensors, Mapping[str, Any]]:
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             found = f"{str(name)[:60]!r}: {type(tensor).__name__}"
             raise DataError(f"expected tensors by name, found {found}")
-        plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
-        plain = plain and not tensor.is_quantized
+        plain = tensor.layout == torch.strided and tensor.is_cpu and tensor.dtype in _TYPES
         if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise DataError(f"'{name[:60]}' is no plain tensor")
+            raise DataError(f"'{name[:60]}' is no plain tensor of float16 to float64 or integers")
         # Trained by several processes; SLiM's; STARS's.
         short = re.sub(r"^(module\.)?(backbone\.|encoder_student\.)?", "", name)
         if short in tensors:
@@ -218,31 +220,31 @@ def _unwrap(content: Any) -> tuple[Tensors, Mapping[str, Any]]:
 
 
 def _prepare(format: str, tensors: Tensors, joints: int, known: Mapping[str, Any], notes: list[str]) -> None:
-    """Change a format's tensors where one of ours is made of several of theirs."""
-    if format == "slim" and shape_of(tensors, "cls_token", 3) and shape_of(tensors, "pos_embed", 3):
-        tensors["cls_token"] = tensors["cls_token"] + tensors["pos_embed"][:, :1]
+    """Change a format's tensors where one of ours is made of several of theirs, if they fit."""
+    if format == "slim" and shape_of(tensors, "cls_token", 3)[2] == tensors["pos_embed"].shape[2]:
+        tensors["cls_token"] = tensors["cls_token"] + tensors["pos_embed"][:1, :1]
     if format == "ctrgcn":
         for name in [name for name in tensors if name.startswith("data_bn.")]:
             if tensors[name].shape == (2 * joints * 3,):
                 tensors[name] = tensors[name][: joints * 3]
-    if format == "macdiff":
+    weight = tensors.get("joints_embed.proj.weight", torch.empty(0))
+    if format == "macdiff" and weight.shape[:2] == (*shape_of(tensors, "joints_embed.proj.bias", 1), 3):
         mean, variance = known.get("input_mean", _MACDIFF[0]), known.get("input_var", _MACDIFF[1])
         if "input_var" not in known:
             notes.append(f"its input is normalised as for NTU-60: mean {mean}, variance {variance}")
-        shift, scale = _three(mean), _three(variance).sqrt()
-        shape_of(tensors, "joints_embed.proj.bias", 1)
-        weight = tensors["joints_embed.proj.weight"].double() / scale[:, None, None]
+        shift, scale = _three(mean), _three(variance, above=0.0).sqrt()
+        weight = weight.double() / scale[:, None, None]
         moved = (weight * shift[:, None, None]).sum((1, 2, 3))
         bias = tensors["joints_embed.proj.bias"].double() - moved
         tensors["joints_embed.proj.weight"] = weight.float()
         tensors["joints_embed.proj.bias"] = bias.float()
 
 
-def _three(values: Any) -> Tensor:
+def _three(values: Any, *, above: float = -1e6) -> Tensor:
     """Return three numbers, a mean or a variance of each axis."""
     listed = isinstance(values, list | tuple) and len(values) == 3
-    if not listed or not all(isinstance(one, int | float) for one in values):
-        raise DataError(f"input_mean and input_var: expected 3 numbers, found {str(values)[:60]}")
+    if not listed or not all(isinstance(one, int | float) and above < one < 1e6 for one in values):
+        raise DataError(f"input_mean, input_var: expected 3 numbers, the latter above 0, found {values!s:.60}")
     return torch.tensor(values, dtype=torch.float64)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from smae.eval.results import RULE, Result
+from smae.train.run_folder import stores_of
 
 SECTIONS = ("objective", "masking", "encoder", "decoder", "augment", "optim", "train")
 
@@ -19,7 +21,7 @@ A `{config[encoder][name]}` encoder of skeleton clips, pre-trained without label
 
 ## Trained on
 
-- data set `{store[dataset]}`, train part of `{config[protocol]}`; the store has \
+- data set `{store[dataset]}`, train part of `{protocol}`; the store has \
 {store[clips]:,} clips, {store[mode]} mode, fingerprint `{store[fingerprint]}`
 - joints: layout `{store[layout]}`; clips resized to {config[augment][frames]} frames, \
 patches of {patch}; stream `{config[augment][stream]}`
@@ -75,10 +77,14 @@ def model_card(
     settings = [
         f"- {section}: " + ", ".join(f"{key} {value}" for key, value in config[section].items()) for section in SECTIONS
     ]
+    parts = [one.get("protocol", config["protocol"]) for one in stores_of(about["store"]).values()]
+    if config["init"]:
+        steps += f", begun with `{Path(config['init']).name}`, whose data and licence count too"
     return TEMPLATE.format(
         front=front_matter(config["objective"]["name"], config["encoder"]["name"], about["store"].get("dataset", "")),
         name=name,
         config=config,
+        protocol="+".join(parts),
         store=defaultdict(str, {"clips": 0} | about["store"]),
         version=about["versions"].get("smae", "?"),
         patch=config["encoder"].get("patch", "?"),

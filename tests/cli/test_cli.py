@@ -192,7 +192,7 @@ def test_json_of_training_evaluating_and_reporting(smae, trained):
 def test_what_to_do_next_names_the_runs_own_protocol(home, tmp_path, capsys):
     assert run(["pretrain", "--data", str(home / "ntu.zarr"), "--out", str(tmp_path / "run"), *TINY,
                 "--set", "train.max_steps=1", "--protocol", "ntu60-xsub"]) == 0  # fmt: skip
-    assert "next: smae eval --protocol ntu60-xsub" in capsys.readouterr().out
+    assert f"next: smae eval --run {tmp_path / 'run'} --protocol ntu60-xsub" in capsys.readouterr().out
 
 
 def test_a_run_that_is_there_is_not_overwritten(smae, trained):

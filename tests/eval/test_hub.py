@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+import smae
 from smae.errors import ConfigError, DataError
 from smae.eval.export import load_encoder
 from smae.eval.model_card import front_matter
 from smae.skeleton import NTU25
 from smae.testing.models import bodies
 from tests.eval.test_exported_program import folder_of
+from tests.eval.test_import_weights import checkpoint, mamp_tensors
 
 hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: pip install 'smae[hub]'")
 X = bodies(NTU25, items=2, frames=12)
@@ -36,6 +38,15 @@ def test_a_folder_is_loaded_saved_and_loaded_again(tmp_path):
     (to / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(DataError, match="contents differ from the SHA-256"):
         HubEncoder.from_pretrained(to)
+
+
+def test_an_imported_decoder_is_kept(tmp_path):
+    from smae.eval.hub import HubEncoder
+
+    smae.import_weights(checkpoint(tmp_path / "a.pth", mamp_tensors()), tmp_path / "a", format="mamp")
+    HubEncoder.from_pretrained(tmp_path / "a").save_pretrained(tmp_path / "b")
+    for path in (tmp_path / "a").iterdir():
+        assert (tmp_path / "b" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_head_is_no_encoder(tmp_path):

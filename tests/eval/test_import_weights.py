@@ -438,6 +438,9 @@ def changed(**changes: Any) -> Tensors:
         (changed(norm__weight=torch.zeros(16).to_sparse()), "'norm.weight' is no plain tensor|not a file of tensors"),
         (changed(norm__weight="w"), "expected tensors by name, found 'norm.weight': str"),
         (changed(norm__weight=torch.full((16,), float("nan"))), "norm.weight: not finite"),
+        (changed(norm__weight=torch.ones(16, dtype=torch.complex64)), "'norm.weight' is no plain tensor"),
+        (changed(temp_embed=torch.zeros(1, 2000, 1, 16)), r"augment\.frames: input should be less than .* found 8000"),
+        (changed(joints_embed__proj__weight=torch.zeros(0, 3, 4, 1)), r"of 4 dimensions, found \[0, 3, 4, 1\]"),
         ({}, "expected tensors by name, found dict"),
         ([1, 2], "expected tensors by name, found list"),
         (slim_tensors(), "expected a tensor 'joints_embed.proj.weight'"),
@@ -448,6 +451,22 @@ def test_other_tensors_are_named(tmp_path: Path, tensors: Any, message: str) -> 
     with pytest.raises(DataError, match=message):
         smae.import_weights(tmp_path / "a.pth", tmp_path / "out", format="mamp")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("format", "tensors", "model", "message"),
+    [
+        ("macdiff", mamp_tensors(decoder=False), {"input_mean": [10**400, 0, 0]}, "expected 3 numbers"),
+        ("macdiff", mamp_tensors(decoder=False), {"input_var": [0, 1, 1]}, "the latter above 0"),
+        ("macdiff", changed(joints_embed__proj__weight=torch.zeros(16, 2, 4, 1)), {}, r"another shape: joints_embed"),
+        ("slim", slim_tensors() | {"cls_token": torch.zeros(1, 1, 5)}, {}, r"another shape: cls_token \[1, 1, 5\]"),
+    ],
+)
+def test_tensors_that_are_changed_first_are_named_too(
+    tmp_path: Path, format: str, tensors: Tensors, model: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        smae.import_weights(checkpoint(tmp_path / "a.pth", tensors, **model), tmp_path / "out", format=format)
 
 
 class Bomb:
@@ -511,8 +530,9 @@ def test_unknown_formats_and_foreign_folders_are_refused(tmp_path: Path) -> None
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(ConfigError, match="is not an exported encoder"):
         smae.import_weights(path, tmp_path / "mine", format="mamp", overwrite=True)
-    with pytest.raises(ConfigError, match="frames"):
-        smae.import_weights(path, tmp_path / "out", format="mamp", frames=10)
+    for frames in (10, 0, -4):
+        with pytest.raises(ConfigError, match="frames"):
+            smae.import_weights(path, tmp_path / "out", format="mamp", frames=frames)
 
 
 def test_positions_are_resized_for_clips_of_another_length(tmp_path: Path) -> None:

@@ -106,6 +106,11 @@ def test_a_mapped_recording_has_the_features_of_its_mapped_store(recordings):
     torch.testing.assert_close(smae.embed(mapped, "mapped.npz", device="cpu").x, one.x, atol=1e-5, rtol=0)
 
 
+def test_the_command_writes_them_as_a_graph(packaged):
+    assert run(["export-encoder", "open-small", "--format", "torch-export", "--out", "classifier.pt2"]) == 0
+    assert Path("classifier.pt2").is_file()
+
+
 def test_recordings_that_lack_joints_are_refused(packaged):
     xyz = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 17, 3))
     taken = smae.from_keypoints(xyz, layout=COCO17, unit="m")
@@ -165,6 +170,8 @@ def test_training_starts_from_packaged_weights_on_a_store_of_another_layout(reco
     assert "open-small has the joints of common15: clips are mapped to them" in caplog.text
     assert "joints of ntu25 are mapped to common15" in caplog.text
     assert "positions over time are resized from" in caplog.text
+    card = smae.export_encoder(done.run.path, "encoder") / "README.md"
+    assert "begun with `open-small`, whose data and licence count too" in card.read_text()
     with pytest.raises(ConfigError, match="--layout kinect20: open-small has the joints of common15"):
         smae.pretrain(**start, layout="kinect20", device="cpu")
 

@@ -174,6 +174,8 @@ def test_it_is_evaluated_on_any_of_them(whole: Run, paths: list[Path], tmp_path:
     assert features is not None
     exported = smae.export_encoder(run.path, tmp_path / "encoder")
     assert str(paths[0].parent) not in (exported / "config.json").read_text()
+    card = (exported / "README.md").read_text()
+    assert "data set `full+poor`, train part of `mine+mine`" in card
     page = smae.report(run.path, data=paths[1], out=tmp_path / "report.html").read_text()
     assert "full mine, poor mine" in page
     assert str(paths[0].parent) not in page
