@@ -2,7 +2,7 @@
 
 Python may raise ``KeyboardInterrupt`` between any two instructions, also inside libraries that
 cannot handle it. So long work runs in ``with deferred(...)``, where a signal only sets a flag, and
-calls ``check()`` where it can stop: nothing is half-written there, and all that is finished is kept.
+calls ``check()`` where it can stop: nothing is half-written there, all that is finished is kept.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def _part_of(joint: str) -> str:
 
 
 def check(layout: Layout) -> None:
-    """Refuse, by a ``ConfigError``, a layout without what masking, augmentation and streams need."""
+    """Raise a ``ConfigError`` for a layout without what masking, augmentation and streams need."""
     count = len(layout)
 
     def need(fulfilled: bool, requirement: str) -> None:

@@ -63,13 +63,6 @@ class Features:
     index: Tensor
 
 
-def mean_over_bodies(items: Tensor, batch: Batch) -> Tensor:
-    """Return [B, ...]: the mean of items [N, ...] over the present bodies of each clip."""
-    total = items.new_zeros(batch.clips, *items.shape[1:]).index_add_(0, batch.clip, items)
-    count = torch.bincount(batch.clip, minlength=batch.clips).to(items.dtype)
-    return total / count.view(-1, *[1] * (items.ndim - 1))
-
-
 @dataclass(frozen=True)
 class Pooled:
     """Feature extractor: all tokens of a frozen encoder, pooled, then the mean over bodies.
@@ -93,7 +86,7 @@ class Pooled:
     def __call__(self, batch: Batch) -> Tensor:
         """Return features [B, ``width``]."""
         self.encoder.eval()
-        return mean_over_bodies(self.vectors(batch.x, batch.missing), batch)
+        return batch.clip_means(self.vectors(batch.x, batch.missing))[0]
 
     def vectors(self, x: Tensor, missing: Tensor | None = None) -> Tensor:
         """Return features [N, ``width``] of items x [N, T, V, C] that lack ``missing`` [N, V]."""

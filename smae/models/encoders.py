@@ -90,7 +90,7 @@ def kept(tokens: Tensor, mask: Mask | None) -> Tensor:
 
 
 def block_of(parameter: str) -> int:
-    """Return the number, from 1, of the block in ``blocks`` that a parameter is in; 0 for others."""
+    """Return the number, from 1, of the block in ``blocks`` that holds a parameter; 0 for others."""
     return int(parameter.split(".")[1]) + 1 if parameter.startswith("blocks.") else 0
 
 

@@ -198,7 +198,7 @@ def load_checkpoint(folder: Path, *, max_bytes: int = MAX_BYTES) -> Checkpoint:
     if not isinstance(state.get("identity", {}), dict):
         raise DataError(f"{folder / 'state.json'}: expected settings as 'identity': {_REMEDY}")
     if folder.name.startswith("step-") and folder.name != _name(state["step"]):
-        raise DataError(f"{folder}: contains step {state['step']}, not the one of its name: {_REMEDY}")
+        raise DataError(f"{folder}: holds step {state['step']}, not that of its name: {_REMEDY}")
     return Checkpoint(folder, model, optimizer, state, average)
 
 

@@ -312,7 +312,7 @@ def training_loader(
 
 
 def _say_cost(recipe: str, loop: Loop) -> None:
-    """Say what a training costs before it starts: steps, memory, and the time that was published."""
+    """Say what a training costs before it starts: steps, memory, and the published time."""
     weights = sum(value.numel() for value in loop.objective.parameters())
     # Weights, their gradients and two moments of the optimiser, float32.
     memory = 16 * weights / 1e6

@@ -8,7 +8,7 @@ import torch
 
 from smae import progress
 from smae.errors import ConfigError
-from smae.eval.features import RAW_FRAMES, Pooled, extract, mean_over_bodies, raw_coordinates
+from smae.eval.features import RAW_FRAMES, Pooled, extract, raw_coordinates
 from smae.skeleton import NTU25
 from smae.testing.models import small_batch
 from smae.train.config import build_objective
@@ -21,7 +21,7 @@ BATCH = small_batch(NTU25, frames=24, clips=3)
 
 def test_the_mean_is_over_each_clips_own_bodies():
     items = torch.randn(4, 2, 5)
-    mean = mean_over_bodies(items, BATCH)
+    mean = BATCH.clip_means(items)[0]
     assert mean.shape == (3, 2, 5)
     for clip in range(3):
         assert torch.allclose(mean[clip], items[BATCH.clip == clip].mean(0))
@@ -72,7 +72,7 @@ def test_pooled_is_the_mean_of_all_tokens_in_evaluation_mode(tmp_path):
     batch = small_batch(NTU25, frames=12, clips=3)
     with torch.no_grad():
         found, again = Pooled(encoder)(batch), Pooled(encoder)(batch)
-        expected = mean_over_bodies(encoder(batch.x).mean(1), batch)
+        expected = batch.clip_means(encoder(batch.x).mean(1))[0]
     assert not encoder.training
     assert torch.equal(found, again)
     assert np.abs((found - expected).numpy()).max() < 1e-6
@@ -82,7 +82,7 @@ def test_joints_and_tokens_can_stand_side_by_side(tmp_path):
     encoder = small_loop(FakeStore.random(clips=4, seed=0), Run(tmp_path), small_config()).objective.encoder
     batch = small_batch(NTU25, frames=12, clips=3)
     with torch.no_grad():
-        tokens = mean_over_bodies(encoder(batch.x), batch)
+        tokens = batch.clip_means(encoder(batch.x))[0]
         joints, whole = (Pooled(encoder, pool)(batch) for pool in ("joints", "tokens"))
     times, dim = encoder.grid.times, encoder.dim
     assert (Pooled(encoder, "joints").width, Pooled(encoder, "tokens").width) == (25 * dim, times * 25 * dim)
@@ -97,7 +97,7 @@ def test_the_class_token_is_a_feature_of_encoders_that_have_one():
     encoder, batch = build_objective(config, NTU25).encoder, small_batch(NTU25, frames=12, clips=3)
     found = Pooled(encoder, "class")
     with torch.no_grad():
-        assert torch.equal(found(batch), mean_over_bodies(encoder.encode(batch.x)[0], batch))
+        assert torch.equal(found(batch), batch.clip_means(encoder.encode(batch.x)[0])[0])
     assert found.width == 16
     with pytest.raises(ConfigError, match="has no class token: choose another pool"):
         Pooled(build_objective(small_config(), NTU25).encoder, "class")

@@ -68,12 +68,12 @@ class Batch:
         return Noise(seed, self.epoch, clip=self.index[self.clip], body=self.body, view=view)
 
     def clip_means(self, features: Tensor) -> Tensor:
-        """Return [V, B, D], the means over bodies of the items' features [N, D]."""
+        """Return [V, B, ...], the means over bodies of the items' features [N, ...]."""
         group = self.clip if self.view is None else self.view * self.clips + self.clip
-        groups = self.views * self.clips
-        sums = features.new_zeros(groups, features.shape[1]).index_add(0, group, features)
-        count = features.new_zeros(groups).index_add(0, group, torch.ones_like(features[:, 0]))
-        return (sums / count[:, None]).view(self.views, self.clips, -1)
+        groups, shape = self.views * self.clips, features.shape[1:]
+        sums = features.new_zeros(groups, *shape).index_add(0, group, features)
+        count = features.new_zeros(groups).index_add(0, group, features.new_ones(len(features)))
+        return (sums / count.view(-1, *[1] * len(shape))).view(self.views, self.clips, *shape)
 
 
 class Assembler(Protocol):

@@ -34,8 +34,7 @@ def copy_clips(raw: Floats, first: Ints, count: Ints, rows: Floats, present: Byt
     r = 0
     for b in range(first.shape[0]):
         for q in range(first[b], first[b] + count[b]):
-            # Without its sign bit, a float's bits order as its size does, and NaN is above
-            # infinity.
+            # Without its sign bit, a float's bits order as its size does; NaN is above infinity.
             largest = np.uint32(0)
             source, to = bits[q], out[r]
             for k in range(size):

@@ -13,7 +13,6 @@ from torch.nn.functional import cross_entropy
 from smae import interrupts, progress
 from smae.config import LABEL_SHARES
 from smae.data.loader import Batch
-from smae.eval.features import mean_over_bodies
 from smae.eval.probes import OnEpoch, Probe, ProbeContext, Scores, average_views, score, select
 from smae.eval.records import ONE_VIEW
 from smae.models import DropPath
@@ -56,7 +55,7 @@ class Classifier(nn.Module):
             items = mean_over_time(tokens, mask.keep, joints=grid.joints).flatten(1).float()
         else:
             items = self.vectors(batch.x, batch.missing)
-        return self.head(mean_over_bodies(items, batch))  # type: ignore[no-any-return]
+        return self.head(batch.clip_means(items)[0])  # type: ignore[no-any-return]
 
     def vectors(self, x: Tensor, missing: Tensor | None = None) -> Tensor:
         """Return what the head takes, [N, V * D], of x [N, T, V, C] without ``missing`` [N, V]."""
