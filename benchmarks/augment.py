@@ -134,7 +134,7 @@ def run(bench: Bench, *, rounds: int, picture: Path | None = None) -> Report:
     if picture is not None:
         bars = [Bar(row.name, row.byte_rate, f"{row.rate:,.0f} bodies/s") for row in rows if row.name != COPY]
         limit = report.row(COPY).byte_rate
-        shares(picture, bars, limit=limit, unit="bytes a second", title=f"Augmentation, {head['device']}")
+        shares(picture, bars, limit=limit, unit="GB a second", title=f"Augmentation, {head['device']}")
     return report
 
 

@@ -144,13 +144,14 @@ def run(bench: Bench, *, rounds: int, picture: Path | None = None) -> Report:
     ]
     report = Report("loader", "clips", head, tuple(about), rows, tuple(ratios(rows)))
     if picture is not None:
-        limit = max(row.byte_rate for row in rows if row.name.endswith(COPY))
+        limit = next(row.byte_rate for row in rows if row.name.endswith(COPY))
+        first = next(iter(bench.stores))
         bars = [
-            Bar(row.name, row.byte_rate, f"{row.rate:,.0f} clips/s, {row.byte_rate / 1e9:.1f} GB/s")
+            Bar(row.name.removeprefix(f"{first}: "), row.byte_rate, f"{row.rate:,.0f} clips/s")
             for row in rows
-            if not row.name.endswith((COPY, UNPACK))
+            if row.name.startswith(first) and not row.name.endswith((COPY, UNPACK))
         ]
-        shares(picture, bars, limit=limit, unit="bytes of batches a second", title="Loading, one process")
+        shares(picture, bars, limit=limit, unit="GB of batches a second", title=f"Loading, {first}")
     return report
 
 

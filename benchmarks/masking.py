@@ -160,7 +160,7 @@ def run(bench: Bench, *, rounds: int, picture: Path | None = None) -> Report:
     if picture is not None:
         bars = [Bar(row.name, row.byte_rate) for row in rows if row.name != COPY]
         limit = report.row(COPY).byte_rate
-        shares(picture, bars, limit=limit, unit="bytes a second", title=f"Masking, {head['device']}")
+        shares(picture, bars, limit=limit, unit="GB a second", title=f"Masking, {head['device']}")
     return report
 
 

@@ -34,7 +34,7 @@ class Bar:
 
     Attributes:
         name: the case.
-        rate: in the picture's unit.
+        rate: bytes a second.
         label: written at its end.
     """
 
@@ -101,20 +101,21 @@ def shares(path: Path, bars: Sequence[Bar], *, limit: float, unit: str, title: s
 
     Args:
         path: ``.png`` or ``.svg``.
-        bars: the cases.
-        limit: the rate of a copy.
-        unit: of rates.
+        bars: the cases, bytes a second.
+        limit: bytes a second of a copy.
+        unit: of rates in GB/s, in words.
         title: above the picture.
     """
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 1 + 0.3 * len(bars)), layout="constrained")
-    drawn = axes.barh([bar.name for bar in bars], [bar.rate for bar in bars], label="measured")
+    drawn = axes.barh([bar.name for bar in bars], [bar.rate / 1e9 for bar in bars], label="measured")
     axes.bar_label(drawn, [bar.label for bar in bars], padding=3, fontsize=8)
-    axes.axvline(limit, color="black", label="limit: a copy")
-    axes.set(xscale="log", xlabel=unit, title=title)
+    axes.axvline(limit / 1e9, color="black", label="limit: a copy")
+    # From zero, so that lengths compare.
+    axes.set(xlim=(0, 1.05 * limit / 1e9), xlabel=unit, title=title)
     axes.invert_yaxis()
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper right", bbox_to_anchor=(0.94, 0.45))
     figure.savefig(path)
     pyplot.close(figure)

@@ -125,7 +125,7 @@ def parse_set(text: str) -> Settings:
     key, equals, value = text.partition("=")
     path = [part.strip() for part in key.split(".")]
     if not equals or not all(re.fullmatch(r"[A-Za-z_][\w-]*", part) for part in path):
-        raise ConfigError(f"--set {text}: expected section.key=value, such as --set optim.lr=1e-3")
+        raise ConfigError(f"--set {text}: expected section.key=value, for example --set optim.lr=1e-3")
     value = value.strip()
     try:
         return nested({".".join(path): tomllib.loads(f"value = {value}")["value"]})

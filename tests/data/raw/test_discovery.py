@@ -62,7 +62,9 @@ def test_badly_named_files_are_ignored_or_refused_as_asked(tmp_path: Path) -> No
     assert strict.ignored == 1
 
 
-def test_what_is_not_a_regular_file_is_refused_and_never_waited_for(tmp_path: Path) -> None:
+def test_what_is_not_a_regular_file_is_refused_and_never_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     raw = write_folder(tmp_path / "raw", {A: b"a", f"inner/{B}": b"b"})
     fifo, folder, link, out, loop, up, gone = (f"{name}.skeleton" for name in names(10)[3:])
     os.mkfifo(raw / fifo)
@@ -75,7 +77,9 @@ def test_what_is_not_a_regular_file_is_refused_and_never_waited_for(tmp_path: Pa
     (raw / up).symlink_to("..")
     (raw / gone).symlink_to(raw / "nowhere")
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(os.path.relpath(raw / C))
+        # A socket has a name of at most 100 bytes or so.
+        monkeypatch.chdir(raw)
+        server.bind(C)
     found = find(raw)
     refused = [fifo, folder, out, loop, "inner/up", up, gone, C]
     assert codes(found) == dict.fromkeys(refused, "not-regular")
