@@ -25,9 +25,11 @@ $(STAMP): pyproject.toml constraints.txt
 	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-# The default tests run in a process for each core, a file at a time; the slow ones measure and kill processes, alone.
+# The default tests run in a process for each core, a file at a time; then, where they are asked for, the slow
+# ones alone, since they measure and kill processes.
 test: $(STAMP)
-	$(BIN)/python -m pytest $(if $(CI)$(SLOW),,-m "not slow" --numprocesses auto --maxprocesses 8 --dist loadfile)
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 8 --dist loadfile
+	$(if $(CI)$(SLOW),$(BIN)/python -m pytest -m slow)
 
 reliability: $(STAMP)
 	$(BIN)/python -m pytest tests/reliability
