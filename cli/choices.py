@@ -199,6 +199,12 @@ def run(key: str = "run", *, several: bool = False) -> Decorator:
     return argument_or_option("RUN", "--run", key, RUN, several=several)
 
 
+def settings(help_text: str) -> Decorator:
+    """Return a decorator that adds ``--set``."""
+    words = {"metavar": "SECTION.KEY=VALUE", "help": f"{help_text} Repeatable."}
+    return click.option("--set", "sets", multiple=True, type=SETTING, **words)
+
+
 def argument_or_option(
     shown: str, option: str, key: str, kind: _Type, *, several: bool = False, required: bool = False
 ) -> Decorator:

@@ -45,14 +45,7 @@ from smae_cli import choices, console
     type=choices.WEIGHTS,
     help="A folder that smae export-encoder wrote, in place of a run, which gets the records; or open-small.",
 )
-@click.option(
-    "--set",
-    "sets",
-    multiple=True,
-    type=choices.SETTING,
-    metavar="SECTION.KEY=VALUE",
-    help="A probe's setting, for example linear.epochs=50. Repeatable.",
-)
+@choices.settings("A probe's setting, for example linear.epochs=50.")
 @click.option("--resume", is_flag=True, help="Go on after an interrupt, as without it.")
 @click.option("--again", is_flag=True, help="Evaluate anew what is done; both records stay.")
 @click.option("--device", type=choices.DEVICE, default="auto", help="auto, cpu, cuda or cuda:N.")

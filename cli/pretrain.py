@@ -50,14 +50,7 @@ from smae_cli import choices, console
     type=choices.WEIGHTS,
     help="Run, checkpoint or exported encoder whose weights the encoder starts from; or open-small.",
 )
-@click.option(
-    "--set",
-    "sets",
-    multiple=True,
-    type=choices.SETTING,
-    metavar="SECTION.KEY=VALUE",
-    help="Any setting, for example masking.keep_joints=0.5. Repeatable.",
-)
+@choices.settings("Any setting, for example masking.keep_joints=0.5.")
 @click.option("--device", type=choices.DEVICE, default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--wandb", is_flag=True, help="Curves for Weights & Biases too: offline, unless WANDB_MODE says otherwise."

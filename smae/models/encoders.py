@@ -12,16 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from smae.config import PluginConfig
-from smae.models import (
-    MAX_DEPTH,
-    MAX_WIDTH,
-    Block,
-    Grid,
-    PositionEmbedding,
-    gather,
-    init_weights,
-    patchify,
-)
+from smae.errors import ConfigError
+from smae.models import MAX_DEPTH, MAX_WIDTH, Block, Grid, PositionEmbedding, gather, init_weights, patchify
 from smae.models.masking import Mask, missing_tokens
 from smae.registry import Registry
 from smae.rng import Noise
@@ -107,10 +99,14 @@ encoders: Registry[EncoderClass] = Registry(
 
 
 class VisionTransformer(Encoder):
-    """Plain pre-LN ViT over (time patch, joint) tokens, without class token (after MAMP)."""
+    """Plain pre-LN ViT over (time patch, joint) tokens, without class token (after MAMP).
+
+    With ``movement`` s (this project's choice) it embeds [x, s (x - mean of x over the token)] in
+    place of x: where joints are differs by more than how they move, which few steps hardly see.
+    """
 
     class Config(PluginConfig):
-        """Size of the encoder."""
+        """Size of the encoder, and what it sees of a token."""
 
         dim: int = Field(256, ge=8, le=MAX_WIDTH, description="width D")
         depth: int = Field(8, ge=1, le=MAX_DEPTH, description="blocks")
@@ -118,6 +114,9 @@ class VisionTransformer(Encoder):
         mlp: float = Field(4.0, gt=0, le=64, description="hidden width of the MLP, in units of D")
         patch: int = Field(4, ge=1, le=4096, description="frames in a token")
         drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth of the last block, rising from 0")
+        movement: float = Field(
+            0.0, ge=0, le=100, description="scale of a token's movement, seen beside its coordinates; 0: without"
+        )
         feature_groups: int = Field(
             1, ge=1, le=1024, description="frozen features: tokens encoded in so many groups, about 1 / masking.keep"
         )
@@ -126,7 +125,10 @@ class VisionTransformer(Encoder):
         super().__init__()
         self.grid = Grid.cut(frames, joints=len(layout), patch=config.patch)
         self.dim, self.depth, self.feature_groups = config.dim, config.depth, config.feature_groups
-        self.embed = nn.Linear(self.grid.values, config.dim)
+        self.movement = config.movement
+        if self.movement and self.grid.patch == 1:
+            raise ConfigError("encoder.movement needs encoder.patch=2 or more: one frame does not move")
+        self.embed = nn.Linear((2 if self.movement else 1) * self.grid.values, config.dim)
         self.pos_embed = PositionEmbedding(self.grid.times, self.grid.joints, config.dim)
         steps = max(1, config.depth - 1)
         self.blocks = nn.ModuleList(
@@ -140,7 +142,12 @@ class VisionTransformer(Encoder):
         positions = self.pos_embed()
         if mask is not None:
             positions = embedding(mask.keep, positions)
-        features = self.embed(self.visible_tokens(x, mask)) + positions
+        tokens = self.visible_tokens(x, mask)
+        if self.movement:
+            frames = tokens.unflatten(-1, (self.grid.patch, self.grid.channels))
+            moved = self.movement * (frames - frames.mean(-2, keepdim=True))
+            tokens = torch.cat([tokens, moved.flatten(-2)], -1)
+        features = self.embed(tokens) + positions
         for block in self.blocks:
             features = block(features)
         return self.norm(features)  # type: ignore[no-any-return]

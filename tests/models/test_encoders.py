@@ -38,6 +38,23 @@ def test_features_of_kept_tokens_are_the_naive_loop(encoder):
         assert np.abs(oracle.f64(features[item]) - expected).max() < 1e-12
 
 
+@pytest.mark.parametrize("masked", [True, False])
+def test_movement_stands_beside_the_coordinates_of_a_token(masked):
+    cls = encoders.get("vit")
+    encoder = cls(cls.Config(**SIZE, movement=3), frames=12, layout=NTU25).double()
+    x, mask = bodies(NTU25, items=2, frames=12).double(), random_mask(2)
+    features = encoder(x, mask if masked else None)
+    for item in range(2):
+        expected = oracle.encode(encoder, x[item], mask.keep[item].tolist() if masked else list(range(75)))
+        assert np.abs(oracle.f64(features[item]) - expected).max() < 1e-12
+
+
+def test_movement_of_tokens_of_one_frame_is_refused():
+    cls = encoders.get("vit")
+    with pytest.raises(ConfigError, match=r"encoder\.movement needs encoder\.patch=2"):
+        cls(cls.Config(**SIZE | {"patch": 1}, movement=3), frames=12, layout=NTU25)
+
+
 def test_visible_tokens_give_the_features_of_the_joints_that_they_are_of(encoder):
     x, mask = bodies(NTU25, items=2, frames=12), random_mask(2)
     visible = gather(patchify(x, encoder.grid), mask.keep)

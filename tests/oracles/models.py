@@ -84,9 +84,17 @@ def position(layer: nn.Module, token: int) -> Array:
     return f64(layer.time[token // joints]) + f64(layer.joint[token % joints])
 
 
+def with_movement(token: Array, *, channels: int, scale: float) -> Array:
+    """A token's numbers, then each less the mean of its coordinate over the token's frames, times the scale."""
+    means = [token[c::channels].mean() for c in range(channels)]
+    return np.array([*token, *(scale * (value - means[i % channels]) for i, value in enumerate(token))])
+
+
 def encode(encoder: nn.Module, x: Tensor, keep: list[int]) -> Array:
     """Features [K, D] of the kept tokens of one item's joints [T, V, C]."""
     tokens = tokens_of(f64(x), patch=encoder.grid.patch)
+    if encoder.movement:
+        tokens = np.stack([with_movement(token, channels=x.shape[-1], scale=encoder.movement) for token in tokens])
     features = [linear(encoder.embed, tokens[token]) + position(encoder.pos_embed, token) for token in keep]
     for layer in encoder.blocks:
         features = block(layer, features)
