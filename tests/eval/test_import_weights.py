@@ -174,6 +174,7 @@ def test_mamp_with_its_decoder(tmp_path: Path) -> None:
         "mlp": 2.0,
         "patch": 4,
         "drop_path": 0.0,
+        "movement": 0.0,
         "feature_groups": 1,
     }
     assert (made.encoder, made.left_out, made.notes) == (expected, [], [])
