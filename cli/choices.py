@@ -201,8 +201,8 @@ def run(key: str = "run", *, several: bool = False) -> Decorator:
 
 def settings(help_text: str) -> Decorator:
     """Return a decorator that adds ``--set``."""
-    words = {"metavar": "SECTION.KEY=VALUE", "help": f"{help_text} Repeatable."}
-    return click.option("--set", "sets", multiple=True, type=SETTING, **words)
+    shown, value = f"{help_text} Repeatable.", "SECTION.KEY=VALUE"
+    return click.option("--set", "sets", multiple=True, type=SETTING, metavar=value, help=shown)
 
 
 def argument_or_option(

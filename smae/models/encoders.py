@@ -144,7 +144,7 @@ class VisionTransformer(Encoder):
             positions = embedding(mask.keep, positions)
         tokens = self.visible_tokens(x, mask)
         if self.movement:
-            frames = tokens.unflatten(-1, (self.grid.patch, self.grid.channels))
+            frames = tokens.view(*tokens.shape[:2], self.grid.patch, self.grid.channels)
             moved = self.movement * (frames - frames.mean(-2, keepdim=True))
             tokens = torch.cat([tokens, moved.flatten(-2)], -1)
         features = self.embed(tokens) + positions
