@@ -25,7 +25,7 @@ from smae.train.config import plugin_config
 from tests.train.small import CPU
 
 ENCODERS = {
-    "vit": {"dim": 16, "feature_groups": 3, "depth": 1, "heads": 2, "patch": 4},
+    "vit": {"dim": 16, "feature_groups": 3, "movement": 2, "depth": 1, "heads": 2, "patch": 4},
     "slim": {"dim": 16, "depth": 1, "heads": 2, "patch": 4},
     "sttformer": {"dim": 16, "patch": 4},
     "ctrgcn": {"dim": 32},
