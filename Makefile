@@ -25,11 +25,11 @@ $(STAMP): pyproject.toml constraints.txt
 	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-# The default tests run in a process for each core, a file at a time; then, where they are asked for, the slow
-# ones alone, since they measure and kill processes.
+# A process for each core: the default tests a file at a time, which keeps what a file's tests share; then, where
+# they are asked for, the slow ones, each for itself, since a few of them take minutes.
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 8 --dist loadfile
-	$(if $(CI)$(SLOW),$(BIN)/python -m pytest -m slow)
+	$(if $(CI)$(SLOW),$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 8 --dist worksteal)
 
 reliability: $(STAMP)
 	$(BIN)/python -m pytest tests/reliability
