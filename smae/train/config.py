@@ -95,6 +95,11 @@ class Train(Section):
         description="what an objective compares: views of one recording (clip), or the second and further views from "
         "other cameras' recordings of the same act, by their names (cameras)",
     )
+    batches: Literal["mixed", "subject"] = Field(
+        "mixed",
+        description="clips of a batch: of all subjects, or of as few as can be (subject), so that "
+        "an objective that compares clips learns movements and not who moves",
+    )
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (), description="share of each of several stores in an epoch; empty: all clips"
     )

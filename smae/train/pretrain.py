@@ -308,6 +308,7 @@ def training_loader(
         crops=objective.crops,
         cameras=config.train.positives == "cameras",
         shares=config.train.shares,
+        by_subject=config.train.batches == "subject",
     )
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -87,6 +87,7 @@ class Loader:
         crops: Sequence[ViewCrop | None] = (),
         cameras: bool = False,
         shares: Sequence[float] = (),
+        by_subject: bool = False,
     ) -> None:
         """Plan the loading; nothing is read yet.
 
@@ -111,6 +112,7 @@ class Loader:
             crops: how each view is cropped, or None for ``augment.crop``; empty: all by that.
             cameras: take the second and further views from other cameras' recordings of the act.
             shares: of the store's sources among the clips of an epoch; empty: all clips.
+            by_subject: make each batch of clips of few subjects; unknown ones count as one.
 
         Raises:
             ConfigError: an empty index, numbers outside the store or given twice, a size below its
@@ -121,6 +123,10 @@ class Loader:
         """
         self.index = _check_index(index, clips=len(store))
         self._member = np.asarray(store.member)[self.index]
+        self._subject: Ints | None = None
+        if by_subject:
+            pairs = np.stack([self._member, store.clips.subject[self.index]], 1)
+            self._subject = np.unique(pairs, axis=0, return_inverse=True)[1].ravel()
         self._taken: Ints | None = None
         if shares:
             self._taken = sampler.clips_by_share(np.bincount(self._member, minlength=len(shares)), shares)
@@ -227,14 +233,13 @@ class Loader:
     def _positions(self, epoch: int) -> Ints:
         if not self._train:
             return np.arange(len(self.index))
-        drawn_by: dict[str, Any] = {"seed": self._seed, "epoch": epoch}
-        drawn_by["fingerprint"] = self._store.fingerprint
-        order = sampler.shuffled(self.index, self._clips.block_number, window=self._window, **drawn_by)
-        if self._taken is None:
-            return order
-        chosen = sampler.drawn_by_share(self.index, self._member, self._taken, **drawn_by)
-        taken: Ints = order[chosen[order]]
-        return taken
+        draws = sampler.EpochDraws(self._seed, epoch, self._store.fingerprint)
+        order = sampler.shuffled(self.index, self._clips.block_number, window=self._window, draws=draws)
+        if self._taken is not None:
+            order = order[sampler.drawn_by_share(self.index, self._member, self._taken, draws)[order]]
+        if self._subject is not None:
+            order = sampler.by_subject(order, self._subject[order], batch=self._batch, draws=draws)
+        return order
 
     def _make(self, batches: list[Ints], epoch: int) -> Made:
         """Yield each batch with the event of its end on the device (None on the CPU)."""

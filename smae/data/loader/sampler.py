@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,8 +18,34 @@ BLOCK_ROWS = 65_536
 """Rows of a block: the store's shard, the unit that streaming reads whole."""
 
 Ints = NDArray[np.int64]
+SEGMENT = 32
+"""Batches whose clips are sorted by subject together; more keep more blocks open in streaming."""
+
 RowMode = Literal["auto", "device", "resident", "streaming"]
 """Where a loader keeps the rows it samples from; see ``row_cache``."""
+
+
+@dataclass(frozen=True)
+class EpochDraws:
+    """Random numbers for the order of an epoch: a function of these, of a stream, and of a number.
+
+    Attributes:
+        seed: the run's.
+        epoch: 0-based.
+        fingerprint: the store's, so that two stores do not share an order by their clip numbers.
+    """
+
+    seed: int
+    epoch: int
+    fingerprint: str
+
+    def of(self, number: Ints, *, stream: str) -> NDArray[np.float64]:
+        """Return float64 [n], uniform on [0, 1) in steps of 2**-48: ties do not matter."""
+        digest = hashlib.sha256(f"{self.seed} {self.fingerprint}".encode()).digest()
+        noise = Noise(int.from_bytes(digest[:8], "little"), self.epoch, np.asarray(number, np.int64))
+        pair = noise.uniform(stream, 2).astype(np.float64)
+        drawn: NDArray[np.float64] = pair[:, 0] + pair[:, 1] * 2.0**-24
+        return drawn
 
 
 def block_of(offset: Ints, *, block_rows: int = BLOCK_ROWS) -> Ints:
@@ -26,7 +53,7 @@ def block_of(offset: Ints, *, block_rows: int = BLOCK_ROWS) -> Ints:
     return np.asarray(offset, np.int64) // block_rows
 
 
-def shuffled(index: Ints, block: Ints, *, window: int, seed: int, epoch: int, fingerprint: str) -> Ints:
+def shuffled(index: Ints, block: Ints, *, window: int, draws: EpochDraws) -> Ints:
     """Return the positions 0..n-1 in an epoch's order, shuffled over ``window`` blocks.
 
     The permuted blocks stand along a line, block j at [j, j + 1). A clip of block j is drawn
@@ -39,19 +66,16 @@ def shuffled(index: Ints, block: Ints, *, window: int, seed: int, epoch: int, fi
         index: int64 [n], clip numbers in the store; they key the draws.
         block: int64 [n], each clip's block (see ``block_of``).
         window: how many blocks are shuffled together, at least 1.
-        seed: the run's seed.
-        epoch: 0-based epoch.
-        fingerprint: the store's.
+        draws: the epoch's random numbers.
     """
-    key = _key(seed, fingerprint)
     blocks, ordinal = np.unique(block, return_inverse=True)
     position = np.empty(len(blocks), np.int64)
-    shuffled_blocks = np.argsort(_draw(key, epoch, blocks, stream="order of blocks"), kind="stable")
+    shuffled_blocks = np.argsort(draws.of(blocks, stream="order of blocks"), kind="stable")
     position[shuffled_blocks] = np.arange(len(blocks))
     opens = position[ordinal]
     closes = np.minimum(opens + window, len(blocks))
     opens = np.where(opens < window, 0, opens)
-    drawn = opens + (closes - opens) * _draw(key, epoch, index, stream="order of clips")
+    drawn = opens + (closes - opens) * draws.of(index, stream="order of clips")
     return np.argsort(drawn, kind="stable").astype(np.int64)
 
 
@@ -70,35 +94,44 @@ def clips_by_share(count: Ints, shares: Sequence[float]) -> Ints:
     return np.clip(np.round(whole * share).astype(np.int64), 1, count)
 
 
-def drawn_by_share(
-    index: Ints, member: Ints, taken: Ints, *, seed: int, epoch: int, fingerprint: str
-) -> NDArray[np.bool_]:
+def drawn_by_share(index: Ints, member: Ints, taken: Ints, draws: EpochDraws) -> NDArray[np.bool_]:
     """Return bool [n], the clips that an epoch takes: ``taken`` [S] of each source, at random.
 
     Args:
         index: int64 [n], clip numbers in the store; they key the draws.
         member: int64 [n], the source of each.
         taken: int64 [S], see ``clips_by_share``.
-        seed, epoch, fingerprint: as of ``shuffled``.
+        draws: the epoch's random numbers.
     """
-    draw = _draw(_key(seed, fingerprint), epoch, index, stream="clips by share")
+    drawn = draws.of(index, stream="clips by share")
     chosen = np.zeros(len(index), np.bool_)
     for source, count in enumerate(taken.tolist()):
         own = np.flatnonzero(member == source)
-        chosen[own[np.argsort(draw[own], kind="stable")[:count]]] = True
+        chosen[own[np.argsort(drawn[own], kind="stable")[:count]]] = True
     return chosen
 
 
-def _key(seed: int, fingerprint: str) -> int:
-    # The store is part of the key, so that two stores do not share an order by their clip numbers.
-    return int.from_bytes(hashlib.sha256(f"{seed} {fingerprint}".encode()).digest()[:8], "little")
+def by_subject(order: Ints, subject: Ints, *, batch: int, draws: EpochDraws) -> Ints:
+    """Return ``order`` with clips exchanged so that a batch has clips of few subjects.
 
+    What tells subjects apart then tells few clips of a batch apart ("Subject-aware contrastive
+    learning for biosignals", Cheng et al. 2020). Of ``SEGMENT`` batches at a time the clips are
+    sorted by subject, subjects in random order, and cut anew; the full batches are then shuffled.
 
-def _draw(key: int, epoch: int, number: Ints, *, stream: str) -> NDArray[np.float64]:
-    """Return float64 [n], uniform on [0, 1) in steps of 2**-48: ties do not matter."""
-    pair = Noise(key, epoch, np.asarray(number, np.int64)).uniform(stream, 2).astype(np.float64)
-    drawn: NDArray[np.float64] = pair[:, 0] + pair[:, 1] * 2.0**-24
-    return drawn
+    Args:
+        order: int64 [n], positions of clips, at least one.
+        subject: int64 [n], at least 0, the subject of each.
+        batch: clips in a batch.
+        draws: the epoch's random numbers.
+    """
+    place = np.arange(len(order))
+    segment, number = place // (batch * SEGMENT), place // batch
+    group = segment * (subject.max() + 1) + subject
+    grouped = np.lexsort([draws.of(group, stream="order of subjects"), segment])
+    drawn = draws.of(number, stream="order of batches")
+    # A last batch that is not full stays the last.
+    drawn[len(order) // batch * batch :] = 1
+    return order[grouped][np.lexsort([drawn, segment])]
 
 
 def other_cameras(clips: ClipTable, index: Ints, *, views: int) -> Ints:

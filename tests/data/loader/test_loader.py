@@ -129,6 +129,26 @@ def test_an_epoch_goes_on_after_any_step(store: FakeStore, mode: str, drop_last:
         assert_equal(whole[done:], list(half.epoch(2, skip=skip)))
 
 
+def test_batches_of_few_subjects_are_the_same_in_memory_and_streamed_and_go_on(store: FakeStore) -> None:
+    mixed = loader(store, augment=Augment(frames=8))
+    by_subject = loader(store, augment=Augment(frames=8), by_subject=True)
+    expected = list(by_subject.epoch(2))
+    # Five subjects of twelve clips: a batch of eight has one subject or two, where they are mixed some four.
+    few, many = (
+        [len(set(store.clips.subject[batch.index.numpy()])) for batch in batches]
+        for batches in (expected, mixed.epoch(2))
+    )
+    assert max(few) <= 2
+    assert sum(many) / len(many) > 3
+    assert sorted(by_subject.order(2)) == sorted(mixed.order(2))
+    for mode, workers in (("resident", 2), ("streaming", 0), ("streaming", 2)):
+        again = loader(store, augment=Augment(frames=8), by_subject=True, mode=mode, workers=workers)
+        assert_equal(expected, list(again.epoch(2)))
+        assert_equal(expected[3:], list(again.epoch(2, skip=24)))
+    still = loader(store, augment=Augment(frames=8), by_subject=True, train=False)
+    assert still.order(0).tolist() == list(range(60))
+
+
 def test_a_clip_is_the_same_in_a_batch_of_any_size_and_company(store: FakeStore) -> None:
     augment = Augment(frames=16, noise=0.01)
     many = {int(i): b for b in loader(store, augment=augment).epoch(4) for i in b.index}

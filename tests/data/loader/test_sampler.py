@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
-from smae.data.loader.sampler import batches_of, block_of, shuffled
+from smae.data.loader.sampler import SEGMENT, EpochDraws, batches_of, block_of, by_subject, shuffled
 
 CLIPS = np.arange(1000) * 3
 BLOCKS = np.arange(1000) // 50
 
 
-def order(**changes: object) -> np.ndarray:
-    settings = {"window": 4, "seed": 7, "epoch": 0, "fingerprint": "ab" * 32} | changes
-    return shuffled(CLIPS, BLOCKS, **settings)  # type: ignore[arg-type]
+DRAWS = EpochDraws(7, 0, "ab" * 32)
+
+
+def order(*, window: int = 4, **changes: Any) -> np.ndarray:
+    return shuffled(CLIPS, BLOCKS, window=window, draws=replace(DRAWS, **changes))
 
 
 @pytest.mark.parametrize("window", [1, 4, 20, 99])
@@ -53,8 +58,7 @@ def test_a_small_store_is_one_full_shuffle() -> None:
     # Each of 60 clips should stand at each of 60 places equally often: chi-squared of the place of clip 0.
     clips, blocks = np.arange(60), np.arange(60) // 20
     places = [
-        int(np.flatnonzero(shuffled(clips, blocks, window=8, seed=0, epoch=e, fingerprint="x") == 0)[0])
-        for e in range(1200)
+        int(np.flatnonzero(shuffled(clips, blocks, window=8, draws=EpochDraws(0, e, "x")) == 0)[0]) for e in range(1200)
     ]
     counts = np.bincount(places, minlength=60)
     assert ((counts - 20) ** 2 / 20).sum() < 110  # 59 degrees of freedom: 110 has p < 1e-4
@@ -79,3 +83,35 @@ def test_ranks_take_turns_within_each_step(world: int) -> None:
     for step, *shares in zip(whole, *parts, strict=True):
         assert sorted(np.concatenate(shares).tolist()) == step.tolist()
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_batches_of_few_subjects_are_the_order_sorted_and_cut_segment_by_segment() -> None:
+    batch, subject = 10, np.random.default_rng(0).integers(0, 6, 1000)
+    before = order()
+    after = by_subject(before, subject[before], batch=batch, draws=DRAWS)
+    for start in range(0, 1000, batch * SEGMENT):
+        part, clips = after[start : start + batch * SEGMENT], before[start : start + batch * SEGMENT]
+        cut = [part[at : at + batch].tolist() for at in range(0, len(part), batch)]
+        # Some order of the subjects and then of the batches gives this: all of a subject's clips, in the order
+        # they came in, fill whole batches but for the two they share with their neighbours.
+        assert sorted(part) == sorted(clips)
+        for name in range(6):
+            own = [clip for clip in clips if subject[clip] == name]
+            whole = [clip for some in cut if set(subject[some]) == {name} for clip in some]
+            assert len(own) - len(whole) < 2 * batch
+            for some in cut:
+                places = [own.index(clip) for clip in some if subject[clip] == name]
+                assert places == list(range(places[0], places[0] + len(places))) if places else True
+    assert np.mean([len(set(subject[some])) for some in batches_of(after, batch=batch)]) < 1.4
+    for draws in (replace(DRAWS, seed=8), replace(DRAWS, epoch=1), replace(DRAWS, fingerprint="cd" * 32)):
+        changed = by_subject(before, subject[before], batch=batch, draws=draws)
+        assert (changed != after).mean() > 0.9, draws
+
+
+def test_a_last_batch_that_is_not_full_stays_the_last() -> None:
+    subject = np.arange(90) % 3
+    for epoch in range(20):
+        after = by_subject(np.arange(90), subject, batch=40, draws=replace(DRAWS, epoch=epoch))
+        assert sorted(after) == list(range(90))
+        # Of three subjects of 30 clips, sorted, the last ten are of one.
+        assert len(set(subject[after[80:]])) == 1
