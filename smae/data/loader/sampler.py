@@ -114,7 +114,7 @@ def drawn_by_share(index: Ints, member: Ints, taken: Ints, draws: EpochDraws) ->
 def by_subject(order: Ints, subject: Ints, *, batch: int, draws: EpochDraws) -> Ints:
     """Return ``order`` with clips exchanged so that a batch has clips of few subjects.
 
-    What tells subjects apart then tells few clips of a batch apart ("Subject-aware contrastive
+    Differences between subjects then separate few clips of a batch ("Subject-aware contrastive
     learning for biosignals", Cheng et al. 2020). Of ``SEGMENT`` batches at a time the clips are
     sorted by subject, subjects in random order, and cut anew; the full batches are then shuffled.
 
