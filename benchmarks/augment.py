@@ -24,6 +24,7 @@ from smae.data.loader.augment import (
     crop_windows,
     draw_variation,
     origin_joints,
+    outward_bones,
 )
 from smae.rng import Noise
 from smae.skeleton import NTU25
@@ -75,7 +76,7 @@ class Bench:
     def ways(self, kind: str) -> dict[str, Assembler]:
         """Return what makes batches here, by name: torch in several passes, and one kernel."""
         sigma, stream = KINDS[kind]
-        item_format = ItemFormat(FRAMES, origin_joints(NTU25, stream=stream), sigma=sigma, stream=stream)
+        item_format = ItemFormat(FRAMES, origin_joints(NTU25, stream=stream), outward_bones(NTU25), sigma, stream)
         if self.device.type == "cuda":
             return {
                 way: DeviceAssembler(item_format, device=self.device, triton=way == "triton")

@@ -19,8 +19,8 @@ LISTS = {
     "visible_ptr": "*fp32",
 }
 ITEMS = {
-    **dict.fromkeys(("first_ptr", "length_ptr", "joint_ptr", "origin_ptr", "item_ptr"), "*i64"),
-    **dict.fromkeys(("rows_ptr", "map_ptr", "out_ptr", "offset_ptr"), "*fp32"),
+    **dict.fromkeys(("first_ptr", "length_ptr", "joint_ptr", "origin_ptr", "item_ptr", "parent_ptr"), "*i64"),
+    **dict.fromkeys(("rows_ptr", "map_ptr", "out_ptr", "stretch_ptr", "offset_ptr"), "*fp32"),
     **dict.fromkeys(("blank_joint_ptr", "blank_frame_ptr"), "*u8"),
     "seed": "i64",
     "sigma": "fp32",
@@ -44,5 +44,6 @@ if __name__ == "__main__":
     compile_for_hopper(masking._spatial_temporal, LISTS, TABLE)
     compile_for_hopper(masking._body_part, {**LISTS, "part_ptr": "*i32"}, TABLE)
     for noise, edit, difference, motion in product((False, True), repeat=4):
-        style = {"NOISE": noise, "EDIT": edit, "DIFFERENCE": difference, "MOTION": motion, "TIMES": 8, "WIDTH": 128}
+        flags = {"NOISE": noise, "EDIT": edit, "DIFFERENCE": difference, "MOTION": motion}
+        style = {**flags, "DEPTH": 6 * edit, "TIMES": 8, "WIDTH": 128}
         compile_for_hopper(items_triton._items, ITEMS, style)

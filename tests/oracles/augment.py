@@ -57,6 +57,17 @@ def resized(track: Array, frames: int) -> Array:
     return out
 
 
+def stretched(frame: Array, change: Array, layout: Layout) -> Array:
+    """Return joints [V, 3] with each bone longer by its share ``change`` [V]: all that leads to a joint moves it."""
+    parent, out = dict(layout.bones), frame.copy()
+    for v in range(len(frame)):
+        at = v
+        while at in parent:
+            out[v] += change[at] * (frame[at] - frame[parent[at]])
+            at = parent[at]
+    return out
+
+
 def turned(point: Array, x: float, y: float, z: float) -> Array:
     """Return the point turned about x, then y, then z (right-handed, rad)."""
     a, b, c = point

@@ -19,14 +19,14 @@ from tests.reliability.scoreboard import Scoreboard
 KINDS = ("npz", "npz-compressed", "zip")
 
 
-@pytest.mark.parametrize("step", counts(short=127, full=1))
+@pytest.mark.parametrize("step", counts(short=127, full=3))
 @pytest.mark.parametrize("kind", KINDS)
 def test_flipped_bits(scoreboard: Scoreboard, kind: str, step: int) -> None:
     with scoreboard("one flipped bit in an archive") as row:
         _try(row, kind, "bit", step)
 
 
-@pytest.mark.parametrize("step", counts(short=1024, full=16))
+@pytest.mark.parametrize("step", counts(short=1024, full=48))
 @pytest.mark.parametrize("kind", KINDS)
 def test_zeroed_blocks(scoreboard: Scoreboard, kind: str, step: int) -> None:
     with scoreboard("a zeroed block in an archive") as row:

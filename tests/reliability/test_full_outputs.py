@@ -14,7 +14,7 @@ from tests.reliability.scoreboard import Scoreboard
 KINDS = [kind for kind in full_outputs.OUTPUTS if kind != "store"]
 
 
-@pytest.mark.parametrize(("step", "sizes"), counts(short=(25, 1), full=(2, 16)))
+@pytest.mark.parametrize(("step", "sizes"), counts(short=(25, 1), full=(5, 16)))
 def test_failing_writes(scoreboard: Scoreboard, memory: Path, step: int, sizes: int) -> None:
     with scoreboard("outputs: a failing write") as row:
         jobs = []

@@ -23,7 +23,7 @@ TITLE = "metadata that lie, all checksums made again"
     ("kind", "step"),
     [
         pytest.param(kind, *each.values, id=f"{kind}-{each.id}", marks=each.marks)
-        for kind, full in {"store": 5, "quarantine": 5, "run": 79, "encoder": 23, "head": 13}.items()
+        for kind, full in {"store": 13, "quarantine": 13, "run": 201, "encoder": 47, "head": 31}.items()
         for each in counts(short=400 if kind != "run" else 4000, full=full)
     ],
 )

@@ -61,7 +61,7 @@ ASKING = ["SIGINT", "SIGTERM", "SIGTERM", "SIGINT"]
 STOPPED = "SIGINT / SIGTERM prepare at random moments, then resume"
 
 
-@pytest.mark.parametrize("count", counts(short=4, full=100))
+@pytest.mark.parametrize("count", counts(short=4, full=60))
 def test_asked_to_stop_at_random_moments(scoreboard: Scoreboard, raw: Path, memory: Path, count: int) -> None:
     with scoreboard(STOPPED) as row:
         options = [*INLINE, *LONG]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from smae.data.loader.augment import BatchPlan, Floats, ItemFormat
+from smae.data.loader.augment import BatchPlan, Floats, Ints, ItemFormat
 from smae.rng import Noise
 
 SPARE_BUFFERS = 4
@@ -199,6 +199,8 @@ def make_items(rows: Tensor, plan: BatchPlan, *, item_format: ItemFormat) -> Ten
     frames = item_format.frames
     x = resample_and_map(rows, first, length, frames=frames, transform=transform, joint=joint)
     present = None if plan.edits is None else (x != 0).flatten(2).any(2)[..., None, None]
+    if plan.edits is not None and plan.edits.stretch.any():
+        x = stretch_bones(x, send(plan.edits.stretch), bones=item_format.bones)
     if plan.noise is not None:
         clip, body, view = map(send, (plan.noise.clip, plan.noise.body, plan.noise.view))
         x = add_noise(x, replace(plan.noise, clip=clip, body=body, view=view), sigma=item_format.sigma)
@@ -230,6 +232,15 @@ def resample_and_map(
     x = torch.gather(x, 2, joint[:, None, :, None].expand_as(x))
     # Sums of three products, not matmul: a matmul may run in TF32, which has 10 bits.
     return (x[..., None, :] * transform[:, None, None]).sum(-1)
+
+
+def stretch_bones(x: Tensor, change: Tensor, *, bones: Ints) -> Tensor:
+    """Return x [N, T, V, C] with bones longer by the shares ``change`` [N, V]; see ``Edits``, ``ItemFormat``."""
+    shift = torch.zeros_like(x)
+    for child, parent in bones.tolist():
+        longer = change[:, None, child, None] * (x[:, :, child] - x[:, :, parent])
+        shift[:, :, child] = shift[:, :, parent] + longer
+    return x + shift
 
 
 def add_noise(x: Tensor, noise: Noise, *, sigma: float) -> Tensor:

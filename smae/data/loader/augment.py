@@ -41,6 +41,9 @@ class Augment(Section):
     mirror: bool = Field(False, description="swap left and right in every other clip, at random")
     turn: float = Field(0.0, ge=0, le=math.pi, description="largest turn about the vertical axis y, in rad")
     shear: float = Field(0.0, ge=0, le=1, description="largest off-diagonal entry of a linear map of space")
+    stretch: float = Field(
+        0.0, ge=0, lt=1, description="largest relative change of a bone's length in a whole clip, left as right"
+    )
     jitter: float = Field(
         0.0, ge=0, le=1, description="standard deviation of the displacement of a single joint in a whole clip, metres"
     )
@@ -101,6 +104,7 @@ _LIMITS = {
     "turn": math.pi,
     "scale": 0.9,
     "shear": 1.0,
+    "stretch": 0.9,
     "jitter": 1.0,
     "blank_joints": 0.9,
     "blank_limb": 1.0,
@@ -117,32 +121,37 @@ class ItemFormat:
         frames: of an item.
         origin: int64 [V], the joint that each joint of streams ``bone``, ``bone-motion`` and
             ``relative`` is measured from; -1: none.
+        bones: int64 [V - 1, 2], (child, parent) pairs from the root outwards.
         sigma: standard deviation of the Gaussian noise on each coordinate, metres.
         stream: see ``Augment``.
     """
 
     frames: int
     origin: Ints
+    bones: Ints
     sigma: float = 0.0
     stream: Stream = "joint"
 
 
 @dataclass(frozen=True)
 class Edits:
-    """What is displaced or set to 0 in each of N items (or B clips), after resizing.
+    """What is stretched, displaced or set to 0 in each of N items (or B clips), after resizing.
 
     Attributes:
+        stretch: float32 [N, V], relative change of length of the bone from each joint to its parent;
+            what hangs on a bone moves with it. 0 for the root.
         offset: float32 [N, V, 3], added to each joint of frames that are not empty, metres.
         joint: bool [N, V], joints that are set to 0, of whichever stream.
         frame: bool [N, T], frames that are set to 0.
     """
 
+    stretch: Floats
     offset: Floats
     joint: NDArray[np.bool_]
     frame: NDArray[np.bool_]
 
     def __getitem__(self, index: Ints | slice) -> Edits:
-        return Edits(self.offset[index], self.joint[index], self.frame[index])
+        return Edits(self.stretch[index], self.offset[index], self.joint[index], self.frame[index])
 
 
 @dataclass(frozen=True)
@@ -201,15 +210,20 @@ def draw_variation(noise: Noise | None, clips: int, *, augment: Augment, layout:
 def draw_edits(noise: Noise, *, augment: Augment, layout: Layout) -> Edits | None:
     """Return the edits of B clips by their noise; None where the settings ask for none.
 
-    A joint is displaced with probability ``jitter_joints`` by a normal number on each axis. Joints
-    are set to 0 each with probability ``blank_joints``, and with probability ``blank_limb`` all
-    those of one body part. The stretch of empty frames has a length ~ U[0, blank_frames] of all
-    frames and a uniform place.
+    A bone's relative change of length ~ U[-stretch, stretch), the same left and right, as people
+    are built. A joint is displaced with probability ``jitter_joints`` by a normal number on each
+    axis. Joints are set to 0 each with probability ``blank_joints``, and with probability
+    ``blank_limb`` all those of one body part. Empty frames are one run, its length ~
+    U[0, blank_frames] of all frames and its place uniform.
     """
-    asked = (augment.jitter, augment.blank_joints, augment.blank_limb, augment.blank_frames)
-    if not any(asked):
+    blanks = (augment.blank_joints, augment.blank_limb, augment.blank_frames)
+    if not any((augment.stretch, augment.jitter, *blanks)):
         return None
     clips, joints, frames = len(noise.clip), len(layout), augment.frames
+    stretch = _symmetric(noise, "stretch", joints, limit=augment.stretch).astype(np.float32)
+    for left, right in layout.mirror:
+        stretch[:, right] = stretch[:, left]
+    stretch[:, list(set(range(joints)) - {child for child, _ in layout.bones})] = 0
     offset = np.zeros((clips, joints, 3), np.float32)
     if augment.jitter:
         chosen = noise.uniform("jitter joints", joints) < augment.jitter_joints
@@ -230,7 +244,7 @@ def draw_edits(noise: Noise, *, augment: Augment, layout: Layout) -> Edits | Non
     start = np.floor(place * (frames - length + 1))
     time = np.arange(frames)
     empty = (time >= start[:, None]) & (time < (start + length)[:, None])
-    return Edits(offset, blank, empty)
+    return Edits(stretch, offset, blank, empty)
 
 
 def concatenate_edits(views: list[Edits | None], items: list[int]) -> Edits | None:
@@ -239,7 +253,7 @@ def concatenate_edits(views: list[Edits | None], items: list[int]) -> Edits | No
     if example is None:
         return None
     columns = []
-    for name in ("offset", "joint", "frame"):
+    for name in ("stretch", "offset", "joint", "frame"):
         like = getattr(example, name)
         parts = [
             np.zeros((count, *like.shape[1:]), like.dtype) if edits is None else getattr(edits, name)
@@ -338,6 +352,19 @@ def origin_joints(layout: Layout, *, stream: Stream) -> Ints:
     for child, parent in layout.bones:
         origin[child] = parent
     return origin
+
+
+def outward_bones(layout: Layout) -> Ints:
+    """Return int64 [V - 1, 2], the layout's bones, (child, parent), from the root outwards."""
+    parent = dict(layout.bones)
+
+    def depth(joint: int) -> int:
+        steps = 0
+        while joint in parent:
+            joint, steps = parent[joint], steps + 1
+        return steps
+
+    return np.array(sorted(layout.bones, key=lambda bone: depth(bone[0])), np.int64).reshape(-1, 2)
 
 
 def mirror_tables(layout: Layout) -> Ints:

@@ -70,6 +70,43 @@ def _mapped(window_ptr, length, map_ptr, time, joint, axis, frames, size, valid)
     return value
 
 
+@triton.jit
+def _posed(
+    window_ptr,
+    length,
+    map_ptr,
+    joint_ptr,
+    parent_ptr,
+    stretch_ptr,
+    time,
+    joint,
+    axis,
+    frames,
+    size,
+    valid,
+    DEPTH: tl.constexpr,
+):
+    """Return coordinate ``axis`` of output joint ``joint`` [1, W] at frames ``time`` [T, 1], bones stretched.
+
+    With changes s of the bones' lengths, x' = x + s (x - parent) + s(parent) (parent - its parent) + ...: the joint
+    and those above it, each times its own change less that of the one below.
+    """
+    source = tl.load(joint_ptr + joint, mask=joint >= 0, other=0)
+    value = _mapped(window_ptr, length, map_ptr, time, source, axis, frames, size, valid)
+    if DEPTH > 0:
+        change = tl.load(stretch_ptr + joint, mask=joint >= 0, other=0.0)
+        value += change * value
+        for _ in tl.static_range(DEPTH):
+            joint = tl.load(parent_ptr + joint, mask=joint >= 0, other=-1)
+            above = tl.load(stretch_ptr + joint, mask=joint >= 0, other=0.0)
+            source = tl.load(joint_ptr + joint, mask=joint >= 0, other=0)
+            there = valid & (joint >= 0)
+            x = _mapped(window_ptr, length, map_ptr, time, source, axis, frames, size, there)
+            value += (above - change) * x
+            change = above
+    return value
+
+
 @triton.jit(do_not_specialize=["seed", "epoch", "sigma"])
 def _items(
     rows_ptr,
@@ -79,6 +116,8 @@ def _items(
     joint_ptr,
     origin_ptr,
     item_ptr,
+    parent_ptr,
+    stretch_ptr,
     offset_ptr,
     blank_joint_ptr,
     blank_frame_ptr,
@@ -90,6 +129,7 @@ def _items(
     joints,
     NOISE: tl.constexpr,
     EDIT: tl.constexpr,
+    DEPTH: tl.constexpr,
     DIFFERENCE: tl.constexpr,
     MOTION: tl.constexpr,
     TIMES: tl.constexpr,
@@ -102,16 +142,19 @@ def _items(
     window, length = rows_ptr + tl.load(first_ptr + n) * size, tl.load(length_ptr + n)
     map_ptr += n * 9
     joint_ptr += n * joints
+    if DEPTH > 0:
+        stretch_ptr += n * joints
     item = tl.load(item_ptr + n)
     inside = column < size
-    joint, axis = column // 3, column % 3
-    source = tl.load(joint_ptr + joint, mask=inside, other=0)
+    joint, axis = tl.where(inside, column // 3, -1), column % 3
     x = tl.zeros([TIMES, WIDTH], tl.float32)
     # Motion takes two rounds: these frames, then the next ones minus these.
     for later in tl.static_range(MOTION + 1):
         frame = time + later
         valid = inside & (frame < frames)
-        y = _mapped(window, length, map_ptr, frame, source, axis, frames, size, valid)
+        y = _posed(
+            window, length, map_ptr, joint_ptr, parent_ptr, stretch_ptr, frame, joint, axis, frames, size, valid, DEPTH
+        )
         # Empty frames get no noise.
         present = tl.max(tl.abs(y), 1, keep_dims=True) > 0
         if NOISE:
@@ -122,8 +165,21 @@ def _items(
         if DIFFERENCE:
             origin = tl.load(origin_ptr + joint, mask=inside, other=-1)
             measured = valid & (origin >= 0)
-            base_joint = tl.load(joint_ptr + origin, mask=inside & (origin >= 0), other=0)
-            base = _mapped(window, length, map_ptr, frame, base_joint, axis, frames, size, measured)
+            base = _posed(
+                window,
+                length,
+                map_ptr,
+                joint_ptr,
+                parent_ptr,
+                stretch_ptr,
+                frame,
+                origin,
+                axis,
+                frames,
+                size,
+                measured,
+                DEPTH,
+            )
             if NOISE:
                 noise = _normal(seed, item, epoch, frame * size + 3 * origin + axis)
                 base += tl.where(measured & present, sigma * noise, 0.0)
@@ -156,14 +212,20 @@ def make_items(rows: Tensor, plan: BatchPlan, *, item_format: ItemFormat) -> Ten
     item, seed, epoch = first, 0, 0
     if plan.noise is not None:
         item, seed, epoch = send(plan.noise.item), plan.noise.seed, plan.noise.epoch
-    edits: tuple[Tensor, ...] = (rows, first, first)
+    parent, depth = torch.full((joints,), -1), 0
+    edits: tuple[Tensor, ...] = (rows, rows, first, first)
     if plan.edits is not None:
         blanks = (plan.edits.joint.view("uint8"), plan.edits.frame.view("uint8"))
-        edits = (send(plan.edits.offset), *map(send, blanks))
-    pointers = (rows, first, length, transform, joint, send(item_format.origin), item, *edits, out)
+        edits = (send(plan.edits.stretch), send(plan.edits.offset), *map(send, blanks))
+        depths = [0] * joints
+        for child, above in item_format.bones.tolist():
+            parent[child], depths[child] = above, depths[above] + 1
+        depth = max(depths) if plan.edits.stretch.any() else 0
+    pointers = (rows, first, length, transform, joint, send(item_format.origin), item, send(parent), *edits, out)
     constants = {
         "NOISE": plan.noise is not None,
         "EDIT": plan.edits is not None,
+        "DEPTH": depth,
         "DIFFERENCE": item_format.stream in ("bone", "bone-motion", "relative"),
         "MOTION": item_format.stream.endswith("motion"),
         "TIMES": times,

@@ -237,11 +237,13 @@ def make_items(rows: Floats, plan: BatchPlan, *, item_format: ItemFormat, out: F
     windows = (plan.first, plan.length, plan.transform, plan.joint)
     stream, origin = _STREAMS[item_format.stream], item_format.origin
     nothing = np.empty((0, 0), np.uint8)
-    offset, joints, frames = np.empty((0, 0), np.float32), nothing, nothing
+    stretch, offset, joints, frames = (*np.empty((2, 0, 0), np.float32), nothing, nothing)
     if plan.edits is not None:
+        stretch = np.ascontiguousarray(plan.edits.stretch)
         offset = np.ascontiguousarray(plan.edits.offset).reshape(len(plan.first), -1)
         joints, frames = plan.edits.joint.view(np.uint8), plan.edits.frame.view(np.uint8)
-    _make(rows, *windows, sigma, item, epoch, low, high, stream, origin, offset, joints, frames, out)
+    edits = (item_format.bones, stretch, offset, joints, frames)
+    _make(rows, *windows, sigma, item, epoch, low, high, stream, origin, *edits, out)
 
 
 @inlined
@@ -365,6 +367,21 @@ def _normal(first: Floats, second: Floats, normal: Floats) -> None:
         normal[2 * p], normal[2 * p + 1] = sign * x, sign * y
 
 
+@njit("void(float32[:, ::1], int64[:, ::1], float32[::1], float32[::1])", allocates=False)
+def _stretch(x: Floats, bones: Ints, change: Floats, shift: Floats) -> None:
+    """Make bones of x [T, 3 V] longer by the shares ``change`` [V]; shift [3 V] is scratch."""
+    for t in range(x.shape[0]):
+        line = x[t]
+        for k in range(line.shape[0]):
+            shift[k] = 0
+        for b in range(bones.shape[0]):
+            at, above, share = 3 * bones[b, 0], 3 * bones[b, 1], change[bones[b, 0]]
+            for c in range(3):
+                shift[at + c] = shift[above + c] + share * (line[at + c] - line[above + c])
+        for k in range(line.shape[0]):
+            line[k] += shift[k]
+
+
 @njit("void(float32[:, ::1], float32, float32[::1], float32[::1])", allocates=False)
 def _displace(x: Floats, sigma: float, normal: Floats, offset: Floats) -> None:
     """Add noise [T * 3 V] and an offset [3 V], or either, to frames of x that are not 0."""
@@ -425,7 +442,8 @@ def _to_motion(x: Floats) -> None:
 
 @njit(
     "void(float32[:, :, ::1], int64[::1], int64[::1], float32[:, :, ::1], int64[:, ::1], float32, int64[::1], int64,"
-    "int64, int64, int64, int64[::1], float32[:, ::1], uint8[:, ::1], uint8[:, ::1], float32[:, :, :, ::1])"
+    "int64, int64, int64, int64[::1], int64[:, ::1], float32[:, ::1], float32[:, ::1], uint8[:, ::1],"
+    "uint8[:, ::1], float32[:, :, :, ::1])"
 )
 def _make(
     rows: Floats,
@@ -440,6 +458,8 @@ def _make(
     high: int,
     stream: int,
     origin: Ints,
+    bones: Ints,
+    stretch: Floats,
     offset: Floats,
     blank_joint: Bytes,
     blank_frame: Bytes,
@@ -461,6 +481,8 @@ def _make(
     for n in range(first.shape[0]):
         window = flat[first[n] * size : (first[n] + length[n]) * size]
         _resize(window, length[n], transform[n], joint[n], scratch, items[n])
+        if edited and stretch[n].any():
+            _stretch(items[n], bones, stretch[n], scratch[0])
         if sigma > 0:
             _draw(item[n], epoch, low, high, ones, others)
             _normal(ones, others, normal)

@@ -25,6 +25,7 @@ from smae.data.loader.augment import (
     draw_variation,
     mirror_tables,
     origin_joints,
+    outward_bones,
     trunk_of,
 )
 from smae.data.loader.kernels import present_bodies
@@ -179,7 +180,7 @@ class Loader:
         self._triton = use_triton(kernel, on_gpu=device.type == "cuda", setting="train.kernel")
         sigma = augment.noise if self._augmented else 0.0
         origin = origin_joints(store.layout, stream=augment.stream)
-        self._format = ItemFormat(augment.frames, origin, sigma=sigma, stream=augment.stream)
+        self._format = ItemFormat(augment.frames, origin, outward_bones(store.layout), sigma, augment.stream)
         self._assembler = self._shared_assembler()
         self._label = np.asarray(store.clips.label)[self.index].astype(np.int64)
         self._joint = mirror_tables(store.layout)
@@ -311,7 +312,12 @@ class Loader:
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
         clip, body, first, length, transform, joint, missing = columns
         noise = Noise(self._seed, epoch, index[clip], body, view_column) if self._format.sigma else None
-        plan = BatchPlan(first, length, transform, joint, noise, concatenate_edits(edits, counts))
+        joined = concatenate_edits(edits, counts)
+        if joined is not None and missing.any():
+            child, parent = self._format.bones.T
+            joined.stretch[missing] = 0
+            joined.stretch[:, child] *= ~missing[:, parent]
+        plan = BatchPlan(first, length, transform, joint, noise, joined)
         x = assembler(rows.rows, plan)
         sent = (clip, body, index, self._label[batch], view_column)
         clip_t, body_t, index_t, label_t, view_t = (torch.from_numpy(column).to(self._device) for column in sent)

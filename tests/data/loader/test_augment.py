@@ -20,12 +20,15 @@ from smae.data.loader.augment import (
     crop_windows,
     draw_edits,
     origin_joints,
+    outward_bones,
     random_transforms,
     rotation,
 )
 from smae.rng import Noise
 from smae.skeleton import NTU25
 from tests.oracles import augment as oracle
+
+NO_BONES = np.empty((0, 2), np.int64)
 
 
 def noise(clips: int, *, seed: int = 3) -> Noise:
@@ -126,12 +129,14 @@ def windows_of(
     first, edits = rng.integers(0, 50, items), None
     if edited:
         offset = rng.normal(size=(items, 25, 3)).astype(np.float32)
-        edits = Edits(offset, rng.random((items, 25)) < 0.3, rng.random((items, edited)) < 0.3)
+        stretch = rng.uniform(-0.5, 0.5, (items, 25)).astype(np.float32)
+        stretch[:, 20] = 0  # the root
+        edits = Edits(stretch, offset, rng.random((items, 25)) < 0.3, rng.random((items, edited)) < 0.3)
     return rows, BatchPlan(first, length, space, joint, keyed, edits)
 
 
 def format_of(frames: int, *, sigma: float = 0.0, stream: str = "joint") -> ItemFormat:
-    return ItemFormat(frames, origin_joints(NTU25, stream=stream), sigma=sigma, stream=stream)
+    return ItemFormat(frames, origin_joints(NTU25, stream=stream), outward_bones(NTU25), sigma, stream)
 
 
 @settings(max_examples=25, deadline=None)
@@ -160,6 +165,8 @@ def test_fused_staged_and_naive_agree(
 def naive_item(rows: np.ndarray, plan: BatchPlan, n: int, *, item_format: ItemFormat) -> np.ndarray:
     cut = rows[plan.first[n] : plan.first[n] + plan.length[n]].astype(np.float64)
     x = oracle.resized(cut, item_format.frames)[:, plan.joint[n]] @ plan.transform[n].astype(np.float64).T
+    if plan.edits is not None:
+        x = np.stack([oracle.stretched(frame, plan.edits.stretch[n], NTU25) for frame in x])
     if plan.noise is not None:
         one = Noise(plan.noise.seed, plan.noise.epoch, plan.noise.clip[n : n + 1], plan.noise.body[n : n + 1])
         x = oracle.noisy(x, one, item_format.sigma)
@@ -180,9 +187,14 @@ def naive_item(rows: np.ndarray, plan: BatchPlan, n: int, *, item_format: ItemFo
 
 
 def test_edits_are_drawn_as_the_settings_say() -> None:
-    augment = Augment(frames=40, jitter=0.02, jitter_joints=0.2, blank_joints=0.1, blank_limb=0.5, blank_frames=0.5)
+    blanks = {"blank_joints": 0.1, "blank_limb": 0.5, "blank_frames": 0.5}
+    augment = Augment(frames=40, stretch=0.3, jitter=0.02, jitter_joints=0.2, **blanks)
     edits = draw_edits(noise(4000), augment=augment, layout=NTU25)
     assert edits is not None
+    assert 0.29 < edits.stretch.max() < 0.3
+    assert abs(edits.stretch.mean()) < 0.01
+    assert not edits.stretch[:, 20].any(), "the root has no bone"
+    np.testing.assert_array_equal(edits.stretch[:, 4:8], edits.stretch[:, 8:12])  # arms
     displaced = edits.offset.any(2)
     assert abs(displaced.mean() - 0.2) < 0.01
     assert abs(edits.offset[displaced].std() - 0.02) < 0.0005
@@ -198,7 +210,7 @@ def test_edits_are_drawn_as_the_settings_say() -> None:
     assert draw_edits(noise(5), augment=Augment(jitter_joints=0.5), layout=NTU25) is None
     alone = draw_edits(Noise(3, 0, np.array([7])), augment=augment, layout=NTU25)
     assert alone is not None
-    for name in ("offset", "joint", "frame"):
+    for name in ("stretch", "offset", "joint", "frame"):
         # A clip's edits do not depend on the clips that they are drawn together with.
         np.testing.assert_array_equal(getattr(edits, name)[7], getattr(alone, name)[0])
 

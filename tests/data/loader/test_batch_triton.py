@@ -12,7 +12,7 @@ from smae.data.loader import CpuAssembler, DeviceAssembler, StagedAssembler
 from smae.data.loader.augment import Augment, BatchPlan, ItemFormat
 from smae.data.loader.loader import Loader
 from smae.errors import EnvironmentFault
-from tests.data.loader.test_augment import format_of, naive_item, windows_of
+from tests.data.loader.test_augment import NO_BONES, format_of, naive_item, windows_of
 from tests.fakes import FakeStore
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install 'smae[triton]'")
@@ -52,7 +52,7 @@ def test_other_layouts_too() -> None:
     rows = rng.normal(size=(40, 20, 3)).astype(np.float32)
     joint = np.tile(np.arange(20), (2, 1))
     plan = BatchPlan(np.array([0, 9]), np.array([31, 12]), rng.normal(size=(2, 3, 3)).astype(np.float32), joint)
-    item_format = ItemFormat(10, np.maximum(np.arange(20) - 1, 0), stream="bone")
+    item_format = ItemFormat(10, np.maximum(np.arange(20) - 1, 0), NO_BONES, stream="bone")
     np.testing.assert_allclose(
         made(rows, plan, item_format=item_format), CpuAssembler(item_format)(rows, plan), rtol=1e-6, atol=5e-6
     )
@@ -64,7 +64,7 @@ def test_a_clip_of_a_million_frames_overflows_nothing() -> None:
     plan = BatchPlan(
         np.zeros(1, np.int64), np.array([len(rows)]), np.eye(3, dtype=np.float32)[None], np.zeros((1, 1), int)
     )
-    item_format = ItemFormat(4096, np.zeros(1, np.int64))
+    item_format = ItemFormat(4096, np.zeros(1, np.int64), NO_BONES)
     np.testing.assert_array_equal(made(rows, plan, item_format=item_format), CpuAssembler(item_format)(rows, plan))
 
 

@@ -437,7 +437,7 @@ def test_the_ways_of_an_accelerator_give_the_same_batches(
 
 def test_memory_of_a_batch_is_reused_once_nothing_refers_to_it() -> None:
     rows = np.random.default_rng(0).normal(size=(50, 25, 3)).astype(np.float32)
-    fused = CpuAssembler(ItemFormat(8, np.arange(25)))
+    fused = CpuAssembler(ItemFormat(8, np.arange(25), np.empty((0, 2), np.int64)))
     space, joint = np.tile(np.eye(3, dtype=np.float32), (4, 1, 1)), np.tile(np.arange(25), (4, 1))
     plans = [BatchPlan(np.arange(4) + skip, np.full(4, 20), space, joint) for skip in (0, 9)]
     one = fused(rows, plans[0])
