@@ -19,9 +19,8 @@ from smae.errors import ConfigError
 from smae.train.loop import micro_batches
 from tests.fakes import FakeStore
 
-STRONG = Augment(
-    frames=24, min_frames=8, shear=0.3, jitter=0.02, blank_joints=0.1, blank_limb=0.3, blank_frames=0.3, noise=0.01
-)
+BLANKS = {"blank_joints": 0.1, "blank_limb": 0.3, "blank_frames": 0.3}
+STRONG = Augment(frames=24, min_frames=8, shear=0.3, stretch=0.2, jitter=0.02, noise=0.01, **BLANKS)
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +199,26 @@ def test_a_view_of_another_camera_is_what_that_recording_gives(store: FakeStore,
 def test_other_cameras_need_names_of_acts(store: FakeStore, columns: Any, views: int, found: str) -> None:
     with pytest.raises(ConfigError, match=found):
         batches(filmed(store, **columns), views, cameras=True)
+
+
+def test_bones_are_stretched_as_a_whole_and_those_with_a_missing_end_are_not() -> None:
+    store = FakeStore.random(clips=6, seed=1)
+    store.lacking = ("left elbow",)
+    still = {"rotate": 0, "crop": (1.0, 1.0), "frames": 24}
+    settings = {"batch": 6, "seed": 5, "train": True, "device": torch.device("cpu")}
+    lengths = []
+    for stretch in (0.0, 0.4):
+        (batch,) = Loader(store, np.arange(6), augment=Augment(stretch=stretch, **still), **settings).epoch(0)
+        ends = batch.x[:, :, torch.tensor(store.layout.bones)]
+        lengths.append((ends[:, :, :, 0] - ends[:, :, :, 1]).norm(dim=-1))
+    elbow = store.layout.joints.index("left elbow")
+    for bone, change in zip(store.layout.bones, (lengths[1] / lengths[0]).unbind(2), strict=True):
+        there = change[~change.isnan()]  # empty frames have no bones
+        if elbow in bone:
+            torch.testing.assert_close(there, torch.ones_like(there), rtol=1e-4, atol=0)
+        else:
+            assert 0.6 <= there.min() < there.max() - 0.1
+            assert there.max() < 1.4
+            for item in change:
+                same = item[~item.isnan()]
+                torch.testing.assert_close(same, same[:1].expand_as(same), rtol=1e-4, atol=0)
