@@ -76,7 +76,8 @@ class Bench:
     def ways(self, kind: str) -> dict[str, Assembler]:
         """Return what makes batches here, by name: torch in several passes, and one kernel."""
         sigma, stream = KINDS[kind]
-        item_format = ItemFormat(FRAMES, origin_joints(NTU25, stream=stream), outward_bones(NTU25), sigma, stream)
+        origin = origin_joints(NTU25, stream=stream)
+        item_format = ItemFormat(FRAMES, origin, outward_bones(NTU25), sigma, stream)
         if self.device.type == "cuda":
             return {
                 way: DeviceAssembler(item_format, device=self.device, triton=way == "triton")

@@ -58,7 +58,7 @@ def resized(track: Array, frames: int) -> Array:
 
 
 def stretched(frame: Array, change: Array, layout: Layout) -> Array:
-    """Return joints [V, 3] with each bone longer by its share ``change`` [V]: all that leads to a joint moves it."""
+    """Return joints [V, 3], moved by all bones that lead to them, longer by ``change`` [V]."""
     parent, out = dict(layout.bones), frame.copy()
     for v in range(len(frame)):
         at = v

@@ -235,7 +235,7 @@ def resample_and_map(
 
 
 def stretch_bones(x: Tensor, change: Tensor, *, bones: Ints) -> Tensor:
-    """Return x [N, T, V, C] with bones longer by the shares ``change`` [N, V]; see ``Edits``, ``ItemFormat``."""
+    """Return x [N, T, V, C], bones longer by the shares ``change`` [N, V]; see ``Edits``."""
     shift = torch.zeros_like(x)
     for child, parent in bones.tolist():
         longer = change[:, None, child, None] * (x[:, :, child] - x[:, :, parent])

@@ -41,9 +41,7 @@ class Augment(Section):
     mirror: bool = Field(False, description="swap left and right in every other clip, at random")
     turn: float = Field(0.0, ge=0, le=math.pi, description="largest turn about the vertical axis y, in rad")
     shear: float = Field(0.0, ge=0, le=1, description="largest off-diagonal entry of a linear map of space")
-    stretch: float = Field(
-        0.0, ge=0, lt=1, description="largest relative change of a bone's length in a whole clip, left as right"
-    )
+    stretch: float = Field(0.0, ge=0, lt=1, description="largest relative change of each bone's length, left as right")
     jitter: float = Field(
         0.0, ge=0, le=1, description="standard deviation of the displacement of a single joint in a whole clip, metres"
     )

@@ -1,7 +1,7 @@
 """Items of a batch by Triton: one kernel that reads packed rows and writes each item once.
 
 A program makes some frames of one item. Another frame or joint that these need (the next frame for
-motion, the joint that one is measured from) is computed again and not waited for: its rows were
+motion, the joint that one is seen from) is computed again and not waited for: its rows were
 read a moment ago.
 """
 
@@ -72,38 +72,25 @@ def _mapped(window_ptr, length, map_ptr, time, joint, axis, frames, size, valid)
 
 @triton.jit
 def _posed(
-    window_ptr,
-    length,
-    map_ptr,
-    joint_ptr,
-    parent_ptr,
-    stretch_ptr,
-    time,
-    joint,
-    axis,
-    frames,
-    size,
-    valid,
-    DEPTH: tl.constexpr,
+    window, length, space, sources, parents, changes, time, joint, axis, frames, size, valid, DEPTH: tl.constexpr
 ):
-    """Return coordinate ``axis`` of output joint ``joint`` [1, W] at frames ``time`` [T, 1], bones stretched.
+    """Return coordinate ``axis`` of output joint ``joint`` [1, W] at frames ``time`` [T, 1].
 
-    With changes s of the bones' lengths, x' = x + s (x - parent) + s(parent) (parent - its parent) + ...: the joint
-    and those above it, each times its own change less that of the one below.
+    With changes s of the bones' lengths, x' = x + s (x - p) + s(p) (p - its parent) + ..., p being
+    x's parent: x and all above it, each times its own change less that of the one below.
     """
-    source = tl.load(joint_ptr + joint, mask=joint >= 0, other=0)
-    value = _mapped(window_ptr, length, map_ptr, time, source, axis, frames, size, valid)
+    source = tl.load(sources + joint, mask=joint >= 0, other=0)
+    value = _mapped(window, length, space, time, source, axis, frames, size, valid)
     if DEPTH > 0:
-        change = tl.load(stretch_ptr + joint, mask=joint >= 0, other=0.0)
+        change = tl.load(changes + joint, mask=joint >= 0, other=0.0)
         value += change * value
         for _ in tl.static_range(DEPTH):
-            joint = tl.load(parent_ptr + joint, mask=joint >= 0, other=-1)
-            above = tl.load(stretch_ptr + joint, mask=joint >= 0, other=0.0)
-            source = tl.load(joint_ptr + joint, mask=joint >= 0, other=0)
+            joint = tl.load(parents + joint, mask=joint >= 0, other=-1)
+            own = tl.load(changes + joint, mask=joint >= 0, other=0.0)
+            source = tl.load(sources + joint, mask=joint >= 0, other=0)
             there = valid & (joint >= 0)
-            x = _mapped(window_ptr, length, map_ptr, time, source, axis, frames, size, there)
-            value += (above - change) * x
-            change = above
+            x = _mapped(window, length, space, time, source, axis, frames, size, there)
+            value, change = value + (own - change) * x, own
     return value
 
 
@@ -164,7 +151,7 @@ def _items(
             y += tl.where(present, tl.load(offset_ptr + n * size + column, mask=valid, other=0.0), 0.0)
         if DIFFERENCE:
             origin = tl.load(origin_ptr + joint, mask=inside, other=-1)
-            measured = valid & (origin >= 0)
+            seen = valid & (origin >= 0)
             base = _posed(
                 window,
                 length,
@@ -177,14 +164,14 @@ def _items(
                 axis,
                 frames,
                 size,
-                measured,
+                seen,
                 DEPTH,
             )
             if NOISE:
                 noise = _normal(seed, item, epoch, frame * size + 3 * origin + axis)
-                base += tl.where(measured & present, sigma * noise, 0.0)
+                base += tl.where(seen & present, sigma * noise, 0.0)
             if EDIT:
-                shift = tl.load(offset_ptr + n * size + 3 * origin + axis, mask=measured, other=0.0)
+                shift = tl.load(offset_ptr + n * size + 3 * origin + axis, mask=seen, other=0.0)
                 base += tl.where(present, shift, 0.0)
             y -= base
         x = y - x

@@ -180,7 +180,8 @@ class Loader:
         self._triton = use_triton(kernel, on_gpu=device.type == "cuda", setting="train.kernel")
         sigma = augment.noise if self._augmented else 0.0
         origin = origin_joints(store.layout, stream=augment.stream)
-        self._format = ItemFormat(augment.frames, origin, outward_bones(store.layout), sigma, augment.stream)
+        bones = outward_bones(store.layout)
+        self._format = ItemFormat(augment.frames, origin, bones, sigma, augment.stream)
         self._assembler = self._shared_assembler()
         self._label = np.asarray(store.clips.label)[self.index].astype(np.int64)
         self._joint = mirror_tables(store.layout)

@@ -131,12 +131,14 @@ def windows_of(
         offset = rng.normal(size=(items, 25, 3)).astype(np.float32)
         stretch = rng.uniform(-0.5, 0.5, (items, 25)).astype(np.float32)
         stretch[:, 20] = 0  # the root
-        edits = Edits(stretch, offset, rng.random((items, 25)) < 0.3, rng.random((items, edited)) < 0.3)
+        joints, blank = rng.random((items, 25)) < 0.3, rng.random((items, edited)) < 0.3
+        edits = Edits(stretch, offset, joints, blank)
     return rows, BatchPlan(first, length, space, joint, keyed, edits)
 
 
 def format_of(frames: int, *, sigma: float = 0.0, stream: str = "joint") -> ItemFormat:
-    return ItemFormat(frames, origin_joints(NTU25, stream=stream), outward_bones(NTU25), sigma, stream)
+    origin = origin_joints(NTU25, stream=stream)
+    return ItemFormat(frames, origin, outward_bones(NTU25), sigma, stream)
 
 
 @settings(max_examples=25, deadline=None)

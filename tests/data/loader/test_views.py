@@ -208,7 +208,8 @@ def test_bones_are_stretched_as_a_whole_and_those_with_a_missing_end_are_not() -
     settings = {"batch": 6, "seed": 5, "train": True, "device": torch.device("cpu")}
     lengths = []
     for stretch in (0.0, 0.4):
-        (batch,) = Loader(store, np.arange(6), augment=Augment(stretch=stretch, **still), **settings).epoch(0)
+        augment = Augment(stretch=stretch, **still)
+        (batch,) = Loader(store, np.arange(6), augment=augment, **settings).epoch(0)
         ends = batch.x[:, :, torch.tensor(store.layout.bones)]
         lengths.append((ends[:, :, :, 0] - ends[:, :, :, 1]).norm(dim=-1))
     elbow = store.layout.joints.index("left elbow")
