@@ -25,10 +25,11 @@ $(STAMP): pyproject.toml constraints.txt
 	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-# A process for each core: the default tests a file at a time, which keeps what a file's tests share; then, where
+# A process for each core: the default tests a file at a time, which keeps what a file's tests share, in their order
+# (xdist would put files of few tests last, and those are the long ones); then, where
 # they are asked for, the slow ones, each for itself, since a few of them take minutes.
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 	$(if $(CI)$(SLOW),$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 8 --dist worksteal)
 
 reliability: $(STAMP)

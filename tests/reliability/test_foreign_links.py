@@ -16,7 +16,7 @@ from tests.reliability.forked_cli import AT_ONCE, in_programs
 from tests.reliability.scoreboard import Scoreboard
 
 
-@pytest.mark.parametrize("step", counts(short=31, full=7))
+@pytest.mark.parametrize("step", counts(short=61, full=7))
 def test_links_in_runs(scoreboard: Scoreboard, step: int) -> None:
     with scoreboard("links in a run from elsewhere") as row:
         jobs = [{"first": n * step, "step": AT_ONCE * step} for n in range(AT_ONCE)]

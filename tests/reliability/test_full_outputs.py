@@ -14,7 +14,7 @@ from tests.reliability.scoreboard import Scoreboard
 KINDS = [kind for kind in full_outputs.OUTPUTS if kind != "store"]
 
 
-@pytest.mark.parametrize(("step", "sizes"), counts(short=(25, 1), full=(5, 16)))
+@pytest.mark.parametrize(("step", "sizes"), counts(short=(61, 1), full=(5, 16)))
 def test_failing_writes(scoreboard: Scoreboard, memory: Path, step: int, sizes: int) -> None:
     with scoreboard("outputs: a failing write") as row:
         jobs = []
@@ -36,7 +36,7 @@ def test_mount_points_and_links_are_refused_before_the_work(scoreboard: Scoreboa
         row.take(disk_full.in_namespace(module=full_outputs.__name__, **job)["problems"])
 
 
-@pytest.mark.parametrize("count", counts(short=2, full=6))
+@pytest.mark.parametrize("count", counts(short=1, full=6))
 def test_full_disk(scoreboard: Scoreboard, tmp_path: Path, count: int) -> None:
     place, folder = tmp_path / "disk", tmp_path / "folder"
     place.mkdir()

@@ -24,7 +24,7 @@ TITLE = "metadata that lie, all checksums made again"
     [
         pytest.param(kind, *each.values, id=f"{kind}-{each.id}", marks=each.marks)
         for kind, full in {"store": 13, "quarantine": 13, "run": 201, "encoder": 47, "head": 31}.items()
-        for each in counts(short=400 if kind != "run" else 4000, full=full)
+        for each in counts(short=1201 if kind != "run" else 12007, full=full)
     ],
 )
 def test_lies(scoreboard: Scoreboard, kind: str, step: int) -> None:
