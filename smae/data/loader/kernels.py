@@ -242,8 +242,8 @@ def make_items(rows: Floats, plan: BatchPlan, *, item_format: ItemFormat, out: F
         stretch = np.ascontiguousarray(plan.edits.stretch)
         offset = np.ascontiguousarray(plan.edits.offset).reshape(len(plan.first), -1)
         joints, frames = plan.edits.joint.view(np.uint8), plan.edits.frame.view(np.uint8)
-    edits = (item_format.bones, stretch, offset, joints, frames)
-    _make(rows, *windows, sigma, item, epoch, low, high, stream, origin, *edits, out)
+    keyed = (rows, *windows, sigma, item, epoch, low, high)
+    _make(*keyed, stream, origin, item_format.bones, stretch, offset, joints, frames, out)
 
 
 @inlined
