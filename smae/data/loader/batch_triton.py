@@ -84,7 +84,8 @@ def _posed(
     if DEPTH > 0:
         change = tl.load(changes + joint, mask=joint >= 0, other=0.0)
         value += change * value
-        for _ in tl.static_range(DEPTH):
+        joint = joint.to(tl.int64)
+        for _ in range(DEPTH):
             joint = tl.load(parents + joint, mask=joint >= 0, other=-1)
             own = tl.load(changes + joint, mask=joint >= 0, other=0.0)
             source = tl.load(sources + joint, mask=joint >= 0, other=0)
