@@ -17,9 +17,9 @@ def code() -> Measures:
 def test_few_files_and_lines(code: Measures) -> None:
     # The aim is 150 files and 20,000 lines; these limits follow the code downwards.
     assert code.files <= 150
-    assert code.lines <= 34_185
+    assert code.lines <= 34_178
     # The longest one holds the loader's Numba kernels; two files of kernels would be imported together anyway.
-    assert code.longest_file <= 500
+    assert code.longest_file <= 496
 
 
 def test_no_file_is_too_small_to_be_one(code: Measures) -> None:

@@ -1,7 +1,7 @@
 """Items of a batch by Triton: one kernel that reads packed rows and writes each item once.
 
 A program makes some frames of one item. Another frame or joint that these need (the next frame for
-motion, the joint that one is seen from) is computed again and not waited for: its rows were
+motion, the joint that one is measured from) is computed again and not waited for: its rows were
 read a moment ago.
 """
 
