@@ -108,7 +108,7 @@ def import_weights_command(file: Path, out: Path, **options: object) -> None:
 @click.option(
     "--layout",
     type=choices.LAYOUT,
-    help="Of keypoints: whose joints they hold. Of a store: map its joints to these as they are read.",
+    help="Of keypoints: whose joints they hold. Of a store: map its joints to these while reading.",
 )
 @click.option("--source", type=choices.SOURCE, help="Kind of raw recordings; that of the training data by default.")
 @click.option("--device", type=choices.DEVICE, default="auto", help="auto, cpu, cuda or cuda:N.")

@@ -14,7 +14,7 @@ from smae_cli import choices, console
 @click.command("new")
 @click.argument("family", type=click.Choice(["masking", "objective", "encoder", "source"]))
 @click.argument("name")
-@click.option("--out", type=choices.PATH, help="The folder to write; one called NAME here by default.")
+@click.option("--out", type=choices.PATH, help="The folder to write; NAME, here, by default.")
 @console.json_option
 def command(family: str, name: str, out: Path | None) -> None:
     """Begin a plug-in of your own: a package with a class, its entry point, and a test that passes.

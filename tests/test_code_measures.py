@@ -17,7 +17,7 @@ def code() -> Measures:
 def test_few_files_and_lines(code: Measures) -> None:
     # The aim is 150 files and 20,000 lines; these limits follow the code downwards.
     assert code.files <= 150
-    assert code.lines <= 34_178
+    assert code.lines <= 34_169
     # The longest one holds the loader's Numba kernels; two files of kernels would be imported together anyway.
     assert code.longest_file <= 496
 

@@ -19,6 +19,17 @@ def in_memory() -> Iterator[Path]:
         yield Path(folder)
 
 
+@contextmanager
+def changed(path: Path, data: bytes | None) -> Iterator[None]:
+    """Let a file hold other bytes during the block, or be gone."""
+    sound = path.read_bytes()
+    try:
+        path.unlink() if data is None else path.write_bytes(data)
+        yield
+    finally:
+        path.write_bytes(sound)
+
+
 def digest(store: Path) -> str:
     """Return one SHA-256, hex, over the names and bytes of everything in a store, folders included."""
     total = hashlib.sha256()

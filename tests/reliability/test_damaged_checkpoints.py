@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from smae.train.run_folder import Run
 from tests.fakes import FakeStore
 from tests.reliability.counts import counts
 from tests.reliability.scoreboard import Row, Scoreboard
+from tests.reliability.stores import changed
 from tests.train.small import run_through, small_config, small_loop
 
 TITLE = "checkpoint: flips, truncations, deletions, swaps, found; resume falls back one and says so"
@@ -35,17 +34,6 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def names(step: Path) -> list[str]:
     return sorted(path.name for path in step.iterdir())
-
-
-@contextmanager
-def changed(path: Path, data: bytes | None) -> Iterator[None]:
-    """Let a file hold other bytes during the block, or be gone."""
-    sound = path.read_bytes()
-    try:
-        path.unlink() if data is None else path.write_bytes(data)
-        yield
-    finally:
-        path.write_bytes(sound)
 
 
 def damage(row: Row, steps: tuple[Path, Path], name: str, what: str, data: bytes | None) -> None:

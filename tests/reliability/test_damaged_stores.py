@@ -6,7 +6,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from tests.data.raw_folder import names as raw_names
 from tests.data.raw_folder import write_folder
 from tests.reliability.counts import counts
 from tests.reliability.scoreboard import Row, Scoreboard
+from tests.reliability.stores import changed
 from tests.skeletons import walk, write_skeleton
 
 TITLE = "store: flips, truncations, deletions, swaps, found and named"
@@ -46,17 +46,6 @@ def names(store: Path) -> list[str]:
 
 def holds_rows(name: str) -> bool:
     return name.startswith(("joints/c/", "state/c/"))
-
-
-@contextmanager
-def changed(path: Path, data: bytes | None) -> Iterator[None]:
-    """Let a file hold other bytes during the block, or be gone."""
-    sound = path.read_bytes()
-    try:
-        path.unlink() if data is None else path.write_bytes(data)
-        yield
-    finally:
-        path.write_bytes(sound)
 
 
 def problem_with(store: Path, name: str, *, reading: bool) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -89,6 +92,14 @@ def run_through(loop: Loop, *, stop_at: int = 0) -> list[int]:
     finally:
         hook.remove()
     return seen
+
+
+def two_ranks(program: str, folder: Path) -> list[Any]:
+    """Run a program twice with its rank, a file to meet at and ``OUT``; return what each saved to ``OUT.<rank>``."""
+    places = [str(folder / "meet"), str(folder / "out")]
+    ranks = [subprocess.Popen([sys.executable, "-c", program, str(rank), *places]) for rank in (0, 1)]
+    assert [process.wait(timeout=120) for process in ranks] == [0, 0]
+    return [torch.load(folder / f"out.{rank}", weights_only=True) for rank in (0, 1)]
 
 
 def log_of(run: Run) -> list[dict[str, Any]]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from smae.train.objectives import Objective, info_nce, objectives, spread_metric
 from smae.train.objectives.reconstruct import token_similarity
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
-from tests.train.small import run_through, small_config, small_loop
+from tests.train.small import run_through, small_config, small_loop, two_ranks
 
 SMALL = {"hidden": 16, "out": 8}
 NAMES = {
@@ -158,7 +157,7 @@ def test_each_objective_on_views_satisfies_the_contract(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(NAMES))
-def test_a_run_on_views_is_resumed_to_the_same_bits(name: str, tmp_path: Any) -> None:
+def test_a_run_on_views_is_resumed_to_the_same_bits(name: str, tmp_path: Path) -> None:
     store = FakeStore.random(clips=12, seed=1)
     config = small_config(objective={"name": name, **NAMES[name]}, train={"epochs": 2})
     if name == "skeletonmae":
@@ -181,7 +180,7 @@ def test_a_run_on_views_is_resumed_to_the_same_bits(name: str, tmp_path: Any) ->
     assert all(torch.equal(value, second[key]) for key, value in first.items())
 
 
-def test_a_step_that_compares_clips_cannot_be_split(tmp_path: Any) -> None:
+def test_a_step_that_compares_clips_cannot_be_split(tmp_path: Path) -> None:
     config = small_config(objective={"name": "simclr", **SMALL}, train={"accumulate": 2})
     with pytest.raises(ConfigError, match="cannot be split"):
         small_loop(FakeStore.random(clips=12, seed=1), Run(tmp_path / "run"), config)
@@ -222,14 +221,8 @@ distributed.destroy_process_group()
 """
 
 
-def test_two_processes_have_the_loss_and_the_gradients_of_one(tmp_path: Any) -> None:
-    arguments = [sys.executable, "-c", RANKS]
-    ranks = [
-        subprocess.Popen([*arguments, str(rank), str(tmp_path / "meet"), str(tmp_path / "out")]) for rank in (0, 1)
-    ]
-    assert [process.wait(timeout=120) for process in ranks] == [0, 0]
-    parts = [torch.load(tmp_path / f"out.{rank}", weights_only=True) for rank in (0, 1)]
-
+def test_two_processes_have_the_loss_and_the_gradients_of_one(tmp_path: Path) -> None:
+    parts = two_ranks(RANKS, tmp_path)
     drawn = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
     z = torch.nn.functional.normalize(drawn, dim=-1).requires_grad_()
     whole = info_nce(z, z, torch.arange(5), temperature=0.1)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,7 @@ from smae.train.objectives.slim import (
 )
 from smae.train.run_folder import Run
 from tests.fakes import FakeStore
-from tests.train.small import log_of, run_through, small_config, small_loop
+from tests.train.small import log_of, run_through, small_config, small_loop, two_ranks
 
 SMALL = {
     "hidden": 16, "out": 8, "prototypes": 16, "local_crops": [[0.4, 0.7], [0.1, 0.4]], "local_shorter": [2, 4],
@@ -235,7 +234,7 @@ def test_every_local_crop_has_a_length() -> None:
         built(local_shorter=[2])
 
 
-def test_a_run_is_resumed_to_the_same_bits_and_learns(tmp_path: Any) -> None:
+def test_a_run_is_resumed_to_the_same_bits_and_learns(tmp_path: Path) -> None:
     store = FakeStore.random(clips=12, seed=1)
     config = small_config(objective={"name": "slim", **SMALL}, encoder=ENCODER, train={"epochs": 3})
     states = []
@@ -272,13 +271,8 @@ distributed.destroy_process_group()
 """
 
 
-def test_two_processes_have_the_loss_and_the_gradients_of_one(tmp_path: Any) -> None:
-    arguments = [sys.executable, "-c", RANKS]
-    ranks = [
-        subprocess.Popen([*arguments, str(rank), str(tmp_path / "meet"), str(tmp_path / "out")]) for rank in (0, 1)
-    ]
-    assert [process.wait(timeout=120) for process in ranks] == [0, 0]
-    (one, first), (two, second) = (torch.load(tmp_path / f"out.{rank}", weights_only=True) for rank in (0, 1))
+def test_two_processes_have_the_loss_and_the_gradients_of_one(tmp_path: Path) -> None:
+    (one, first), (two, second) = two_ranks(RANKS, tmp_path)
     batch = small_batch(NTU25, frames=24, views=6, clips=5)
     made = built()
     whole = made(batch, batch.noise(3)).loss

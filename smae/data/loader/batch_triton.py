@@ -105,7 +105,7 @@ def _items(
     origin_ptr,
     item_ptr,
     parent_ptr,
-    stretch_ptr,
+    bones_ptr,
     offset_ptr,
     blank_joint_ptr,
     blank_frame_ptr,
@@ -131,7 +131,7 @@ def _items(
     map_ptr += n * 9
     joint_ptr += n * joints
     if DEPTH > 0:
-        stretch_ptr += n * joints
+        bones_ptr += n * joints
     item = tl.load(item_ptr + n)
     inside = column < size
     joint, axis = tl.where(inside, column // 3, -1), column % 3
@@ -141,7 +141,7 @@ def _items(
         frame = time + later
         valid = inside & (frame < frames)
         y = _posed(
-            window, length, map_ptr, joint_ptr, parent_ptr, stretch_ptr, frame, joint, axis, frames, size, valid, DEPTH
+            window, length, map_ptr, joint_ptr, parent_ptr, bones_ptr, frame, joint, axis, frames, size, valid, DEPTH
         )
         # Empty frames get no noise.
         present = tl.max(tl.abs(y), 1, keep_dims=True) > 0
@@ -151,28 +151,16 @@ def _items(
         if EDIT:
             y += tl.where(present, tl.load(offset_ptr + n * size + column, mask=valid, other=0.0), 0.0)
         if DIFFERENCE:
-            origin = tl.load(origin_ptr + joint, mask=inside, other=-1)
-            seen = valid & (origin >= 0)
+            other = tl.load(origin_ptr + joint, mask=inside, other=-1)
+            seen = valid & (other >= 0)
             base = _posed(
-                window,
-                length,
-                map_ptr,
-                joint_ptr,
-                parent_ptr,
-                stretch_ptr,
-                frame,
-                origin,
-                axis,
-                frames,
-                size,
-                seen,
-                DEPTH,
+                window, length, map_ptr, joint_ptr, parent_ptr, bones_ptr, frame, other, axis, frames, size, seen, DEPTH
             )
             if NOISE:
-                noise = _normal(seed, item, epoch, frame * size + 3 * origin + axis)
+                noise = _normal(seed, item, epoch, frame * size + 3 * other + axis)
                 base += tl.where(seen & present, sigma * noise, 0.0)
             if EDIT:
-                shift = tl.load(offset_ptr + n * size + 3 * origin + axis, mask=seen, other=0.0)
+                shift = tl.load(offset_ptr + n * size + 3 * other + axis, mask=seen, other=0.0)
                 base += tl.where(present, shift, 0.0)
             y -= base
         x = y - x

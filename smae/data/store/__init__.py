@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -129,9 +130,9 @@ class Store(ClipSequence):
         """Return the number, from 0, of a clip by number or name; raises as ``store[clip]``."""
         if isinstance(clip, str):
             return self.index_of(clip)
-        if not -len(self) <= clip < len(self):
+        if not -len(self) <= (number := operator.index(clip)) < len(self):
             raise IndexError(f"clip {clip} of {len(self)} in {self.path}")
-        return int(clip) % len(self)
+        return number % len(self)
 
     def clip(self, clip: int | str) -> NDArray[np.float32]:
         """Return the joints of one clip, by number or name: float32 [M, T, V, 3], metres."""

@@ -33,6 +33,8 @@ def test_a_clip_is_found_by_number_and_by_name(store):
     assert np.array_equal(clip.state, store.clip_state(3))
     assert (clip.label, clip.action) == (store.clips.label[3], store.classes[store.clips.label[3]])
     assert clip.facts["subject"] == store.clips.subject[3]
+    with pytest.raises(TypeError, match="as an integer"):
+        store[0:2]
     with pytest.raises(IndexError, match=f"clip {len(store)} of {len(store)}"):
         store[len(store)]
     with pytest.raises(UnknownNameError, match="did you mean"):
