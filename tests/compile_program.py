@@ -21,7 +21,7 @@ LISTS = {
 ITEMS = {
     **dict.fromkeys(("first_ptr", "length_ptr", "joint_ptr", "origin_ptr"), "*i64"),
     **dict.fromkeys(("item_ptr", "parent_ptr"), "*i64"),
-    **dict.fromkeys(("rows_ptr", "map_ptr", "out_ptr", "bones_ptr", "offset_ptr"), "*fp32"),
+    **dict.fromkeys(("rows_ptr", "map_ptr", "out_ptr", "delta_ptr", "offset_ptr"), "*fp32"),
     **dict.fromkeys(("blank_joint_ptr", "blank_frame_ptr"), "*u8"),
     "seed": "i64",
     "sigma": "fp32",

@@ -105,6 +105,14 @@ def test_resuming_before_the_first_checkpoint_starts(tmp_path, caplog):
     assert any("no checkpoint was written yet" in line for line in caplog.messages)
 
 
+@pytest.mark.parametrize(("subjects", "said"), [([-1] * 24, 1), ([2, 2] + [-1] * 22, 0), (None, 0)])
+def test_batches_of_few_subjects_say_when_none_is_known(subjects, said, tmp_path, caplog):
+    caplog.set_level("INFO", "smae")
+    data = replace(STORE, subjects=subjects)
+    train(tmp_path / "run", data=data, **{"train.batches": "subject", "protocol": "all", "train.max_steps": 1})
+    assert sum("no clip's subject is known" in line for line in caplog.messages) == said
+
+
 def test_resuming_under_other_settings_is_refused(trained):
     with pytest.raises(DataError, match=r"encoder\.depth: 1 there, 2 here"):
         train(trained.run.path, resume=True, encoder={"depth": 2})

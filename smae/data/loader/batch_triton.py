@@ -105,7 +105,7 @@ def _items(
     origin_ptr,
     item_ptr,
     parent_ptr,
-    bones_ptr,
+    delta_ptr,
     offset_ptr,
     blank_joint_ptr,
     blank_frame_ptr,
@@ -131,7 +131,7 @@ def _items(
     map_ptr += n * 9
     joint_ptr += n * joints
     if DEPTH > 0:
-        bones_ptr += n * joints
+        delta_ptr += n * joints
     item = tl.load(item_ptr + n)
     inside = column < size
     joint, axis = tl.where(inside, column // 3, -1), column % 3
@@ -141,7 +141,7 @@ def _items(
         frame = time + later
         valid = inside & (frame < frames)
         y = _posed(
-            window, length, map_ptr, joint_ptr, parent_ptr, bones_ptr, frame, joint, axis, frames, size, valid, DEPTH
+            window, length, map_ptr, joint_ptr, parent_ptr, delta_ptr, frame, joint, axis, frames, size, valid, DEPTH
         )
         # Empty frames get no noise.
         present = tl.max(tl.abs(y), 1, keep_dims=True) > 0
@@ -154,7 +154,7 @@ def _items(
             other = tl.load(origin_ptr + joint, mask=inside, other=-1)
             seen = valid & (other >= 0)
             base = _posed(
-                window, length, map_ptr, joint_ptr, parent_ptr, bones_ptr, frame, other, axis, frames, size, seen, DEPTH
+                window, length, map_ptr, joint_ptr, parent_ptr, delta_ptr, frame, other, axis, frames, size, seen, DEPTH
             )
             if NOISE:
                 noise = _normal(seed, item, epoch, frame * size + 3 * other + axis)

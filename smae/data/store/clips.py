@@ -206,7 +206,7 @@ class ClipSequence(Table):
         """Return a clip by its number, negative from the end, or by its name.
 
         Raises:
-            IndexError, UnknownNameError: no clip of this number, or name.
+            IndexError, UnknownNameError: no clip of this number, or name. TypeError: neither of both.
         """
         number = self.number(index)
         label = int(self.clips.label[number])
