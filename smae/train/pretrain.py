@@ -216,7 +216,7 @@ def pretrain(
             logger.info("%s, %s mode: %s clips to train on", split.name, store.mode, f"{len(split.train):,}")
             logger.info("%s", loader.residency)
             if config.train.batches == "subject" and not (store.clips.subject[split.train] >= 0).any():
-                logger.info("no clip's subject is known: train.batches=subject has no effect within a store")
+                logger.info("no clip's subject is known: batches of a store are mixed")
             if loader.per_epoch < len(split.train):
                 logger.info("an epoch takes %s, by share, drawn anew each time", f"{loader.per_epoch:,}")
             if dist.is_main:
